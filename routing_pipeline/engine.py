@@ -1,0 +1,106 @@
+"""Where heavy queries run: an embedded DuckDB or a Spark cluster, both spoken to through Ibis.
+
+Belongs here: opening an engine, reading Parquet with it, keeping its memory and threads in bounds. Does not belong here:
+any query. Expressions that reach an engine avoid what the two disagree on: time is arithmetic on `started_s`, hashes
+are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+
+if TYPE_CHECKING:
+    import ibis
+    from ibis.backends import BaseBackend
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An open connection; use `open_engine`, which also closes it."""
+
+    name: str
+    backend: BaseBackend
+
+    def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
+        """One table over Parquet files of one schema.
+
+        Raises:
+            UnusableInputError: no file was given (an empty table has no columns to speak of).
+        """
+        if not paths:
+            raise UnusableInputError("nothing to read: the window holds no data file")
+        files = [str(path) for path in paths]
+        if self.name == "duckdb":
+            return self.backend.read_parquet(files)
+        spark: Any = self.backend
+        frame = spark._session.read.parquet(*files)
+        name = f"parquet_{abs(hash(tuple(files))):x}"
+        frame.createOrReplaceTempView(name)
+        return spark.table(name)
+
+    def write_parquet(self, table: ibis.Table, path: Path) -> None:
+        """Write a table to one Parquet file (DuckDB) or a folder of them (Spark)."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.name == "duckdb":
+            self.backend.to_parquet(table, path)
+        else:
+            self.backend.to_parquet_dir(table, path)
+
+
+@contextmanager
+def open_engine(
+    name: str = "duckdb", *, memory_limit: str = "1GB", threads: int | None = None, spill_to: Path | None = None
+) -> Iterator[Engine]:
+    """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`.
+
+    Raises:
+        UnusableInputError: the engine's name is not one of these, or its package is not installed.
+        ServiceUnavailableError: the Spark master does not answer.
+    """
+    import ibis
+
+    if name == "duckdb":
+        settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
+        if threads is not None:
+            settings["threads"] = threads
+        if spill_to is not None:
+            spill_to.mkdir(parents=True, exist_ok=True)
+            settings["temp_directory"] = str(spill_to)
+        backend = ibis.duckdb.connect(":memory:", **settings)
+        backend.con.sql("SET enable_progress_bar = false")
+        try:
+            yield Engine("duckdb", backend)
+        finally:
+            backend.disconnect()
+        return
+    if not name.startswith(("spark://", "local[")):
+        raise UnusableInputError(f"--engine {name}: give duckdb or spark://HOST:PORT")
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UnusableInputError("--engine spark needs pyspark; install routing-pipeline[spark]") from error
+    try:
+        session = (
+            SparkSession.builder.master(name)
+            .appName("routing-pipeline")
+            .config("spark.sql.session.timeZone", "UTC")
+            .config("spark.ui.enabled", "false")
+            .config("spark.sql.ansi.enabled", "false")
+            .config("spark.sql.shuffle.partitions", "8")
+            .getOrCreate()
+        )
+    except Exception as error:  # py4j raises many kinds, all of them mean that there is no session
+        raise ServiceUnavailableError(
+            f"--engine {name}: Spark did not start ({type(error).__name__}); check that Java 17 and the master are up"
+        ) from error
+    backend = ibis.pyspark.connect(session)
+    try:
+        yield Engine("spark", backend)
+    finally:
+        session.stop()

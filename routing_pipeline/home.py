@@ -1,0 +1,103 @@
+"""The home: one folder that holds lake, catalog, results and Dagster's storage, and remembers where its logs come from.
+
+Belongs here: paths, the sources a home accepts, the key that user identifiers are hashed with, the lock that keeps two
+writers apart. Does not belong here: what lies in those paths.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.results import ResultStore, write_whole
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths under one folder; nothing is created before it is needed."""
+
+    root: Path
+
+    @property
+    def lake(self) -> Path:
+        """Iceberg catalog, data and side files."""
+        return self.root / "lake"
+
+    @property
+    def scratch(self) -> Path:
+        """Conformed windows, downloads, spill files: all of it can be deleted."""
+        return self.root / "scratch"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME: runs and events."""
+        return self.root / "dagster"
+
+    @property
+    def results(self) -> ResultStore:
+        """Finished analyses."""
+        return ResultStore(self.root / "results")
+
+    def create(self) -> Home:
+        """Make the folder; raises UnusableInputError when that is not possible."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".write-test-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UnusableInputError(f"--home {self.root}: {error.strerror}; name a folder that can be written to") from error
+        return self
+
+    def sources(self) -> tuple[str, ...]:
+        """Where this home's logs come from."""
+        try:
+            return tuple(json.loads((self.root / "sources.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return ()
+
+    def remember_source(self, uri: str, *, add: bool = False) -> None:
+        """Accept logs from `uri` from now on.
+
+        Raises:
+            UnusableInputError: the home knows other sources and `add` was not given; a demo never mixes with real spend.
+        """
+        known = self.sources()
+        if uri in known:
+            return
+        if known and not add:
+            raise UnusableInputError(
+                f"this home holds logs from {known[0]}; give --home another folder for {uri}, or --add-source to mix the two on purpose"
+            )
+        write_whole(self.root / "sources.json", json.dumps([*known, uri], indent=1).encode())
+
+    def hash_key(self) -> str:
+        """Key that user identifiers are hashed with; made once per home, readable by its owner only."""
+        path = self.root / "hash.key"
+        if not path.exists():
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            except FileExistsError:
+                pass
+            else:
+                with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                    file.write(secrets.token_hex(32))
+        return path.read_text(encoding="ascii")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock of the lake; waits for another writer to finish. Released by the system if the process dies."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lake.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,116 @@
+"""What the user asks for: timeframe, task types, thresholds, goal, and what the configuration file adds.
+
+Belongs here: parameters, their ranges, and reading them from TOML. Does not belong here: where data lies (`home`), and
+anything that looks at data to decide (`scope`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from routing_pipeline.errors import UnusableInputError
+
+Timeframe = Literal["1h", "24h", "7d", "30d"]
+Goal = Literal["cost", "speed", "quality", "balanced"]
+
+TIMEFRAMES: dict[Timeframe, timedelta] = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+GOALS: tuple[Goal, ...] = get_args(Goal)
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelOverride(_Asked):
+    """What the configuration file says of one model; it wins over the bundled catalog."""
+
+    provider: str | None = None
+    provider_model: str | None = Field(default=None, description="Name to price the model by")
+    tier: str | None = None
+    context_window: int | None = Field(default=None, gt=0)
+    input_usd_per_million: float | None = Field(default=None, ge=0)
+    cached_input_usd_per_million: float | None = Field(default=None, ge=0)
+    output_usd_per_million: float | None = Field(default=None, ge=0)
+
+
+class Capacity(_Asked):
+    """The most that a model can take."""
+
+    max_share: float | None = Field(default=None, gt=0, le=1, description="Share of all requests")
+    requests_per_minute: float | None = Field(default=None, gt=0, description="At the busiest hour of the window")
+
+
+class AlertThresholds(_Asked):
+    """When the sensors speak up."""
+
+    cost_ratio: float = Field(default=2.0, gt=1, description="Spend against the same hours of the weeks before")
+    cost_floor_usd: float = Field(default=5.0, ge=0, description="Excess below this many dollars is never an alert")
+    baseline_weeks: int = Field(default=4, ge=1, le=12)
+
+
+class Weights(_Asked):
+    """What the balanced goal counts for how much; each outcome is scaled by today's mean."""
+
+    cost: float = Field(default=1.0, ge=0)
+    quality: float = Field(default=1.0, ge=0)
+    speed: float = Field(default=0.25, ge=0)
+
+
+class Parameters(_Asked):
+    """Everything that one analysis was asked. Same parameters, same data, same answer."""
+
+    timeframe: Timeframe = Field(default="7d", description="Length of the window that ends at as_of")
+    as_of: datetime | None = Field(default=None, description="End of the window, UTC; default: just after the newest request")
+    task_types: tuple[str, ...] = Field(default=(), description="Task types to look at; empty means all")
+    cost_threshold: float | None = Field(default=None, gt=0, description="Most that a request may cost on average, USD")
+    quality_threshold: float | None = Field(default=None, ge=0, le=1, description="Least mean quality, 0..1")
+    goal: Goal = Field(default="balanced", description="What the rules should improve")
+    max_quality_drop: float = Field(default=0.01, ge=0, le=1, description="Floor when no threshold is given: today's quality less this")
+    budget: float | None = Field(default=None, gt=0, description="Budget, USD per month")
+    target_reduction: float = Field(default=0.20, gt=0, lt=1, description="Saving that the cost plan aims at")
+    quality_feedback: str = Field(default="quality", description="Name of the feedback that is a request's quality")
+    models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
+    capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")
+    budgets_by_team: dict[str, float] = Field(default_factory=dict, description="USD per month by team")
+    alerts: AlertThresholds = Field(default_factory=AlertThresholds)
+    weights: Weights = Field(default_factory=Weights)
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
+    """Merge a TOML file with what was asked on the command line; what was asked wins, None means not asked.
+
+    Raises:
+        UnusableInputError: the file cannot be read, or a value is unknown or out of range; the message names it.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UnusableInputError(f"--config {config}: {error.strerror}; give a readable TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UnusableInputError(f"--config {config}: not TOML ({error}); see docs/configuration.md") from error
+    values |= {name: value for name, value in asked.items() if value is not None}
+    try:
+        return Parameters.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UnusableInputError(f"{option}: {first['msg']} (got {str(first['input'])[:80]!r})") from error

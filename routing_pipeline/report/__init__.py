@@ -1,0 +1,1 @@
+"""Results to Markdown, HTML and JSON: nothing is computed here that is not already in a result."""

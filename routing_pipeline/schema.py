@@ -1,0 +1,133 @@
+"""The data contracts: every table's columns, types, units and grain.
+
+Belongs here: what a column is called, what it holds, and what its null means. Does not belong here: how a format is
+mapped onto it (`ingest/formats`), which values are acceptable (`expectations`), what is derived at reading (`scope`
+derives it, the columns are still described here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["text", "double", "bigint", "boolean", "timestamp"]
+
+DUCKDB_TYPE: dict[ColumnType, str] = {
+    "text": "VARCHAR",
+    "double": "DOUBLE",
+    "bigint": "BIGINT",
+    "boolean": "BOOLEAN",
+    "timestamp": "TIMESTAMP",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `required` columns are never null; `unit` is what its numbers count."""
+
+    name: str
+    type: ColumnType
+    description: str
+    unit: str = ""
+    required: bool = False
+
+
+def _text(name: str, description: str, *, required: bool = False) -> Column:
+    return Column(name, "text", description, required=required)
+
+
+REQUEST_LOG: tuple[Column, ...] = (
+    _text("attempt_id", "Unique key of one attempt: one call to one model", required=True),
+    _text("request_id", "Groups the attempts of one client request", required=True),
+    _text("session_id", "Conversation or session; null when unknown"),
+    Column("started_at", "timestamp", "When the attempt began, UTC (no zone is stored)", "UTC", required=True),
+    Column("latency_ms", "double", "From the start of the attempt to its last byte", "ms"),
+    Column("ttft_ms", "double", "From the start of the attempt to its first token; streams only", "ms"),
+    Column("routing_latency_ms", "double", "Time the gateway itself took; null where a retry or fallback pollutes it", "ms"),
+    _text("model", "The name that the gateway routes by", required=True),
+    _text("provider", "Who served it"),
+    _text("provider_model", "What was called, with its version; a new version is a new arm"),
+    _text("task_type", "Kind of task, as logged"),
+    Column("complexity", "double", "Difficulty as the router saw it, as logged", "0..1"),
+    Column("prompt_tokens", "bigint", "Tokens sent, cached ones included", "tokens"),
+    Column("completion_tokens", "bigint", "Tokens received, reasoning included", "tokens"),
+    Column("cached_tokens", "bigint", "Prompt tokens served from the provider's cache", "tokens"),
+    Column("reasoning_tokens", "bigint", "Completion tokens spent on reasoning", "tokens"),
+    Column("cost_usd", "double", "Cost of the attempt as logged; null means unpriced", "USD"),
+    _text("status", "success, failure or cancelled", required=True),
+    _text("error_type", "Normalised class of the failure"),
+    Column("retries", "bigint", "Retries the gateway reports for the request", "retries"),
+    _text("fallback_from", "Model whose failure led to this attempt"),
+    Column("is_cache_hit", "boolean", "Answered from the gateway's own response cache"),
+    Column("queue_depth", "bigint", "Requests waiting when this one arrived", "requests"),
+    Column("quality_score", "double", "Quality as logged with the request", "0..1"),
+    Column("user_rating", "double", "A user's own rating as logged", "0..1"),
+    _text("team", "Who pays"),
+    _text("user_hash", "Keyed hash of the user; never the identifier itself"),
+    _text("routing_rule_id", "Rule of the gateway that decided"),
+    _text("routing_reason", "Why the gateway decided so, in its own words"),
+    Column("propensity", "double", "Probability with which the router chose this model", "(0,1]"),
+    _text("source_format", "Which log format the row came from", required=True),
+    _text("source_object", "Object the row came from", required=True),
+    Column("ingested_at", "timestamp", "When the row was committed to the lake, UTC", "UTC", required=True),
+)
+"""Grain: one attempt. `attempt_id` is unique. Partitioned by the UTC day of `started_at`."""
+
+FEEDBACK: tuple[Column, ...] = (
+    _text("request_id", "Request that was scored; null when the attempt is named instead"),
+    _text("attempt_id", "Attempt that was scored; null when the request is named instead"),
+    _text("name", "What was scored, e.g. quality", required=True),
+    Column("value", "double", "The score on its own scale", required=True),
+    Column("scale_min", "double", "Lowest value of the scale; null means 0"),
+    Column("scale_max", "double", "Highest value of the scale; null means 1"),
+    _text("source", "judge, user, check or eval", required=True),
+    Column("scored_at", "timestamp", "When the score was given, UTC", "UTC", required=True),
+)
+"""Grain: one score. A later score of the same request, name and source replaces an earlier one at reading."""
+
+QUARANTINE: tuple[Column, ...] = (
+    _text("source_object", "Object that held the record", required=True),
+    Column("line", "bigint", "Line in the object, from 1; null when the whole object was refused", "line"),
+    _text("reason", "Why the record cannot be used, and what would make it usable", required=True),
+    _text("excerpt", "First 200 characters of the record with every string value masked; null when binary"),
+    Column("quarantined_at", "timestamp", "When it was refused, UTC", "UTC", required=True),
+)
+"""Grain: one refused record."""
+
+LEDGER: tuple[Column, ...] = (
+    _text("object", "Key of the object within its source", required=True),
+    _text("source", "Source it was listed from", required=True),
+    _text("etag", "ETag, or modification time for local files", required=True),
+    Column("size_bytes", "bigint", "Size when read", "bytes", required=True),
+    _text("format", "Log format found in it", required=True),
+    Column("records", "bigint", "Records found", "records", required=True),
+    Column("ingested", "bigint", "Rows committed", "rows", required=True),
+    Column("quarantined", "bigint", "Records refused", "records", required=True),
+    Column("duplicates", "bigint", "Records whose attempt was in the lake already", "records", required=True),
+    Column("committed_at", "timestamp", "When its rows were committed, UTC", "UTC", required=True),
+)
+"""Grain: one object version (object, etag, size_bytes). records = ingested + quarantined + duplicates."""
+
+SCOPED_REQUESTS: tuple[Column, ...] = (
+    *(column for column in REQUEST_LOG if column.name not in {"quality_score", "source_format", "source_object", "ingested_at"}),
+    Column("started_s", "double", "started_at as seconds since 1970; all arithmetic on time uses it", "s", required=True),
+    Column("day", "bigint", "floor(started_s / 86400): days since 1970-01-01", "days", required=True),
+    Column("hour_of_week", "bigint", "0 = Monday 00:00 to 00:59 UTC, 167 = Sunday 23:00", "hour", required=True),
+    _text("tier", "Tier from the model catalog; null when the model is not in it"),
+    Column("list_cost_usd", "double", "Cost of the attempt at dated list prices by token class", "USD"),
+    Column("is_final", "boolean", "The client saw this attempt's outcome", required=True),
+    _text("routed_model", "Model of the request's first attempt: what the router chose", required=True),
+    Column("request_cost_usd", "double", "On final rows: cost of all attempts of the request; null if any is unpriced", "USD"),
+    Column("request_latency_ms", "double", "On final rows: from the first attempt's start to the final one's end", "ms"),
+    Column("attempts", "bigint", "On final rows: attempts of the request in the log", "attempts"),
+    Column("quality", "double", "Newest feedback of the quality name, else the logged score; successful final rows only", "0..1"),
+    Column("is_complexity_derived", "boolean", "complexity was not logged: rank of prompt_tokens within the task type", required=True),
+    Column("is_task_type_logged", "boolean", "task_type was logged; otherwise it reads `unknown`", required=True),
+    Column("cluster", "bigint", "md5 of the session (else the request) into 0..255; the unit of resampling", required=True),
+)
+"""Grain: one attempt within the scope's window. What every analysis reads. Volumes, success and latency: `is_final` rows."""
+
+
+def column_names(columns: tuple[Column, ...]) -> tuple[str, ...]:
+    """Names in their order."""
+    return tuple(column.name for column in columns)

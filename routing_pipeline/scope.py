@@ -1,0 +1,340 @@
+"""From what was asked to what is analysed: the window on a lake snapshot, and the rows in it as analyses read them.
+
+Belongs here: `AnalysisScope`, resolving parameters to a window (extending it when data are few), and `conform`, which
+derives final attempts, request totals, quality from feedback, complexity where it was not logged, tiers and list
+prices. Does not belong here: any measurement (see `analysis`), reading the lake (see `ingest.lake`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import ibis
+from pydantic import Field
+
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
+from routing_pipeline.schema import SCOPED_REQUESTS, column_names
+
+MIN_REQUESTS = 1_000
+CLUSTERS = 256
+UNKNOWN_TASK = "unknown"
+SECONDS_PER_DAY = 86_400
+LOOK_AROUND_S = SECONDS_PER_DAY
+"""How far beyond the window attempts of the same request are looked for."""
+MONDAY_OFFSET_HOURS = 3 * 24
+"""1970-01-01 was a Thursday; hour 0 of the week is Monday 00:00 UTC."""
+
+
+class Source(Result):
+    """One source of data that the report's numbers need, and whether it was there."""
+
+    name: str
+    present: bool
+    consequence: str = Field(description="What cannot be said without it, and what to collect")
+
+
+class AnalysisScope(Result):
+    """The window, the task types and the data that every number of one analysis covers."""
+
+    key: str = Field(description="Changes whenever any input of the analysis changes; results are stored under it")
+    parameters: Parameters
+    timeframe_asked: Timeframe
+    timeframe: Timeframe = Field(description="As analysed: longer than asked when data were few")
+    start_s: float = quantity("Start of the window, inclusive, since 1970-01-01 UTC", "s")
+    end_s: float = quantity("End of the window, exclusive", "s")
+    previous_start_s: float = quantity("Start of the equal window before it", "s")
+    snapshot_id: str = Field(description="Snapshot of the lake that was read")
+    requests: int = quantity("Final requests in the window", "requests")
+    attempts: int = quantity("Attempts in the window", "attempts")
+    labelled: int = quantity("Successful final requests with a quality", "requests")
+    previous_requests: int = quantity("Final requests in the equal window before", "requests")
+    sessions: int = quantity("Distinct sessions; requests without one count as their own", "sessions")
+    models: tuple[str, ...] = Field(description="Models seen in the window")
+    task_types: tuple[str, ...] = Field(description="Task types in the window")
+    complexity_derived_share: float = quantity("Share of requests whose complexity was derived from prompt length", "0..1")
+    task_type_unknown_share: float = quantity("Share of requests without a task type", "0..1")
+    sources: tuple[Source, ...] = Field(description="What the logs hold and what they miss")
+    notices: tuple[str, ...] = Field(default=(), description="What a reader should know before the first number")
+    days_to_collect: float | None = quantity("More days of logs needed for a firm answer; null when there are enough", "days", default=None)
+    requests_uri: str = Field(description="Conformed rows of the window (schema.SCOPED_REQUESTS)")
+    previous_uri: str = Field(description="Conformed rows of the equal window before; same schema")
+    engine: str = Field(default="duckdb", description="Engine that reads them")
+
+    @property
+    def start(self) -> datetime:
+        """Start of the window, inclusive."""
+        return datetime.fromtimestamp(self.start_s, UTC)
+
+    @property
+    def end(self) -> datetime:
+        """End of the window, exclusive."""
+        return datetime.fromtimestamp(self.end_s, UTC)
+
+    @property
+    def days(self) -> float:
+        """Length of the window in days."""
+        return (self.end_s - self.start_s) / SECONDS_PER_DAY
+
+    @property
+    def quality_floor_is_absolute(self) -> bool:
+        """Whether the user named a quality threshold; otherwise the floor is today's less the allowed drop."""
+        return self.parameters.quality_threshold is not None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open [start_s, end_s), seconds since 1970."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def previous(self) -> Window:
+        """The equal window just before."""
+        return Window(2 * self.start_s - self.end_s, self.start_s)
+
+
+def window_of(parameters: Parameters, newest_s: float, timeframe: Timeframe | None = None) -> Window:
+    """The window that ends at as_of, or just after the newest request (a microsecond: the log's resolution)."""
+    end_s = newest_s + 1e-6 if parameters.as_of is None else parameters.as_of.timestamp()
+    return Window(end_s - TIMEFRAMES[timeframe or parameters.timeframe].total_seconds(), end_s)
+
+
+def longer(timeframe: Timeframe) -> Timeframe | None:
+    """The next longer timeframe, None after the longest."""
+    names = list(TIMEFRAMES)
+    place = names.index(timeframe) + 1
+    return names[place] if place < len(names) else None
+
+
+def missing_sources(filled: Mapping[str, float]) -> tuple[Source, ...]:
+    """What the report cannot say, from the share of requests in which each column is filled (0..1)."""
+    needs: tuple[tuple[str, str, str], ...] = (
+        (
+            "cost_usd",
+            "cost",
+            "no cost can be reported; enable cost tracking in the gateway, or name the models' prices in the configuration",
+        ),
+        ("quality", "quality", "no rule can be proven safe; log quality_score in the request's metadata or hand over a --feedback file"),
+        ("task_type", "task type", "all traffic is one task; tag requests with task_type"),
+        ("complexity", "complexity", "prompt length stands in for difficulty; log the router's own complexity"),
+        ("session_id", "session", "each request counts as independent, which makes intervals too narrow; send a session id"),
+        ("routing_latency_ms", "routing latency", "the gateway's own delay is unknown; log its overhead"),
+        ("ttft_ms", "time to first token", "only streams have it; log it for them"),
+        ("queue_depth", "queue depth", "estimated from requests in flight; log it"),
+        ("user_rating", "user rating", "satisfaction of users is unknown; collect ratings"),
+        (
+            "propensity",
+            "routing probability",
+            "choices are assumed explained by what the logs hold; route a small share at random and log the probability",
+        ),
+        ("routing_rule_id", "routing rule", "existing rules cannot be judged one by one; log the rule that decided"),
+    )
+    return tuple(Source(name=name, present=filled.get(column, 0.0) > 0, consequence=consequence) for column, name, consequence in needs)
+
+
+PriceKey = tuple[str, str | None, str | None, int]
+
+
+def list_prices(keys: list[PriceKey], catalog: Catalog) -> ibis.Table:
+    """Tier and unit prices of each distinct (model, provider, provider_model, day), as a small table to join."""
+    columns: dict[str, list[Any]] = {name: [] for name in _PRICES.names}
+    for model, provider, provider_model, day in keys:
+        found = catalog.model(model, provider=provider, provider_model=provider_model, on_day=day)
+        price = found.price
+        row = (
+            model,
+            provider or "",
+            provider_model or "",
+            day,
+            found.tier,
+            None if price is None else price.input_usd,
+            None if price is None else price.output_usd,
+            None if price is None else price.cached_input_usd,
+        )
+        for name, value in zip(columns, row, strict=True):
+            columns[name].append(value)
+    import pyarrow as pa
+
+    return ibis.memtable(pa.table(columns, schema=_PRICES.to_pyarrow()), schema=_PRICES)
+
+
+_PRICES = ibis.schema(
+    {
+        "model": "string",
+        "price_provider": "string",
+        "price_provider_model": "string",
+        "day": "int64",
+        "catalog_tier": "string",
+        "input_usd": "float64",
+        "output_usd": "float64",
+        "cached_input_usd": "float64",
+    }
+)
+
+
+def with_time(attempts: ibis.Table) -> ibis.Table:
+    """Add started_s, day and hour_of_week, so that no later expression needs a timestamp function."""
+    # Truncated first: DuckDB's epoch keeps the fraction and Ibis' cast to a whole number would round it up.
+    started_s = attempts.started_at.truncate("s").epoch_seconds().cast("float64") + attempts.started_at.microsecond().cast("float64") / 1e6
+    timed = attempts.mutate(started_s=started_s)
+    hours = (timed.started_s / 3600).floor().cast("int64")
+    return timed.mutate(day=(timed.started_s / SECONDS_PER_DAY).floor().cast("int64"), hour_of_week=(hours + MONDAY_OFFSET_HOURS) % 168)
+
+
+def newest_quality(feedback: ibis.Table, name: str) -> tuple[ibis.Table, ibis.Table]:
+    """Newest score called `name` by request and by attempt, on 0..1 by its declared scale.
+
+    A user's rating never counts as quality here: only judges, checks and evals do, unless the user named the feedback so.
+    """
+    low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
+    scores = feedback.filter(feedback.name == name, high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
+
+    def newest(by: str) -> ibis.Table:
+        keyed = scores.filter(scores[by].notnull())
+        return keyed.group_by(by).agg(feedback_quality=keyed.score.argmax(keyed.scored_at))
+
+    return newest("request_id"), newest("attempt_id")
+
+
+def conform(
+    attempts: ibis.Table,
+    window: Window,
+    *,
+    catalog: Catalog,
+    feedback: ibis.Table | None = None,
+    quality_name: str = "quality",
+    task_types: tuple[str, ...] = (),
+) -> ibis.Table:
+    """Rows of the window with everything derived (schema.SCOPED_REQUESTS).
+
+    `attempts` holds the window and a day around it (schema.REQUEST_LOG). Runs one small query now, for the distinct
+    models to price; the result is an unevaluated expression.
+
+    Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
+    other than a success are looked up, so the cost follows the failures and not the traffic.
+    """
+    around = with_time(attempts)
+    around = around.filter(around.started_s >= window.start_s - LOOK_AROUND_S, around.started_s < window.end_s + LOOK_AROUND_S)
+    failed = around.filter(around.status != "success").select("request_id").distinct()
+    siblings = around.semi_join(failed, "request_id")
+    # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
+    order = ibis.window(group_by="request_id", order_by=[siblings.started_s, siblings.attempt_id])
+    ordered = siblings.mutate(place=ibis.row_number().over(order))
+    chains = (
+        ordered.group_by("request_id")
+        .agg(
+            chain_attempts=ordered.count(),
+            last_attempt_id=ordered.attempt_id.argmax(ordered.place),
+            first_model=ordered.model.argmin(ordered.place),
+            first_started_s=ordered.started_s.min(),
+            chain_cost_usd=ordered.cost_usd.fill_null(0.0).sum(),
+            chain_unpriced=(ordered.cost_usd.isnull() & (ordered.status == "success")).sum(),
+        )
+        .rename(chain_request_id="request_id")
+    )
+
+    rows = around.filter(around.started_s >= window.start_s, around.started_s < window.end_s)
+    rows = rows.mutate(is_task_type_logged=rows.task_type.notnull(), task_type=rows.task_type.fill_null(UNKNOWN_TASK))
+    if task_types:
+        rows = rows.filter(rows.task_type.isin(task_types))
+    rows = rows.left_join(chains, rows.request_id == chains.chain_request_id)
+    is_last = rows.chain_request_id.isnull() | (rows.attempt_id == rows.last_attempt_id)
+    rows = rows.mutate(is_final=is_last | (rows.status == "success"), is_last=is_last)
+    closes_chain = rows.is_last & rows.chain_request_id.notnull()
+    rows = rows.mutate(
+        routed_model=ibis.coalesce(rows.first_model, rows.model),
+        request_cost_usd=ibis.ifelse(
+            closes_chain, ibis.ifelse(rows.chain_unpriced > 0, ibis.null("float64"), rows.chain_cost_usd), rows.cost_usd
+        ),
+        request_latency_ms=ibis.ifelse(closes_chain, (rows.started_s - rows.first_started_s) * 1e3 + rows.latency_ms, rows.latency_ms),
+        attempts=ibis.ifelse(closes_chain, rows.chain_attempts, ibis.literal(1, "int64")),
+    )
+    rows = rows.mutate(
+        request_cost_usd=ibis.ifelse(rows.is_final, rows.request_cost_usd, ibis.null("float64")),
+        request_latency_ms=ibis.ifelse(rows.is_final, rows.request_latency_ms, ibis.null("float64")),
+        attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
+    )
+    rows = _with_quality(rows, feedback, quality_name)
+    rows = _with_complexity(rows)
+    rows = _with_prices(rows, catalog)
+    session = ibis.coalesce(rows.session_id, rows.request_id)
+    rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
+    return rows.select(*column_names(SCOPED_REQUESTS))
+
+
+def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
+    """First two hexadecimal digits as 0..255; position in a string is the same on every engine."""
+    digits = ibis.literal("0123456789abcdef")
+    return (digits.find(digest.substr(0, 1)) * 16 + digits.find(digest.substr(1, 1))).cast("int64")
+
+
+def _with_quality(rows: ibis.Table, feedback: ibis.Table | None, name: str) -> ibis.Table:
+    logged = rows.quality_score
+    if feedback is not None:
+        by_request, by_attempt = newest_quality(feedback, name)
+        by_request = by_request.rename(scored_request_id="request_id", quality_by_request="feedback_quality")
+        by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="feedback_quality")
+        rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
+        rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
+        logged = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.quality_score)
+    is_scored = rows.is_final & (rows.status == "success")
+    return rows.mutate(quality=ibis.ifelse(is_scored, logged, ibis.null("float64")))
+
+
+def _with_complexity(rows: ibis.Table) -> ibis.Table:
+    """Where complexity was not logged: the rank of prompt_tokens within the task type, scaled to 0..1.
+
+    The rank comes from counts per distinct length (mid-rank of ties), not from a sort of all rows.
+    """
+    lengths = rows.filter(rows.prompt_tokens.notnull()).group_by("task_type", "prompt_tokens").agg(n=lambda t: t.count())
+    below = ibis.window(group_by="task_type", order_by="prompt_tokens", preceding=None, following=0)
+    ranks = lengths.mutate(up_to=lengths.n.sum().over(below), of=lengths.n.sum().over(ibis.window(group_by="task_type")))
+    ranks = ranks.select(
+        rank_task=ranks.task_type,
+        rank_tokens=ranks.prompt_tokens,
+        length_rank=(ranks.up_to - ranks.n / 2.0) / ranks.of,
+    )
+    rows = rows.left_join(ranks, [rows.task_type == ranks.rank_task, rows.prompt_tokens == ranks.rank_tokens])
+    return rows.mutate(is_complexity_derived=rows.complexity.isnull(), complexity=ibis.coalesce(rows.complexity, rows.length_rank))
+
+
+def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+    keys = rows.select("model", "provider", "provider_model", "day").distinct().to_pyarrow().to_pylist()
+    prices = list_prices(
+        sorted(
+            ((k["model"], k["provider"], k["provider_model"], k["day"]) for k in keys), key=lambda key: tuple(str(part) for part in key)
+        ),
+        catalog,
+    ).rename(price_model="model", price_day="day")
+    rows = rows.left_join(
+        prices,
+        [
+            rows.model == prices.price_model,
+            rows.provider.fill_null("") == prices.price_provider,
+            rows.provider_model.fill_null("") == prices.price_provider_model,
+            rows.day == prices.price_day,
+        ],
+    )
+    cached = ibis.least(rows.cached_tokens.fill_null(0), rows.prompt_tokens).cast("float64")
+    cost = (
+        (rows.prompt_tokens.cast("float64") - cached) * rows.input_usd
+        + cached * rows.cached_input_usd
+        + rows.completion_tokens.cast("float64") * rows.output_usd
+    )
+    free = rows.is_cache_hit.fill_null(False) | (rows.status != "success")
+    return rows.mutate(tier=rows.catalog_tier, list_cost_usd=ibis.ifelse(free, ibis.null("float64"), cost))
+
+
+Half = Literal["learn", "prove"]
+
+
+def half_of(requests: ibis.Table, half: Half) -> ibis.Table:
+    """The half of the sessions that rules are learnt on, or the half that they are proven on; never both."""
+    is_learning = requests.cluster < CLUSTERS // 2
+    return requests.filter(is_learning if half == "learn" else ~is_learning)

@@ -1,0 +1,80 @@
+"""What many tests share: a small made-up week, conformed once per test run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis
+import pyarrow.parquet as pq
+import pytest
+
+from routing_pipeline import demo_traffic
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.scope import AnalysisScope, Window, conform, missing_sources
+
+
+@dataclass(frozen=True)
+class ConformedWeek:
+    """A conformed window, the (empty) window before it, and its scope; tables belong to `engine`."""
+
+    engine: Engine
+    requests: ibis.Table
+    previous: ibis.Table
+    scope: AnalysisScope
+
+
+def conformed_week(engine: Engine, traffic: demo_traffic.Traffic, folder: Path, parameters: Parameters | None = None) -> ConformedWeek:
+    """Conform a made-up week into `folder` and describe it as `analysis_scope` would."""
+    parameters = parameters or Parameters()
+    pq.write_table(traffic.attempts, folder / "attempts.parquet")
+    pq.write_table(traffic.feedback, folder / "feedback.parquet")
+    attempts = engine.read_parquet([folder / "attempts.parquet"])
+    feedback = engine.read_parquet([folder / "feedback.parquet"])
+    start_s = demo_traffic.WEEK_START.timestamp()
+    window = Window(start_s, start_s + 7 * 86_400)
+    for name, part in (("requests", window), ("previous", window.previous)):
+        rows = conform(attempts, part, catalog=Catalog(parameters.models), feedback=feedback, task_types=parameters.task_types)
+        engine.write_parquet(rows, folder / f"{name}.parquet")
+    requests = engine.read_parquet([folder / "requests.parquet"])
+    previous = engine.read_parquet([folder / "previous.parquet"])
+    counts = (
+        requests.agg(
+            attempts=requests.count(),
+            requests=requests.is_final.sum(),
+            labelled=requests.quality.notnull().sum(),
+            sessions=requests.session_id.nunique(),
+        )
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    scope = AnalysisScope(
+        key="test",
+        parameters=parameters,
+        timeframe_asked="7d",
+        timeframe="7d",
+        start_s=window.start_s,
+        end_s=window.end_s,
+        previous_start_s=window.previous.start_s,
+        snapshot_id="1",
+        **counts,
+        previous_requests=0,
+        models=tuple(sorted(requests.select("model").distinct().model.to_pyarrow().to_pylist())),
+        task_types=tuple(sorted(requests.select("task_type").distinct().task_type.to_pyarrow().to_pylist())),
+        complexity_derived_share=0.0,
+        task_type_unknown_share=0.0,
+        sources=missing_sources({"cost_usd": 1.0, "quality": 0.3, "task_type": 1.0, "complexity": 1.0, "session_id": 1.0}),
+        requests_uri=str(folder / "requests.parquet"),
+        previous_uri=str(folder / "previous.parquet"),
+    )
+    return ConformedWeek(engine, requests, previous, scope)
+
+
+@pytest.fixture(scope="session")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConformedWeek]:
+    """20,000 requests of the demo's world."""
+    with open_engine("duckdb") as engine:
+        yield conformed_week(engine, demo_traffic.traffic(20_000), tmp_path_factory.mktemp("week"))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,17 @@ def key_of(**inputs: Any) -> str:
     """md5 of everything that a result depends on, 16 hexadecimal digits; order of arguments does not matter."""
     text = json.dumps(inputs, sort_keys=True, default=str)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """md5 over the library's own source and templates: results of other code are never taken for this code's."""
+    digest = hashlib.md5(usedforsecurity=False)
+    root = Path(__file__).parent
+    for path in sorted(path for path in root.rglob("*") if path.suffix in {".py", ".j2", ".css"}):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def write_whole(path: Path, content: bytes) -> None:

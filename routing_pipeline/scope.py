@@ -7,20 +7,27 @@ prices. Does not belong here: any measurement (see `analysis`), reading the lake
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import ibis
 from pydantic import Field
 
 from routing_pipeline.catalog import Catalog
+from routing_pipeline.engine import Engine
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
+from routing_pipeline.results import ResultStore, code_version, key_of
 from routing_pipeline.schema import SCOPED_REQUESTS, column_names
 
 MIN_REQUESTS = 1_000
+MIN_LABELLED = 300
+"""Labelled successes below which hardly any rule can be proven; what `days_to_collect` aims at, with MIN_REQUESTS."""
 CLUSTERS = 256
 UNKNOWN_TASK = "unknown"
 SECONDS_PER_DAY = 86_400
@@ -338,3 +345,197 @@ def half_of(requests: ibis.Table, half: Half) -> ibis.Table:
     """The half of the sessions that rules are learnt on, or the half that they are proven on; never both."""
     is_learning = requests.cluster < CLUSTERS // 2
     return requests.filter(is_learning if half == "learn" else ~is_learning)
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """What the lake holds, as `ingest.lake.Lake` reports it."""
+
+    snapshot_id: str
+    feedback_version: str
+    newest_s: float
+    attempt_files: Callable[[float, float], tuple[str, ...]]
+    feedback_files: tuple[str, ...]
+
+
+def resolve_scope(
+    lake: LakeState, parameters: Parameters, *, engine: Engine, engine_name: str, scratch: Path, stored: ResultStore
+) -> AnalysisScope:
+    """Turn parameters into a window on the lake's snapshot and conform its rows into `scratch`.
+
+    With fewer than MIN_REQUESTS final requests, or none with a quality, the window is extended to the next longer
+    timeframe as long as that brings more; what was done is said in `notices`.
+
+    Raises:
+        UnusableInputError: no row in the window, not even in the longest; the message names what the lake holds.
+    """
+    timeframe: Timeframe = parameters.timeframe
+    best: AnalysisScope | None = None
+    while True:
+        found = _scope_of(lake, parameters, timeframe, engine=engine, engine_name=engine_name, scratch=scratch, stored=stored)
+        if found is not None and (best is None or (found.requests, found.labelled) > (best.requests, best.labelled)):
+            best = found
+        is_enough = best is not None and best.requests >= MIN_REQUESTS and best.labelled > 0
+        following = longer(timeframe)
+        if is_enough or following is None:
+            break
+        timeframe = following
+    if best is None:
+        newest = datetime.fromtimestamp(lake.newest_s, UTC)
+        asked = f"--task-types {','.join(parameters.task_types)}" if parameters.task_types else f"--timeframe {parameters.timeframe}"
+        raise UnusableInputError(
+            f"no request in the window ({asked}, as of {_as_of(parameters, newest):%Y-%m-%d %H:%M} UTC); "
+            f"the newest request in the lake is of {newest:%Y-%m-%d %H:%M} UTC: give another --as-of, --timeframe or --task-types"
+        )
+    return best
+
+
+def _as_of(parameters: Parameters, newest: datetime) -> datetime:
+    return parameters.as_of or newest
+
+
+def _scope_of(
+    lake: LakeState, parameters: Parameters, timeframe: Timeframe, *, engine: Engine, engine_name: str, scratch: Path, stored: ResultStore
+) -> AnalysisScope | None:
+    """The scope of one timeframe; None when no row lies in its window."""
+    window = window_of(parameters, lake.newest_s, timeframe)
+    catalog = Catalog(parameters.models)
+    key = key_of(
+        snapshot=lake.snapshot_id,
+        feedback=lake.feedback_version,
+        catalog=catalog.version,
+        parameters=parameters.model_dump(mode="json"),
+        window=(window.start_s, window.end_s),
+        engine=engine_name,
+        code=code_version(),
+    )
+    known = stored.load("analysis_scope", key, AnalysisScope)
+    if known is not None and Path(known.requests_uri).exists() and Path(known.previous_uri).exists():
+        return known
+    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
+    if not files:
+        return None
+    attempts = engine.read_parquet(files)
+    feedback = engine.read_parquet(lake.feedback_files) if lake.feedback_files else None
+    folder = scratch / "windows" / key
+    tables: dict[str, ibis.Table] = {}
+    for name, part in (("requests", window), ("previous", window.previous)):
+        rows = conform(
+            attempts,
+            part,
+            catalog=catalog,
+            feedback=feedback,
+            quality_name=parameters.quality_feedback,
+            task_types=parameters.task_types,
+        )
+        engine.write_parquet(rows, folder / f"{name}.parquet")
+        tables[name] = engine.read_parquet([folder / f"{name}.parquet"])
+    scope = _described(
+        lake, parameters, timeframe, window, tables["requests"], tables["previous"], key=key, folder=folder, engine_name=engine_name
+    )
+    if scope.attempts == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return scope
+
+
+_FILLED: tuple[str, ...] = (
+    "cost_usd",
+    "quality",
+    "complexity",
+    "session_id",
+    "routing_latency_ms",
+    "ttft_ms",
+    "queue_depth",
+    "user_rating",
+    "propensity",
+    "routing_rule_id",
+)
+
+
+def _described(
+    lake: LakeState,
+    parameters: Parameters,
+    timeframe: Timeframe,
+    window: Window,
+    requests: ibis.Table,
+    previous: ibis.Table,
+    *,
+    key: str,
+    folder: Path,
+    engine_name: str,
+) -> AnalysisScope:
+    final = requests.is_final
+    counted: dict[str, Any] = (
+        requests.agg(
+            attempts=requests.count(),
+            requests=final.sum().fill_null(0),
+            labelled=requests.quality.notnull().sum().fill_null(0),
+            sessions=ibis.coalesce(requests.session_id, requests.request_id).nunique(),
+            derived=(final & requests.is_complexity_derived).sum().fill_null(0),
+            untyped=(final & ~requests.is_task_type_logged).sum().fill_null(0),
+            first_s=requests.started_s.min(),
+            last_s=requests.started_s.max(),
+            **{f"has_{name}": requests[name].notnull().sum().fill_null(0) for name in _FILLED},
+        )
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    names = requests.select("model", "task_type").distinct().to_pyarrow().to_pylist()
+    requests_n, labelled = int(counted["requests"]), int(counted["labelled"])
+    filled = {name: float(counted[f"has_{name}"]) for name in _FILLED}
+    filled["complexity"] = float(requests_n - counted["derived"])
+    filled["task_type"] = float(requests_n - counted["untyped"])
+    span_days = max(((counted["last_s"] or 0.0) - (counted["first_s"] or 0.0)) / SECONDS_PER_DAY, 1 / 24)
+    return AnalysisScope(
+        key=key,
+        parameters=parameters,
+        timeframe_asked=parameters.timeframe,
+        timeframe=timeframe,
+        start_s=window.start_s,
+        end_s=window.end_s,
+        previous_start_s=window.previous.start_s,
+        snapshot_id=lake.snapshot_id,
+        requests=requests_n,
+        attempts=int(counted["attempts"]),
+        labelled=labelled,
+        previous_requests=int(previous.is_final.sum().fill_null(0).execute()),
+        sessions=int(counted["sessions"]),
+        models=tuple(sorted({row["model"] for row in names})),
+        task_types=tuple(sorted({row["task_type"] for row in names})),
+        complexity_derived_share=0.0 if requests_n == 0 else counted["derived"] / requests_n,
+        task_type_unknown_share=0.0 if requests_n == 0 else counted["untyped"] / requests_n,
+        sources=missing_sources(filled),
+        notices=_notices(parameters, timeframe, requests_n, labelled),
+        days_to_collect=_days_to_collect(requests_n, labelled, span_days),
+        requests_uri=str(folder / "requests.parquet"),
+        previous_uri=str(folder / "previous.parquet"),
+        engine=engine_name,
+    )
+
+
+def _notices(parameters: Parameters, timeframe: Timeframe, requests: int, labelled: int) -> tuple[str, ...]:
+    notices: list[str] = []
+    if timeframe != parameters.timeframe:
+        notices.append(f"The window asked for ({parameters.timeframe}) held too little; it was extended to {timeframe}.")
+    if requests < MIN_REQUESTS:
+        notices.append(f"{requests:,} requests are too few to judge other routing rules; at least {MIN_REQUESTS:,} are needed.")
+    if labelled == 0:
+        notices.append(
+            "No request carries a quality score, so no rule can be proven safe. Log quality_score, or hand over a feedback file."
+        )
+    elif labelled < MIN_LABELLED:
+        notices.append(f"Only {labelled:,} requests carry a quality score; about {MIN_LABELLED:,} are the least that proofs need.")
+    return tuple(notices)
+
+
+def _days_to_collect(requests: int, labelled: int, span_days: float) -> float | None:
+    """Days until both MIN_REQUESTS and MIN_LABELLED are reached at the rate observed; None when there are enough, or no rate."""
+    if requests >= MIN_REQUESTS and labelled >= MIN_LABELLED:
+        return None
+    if requests == 0:
+        return None
+    days = (MIN_REQUESTS - requests) / (requests / span_days)
+    if labelled > 0:
+        days = max(days, (MIN_LABELLED - labelled) / (labelled / span_days))
+    return max(days, 0.0) or None

@@ -1,0 +1,56 @@
+"""Object storage to lake: the request log and the feedback on it.
+
+Belongs here: assets that write to the lake. Analyses never do.
+"""
+
+import dagster as dg
+
+from assets.resources import HomeResource
+from routing_pipeline.ingest.ingestion import FeedbackIngestResult, IngestResult, ingest_feedback, ingest_logs
+
+OWNERS = ["team:llm-platform"]
+
+
+class IngestConfig(dg.Config):
+    """Where this run's logs come from; empty means the home's own sources."""
+
+    logs: str = ""
+    log_format: str = "auto"
+    add_source: bool = False
+
+
+class FeedbackConfig(dg.Config):
+    """Where this run's feedback comes from; empty means the configured source, or none."""
+
+    feedback: str = ""
+
+
+@dg.asset(group_name="ingest", kinds={"s3", "duckdb", "iceberg"}, owners=OWNERS, code_version="1")
+def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: HomeResource) -> IngestResult:
+    """The gateway's request log in the lake, one row per attempt; only objects not seen before are read."""
+    sources = (config.logs,) if config.logs else home.log_sources()
+    if not sources:
+        raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
+    for source in sources:
+        result = ingest_logs(
+            home.open(),
+            source,
+            log_format=config.log_format,
+            add_source=config.add_source,
+            progress=lambda what, done, of: context.log.debug(f"{what}: {done} of {of}"),
+        )
+    context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
+    return result
+
+
+@dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log])
+def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: HomeResource) -> FeedbackIngestResult:
+    """Scores that came after the answers: judges, users, checks, evals; joined to requests at reading."""
+    result = ingest_feedback(home.open(), config.feedback or home.feedback or None)
+    context.add_output_metadata(_counts(result))
+    return result
+
+
+def _counts(result: IngestResult | FeedbackIngestResult) -> dict[str, dg.MetadataValue]:
+    counts = {name: value for name, value in result.model_dump().items() if isinstance(value, int)}
+    return {name: dg.MetadataValue.int(value) for name, value in counts.items()}

@@ -1,0 +1,79 @@
+"""Parameters enter the graph here, once, and travel with the data.
+
+Belongs here: the scope, and the evidence that recommendations and four of the analyses rest on.
+"""
+
+import dagster as dg
+
+from assets.ingest import OWNERS, feedback, request_log
+from assets.resources import HomeResource
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.parameters import read_parameters
+from routing_pipeline.policy.evidence import gather_evidence
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.scope import AnalysisScope, resolve_scope
+
+
+class ScopeConfig(dg.Config):
+    """What is asked; what stays empty is taken from the configuration file, else from the defaults."""
+
+    timeframe: str | None = None
+    as_of: str | None = None
+    task_types: list[str] | None = None
+    cost_threshold: float | None = None
+    quality_threshold: float | None = None
+    goal: str | None = None
+    max_quality_drop: float | None = None
+    budget: float | None = None
+
+
+@dg.asset(group_name="scope", kinds={"duckdb"}, owners=OWNERS, code_version="1", deps=[request_log, feedback])
+def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home: HomeResource) -> AnalysisScope:
+    """The window on the lake's snapshot that every number of this analysis covers, and its rows made ready to read."""
+    opened = home.open()
+    parameters = read_parameters(home.config_file(), **config.model_dump())
+    with home.reading() as engine:
+        scope = resolve_scope(
+            home.lake_state(),
+            parameters,
+            engine=engine,
+            engine_name=home.engine,
+            scratch=opened.scratch,
+            stored=opened.results,
+        )
+    context.add_output_metadata(
+        {
+            "window": f"{scope.start:%Y-%m-%d %H:%M} to {scope.end:%Y-%m-%d %H:%M} UTC",
+            "requests": scope.requests,
+            "labelled": scope.labelled,
+            "goal": scope.parameters.goal,
+            "notices": dg.MetadataValue.md("\n".join(f"- {notice}" for notice in scope.notices) or "none"),
+        }
+    )
+    return scope
+
+
+@dg.asset(group_name="scope", kinds={"duckdb", "numpy"}, owners=OWNERS, code_version="1")
+def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RoutingEvidence:
+    """What the logs can tell about choices not made: doubly robust estimates per segment and model, or why there are none."""
+    evidence = home.analysed(
+        "routing_evidence",
+        analysis_scope,
+        RoutingEvidence,
+        lambda rows: gather_evidence(
+            rows.requests,
+            analysis_scope,
+            Catalog(analysis_scope.parameters.models),
+            cells_path=home.open().results.root / analysis_scope.key / "cells.parquet",
+        ),
+    )
+    context.add_output_metadata(
+        {
+            "grade": f"{evidence.grade}: {evidence.grade_reason}",
+            "segments": len(evidence.segments),
+            "labelled": evidence.labelled,
+            "unsupported share": evidence.unsupported_share,
+            "refusal": evidence.refusal or "none",
+        }
+    )
+    return evidence

@@ -4,6 +4,11 @@ Belongs here: one asset per analysis. Does not belong here: what they compute (r
 """
 
 import dagster as dg
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.quality_metrics import QualityMetrics
+from routing_pipeline.analysis.request_patterns import RequestPatterns
+from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
+from routing_pipeline.analysis.routing_costs import RoutingCosts
 
 from assets import shown
 from assets.ingest import OWNERS
@@ -19,14 +24,9 @@ from routing_pipeline.analysis import (
     routing_costs as routing_costs_,
     routing_decisions as routing_decisions_,
 )
-from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
 from routing_pipeline.analysis.quality_issues import QualityIssues
-from routing_pipeline.analysis.quality_metrics import QualityMetrics
-from routing_pipeline.analysis.request_patterns import RequestPatterns
-from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
-from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.scope import AnalysisScope

@@ -4,9 +4,9 @@ Belongs here: assets that write to the lake. Analyses never do.
 """
 
 import dagster as dg
+from routing_pipeline.ingest.ingestion import FeedbackIngestResult, IngestResult, ingest_feedback, ingest_logs
 
 from assets.resources import HomeResource
-from routing_pipeline.ingest.ingestion import FeedbackIngestResult, IngestResult, ingest_feedback, ingest_logs
 
 OWNERS = ["team:llm-platform"]
 

@@ -4,14 +4,17 @@ Belongs here: one asset per recommendation. None of them reads request rows, exc
 """
 
 import dagster as dg
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.routing_costs import RoutingCosts
+from routing_pipeline.recommendation.model_mix import ModelMix
+from routing_pipeline.recommendation.simulation import Simulation
+from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 
 from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
-from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import QualityIssues
-from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation import (
@@ -25,13 +28,10 @@ from routing_pipeline.recommendation import (
     tradeoff_frontier as tradeoff_frontier_,
 )
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
-from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.recommendation.simulation import Simulation
-from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.scope import AnalysisScope
 
 RECOMMENDATION = {"group_name": "recommendation", "kinds": {"numpy"}, "owners": OWNERS, "code_version": "1"}

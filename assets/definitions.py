@@ -1,0 +1,35 @@
+"""The only place where things are assembled; what workspace.yaml loads. Reads the environment, opens nothing."""
+
+import os
+
+import dagster as dg
+
+from assets import analysis, automation, delivery, ingest, recommendation, scope
+from assets.resources import HomeResource, ResultsIOManager
+from checks import ingest as ingest_checks, scope as scope_checks
+
+
+def from_environment(field: str, default: str) -> str | dg.EnvVar:
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE; a laptop need not."""
+    name = f"ROUTING_PIPELINE_{field.upper()}"
+    return dg.EnvVar(name) if os.environ.get(name) else default
+
+
+home = HomeResource(
+    root=from_environment("home", ".routing-pipeline"),
+    logs=from_environment("logs", ""),
+    feedback=from_environment("feedback", ""),
+    config=from_environment("config", ""),
+    engine=from_environment("engine", "duckdb"),
+)
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([ingest, scope, analysis, recommendation, delivery]),
+    asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks]),
+    jobs=[automation.ingest_logs, automation.optimize_routing],
+    schedules=[automation.weekly_review],
+    sensors=[automation.cost_spike],
+    resources={"home": home, "io_manager": ResultsIOManager(home=home)},
+    # One process: every asset hands small results to the next, and the engines use the cores by themselves.
+    executor=dg.in_process_executor,
+)

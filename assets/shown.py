@@ -1,0 +1,88 @@
+"""How results look in the Dagster UI: headline numbers, tables, charts.
+
+Belongs here: turning a finished result into metadata. Does not belong here: numbers that are not in the result.
+"""
+
+import base64
+from collections.abc import Sequence
+
+import dagster as dg
+
+from routing_pipeline.estimates import Estimate, Result, Unidentifiable
+
+MAX_ROWS = 25
+MAX_TABLES = 6
+
+Cell = str | int | float | bool
+
+
+def result(value: Result) -> dict[str, dg.MetadataValue]:
+    """Headline numbers and the first rows of each list in a result."""
+    shown: dict[str, dg.MetadataValue] = {}
+    tables = 0
+    for name in type(value).model_fields:
+        content = getattr(value, name)
+        if isinstance(content, (Estimate, Unidentifiable, str, int, float)):
+            shown[name] = _scalar(content)
+        elif isinstance(content, Sequence) and content and isinstance(content[0], Result) and tables < MAX_TABLES:
+            tables += 1
+            shown[name] = _table(content)
+        elif isinstance(content, tuple) and content and isinstance(content[0], str):
+            shown[name] = dg.MetadataValue.md("\n".join(f"- {_plain(line)}" for line in content[:MAX_ROWS]))
+    return shown
+
+
+def chart(svg: str, scale: float = 1.5) -> dg.MetadataValue:
+    """An SVG as a picture that the UI shows inside Markdown."""
+    import vl_convert
+
+    png = vl_convert.svg_to_png(svg, scale=scale)
+    return dg.MetadataValue.md(f"![chart](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def text(value: object) -> Cell:
+    """One value as a table cell: an estimate with its interval, a reason where there is none."""
+    if isinstance(value, Estimate):
+        return f"{value.estimate:.4g} [{value.low:.4g}, {value.high:.4g}]"
+    if isinstance(value, Unidentifiable):
+        return f"cannot tell: {value.unidentifiable}"[:160]
+    if isinstance(value, bool | int | float):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, Result):
+        return "; ".join(f"{name} {text(content)}" for name, content in value if content is not None)[:160]
+    if isinstance(value, tuple | list):
+        return ", ".join(str(text(each)) for each in value[:5])[:160]
+    return _plain(str(value))
+
+
+def _plain(line: str) -> str:
+    """Text from logs is data: no markup of its own reaches the UI's Markdown."""
+    return line.replace("<", "&lt;").replace("|", "\\|").replace("`", "'").replace("[", "\\[")[:400]
+
+
+def _scalar(value: object) -> dg.MetadataValue:
+    shown = text(value)
+    if isinstance(shown, bool):
+        return dg.MetadataValue.bool(shown)
+    if isinstance(shown, int):
+        return dg.MetadataValue.int(shown)
+    if isinstance(shown, float):
+        return dg.MetadataValue.float(shown)
+    return dg.MetadataValue.text(shown)
+
+
+def _table(rows: Sequence[Result]) -> dg.MetadataValue:
+    columns = list(type(rows[0]).model_fields)
+    records = [dg.TableRecord({name: text(getattr(row, name)) for name in columns}) for row in rows[:MAX_ROWS]]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, _kind([record.data[name] for record in records])) for name in columns])
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+def _kind(values: Sequence[Cell]) -> str:
+    if all(isinstance(value, bool) for value in values):
+        return "bool"
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return "int"
+    return "float" if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values) else "string"

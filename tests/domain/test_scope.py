@@ -1,0 +1,254 @@
+"""Which rows an analysis sees, and what is derived about them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from routing_pipeline import demo_traffic
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.results import ResultStore
+from routing_pipeline.schema import REQUEST_LOG, SCOPED_REQUESTS, column_names
+from routing_pipeline.scope import LakeState, Window, conform, half_of, resolve_scope, window_of
+
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+WINDOW = Window(START.timestamp(), (START + timedelta(hours=1)).timestamp())
+ARROW = {"text": pa.string(), "double": pa.float64(), "bigint": pa.int64(), "boolean": pa.bool_(), "timestamp": pa.timestamp("us")}
+
+
+def attempt(request: str, number: int = 1, *, second: float = 0.0, **values: Any) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(column_names(REQUEST_LOG))
+    row |= {
+        "attempt_id": f"{request}/{number}",
+        "request_id": request,
+        "started_at": (START + timedelta(seconds=second)).replace(tzinfo=None),
+        "latency_ms": 1000.0,
+        "model": "gpt-4o",
+        "provider": "openai",
+        "provider_model": "gpt-4o",
+        "task_type": "code",
+        "prompt_tokens": 1000,
+        "completion_tokens": 100,
+        "cost_usd": 0.0035,
+        "status": "success",
+        "source_format": "canonical",
+        "source_object": "o",
+        "ingested_at": START.replace(tzinfo=None),
+    }
+    return row | values
+
+
+def conformed(rows: list[dict[str, Any]], **options: Any) -> dict[str, dict[str, Any]]:
+    """Conform rows; the result is keyed by attempt_id."""
+    schema = pa.schema([(column.name, ARROW[column.type]) for column in REQUEST_LOG])
+    with open_engine("duckdb") as engine:
+        table = ibis.memtable(pa.Table.from_pylist(rows, schema=schema))
+        expression = conform(table, options.pop("window", WINDOW), catalog=Catalog(), **options)
+        result = engine.backend.to_pyarrow(expression).to_pylist()
+    assert all(set(row) == set(column_names(SCOPED_REQUESTS)) for row in result)
+    return {row["attempt_id"]: row for row in result}
+
+
+def test_a_failure_followed_by_a_fallback_is_not_final_and_its_cost_stays_with_the_request() -> None:
+    rows = conformed(
+        [
+            attempt("a", 1, status="failure", cost_usd=0.001, latency_ms=400.0),
+            attempt("a", 2, second=0.5, model="gpt-4o-mini", provider_model="gpt-4o-mini", cost_usd=0.002),
+        ]
+    )
+    first, second = rows["a/1"], rows["a/2"]
+    assert (first["is_final"], second["is_final"]) == (False, True)
+    assert second["request_cost_usd"] == pytest.approx(0.003)
+    assert second["request_latency_ms"] == pytest.approx(1500.0)
+    assert second["routed_model"] == "gpt-4o"
+    assert second["attempts"] == 2
+    assert first["request_cost_usd"] is None
+
+
+def test_a_request_that_only_ever_failed_has_one_final_attempt() -> None:
+    rows = conformed([attempt("a", number, second=number, status="failure", cost_usd=None) for number in (1, 2, 3)])
+    assert [rows[f"a/{number}"]["is_final"] for number in (1, 2, 3)] == [False, False, True]
+
+
+def test_two_attempts_at_the_same_microsecond_still_have_one_last() -> None:
+    rows = conformed([attempt("a", 1, status="failure"), attempt("a", 2, status="failure")])
+    assert sum(row["is_final"] for row in rows.values()) == 1
+
+
+def test_a_fallback_beyond_the_window_still_makes_the_failure_inside_it_not_final() -> None:
+    end_s = 3600.0
+    rows = conformed([attempt("a", 1, second=end_s - 1, status="failure"), attempt("a", 2, second=end_s + 1)])
+    assert list(rows) == ["a/1"]
+    assert rows["a/1"]["is_final"] is False
+
+
+def test_the_window_is_half_open() -> None:
+    rows = conformed(
+        [attempt("before", second=-0.000001), attempt("first", second=0), attempt("last", second=3599.999999), attempt("end", second=3600)]
+    )
+    assert set(rows) == {"first/1", "last/1"}
+
+
+def test_a_fraction_of_a_second_is_not_rounded_up() -> None:
+    rows = conformed([attempt("a", second=0.940018)])
+    assert rows["a/1"]["started_s"] == pytest.approx(START.timestamp() + 0.940018, abs=1e-6)
+
+
+def test_the_hour_of_the_week_begins_on_monday() -> None:
+    assert START.weekday() == 0
+    assert conformed([attempt("a")])["a/1"]["hour_of_week"] == 12
+
+
+def test_complexity_that_was_not_logged_is_the_rank_of_the_length_within_its_task() -> None:
+    rows = conformed([attempt(str(index), prompt_tokens=tokens) for index, tokens in enumerate((10, 20, 20, 400))])
+    assert [rows[f"{index}/1"]["complexity"] for index in range(4)] == pytest.approx([0.125, 0.5, 0.5, 0.875])
+    assert all(row["is_complexity_derived"] for row in rows.values())
+
+
+def test_logged_complexity_is_kept_and_marked_as_logged() -> None:
+    row = conformed([attempt("a", complexity=0.3)])["a/1"]
+    assert (row["complexity"], row["is_complexity_derived"]) == (0.3, False)
+
+
+def test_a_missing_task_type_reads_unknown() -> None:
+    row = conformed([attempt("a", task_type=None)])["a/1"]
+    assert (row["task_type"], row["is_task_type_logged"]) == ("unknown", False)
+
+
+def test_cached_tokens_are_recomputed_at_the_cached_price() -> None:
+    row = conformed([attempt("a", cached_tokens=400)])["a/1"]
+    assert row["list_cost_usd"] == pytest.approx((600 * 2.5 + 400 * 1.25 + 100 * 10) / 1e6)
+    assert row["tier"] == "standard"
+
+
+def test_a_model_that_no_price_list_knows_has_no_recomputed_cost_and_no_tier() -> None:
+    row = conformed([attempt("a", model="our-own", provider_model="our-own", provider=None)])["a/1"]
+    assert (row["list_cost_usd"], row["tier"]) == (None, None)
+
+
+def feedback(*scores: dict[str, Any]) -> ibis.Table:
+    schema = pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("attempt_id", pa.string()),
+            ("name", pa.string()),
+            ("value", pa.float64()),
+            ("scale_min", pa.float64()),
+            ("scale_max", pa.float64()),
+            ("source", pa.string()),
+            ("scored_at", pa.timestamp("us")),
+        ]
+    )
+    blank = dict.fromkeys(schema.names) | {"name": "quality", "source": "judge", "scored_at": START.replace(tzinfo=None)}
+    return ibis.memtable(pa.Table.from_pylist([blank | score for score in scores], schema=schema))
+
+
+def test_the_newest_feedback_wins_over_an_older_one_and_over_the_logged_score() -> None:
+    late = (START + timedelta(hours=5)).replace(tzinfo=None)
+    scores = feedback(
+        {"request_id": "a", "value": 0.2}, {"request_id": "a", "value": 4.0, "scale_min": 1.0, "scale_max": 5.0, "scored_at": late}
+    )
+    rows = conformed([attempt("a", quality_score=0.9), attempt("b", quality_score=0.9)], feedback=scores)
+    assert rows["a/1"]["quality"] == pytest.approx(0.75)
+    assert rows["b/1"]["quality"] == pytest.approx(0.9)
+
+
+def test_a_rating_by_users_never_becomes_quality() -> None:
+    rows = conformed([attempt("a")], feedback=feedback({"request_id": "a", "value": 1.0, "name": "rating", "source": "user"}))
+    assert rows["a/1"]["quality"] is None
+
+
+def test_a_score_for_a_failed_request_is_not_quality() -> None:
+    rows = conformed([attempt("a", status="failure")], feedback=feedback({"request_id": "a", "value": 1.0}))
+    assert rows["a/1"]["quality"] is None
+
+
+def test_all_attempts_of_a_session_fall_into_one_half(week: Any) -> None:
+    requests = week.requests
+    halves = requests.group_by("session_id").agg(clusters=requests.cluster.nunique())
+    assert halves.clusters.max().execute() == 1
+    learn, prove = half_of(requests, "learn").count().execute(), half_of(requests, "prove").count().execute()
+    assert learn + prove == requests.count().execute()
+    assert 0.4 < learn / (learn + prove) < 0.6
+
+
+def lake_of(engine_files: list[Path], newest: datetime) -> LakeState:
+    return LakeState("1", "none", newest.timestamp(), lambda _start, _end: tuple(str(path) for path in engine_files), ())
+
+
+def write_lake(folder: Path, rows: list[dict[str, Any]]) -> list[Path]:
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(column.name, ARROW[column.type]) for column in REQUEST_LOG])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "lake.parquet")
+    return [folder / "lake.parquet"]
+
+
+def resolved(tmp_path: Path, rows: list[dict[str, Any]], parameters: Parameters, engine: Engine) -> Any:
+    newest = max(row["started_at"] for row in rows).replace(tzinfo=UTC)
+    return resolve_scope(
+        lake_of(write_lake(tmp_path, rows), newest),
+        parameters,
+        engine=engine,
+        engine_name="duckdb",
+        scratch=tmp_path / "scratch",
+        stored=ResultStore(tmp_path / "results"),
+    )
+
+
+def test_a_window_with_too_little_is_extended_and_says_so(tmp_path: Path) -> None:
+    rows = [attempt(str(index), second=-index * 600) for index in range(100)]
+    with open_engine("duckdb") as engine:
+        scope = resolved(tmp_path, rows, Parameters(timeframe="1h"), engine)
+    assert (scope.timeframe_asked, scope.timeframe) == ("1h", "24h")
+    assert scope.requests == 100
+    assert any("extended to 24h" in notice for notice in scope.notices)
+    assert scope.days_to_collect is not None
+    assert scope.days_to_collect > 1
+
+
+def test_a_window_is_not_extended_when_that_brings_nothing(tmp_path: Path) -> None:
+    rows = [attempt(str(index), second=-index) for index in range(20)]
+    with open_engine("duckdb") as engine:
+        scope = resolved(tmp_path, rows, Parameters(timeframe="24h"), engine)
+    assert scope.timeframe == "24h"
+    assert any("too few" in notice for notice in scope.notices)
+
+
+def test_a_window_with_no_rows_at_all_says_what_the_lake_holds(tmp_path: Path) -> None:
+    rows = [attempt("a")]
+    asked = Parameters(timeframe="1h", as_of=START - timedelta(days=100))
+    with open_engine("duckdb") as engine, pytest.raises(UnusableInputError, match="newest request in the lake is of 2026-03-02"):
+        resolved(tmp_path, rows, asked, engine)
+
+
+def test_the_window_ends_just_after_the_newest_request() -> None:
+    window = window_of(Parameters(timeframe="1h"), START.timestamp())
+    assert window.start_s < START.timestamp() < window.end_s
+    assert window.end_s - window.start_s == pytest.approx(3600)
+    assert window.previous.end_s == window.start_s
+
+
+def test_the_same_question_of_the_same_lake_has_the_same_key_and_another_has_another(tmp_path: Path) -> None:
+    rows = [attempt(str(index), second=-index) for index in range(20)]
+    with open_engine("duckdb") as engine:
+        first = resolved(tmp_path, rows, Parameters(), engine)
+        again = resolved(tmp_path, rows, Parameters(), engine)
+        other = resolved(tmp_path, rows, Parameters(goal="cost"), engine)
+    assert first.key == again.key != other.key
+
+
+def test_the_made_up_week_conforms_to_one_final_attempt_per_request(week: Any) -> None:
+    requests = week.requests
+    per_request = requests.group_by("request_id").agg(final=requests.is_final.sum())
+    assert per_request.filter(per_request.final != 1).count().execute() == 0
+    assert requests.is_final.sum().execute() == 20_000
+    assert set(week.scope.models) == {arm.model for arm in demo_traffic.ARMS}

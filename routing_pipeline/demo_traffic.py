@@ -86,8 +86,11 @@ SPIKE_FROM_H = 3 * 24 + 14
 SPIKE_HOURS = 3
 SPIKE_TASK = "analysis"
 SPIKE_MODEL = "claude-opus-4-1"
-SPIKE_SHARE = 0.55
-"""Share of the traffic in those hours that the runaway job makes up."""
+SPIKE_TEAM = "growth"
+SPIKE_SHARE = 0.12
+"""Share of the traffic in those hours that the runaway job makes up: three times the usual spend."""
+SPIKE_PROMPT_FACTOR = 2.0
+"""Its prompts are this much longer than those of the same task."""
 OVERUSED_MODEL = "claude-opus-4-1"
 OVERUSED_TASKS: tuple[str, ...] = ("summarization", "extraction", "translation")
 OVERUSED_SHARE = 0.30
@@ -97,8 +100,44 @@ RULE_VERSION = "v3"
 
 
 @dataclass(frozen=True)
+class Planted:
+    """What a report on the week ought to find; times are seconds since 1970, windows half-open."""
+
+    spike_from_s: float
+    spike_to_s: float
+    spike_model: str
+    spike_task: str
+    spike_team: str
+    degraded_model: str
+    degraded_from_s: float
+    degraded_to_s: float
+    overused_model: str
+    overused_tasks: tuple[str, ...]
+    explored_share: float
+
+
+def _hours_in(hours: float) -> float:
+    return WEEK_START.timestamp() + hours * HOUR_S
+
+
+PLANTED = Planted(
+    spike_from_s=_hours_in(SPIKE_FROM_H),
+    spike_to_s=_hours_in(SPIKE_FROM_H + SPIKE_HOURS),
+    spike_model=SPIKE_MODEL,
+    spike_task=SPIKE_TASK,
+    spike_team=SPIKE_TEAM,
+    degraded_model=DEGRADED_MODEL,
+    degraded_from_s=_hours_in(DEGRADED_FROM_H),
+    degraded_to_s=_hours_in(DEGRADED_FROM_H + DEGRADED_HOURS),
+    overused_model=OVERUSED_MODEL,
+    overused_tasks=OVERUSED_TASKS,
+    explored_share=EXPLORED_SHARE,
+)
+
+
+@dataclass(frozen=True)
 class Traffic:
-    """`attempts` in the columns of schema.REQUEST_LOG (user_id in place of user_hash), `feedback` in schema.FEEDBACK."""
+    """`attempts` in the columns of schema.REQUEST_LOG (plain user names in `user_hash`), `feedback` in schema.FEEDBACK."""
 
     attempts: pa.Table
     feedback: pa.Table
@@ -152,7 +191,9 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
     task = np.where(is_runaway, names.index(SPIKE_TASK), task)
     shape = np.array([each.difficulty for each in TASKS])[task]
     difficulty = rng.beta(shape[:, 0], shape[:, 1])
-    prompt_median = np.array([each.prompt_tokens for each in TASKS])[task] * (0.6 + 0.8 * difficulty) * np.where(is_runaway, 4.0, 1.0)
+    prompt_median = (
+        np.array([each.prompt_tokens for each in TASKS])[task] * (0.6 + 0.8 * difficulty) * np.where(is_runaway, SPIKE_PROMPT_FACTOR, 1.0)
+    )
     prompt_tokens = np.maximum(rng.lognormal(np.log(prompt_median), 0.55), 8).astype(np.int64)
     completion_median = np.array([each.completion_tokens for each in TASKS])[task] * (0.7 + 0.6 * difficulty)
     completion_tokens = np.maximum(rng.lognormal(np.log(completion_median), 0.45), 1).astype(np.int64)
@@ -203,7 +244,7 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
     task_names = np.array(names, dtype=object)
     models = np.array([each.model for each in ARMS], dtype=object)
     providers = np.array([each.provider for each in ARMS], dtype=object)
-    teams = np.where(is_runaway, "growth", np.array([each.team for each in TASKS], dtype=object)[task])
+    teams = np.where(is_runaway, SPIKE_TEAM, np.array([each.team for each in TASKS], dtype=object)[task])
     request_ids = np.array([f"req-{seed:x}-{index:07d}" for index in range(requests)], dtype=object)
     errors = np.where(is_degraded | (rng.random(requests) < 0.4), "429_RATE_LIMIT_EXCEEDED", "500_PROVIDER_INTERNAL_ERROR").astype(object)
     # Which rule of today's gateway decided, as its tag says.
@@ -218,14 +259,19 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
     failed = np.where(is_second, fallback_fails[which], first_fails[which])
     used = np.where(is_second, fallback_arm[which], arm[which])
     hit = is_cache_hit[which] & ~is_second
-    spent_ms = np.where(failed, failure_latency[which], np.where(hit, 4.0, np.where(is_second, fallback_latency[which], latency[which])))
+    # Whole microseconds, the resolution of the logs.
+    spent_ms = np.where(
+        failed, failure_latency[which], np.where(hit, 4.0, np.where(is_second, fallback_latency[which], latency[which]))
+    ).round(3)
     begin_us = started_us[which] + np.where(is_second, (failure_latency[which] * 1e3).astype(np.int64) + 2_000, 0)
     paid = np.where(is_second, cost(fallback_arm)[which], cost(arm)[which])
     paid = np.where(failed | hit, 0.0, paid)
-    quiet = failed | hit
+    # A gateway logs the time to the first token of answered streams alone, and counts retries and its own time for the others.
+    streamed = is_stream[which] & ~is_second & ~hit & ~failed
 
     def text(values: NDArray[np.object_], missing: NDArray[np.bool_] | None = None) -> pa.Array:
-        return pa.array(values, type=pa.string(), mask=missing)
+        # From a list, because pyarrow loads pandas to look at an array of objects.
+        return pa.array(values.tolist(), type=pa.string(), mask=missing)
 
     def number(values: Floats, missing: NDArray[np.bool_]) -> pa.Array:
         return pa.array(values, type=pa.float64(), mask=missing)
@@ -240,8 +286,8 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
             "session_id": text(np.array([f"s-{value}" for value in session[which]], dtype=object)),
             "started_at": pa.array(begin_us, type=pa.timestamp("us")),
             "latency_ms": number(spent_ms, np.zeros(count, dtype=bool)),
-            "ttft_ms": number(np.minimum(ttft[which], spent_ms), ~is_stream[which] | quiet | is_second),
-            "routing_latency_ms": number(overhead[which], is_stream[which] | failed | is_second),
+            "ttft_ms": number(np.minimum(ttft[which].round(3), spent_ms), ~streamed),
+            "routing_latency_ms": number(overhead[which].round(3), streamed | failed | hit | is_second),
             "model": text(models[used]),
             "provider": text(providers[used]),
             "provider_model": text(models[used]),
@@ -254,7 +300,7 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
             "cost_usd": number(paid, failed),
             "status": text(np.where(failed, "failure", "success").astype(object)),
             "error_type": text(errors[which], ~failed),
-            "retries": pa.array(np.zeros(count, dtype=np.int64), type=pa.int64(), mask=failed),
+            "retries": pa.array(np.zeros(count, dtype=np.int64), type=pa.int64(), mask=failed | streamed),
             "fallback_from": text(models[arm[which]], ~is_second),
             "is_cache_hit": pa.array(hit),
             "queue_depth": pa.nulls(count, pa.int64()),
@@ -298,7 +344,7 @@ def _feedback(
         count = int(which.sum())
         return pa.table(
             {
-                "request_id": pa.array(request_ids[which], type=pa.string()),
+                "request_id": pa.array(request_ids[which].tolist(), type=pa.string()),
                 "attempt_id": pa.nulls(count, pa.string()),
                 "name": pa.array([name] * count, type=pa.string()),
                 "value": pa.array(values[which], type=pa.float64()),

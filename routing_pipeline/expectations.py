@@ -7,7 +7,6 @@ Does not belong here: evaluating them. Claims about single columns and rows run 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field

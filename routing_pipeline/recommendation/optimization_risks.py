@@ -6,10 +6,28 @@ fits. Does not belong here: the evidence (`policy`), sample sizes of the canary 
 
 from __future__ import annotations
 
-from pydantic import Field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
-from routing_pipeline.policy.rule_set import Level
+import ibis
+from pydantic import Field
+from scipy import stats
+
+from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.rule_set import Between, Grade, Level, Rule, RuleSet, When
+from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.scope import AnalysisScope
+
+LATENCY_TOLERANCE = 0.10
+"""Mean latency may rise by this share of today's before it counts as harm."""
+UNLIKELY = 0.05
+LIKELY = 0.20
+MAX_RULES = 20
+MAX_TEAMS = 20
+FIRST_STEP: dict[Level, float] = {"Low": 0.05, "Medium": 0.01, "High": 0.01}
+WHOLE_SET = "rule_set"
 
 
 class Chance(Result):
@@ -25,8 +43,9 @@ class BlastRadius(Result):
 
     traffic_share: float = quantity("Share of final requests that the change touches", "0..1")
     spend_share: float | None = quantity("Share of spend that they make up; null when unknown", "0..1", default=None)
-    task_types: tuple[str, ...]
+    task_types: tuple[str, ...] = Field(description="Task types that the change names; empty means any")
     teams: tuple[str, ...] = Field(default=(), description="Largest first, at most 20")
+    teams_known: bool = Field(default=False, description="Requests were counted by team; otherwise no team is listed")
     other_teams: int = quantity("Teams hit beyond those listed", "teams", default=0)
 
 
@@ -63,3 +82,340 @@ class OptimizationRisks(Result):
     general: tuple[str, ...] = Field(description="Risks that no single change carries")
     overall: Level
     verdict: str = Field(description="One sentence for a manager")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What one rule decides: final requests and spend, and which teams they are of."""
+
+    requests: int
+    spend_usd: float
+    teams: tuple[str, ...]
+
+
+def traffic_hit(requests: ibis.Table, rule_set: RuleSet) -> dict[str, Hit]:
+    """By rule id, the traffic of the window that the rule would decide; one pass over the rows."""
+    final = requests.filter(requests.is_final)
+    ordered = sorted(rule_set.rules, key=lambda rule: rule.priority)
+    if not ordered:
+        return {}
+    # The first rule that holds decides, as in RuleSet.deciding_rule; ids are numbers here, so no text reaches the engine.
+    number = ibis.literal(len(ordered), "int64")
+    for index, rule in reversed(list(enumerate(ordered))):
+        number = ibis.ifelse(rule.when.holds(final), ibis.literal(index, "int64"), number)
+    rows = (
+        final.mutate(rule=number)
+        .group_by("rule", "team")
+        .agg(requests=lambda t: t.count(), spend_usd=lambda t: t.request_cost_usd.sum().fill_null(0.0))
+        .to_pyarrow()
+        .to_pylist()
+    )
+    hits: dict[str, Hit] = {}
+    for index, rule in enumerate(ordered):
+        mine = sorted((row for row in rows if row["rule"] == index), key=lambda row: (-row["requests"], row["team"] or ""))
+        hits[rule.id] = Hit(
+            requests=sum(row["requests"] for row in mine),
+            spend_usd=math.fsum(row["spend_usd"] for row in mine),
+            teams=tuple(row["team"] for row in mine if row["team"] is not None),
+        )
+    return hits
+
+
+def optimization_risks(
+    scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, requests: ibis.Table | None = None
+) -> OptimizationRisks:
+    """Judge the rule set as a whole and each of its rules.
+
+    Args:
+        scope: window and parameters; the tolerance is its `max_quality_drop`, or what its threshold leaves.
+        evidence: changes against today's routing by segment and model.
+        rules: the rule set, its proof and its tipping point.
+        requests: rows of the window (schema.SCOPED_REQUESTS), to name the teams hit; without them none is named.
+    """
+    tolerance = _tolerance(scope, rules.rule_set.expected.baseline.quality)
+    hits = None if requests is None else traffic_hit(requests, rules.rule_set)
+    ordered = sorted(rules.rule_set.rules, key=lambda rule: rule.priority)
+    if not ordered:
+        return OptimizationRisks(
+            quality_tolerance=tolerance,
+            changes=(),
+            general=_general(scope, evidence, 0, has_rules=False),
+            overall="Low",
+            verdict="No change is proposed, so no change can do harm; what today's routing wastes goes on until the logs can tell more.",
+        )
+    whole = _whole_set(evidence, rules, tolerance, hits)
+    moved = _segments_of(ordered, evidence)
+    each = tuple(_one_rule(rule, moved[rule.id], rules, tolerance, hits, scope.requests) for rule in ordered[:MAX_RULES])
+    # A rule set of one rule is that rule: saying it twice helps nobody.
+    changes = (whole, *each) if len(ordered) > 1 else (whole,)
+    return OptimizationRisks(
+        quality_tolerance=tolerance,
+        changes=changes,
+        general=_general(scope, evidence, len(ordered) - len(each), has_rules=True),
+        overall=whole.risk,
+        verdict=_verdict(whole, evidence.grade, tolerance),
+    )
+
+
+def _tolerance(scope: AnalysisScope, today: Measured) -> float:
+    threshold = scope.parameters.quality_threshold
+    if threshold is not None and isinstance(today, Estimate):
+        return max(today.estimate - threshold, 0.0)
+    return scope.parameters.max_quality_drop
+
+
+def _standard_error(value: Estimate) -> float:
+    return (value.high - value.low) / 2 / float(stats.norm.ppf(0.5 + value.level / 2))
+
+
+def chance_above(change: Measured, threshold: float) -> Chance | Unidentifiable:
+    """P(change > threshold) = Phi((estimate - threshold) / standard error), the error read back from the interval."""
+    if isinstance(change, Unidentifiable):
+        return change
+    error = _standard_error(change)
+    if error == 0:
+        probability = 1.0 if change.estimate > threshold else 0.0
+    else:
+        probability = float(stats.norm.cdf((change.estimate - threshold) / error))
+    return Chance(probability=probability, threshold=threshold, estimate=change.estimate)
+
+
+def chance_below(change: Measured, threshold: float) -> Chance | Unidentifiable:
+    """P(change < threshold), by the same approximation."""
+    if isinstance(change, Unidentifiable):
+        return change
+    mirrored = chance_above(change.scaled(-1.0), -threshold)
+    if isinstance(mirrored, Unidentifiable):
+        return mirrored
+    return Chance(probability=mirrored.probability, threshold=threshold, estimate=change.estimate)
+
+
+def _whole_set(evidence: RoutingEvidence, rules: RoutingRules, tolerance: float, hits: dict[str, Hit] | None) -> ChangeRisk:
+    expected = rules.rule_set.expected
+    proven = next((candidate for candidate in reversed(rules.walk) if candidate.passed), None)
+    quality = proven.quality_change if proven is not None else _absolute(expected.change.quality.relative, expected.baseline.quality)
+    quality_falls = chance_below(quality, -tolerance)
+    latency_rises = chance_above(expected.change.latency_ms.relative, LATENCY_TOLERANCE)
+    cost_rises = chance_above(expected.change.cost_usd.relative, 0.0)
+    risk, why = _level(evidence.grade, quality_falls, latency_rises)
+    tasks = {task for rule in rules.rule_set.rules for task in rule.when.task_type or ()}
+    names_any = any(rule.when.task_type is None for rule in rules.rule_set.rules)
+    teams: dict[str, None] = {}
+    for hit in (hits or {}).values():
+        teams |= dict.fromkeys(hit.teams)
+    radius = BlastRadius(
+        traffic_share=rules.moved_share,
+        spend_share=rules.moved_spend_share,
+        task_types=() if names_any else tuple(sorted(tasks)),
+        teams=tuple(teams)[:MAX_TEAMS],
+        teams_known=hits is not None,
+        other_teams=max(len(teams) - MAX_TEAMS, 0),
+    )
+    return ChangeRisk(
+        id=WHOLE_SET,
+        title=f"The whole rule set ({len(rules.rule_set.rules)} rules)",
+        quality_falls=quality_falls,
+        latency_rises=latency_rises,
+        cost_rises=cost_rises,
+        tipping_point=rules.tipping_point,
+        sensitivity=_sensitivity(rules.tipping_point, evidence.grade),
+        blast_radius=radius,
+        mitigation=_mitigation(risk),
+        risk=risk,
+        why=why,
+    )
+
+
+def _absolute(relative: Measured, baseline: Measured) -> Measured:
+    if isinstance(relative, Unidentifiable):
+        return relative
+    return relative.scaled(baseline.estimate) if isinstance(baseline, Estimate) else baseline
+
+
+def _level(grade: Grade, quality_falls: Chance | Unidentifiable, latency_rises: Chance | Unidentifiable) -> tuple[Level, str]:
+    if isinstance(quality_falls, Unidentifiable):
+        return "High", "the logs cannot tell what happens to quality"
+    likely = quality_falls.probability
+    slower = latency_rises.probability if isinstance(latency_rises, Chance) else 0.0
+    if likely >= LIKELY:
+        return "High", f"quality falls by more than the tolerance with a probability of {likely:.0%}"
+    if grade == "A" and likely < UNLIKELY and slower < LIKELY:
+        return "Low", "randomised or known routing probabilities, and a fall of quality is unlikely"
+    if grade != "A":
+        return "Medium", f"evidence of grade {grade}: what the logs do not hold may have steered the routing"
+    return "Medium", f"quality falls by more than the tolerance with a probability of {likely:.0%}, latency rises with one of {slower:.0%}"
+
+
+def _mitigation(risk: Level) -> Mitigation:
+    share = FIRST_STEP[risk]
+    return Mitigation(
+        canary_share=share,
+        guardrail="Mean quality of the moved requests against control, looked at daily; with it errors, mean latency and cost per request",
+        rollback_trigger=(
+            "The difference in quality crosses the day's boundary of the monitoring plan, or completion falls by half a point, "
+            f"or mean latency rises by more than {LATENCY_TOLERANCE:.0%}"
+        ),
+        rollback="Remove the rules: the default route is `unchanged`, so the gateway's own choice is back at once",
+    )
+
+
+def _sensitivity(tipping: Measured, grade: Grade) -> str:
+    if isinstance(tipping, Unidentifiable):
+        return f"How much hidden bias the claim bears cannot be told: {tipping.unidentifiable}"
+    safe = min(tipping.estimate, tipping.low) * 100
+    if safe <= 0:
+        return "No hidden bias is needed to undo the claim: its safe end does not hold by itself"
+    told = f"Were quality on the moved requests overstated by {safe:.1f} points on average, the claim would no longer hold"
+    if grade == "A":
+        return f"{told}; randomised routing leaves little room for that"
+    return f"{told}; only a randomised test can exclude that"
+
+
+def _within(inner: Between | None, outer: Between | None) -> bool:
+    if outer is None:
+        return True
+    if inner is None:
+        return False
+    low = outer.gte is None or (inner.gte is not None and inner.gte >= outer.gte)
+    return low and (outer.lt is None or (inner.lt is not None and inner.lt <= outer.lt))
+
+
+def covers(rule: When, segment: When) -> bool:
+    """Whether every request of the segment meets the rule's conditions."""
+    for name in ("task_type", "team", "tier"):
+        asked, held = getattr(rule, name), getattr(segment, name)
+        if asked is not None and (held is None or not set(held) <= set(asked)):
+            return False
+    return _within(segment.complexity, rule.complexity) and _within(segment.prompt_tokens, rule.prompt_tokens)
+
+
+def _segments_of(ordered: Sequence[Rule], evidence: RoutingEvidence) -> dict[str, list[SegmentEvidence]]:
+    """Segments by the first rule that covers them whole; a segment cut by a rule belongs to none."""
+    found: dict[str, list[SegmentEvidence]] = {rule.id: [] for rule in ordered}
+    for segment in (*evidence.segments, *(() if evidence.segments else evidence.tasks)):
+        rule = next((each for each in ordered if covers(each.when, segment.when)), None)
+        if rule is not None:
+            found[rule.id].append(segment)
+    return found
+
+
+def _one_rule(
+    rule: Rule,
+    segments: list[SegmentEvidence],
+    rules: RoutingRules,
+    tolerance: float,
+    hits: dict[str, Hit] | None,
+    requests: int,
+) -> ChangeRisk:
+    baseline = rules.rule_set.expected.baseline
+    share = sum(segment.share for segment in segments)
+    hit = (hits or {}).get(rule.id)
+    traffic = hit.requests / requests if hit is not None and requests else share
+    quality = _summed(rule, segments, "quality_change")
+    latency = _summed(rule, segments, "latency_change_ms")
+    if isinstance(latency, Estimate) and isinstance(baseline.latency_ms, Estimate) and baseline.latency_ms.estimate > 0:
+        latency = latency.scaled(1 / baseline.latency_ms.estimate)
+    quality_falls = chance_below(quality, -tolerance)
+    latency_rises = chance_above(latency, LATENCY_TOLERANCE)
+    tipping = _tipping(quality, tolerance, share)
+    risk, why = _level(rule.evidence.grade, quality_falls, latency_rises)
+    teams = hit.teams if hit is not None else rule.when.team or ()
+    return ChangeRisk(
+        id=rule.id,
+        title=_title(rule),
+        quality_falls=quality_falls,
+        latency_rises=latency_rises,
+        cost_rises=chance_above(_summed(rule, segments, "cost_change_usd"), 0.0),
+        tipping_point=tipping,
+        sensitivity=_sensitivity(tipping, rule.evidence.grade),
+        blast_radius=BlastRadius(
+            traffic_share=min(traffic, 1.0),
+            spend_share=_spend_share(hit, hits, rules),
+            task_types=rule.when.task_type or (),
+            teams=tuple(teams)[:MAX_TEAMS],
+            teams_known=hit is not None,
+            other_teams=max(len(teams) - MAX_TEAMS, 0),
+        ),
+        mitigation=_mitigation(risk),
+        risk=risk,
+        why=why,
+    )
+
+
+def _spend_share(hit: Hit | None, hits: dict[str, Hit] | None, rules: RoutingRules) -> float | None:
+    """The rule's part of the spend that moves; the whole's share of all spend is the rule set's own number."""
+    total = math.fsum(each.spend_usd for each in (hits or {}).values())
+    return None if hit is None or total <= 0 else min(rules.moved_spend_share * hit.spend_usd / total, 1.0)
+
+
+def _title(rule: Rule) -> str:
+    if rule.route == "unchanged":
+        return f"Rule {rule.id}: left unchanged"
+    return f"Rule {rule.id}: to " + ", ".join(target.model for target in rule.route)
+
+
+def _summed(rule: Rule, segments: list[SegmentEvidence], outcome: str) -> Measured:
+    """Change over all requests: sum over segments of share x change; segments are taken as independent, targets as not."""
+    if rule.route == "unchanged":
+        return Estimate(estimate=0.0, low=0.0, high=0.0)
+    estimate, variance = 0.0, 0.0
+    for segment in segments:
+        arms = {arm.model: arm for arm in segment.arms}
+        parts = [(target.weight, _change(arms.get(target.model), outcome)) for target in rule.route]
+        unknown = next((part for _, part in parts if isinstance(part, Unidentifiable)), None)
+        if unknown is not None:
+            return unknown
+        known = [(weight, part) for weight, part in parts if isinstance(part, Estimate)]
+        estimate += segment.share * sum(weight * part.estimate for weight, part in known)
+        variance += (segment.share * sum(weight * _standard_error(part) for weight, part in known)) ** 2
+    if not segments:
+        return Unidentifiable(unidentifiable="the rule's edges cut through the evidence's segments; the whole rule set was proven instead")
+    half = float(stats.norm.ppf(0.975)) * math.sqrt(variance)
+    return Estimate(estimate=estimate, low=estimate - half, high=estimate + half)
+
+
+def _change(arm: ArmEvidence | None, outcome: str) -> Measured:
+    if arm is None or not arm.supported:
+        return Unidentifiable(unidentifiable="the logs hold too few requests of the rule's model in a part of its traffic")
+    found: Measured = getattr(arm, outcome)
+    return found
+
+
+def _tipping(quality: Measured, tolerance: float, share: float) -> Measured:
+    """(tolerance + change over all requests) / share of requests moved: the overstatement that would undo it."""
+    if isinstance(quality, Unidentifiable) or share <= 0:
+        return Unidentifiable(unidentifiable="what the rule does to quality cannot be told by itself")
+    return Estimate(
+        estimate=(tolerance + quality.estimate) / share,
+        low=(tolerance + quality.low) / share,
+        high=(tolerance + quality.high) / share,
+        level=quality.level,
+    )
+
+
+def _general(scope: AnalysisScope, evidence: RoutingEvidence, unlisted: int, *, has_rules: bool) -> tuple[str, ...]:
+    told: list[str] = []
+    if unlisted > 0:
+        told.append(f"{unlisted} further rules are judged as part of the whole set alone.")
+    if evidence.refusal is not None:
+        told.append(f"Nothing can be estimated from these logs: {evidence.refusal}")
+    if evidence.grade != "A" and has_rules:
+        told.append(
+            "A cause that the router saw and the logs do not hold would bias every number here the same way; see the tipping points."
+        )
+    if evidence.labelled < scope.requests:
+        told.append("Scores may be given to unusual answers; the correction knows only what the logs hold.")
+    if has_rules:
+        told.append("More traffic on a model can slow it down or meet its rate limits; latency under more load is extrapolated.")
+        told.append("Moving a conversation to another model loses the provider's prompt cache for it; keep sessions on one model.")
+    told.append("A new version of a model is a new model: the evidence does not carry over.")
+    return tuple(told)
+
+
+def _verdict(whole: ChangeRisk, grade: Grade, tolerance: float) -> str:
+    if isinstance(whole.quality_falls, Unidentifiable):
+        return "What the change does to quality cannot be told from these logs; do not roll it out without a randomised test."
+    likely = whole.quality_falls.probability
+    words = "below 1 %" if likely < 0.01 else f"about {likely:.0%}"
+    told = f"The chance that quality falls by more than {tolerance * 100:.1f} points is {words}"
+    return f"{told}." if grade == "A" else f"{told}, provided that nothing unlogged steered the routing (grade {grade})."

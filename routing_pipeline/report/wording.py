@@ -1,0 +1,165 @@
+"""Numbers, dates and names as people read them.
+
+Belongs here: formatting of one value; the same for Markdown, HTML and charts, so that a number never reads differently
+in two places. Does not belong here: escaping (`markdown`, `html`), deciding what is said (`headline`, the templates).
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from routing_pipeline.estimates import LEVEL, Estimate, Unidentifiable
+
+MAX_NAME = 60
+"""Longest name from logs that a table or a chart shows; report.json has it whole."""
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EM DASH}"
+CANNOT_TELL = "cannot tell"
+SECONDS_PER_DAY = 86_400
+
+Value = Estimate | Unidentifiable | float | int | None
+Format = Callable[[float], str]
+
+
+def printable(text: object) -> str:
+    """One line without control or direction-changing characters: those could hide or reorder what a reader sees."""
+    kept = (" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in str(text) if unicodedata.category(each) != "Cf")
+    return " ".join("".join(kept).split())
+
+
+def name(text: object, longest: int = MAX_NAME) -> str:
+    """A name from logs, shortened to what fits."""
+    line = printable(text)
+    return line if len(line) <= longest else line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _signed(value: float, digits: str) -> str:
+    return f"{MINUS}{digits}" if value < 0 and any(each in "123456789" for each in digits) else digits
+
+
+def _small(size: float) -> str:
+    """Three significant digits without an exponent."""
+    return f"{size:.{min(2 - math.floor(math.log10(size)), 12)}f}" if size > 0 else "0"
+
+
+def number(value: float) -> str:
+    """1,234 or 12.3 or 0.0123."""
+    size = abs(value)
+    if size >= 100 or value == int(value):
+        return _signed(value, f"{size:,.0f}")
+    return _signed(value, f"{size:.1f}" if size >= 1 else _small(size))
+
+
+def usd(value: float) -> str:
+    """$1,234 or $12.34 or $0.0123."""
+    size = abs(value)
+    if size >= 1_000:
+        return _signed(value, f"${size:,.0f}")
+    return _signed(value, f"${size:.2f}" if size >= 1 or size == 0 else f"${_small(size)}")
+
+
+def percent(share: float) -> str:
+    """A share (0..1) as 12.3 %; a tiny one keeps a digit that is not zero."""
+    size = abs(share) * 100
+    digits = f"{size:,.0f}" if size >= 1_000 else f"{size:.1f}" if size >= 0.05 or size == 0 else _small(float(f"{size:.1g}"))
+    return _signed(share, f"{digits.removesuffix('.0') if size in {0.0, 100.0} else digits} %")
+
+
+def change(share: float) -> str:
+    """A relative change with its sign: +12.3 % or -12.3 %; none at all is 0 %."""
+    return f"+{percent(share)}" if share > 0 else percent(share)
+
+
+def score(value: float) -> str:
+    """A quality, 0..1."""
+    return _signed(value, f"{abs(value):.3f}")
+
+
+def points(difference: float) -> str:
+    """A difference of qualities with its sign, in points of 0.01."""
+    size = abs(difference) * 100
+    digits = f"{size:.2f}" if size < 10 else f"{size:.1f}"
+    sign = "" if not any(each in "123456789" for each in digits) else "+" if difference > 0 else MINUS
+    return f"{sign}{digits} points"
+
+
+def ms(value: float) -> str:
+    """Milliseconds; from ten seconds on, seconds."""
+    size = abs(value)
+    if size >= 10_000:
+        return _signed(value, f"{size / 1000:,.1f} s")
+    return _signed(value, f"{size:,.0f} ms" if size >= 100 else f"{size:.1f} ms")
+
+
+def days(value: float) -> str:
+    """1 day, 3.5 days, 12 days."""
+    digits = number(round(value, 1) if value >= 0.1 else value)
+    return f"{digits} day" if digits == "1" else f"{digits} days"
+
+
+def count(value: float) -> str:
+    """1,234."""
+    return _signed(value, f"{abs(value):,.0f}")
+
+
+def measured(value: Value, form: Format, *, brief: bool = False) -> str:
+    """A number with its interval in brackets, or why there is none; `brief` leaves the reason to another place.
+
+    An interval of no width is how "nothing changes" reads: the number is exact and needs no brackets.
+    """
+    if value is None:
+        return NONE
+    if isinstance(value, Unidentifiable):
+        return CANNOT_TELL if brief else f"{CANNOT_TELL}: {printable(value.unidentifiable)}"
+    if not isinstance(value, Estimate):
+        return form(value)
+    if value.low == value.high:
+        return form(value.estimate)
+    level = "" if value.level == LEVEL else f" at {percent(value.level)}"
+    return f"{form(value.estimate)} [{form(value.low)}, {form(value.high)}]{level}"
+
+
+def from_seconds(seconds: float) -> datetime:
+    """A moment from seconds since 1970-01-01 UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def moment(value: datetime | str | float) -> str:
+    """16 Nov 2026 09:00 UTC."""
+    when = value if isinstance(value, datetime) else from_seconds(value) if isinstance(value, int | float) else _parsed(value)
+    if when is None:
+        return name(value)
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return f"{when.day} {when:%b %Y %H:%M} UTC"
+
+
+def _parsed(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def day(days_since_1970: float) -> str:
+    """Mon 16 Nov."""
+    when = from_seconds(days_since_1970 * SECONDS_PER_DAY)
+    return f"{when:%a} {when.day} {when:%b}"
+
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def hour_of_week(hour: int) -> str:
+    """Monday 09:00 to 10:00 UTC."""
+    return f"{WEEKDAYS[hour // 24 % 7]} {hour % 24:02d}:00 to {(hour + 1) % 24:02d}:00 UTC"
+
+
+def listed(items: tuple[str, ...] | list[str], most: int = 8) -> str:
+    """a, b and c; a long list is cut and the rest counted."""
+    shown = [name(each) for each in items[:most]]
+    if len(items) > most:
+        return f"{', '.join(shown)} and {len(items) - most} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"

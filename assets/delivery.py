@@ -3,7 +3,6 @@
 Belongs here: publishing files. Does not belong here: rendering (routing_pipeline.report).
 """
 
-
 import dagster as dg
 
 from assets.ingest import OWNERS

@@ -37,7 +37,7 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
             source,
             log_format=config.log_format,
             add_source=config.add_source,
-            progress=lambda what, done, of: context.log.debug(f"{what}: {done} of {of}"),
+            progress=lambda what, done, of: context.log.debug("%s: %d of %d", what, done, of),
         )
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
     return result

@@ -39,9 +39,7 @@ PLANNING = RECOMMENDATION | {"group_name": "planning", "kinds": {"python"}}
 
 
 @dg.asset(**RECOMMENDATION)
-def routing_rules(
-    context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, routing_evidence: RoutingEvidence, home: HomeResource
-) -> RoutingRules:
+def routing_rules(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, routing_evidence: RoutingEvidence) -> RoutingRules:
     """Rules learnt on one half of the sessions and proven on the other; none when nothing survives the proof."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog)

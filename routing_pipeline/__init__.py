@@ -1,1 +1,36 @@
-"""placeholder"""
+"""Read an LLM gateway's request logs; say what other routing rules would have cost and delivered.
+
+A map, in the order in which data flow. Nothing happens at import.
+
+What is asked, and what things are called
+    parameters      what the user asks for: timeframe, task types, thresholds, goal, configuration file
+    schema          the data contracts: columns, types, units, grain
+    catalog         models: provider, tier, context window, dated prices
+    estimates       an estimate with its interval, or why there is none
+    errors          how a request can end badly, with the exit codes
+
+Object storage -> lake
+    home            one folder that holds everything, and remembers its sources
+    ingest          listing, reading, typing, quarantine, the Iceberg lake and its ledger
+    demo_traffic    a made-up week whose truth is known
+    demo_logs       the same, written down as a gateway would
+
+Lake -> scope
+    engine          DuckDB or Spark, through Ibis
+    expectations    what must hold of the data, and what was found
+    scope           parameters to a window on a snapshot, and its rows as analyses read them
+
+Scope -> evidence and analyses
+    policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set
+    analysis        steps 1 to 3 of the task: nine analyses
+    results         the store of finished analyses
+
+Recommendations -> delivery
+    recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring
+    report          Markdown, HTML, JSON and charts
+    alerts          decisions behind the sensors
+
+At the edge
+    cli             the `routing-pipeline` command
+    doctor          what works on this machine
+"""

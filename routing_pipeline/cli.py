@@ -6,13 +6,15 @@ import `assets.definitions` when called, so that --help answers at once.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -20,12 +22,10 @@ from routing_pipeline.errors import PipelineError, UnusableInputError
 
 if TYPE_CHECKING:
     from routing_pipeline.home import Home
-    from routing_pipeline.report.assembly import Report
 
 app = typer.Typer(
     name="routing-pipeline",
     help="What other routing rules would have cost and delivered, estimated from your LLM gateway's own logs.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,17 +40,21 @@ Out = Annotated[Path, typer.Option("--out", help="Folder that receives report an
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]
 Format = Annotated[str, typer.Option("--format", help="auto, or the log format by name")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
-TimeframeAsked = Annotated[str | None, typer.Option("--timeframe", help="1h, 24h, 7d or 30d [default: 7d]")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="End of the window, ISO 8601 [default: the newest request]")]
-TaskTypes = Annotated[str | None, typer.Option("--task-types", help="Only these, comma-separated")]
-CostThreshold = Annotated[float | None, typer.Option("--cost-threshold", help="Most that a request may cost on average, USD")]
-QualityThreshold = Annotated[float | None, typer.Option("--quality-threshold", help="Least mean quality, 0..1")]
-GoalAsked = Annotated[str | None, typer.Option("--goal", help="cost, speed, quality or balanced [default: balanced]")]
-MaxQualityDrop = Annotated[
-    float | None, typer.Option("--max-quality-drop", help="Largest fall of quality that is acceptable [default: 0.01]")
-]
-Budget = Annotated[float | None, typer.Option("--budget", help="USD per month")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML: parameters, models, capacities, budgets, alerts")]
+
+PARAMETERS: dict[str, Any] = {
+    "timeframe": Annotated[str | None, typer.Option("--timeframe", help="1h, 24h, 7d or 30d [default: 7d]")],
+    "as_of": Annotated[str | None, typer.Option("--as-of", help="End of the window, ISO 8601 [default: the newest request]")],
+    "task_types": Annotated[str | None, typer.Option("--task-types", help="Only these, comma-separated")],
+    "cost_threshold": Annotated[float | None, typer.Option("--cost-threshold", help="Most that a request may cost on average, USD")],
+    "quality_threshold": Annotated[float | None, typer.Option("--quality-threshold", help="Least mean quality, 0..1")],
+    "goal": Annotated[str | None, typer.Option("--goal", help="cost, speed, quality or balanced [default: balanced]")],
+    "max_quality_drop": Annotated[
+        float | None, typer.Option("--max-quality-drop", help="Largest fall of quality that is acceptable [default: 0.01]")
+    ],
+    "budget": Annotated[float | None, typer.Option("--budget", help="USD per month")],
+    "config": Annotated[Path | None, typer.Option("--config", help="TOML: parameters, models, capacities, budgets, alerts")],
+}
+"""Options of every command that analyses; `with_parameters` hands them over as one dict."""
 
 SCOPE_AND_ON = (
     "analysis_scope",
@@ -81,7 +85,11 @@ def main() -> None:
     """Entry point: every failure ends as one line on stderr and the exit code of the contract."""
     debug = "--debug" in sys.argv
     try:
-        app()
+        # Not standalone: Typer's own way to end takes several lines.
+        app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+    except typer.TyperException as error:
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(f"{said} (routing-pipeline {' '.join(sys.argv[1:2])} --help shows what there is)", UnusableInputError.exit_code, debug=debug)
     except PipelineError as error:
         _fail(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
@@ -95,27 +103,38 @@ def _first_line(error: Exception) -> str:
 
 
 def _fail(message: str, exit_code: int, *, debug: bool) -> None:
-    print(f"routing-pipeline: {' '.join(message.split())}", file=sys.stderr)
+    typer.echo(f"routing-pipeline: {' '.join(message.split())}", err=True)
     if debug:
         traceback.print_exc()
     raise SystemExit(exit_code)
 
 
+def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of PARAMETERS, collected in its first argument `asked`; those not given are left out."""
+    own = [each for name, each in inspect.signature(command).parameters.items() if name != "asked"]
+
+    @functools.wraps(command)
+    def gathered(**options: Any) -> None:
+        asked = {name: options.pop(name) for name in PARAMETERS}
+        command(asked={name: value for name, value in asked.items() if value is not None}, **options)
+
+    hints = get_type_hints(command, include_extras=True)
+    gathered.__annotations__ = {each.name: hints[each.name] for each in own} | PARAMETERS
+    gathered.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[each.name]) for each in own]
+        + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in PARAMETERS.items()]
+    )
+    return gathered
+
+
 @app.command()
+@with_parameters
 def run(
+    asked: dict[str, Any],
     logs: Logs,
     out: Out,
     feedback: Feedback = None,
     home: Root = None,
-    timeframe: TimeframeAsked = None,
-    as_of: AsOf = None,
-    task_types: TaskTypes = None,
-    cost_threshold: CostThreshold = None,
-    quality_threshold: QualityThreshold = None,
-    goal: GoalAsked = None,
-    max_quality_drop: MaxQualityDrop = None,
-    budget: Budget = None,
-    config: Config = None,
     engine: EngineName = "duckdb",
     log_format: Format = "auto",
     add_source: AddSource = False,
@@ -123,55 +142,24 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Ingest what is new, check it, analyse it, and write report and rules."""
-    del debug
-    asked = _asked(
-        config,
-        timeframe=timeframe,
-        as_of=as_of,
-        task_types=task_types,
-        cost_threshold=cost_threshold,
-        quality_threshold=quality_threshold,
-        goal=goal,
-        max_quality_drop=max_quality_drop,
-        budget=budget,
-    )
     opened = _open_home(home)
     ingest_ops = _ingest_ops(logs, feedback, log_format, add_source=add_source)
-    _deliver(opened, out, config=config, engine=engine, ops=ingest_ops | {"analysis_scope": asked}, selection=None, as_json=as_json)
+    _deliver(opened, out, asked, engine=engine, ops=ingest_ops, selection=None, as_json=as_json)
 
 
 @app.command()
+@with_parameters
 def analyze(
+    asked: dict[str, Any],
     out: Out,
     home: Root = None,
-    timeframe: TimeframeAsked = None,
-    as_of: AsOf = None,
-    task_types: TaskTypes = None,
-    cost_threshold: CostThreshold = None,
-    quality_threshold: QualityThreshold = None,
-    goal: GoalAsked = None,
-    max_quality_drop: MaxQualityDrop = None,
-    budget: Budget = None,
-    config: Config = None,
     engine: EngineName = "duckdb",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Analyse what the home already holds; reads no logs."""
-    del debug
-    asked = _asked(
-        config,
-        timeframe=timeframe,
-        as_of=as_of,
-        task_types=task_types,
-        cost_threshold=cost_threshold,
-        quality_threshold=quality_threshold,
-        goal=goal,
-        max_quality_drop=max_quality_drop,
-        budget=budget,
-    )
     opened = _open_home(home)
-    _deliver(opened, out, config=config, engine=engine, ops={"analysis_scope": asked}, selection=SCOPE_AND_ON, as_json=as_json)
+    _deliver(opened, out, asked, engine=engine, ops={}, selection=SCOPE_AND_ON, as_json=as_json)
 
 
 @app.command()
@@ -185,7 +173,6 @@ def ingest(
     debug: Debug = False,
 ) -> None:
     """Read what is new into the home's lake; analyse nothing."""
-    del debug
     opened = _open_home(home)
     with _progress() as progress:
         from assets.running import run_job
@@ -201,9 +188,9 @@ def ingest(
 
     totals = Lake(opened).totals()
     if as_json:
-        print(totals.model_dump_json(indent=1))
+        typer.echo(totals.model_dump_json(indent=1))
         return
-    print(
+    typer.echo(
         f"{totals.records:,} records from {totals.objects:,} objects: {totals.ingested:,} ingested, "
         f"{totals.quarantined:,} quarantined, {totals.duplicates:,} duplicates"
     )
@@ -218,7 +205,6 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Make up a week of gateway traffic in a home of its own, then `run` on it."""
-    del debug
     from routing_pipeline.demo_logs import write_demo
 
     folder = Path("demo")
@@ -228,7 +214,7 @@ def demo(
         write_demo(folder, requests=requests)
         progress("making up a week of traffic", 1, 1)
     ops = _ingest_ops(str(folder / "logs"), str(folder / "feedback"), "auto", add_source=False)
-    _deliver(opened, out, config=None, engine="duckdb", ops=ops | {"analysis_scope": {}}, selection=None, as_json=as_json)
+    _deliver(opened, out, {}, engine="duckdb", ops=ops, selection=None, as_json=as_json)
 
 
 @app.command()
@@ -239,17 +225,16 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Say what works here and what does not: packages, home, lake, Java for Spark, credentials, the log source."""
-    del debug
     from routing_pipeline.doctor import examine
 
     findings = examine(_home_path(home), logs)
     if as_json:
         import json
 
-        print(json.dumps([finding.model_dump() for finding in findings], indent=1))
+        typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=1))
     else:
         for finding in findings:
-            print(f"{'ok ' if finding.works else 'NO '} {finding.name}: {finding.detail}")
+            typer.echo(f"{'ok ' if finding.works else 'NO '} {finding.name}: {finding.detail}")
     if any(finding.is_needed and not finding.works for finding in findings):
         raise UnusableInputError("something that every run needs does not work; see the lines that begin with NO")
 
@@ -264,15 +249,16 @@ def _open_home(home: Path | None) -> Home:
     return Home(_home_path(home).absolute()).create()
 
 
-def _asked(config: Path | None, **asked: Any) -> dict[str, Any]:
-    """Check the parameters before anything is read, and give those that were asked to the job."""
+def _checked(asked: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """What was asked, refused before anything is read when it makes no sense; the configuration file apart."""
     from routing_pipeline.parameters import read_parameters
 
-    if asked["task_types"] is not None:
-        asked["task_types"] = [name.strip() for name in asked["task_types"].split(",") if name.strip()]
-    given = {name: value for name, value in asked.items() if value is not None}
-    read_parameters(config, **given)
-    return given
+    values = dict(asked)
+    config = values.pop("config", None)
+    if "task_types" in values:
+        values["task_types"] = [name.strip() for name in values["task_types"].split(",") if name.strip()]
+    read_parameters(config, **values)
+    return values, config
 
 
 def _ingest_ops(logs: str, feedback: str | None, log_format: str, *, add_source: bool) -> dict[str, Any]:
@@ -292,9 +278,10 @@ def _resources(home: Home, config: Path | None, engine: str) -> dict[str, str]:
 
 
 def _deliver(
-    home: Home, out: Path, *, config: Path | None, engine: str, ops: dict[str, Any], selection: tuple[str, ...] | None, as_json: bool
+    home: Home, out: Path, asked: dict[str, Any], *, engine: str, ops: dict[str, Any], selection: tuple[str, ...] | None, as_json: bool
 ) -> None:
-    from routing_pipeline.report.assembly import Report, check_writable
+    values, config = _checked(asked)
+    from routing_pipeline.report.publishing import check_writable
 
     check_writable(out)
     with _progress() as progress:
@@ -304,23 +291,20 @@ def _deliver(
             home,
             "optimize_routing",
             resources=_resources(home, config, engine),
-            ops=ops | {"optimization_report": {"out": str(out.absolute())}},
+            ops=ops | {"analysis_scope": values, "optimization_report": {"out": str(out.absolute())}},
             selection=selection,
             progress=progress,
         )
-    report = Report.model_validate_json((out / "report.json").read_bytes())
+    report = (out / "report.json").read_text(encoding="utf-8")
     if as_json:
-        print(report.model_dump_json(indent=1))
+        typer.echo(report)
         return
-    _print_headlines(report, out)
-
-
-def _print_headlines(report: Report, out: Path) -> None:
+    from routing_pipeline.report.assembly import Report
     from routing_pipeline.report.headlines import headlines
 
-    for line in headlines(report):
-        print(line)
-    print((out / "report.html").absolute())
+    for line in headlines(Report.model_validate_json(report)):
+        typer.echo(line)
+    typer.echo((out / "report.html").absolute())
 
 
 @contextmanager

@@ -72,4 +72,4 @@ def proportion_interval(successes: float, n: float, level: float = LEVEL) -> Mea
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(estimate=p, low=max(centre - half, 0.0), high=min(centre + half, 1.0), level=level)
+    return Estimate(estimate=p, low=min(max(centre - half, 0.0), p), high=max(min(centre + half, 1.0), p), level=level)

@@ -1,0 +1,123 @@
+"""Which rule decides for a request, in memory and in the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import ibis
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from pydantic import ValidationError
+
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.policy.rule_set import (
+    Between,
+    Change,
+    Constraints,
+    Expected,
+    RelativeChange,
+    Rule,
+    RuleEvidence,
+    RuleSet,
+    RuleWindow,
+    WeightedModel,
+    When,
+    cannot_tell,
+)
+
+NOTHING = cannot_tell("no data in this test")
+ZERO = RelativeChange(relative=Estimate(estimate=0, low=0, high=0))
+
+
+def rule(priority: int, when: When, model: str = "m") -> Rule:
+    return Rule(
+        id=f"r{priority}",
+        priority=priority,
+        when=when,
+        route=(WeightedModel(model=model, weight=1.0),),
+        rationale="test",
+        evidence=RuleEvidence(requests=1, labelled=1, effective_sample_size=1.0, min_propensity=0.1, grade="C"),
+        expected=NOTHING,
+        effort="Low",
+        risk="Low",
+        validation_criteria=("test",),
+    )
+
+
+def rule_set(*rules: Rule, status: str = "proposed") -> RuleSet:
+    return RuleSet.model_validate(
+        {
+            "rule_set_id": "2026-03-02T00:00:00Z-0000",
+            "status": status,
+            "goal": "cost",
+            "constraints": Constraints(),
+            "window": RuleWindow(start="a", end="b", snapshot_id="1"),
+            "rules": rules,
+            "expected": Expected(baseline=NOTHING, proposed=NOTHING, change=Change(cost_usd=ZERO, quality=ZERO, latency_ms=ZERO)),
+            "assumptions": (),
+            "warnings": (),
+        }
+    )
+
+
+def test_the_first_rule_by_priority_decides() -> None:
+    both = rule_set(rule(2, When(), "second"), rule(1, When(task_type=("code",)), "first"))
+    decided = both.deciding_rule({"task_type": "code"})
+    assert decided is not None
+    assert decided.id == "r1"
+
+
+def test_no_matching_rule_leaves_the_gateways_own_choice() -> None:
+    assert rule_set(rule(1, When(task_type=("code",)))).deciding_rule({"task_type": "chat"}) is None
+
+
+def test_a_null_field_matches_no_condition_on_it() -> None:
+    assert rule_set(rule(1, When(complexity=Between(gte=0.0)))).deciding_rule({"complexity": None}) is None
+
+
+def test_ranges_are_half_open() -> None:
+    when = When(complexity=Between(gte=0.5, lt=0.8))
+    assert [when.matches({"complexity": value}) for value in (0.4999, 0.5, 0.7999, 0.8)] == [False, True, True, False]
+
+
+def test_a_rule_set_that_changes_nothing_may_hold_no_rule() -> None:
+    with pytest.raises(ValidationError, match="has no rules"):
+        rule_set(rule(1, When()), status="no_change")
+
+
+def test_two_rules_of_one_priority_are_refused() -> None:
+    with pytest.raises(ValidationError, match="share a priority"):
+        rule_set(rule(1, When()), rule(1, When()))
+
+
+def test_weights_that_do_not_add_up_are_refused() -> None:
+    content = rule(1, When()).model_dump()
+    content["route"] = [{"model": "a", "weight": 0.5}, {"model": "b", "weight": 0.4}]
+    with pytest.raises(ValidationError, match="do not add up"):
+        Rule.model_validate(content)
+
+
+BOUNDS = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+RANGES = st.one_of(st.none(), st.builds(Between, gte=BOUNDS, lt=BOUNDS))
+NAMES = st.one_of(st.none(), st.lists(st.sampled_from(["code", "chat", "it's; --"]), max_size=2).map(tuple))
+CONDITIONS = st.builds(When, task_type=NAMES, complexity=RANGES, prompt_tokens=RANGES, team=NAMES)
+REQUESTS: list[dict[str, Any]] = [
+    {"task_type": task, "complexity": complexity, "prompt_tokens": tokens, "team": team, "tier": None}
+    for task in ("code", "chat", None)
+    for complexity in (0.0, 0.3, 0.5, 1.0, None)
+    for tokens in (0, 1, None)
+    for team in ("it's; --", None)
+]
+SCHEMA = pa.schema(
+    [("task_type", pa.string()), ("complexity", pa.float64()), ("prompt_tokens", pa.int64()), ("team", pa.string()), ("tier", pa.string())]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(when=CONDITIONS)
+def test_the_engine_and_the_reference_agree_on_every_condition(when: When) -> None:
+    table = ibis.memtable(pa.Table.from_pylist(REQUESTS, schema=SCHEMA))
+    held = table.mutate(held=when.holds(table)).to_pyarrow().to_pylist()
+    assert [row["held"] for row in held] == [when.matches(row) for row in held]

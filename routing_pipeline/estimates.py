@@ -43,6 +43,9 @@ class Unidentifiable(Result):
 
 Measured = Annotated[Estimate | Unidentifiable, Field(union_mode="left_to_right")]
 
+Known = Annotated[float | Unidentifiable, Field(union_mode="left_to_right")]
+"""A number that is counted and not estimated (a sum over the window's rows); or why it could not be counted."""
+
 
 def quantity(description: str, unit: str, **kwargs: Any) -> Any:
     """A pydantic field that states what it holds and in which unit; both reach the JSON Schema."""

@@ -1,0 +1,72 @@
+"""When things run: the jobs, the weekly review, and the sensor that a jump in spend wakes.
+
+Belongs here: jobs, schedules, sensors. Does not belong here: the decision whether spend jumped (routing_pipeline.alerts).
+"""
+
+import os
+import time
+
+import dagster as dg
+from routing_pipeline.alerts import HourlySpend, cost_spike as decide_cost_spike, hourly_spend
+
+from assets.resources import HomeResource
+from routing_pipeline.parameters import read_parameters
+
+TIMEZONE = os.environ.get("ROUTING_PIPELINE_TIMEZONE") or "UTC"
+
+ingest_logs = dg.define_asset_job(
+    "ingest_logs",
+    selection=dg.AssetSelection.assets("request_log", "feedback"),
+    description="Read what is new into the lake, and check it.",
+)
+
+optimize_routing = dg.define_asset_job(
+    "optimize_routing",
+    selection=dg.AssetSelection.all(),
+    description="Everything: ingest, check, analyse, recommend, publish.",
+)
+
+
+def _over(timeframe: str) -> dict[str, object]:
+    return {"ops": {"analysis_scope": {"config": {"timeframe": timeframe}}}}
+
+
+@dg.schedule(
+    job=optimize_routing,
+    cron_schedule="0 6 * * 1",
+    execution_timezone=TIMEZONE,
+    description="Monday 06:00: the week that just ended.",
+)
+def weekly_review(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run per Monday; set the zone with ROUTING_PIPELINE_TIMEZONE."""
+    monday = context.scheduled_execution_time
+    return dg.RunRequest(run_key=f"weekly_review:{monday:%Y-%m-%d}", run_config=_over("7d"), tags={"reason": "weekly review"})
+
+
+@dg.sensor(
+    job=optimize_routing,
+    minimum_interval_seconds=300,
+    description="Spend of the last hour or day against the same hours of the weeks before; one run per incident, over 24h.",
+)
+def cost_spike(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
+    """Reads the lake, not the bucket: ingestion is a job of its own and may be scheduled more often."""
+    thresholds = read_parameters(home.config_file()).alerts
+    now_s = time.time()
+    decision = decide_cost_spike(_spend(context, home), thresholds, context.cursor, now_s)
+    if decision.run_key is None:
+        return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)
+    request = dg.RunRequest(
+        run_key=decision.run_key, run_config=_over("24h"), tags={"reason": decision.reason[:200], "alert": "cost_spike"}
+    )
+    return dg.SensorResult(run_requests=[request], cursor=decision.cursor)
+
+
+def _spend(context: dg.SensorEvaluationContext, home: HomeResource) -> tuple[HourlySpend, ...] | None:
+    """Hourly spend, None when it could not be read: a failed read is not an hour without spend."""
+    try:
+        lake = home.lake_state()
+        with home.reading() as engine:
+            return hourly_spend(engine.read_parquet(lake.attempt_files(0.0, lake.newest_s + 1)), lake.newest_s)
+    except Exception:
+        context.log.exception("spend could not be read")
+        return None

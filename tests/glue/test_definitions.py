@@ -1,0 +1,131 @@
+"""What Dagster is told: the graph, its words, its jobs, its clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets.definitions import defs
+
+ROOT = Path(__file__).parents[2]
+GRAPH = Path(__file__).with_name("graph.json")
+
+OPERATIONS = {
+    "routing_analytics",
+    "routing_costs",
+    "quality_metrics",
+    "request_patterns",
+    "model_performance",
+    "routing_decisions",
+    "bottlenecks",
+    "cost_drivers",
+    "quality_issues",
+    "routing_rules",
+    "model_mix",
+    "cost_optimization_plan",
+    "optimization_plan",
+    "optimization_risks",
+}
+
+
+def asset_specs() -> list[dg.AssetSpec]:
+    return sorted(
+        defs.get_all_asset_specs() if hasattr(defs, "get_all_asset_specs") else defs.resolve_all_asset_specs(), key=lambda spec: spec.key
+    )
+
+
+def check_specs() -> list[dg.AssetCheckSpec]:
+    graph = defs.resolve_asset_graph()
+    return sorted((graph.get_check_spec(key) for key in graph.asset_check_keys), key=lambda spec: (spec.asset_key, spec.name))
+
+
+def graph() -> dict[str, Any]:
+    return {
+        "assets": {
+            spec.key.to_user_string(): {
+                "group": spec.group_name,
+                "kinds": sorted(spec.kinds),
+                "depends_on": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+            }
+            for spec in asset_specs()
+        },
+        "checks": {f"{spec.asset_key.to_user_string()}: {spec.name}": "blocking" if spec.blocking else "warning" for spec in check_specs()},
+    }
+
+
+def test_the_graph_is_the_one_that_was_reviewed(request: pytest.FixtureRequest) -> None:
+    found = json.dumps(graph(), indent=1, sort_keys=True) + "\n"
+    if request.config.getoption("--rewrite-graph"):
+        GRAPH.write_text(found, encoding="utf-8")
+    assert GRAPH.read_text(encoding="utf-8") == found, "the asset graph changed; if that is meant, run pytest tests/glue --rewrite-graph"
+
+
+def test_every_operation_of_the_task_is_an_asset() -> None:
+    assert {spec.key.to_user_string() for spec in asset_specs()} >= OPERATIONS
+
+
+@pytest.mark.parametrize("spec", asset_specs(), ids=lambda spec: spec.key.to_user_string())
+def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
+    assert spec.description
+    assert spec.group_name not in {None, "default"}
+    assert spec.owners
+    assert spec.kinds
+    assert spec.code_version
+
+
+def test_every_check_says_what_it_claims() -> None:
+    specs = check_specs()
+    assert len(specs) >= 10
+    assert [spec.name for spec in specs if not spec.description] == []
+
+
+def test_parameters_enter_at_the_scope_and_nowhere_else() -> None:
+    job = defs.resolve_job_def("optimize_routing")
+    configured = {node.name for node in job.nodes if dict(getattr(node.definition.config_schema.config_type, "fields", {}) or {})}
+    assert configured == {"request_log", "feedback", "analysis_scope", "optimization_report"}
+
+
+def test_the_jobs_are_ingestion_alone_and_everything() -> None:
+    ingestion = {key.to_user_string() for key in defs.resolve_job_def("ingest_logs").asset_layer.executable_asset_keys}
+    everything = {key.to_user_string() for key in defs.resolve_job_def("optimize_routing").asset_layer.executable_asset_keys}
+    assert ingestion == {"request_log", "feedback"}
+    assert everything == {spec.key.to_user_string() for spec in asset_specs()}
+
+
+def test_the_review_runs_on_monday_at_six() -> None:
+    schedule = defs.resolve_schedule_def("weekly_review")
+    assert schedule.cron_schedule == "0 6 * * 1"
+    assert schedule.execution_timezone == "UTC"
+    monday = datetime(2026, 11, 23, 6, tzinfo=UTC)
+    with dg.build_schedule_context(scheduled_execution_time=monday) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.run_key == "weekly_review:2026-11-23"
+    assert request.run_config["ops"]["analysis_scope"]["config"]["timeframe"] == "7d"
+
+
+def test_the_workspace_validates_without_a_warning_of_ours(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        cwd=ROOT,
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    ours = [
+        line
+        for line in said.splitlines()
+        if "Warning" in line and any(f"/{name}/" in line for name in ("assets", "checks", "routing_pipeline"))
+    ]
+    assert [line for line in ours if "site-packages" not in line] == []

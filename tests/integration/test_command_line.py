@@ -1,0 +1,253 @@
+"""The command line as its user meets it: what it delivers, how it ends, what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routing_pipeline import cli
+from routing_pipeline.demo_logs import write_demo
+
+OUT_FILES = ("report.md", "report.html", "report.json", "rules.json")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def first_line(self) -> str:
+        return (self.err.splitlines() or [""])[0]
+
+
+class Terminal:
+    """Calls the command in this process, as a shell would call it in its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object) -> Ended:
+        self.monkeypatch.setattr(sys, "argv", ["routing-pipeline", *map(str, words)])
+        self.capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = self.capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,000 made-up requests as a gateway would have left them."""
+    folder = tmp_path_factory.mktemp("gateway")
+    write_demo(folder, requests=3_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ingested(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that has read them."""
+    home = tmp_path_factory.mktemp("home")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from routing_pipeline.cli import main; main()",
+            "ingest",
+            "--logs",
+            str(week / "logs"),
+            "--feedback",
+            str(week / "feedback"),
+            "--home",
+            str(home),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_a_run_delivers_the_four_files_and_names_the_report_last(terminal: Terminal, week: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    assert ended.code == 0, ended.err
+    assert ended.out.strip().splitlines()[-1] == str(out / "report.html")
+    assert {path.name for path in out.iterdir()} >= set(OUT_FILES)
+    report = json.loads((out / "report.json").read_text())
+    ingest = report["ingest"]
+    assert ingest["records"] == ingest["ingested"] + ingest["quarantined"] + ingest["duplicates"]
+    again = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    assert again.code == 0, again.err
+    assert json.loads((out / "report.json").read_text())["ingest"] == ingest, "reading the same logs twice counts nothing twice"
+
+
+def test_results_as_json_are_the_report(terminal: Terminal, ingested: Path, tmp_path: Path) -> None:
+    ended = terminal("analyze", "--out", tmp_path / "out", "--home", ingested, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_a_run_that_fails_leaves_the_previous_files_untouched(terminal: Terminal, ingested: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert terminal("analyze", "--out", out, "--home", ingested).code == 0
+    before = {name: (out / name).read_bytes() for name in OUT_FILES}
+    ended = terminal("analyze", "--out", out, "--home", ingested, "--as-of", "2020-01-01")
+    assert ended.code == 2
+    assert {name: (out / name).read_bytes() for name in OUT_FILES} == before
+
+
+REFUSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("an unknown goal", ("--goal", "nonsense"), "goal: "),
+    ("a threshold out of range", ("--quality-threshold", "1.5"), "quality-threshold: "),
+    ("a negative cost threshold", ("--cost-threshold", "-1"), "cost-threshold: "),
+    ("an unknown timeframe", ("--timeframe", "2w"), "timeframe: "),
+    ("a window with no rows", ("--as-of", "2020-01-01"), "no request in the window"),
+    ("a task type nobody has", ("--task-types", "alchemy"), "no request in the window"),
+    ("a configuration that is not there", ("--config", "/nonexistent.toml"), "--config"),
+    ("an engine that is not there", ("--engine", "quantum"), "--engine"),
+    ("an option that is not there", ("--frobnicate",), "frobnicate"),
+)
+
+
+@pytest.mark.parametrize(("options", "said"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_what_cannot_be_used_is_refused_in_one_line(
+    terminal: Terminal, ingested: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    ended = terminal("analyze", "--out", tmp_path / "out", "--home", ingested, *options)
+    assert ended.code == 2, ended.err
+    assert said in ended.first_line
+    assert "Traceback" not in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out" / "report.md").exists()
+
+
+def test_a_folder_that_is_not_there_is_refused(terminal: Terminal, tmp_path: Path) -> None:
+    ended = terminal("run", "--logs", tmp_path / "nowhere", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert (ended.code, "nowhere" in ended.first_line) == (2, True), ended.err
+
+
+def test_an_empty_folder_is_refused(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    ended = terminal("run", "--logs", tmp_path / "logs", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert ended.code == 2, ended.err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(terminal: Terminal, week: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    ended = terminal("run", "--logs", week / "logs", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert (ended.code, "--out" in ended.first_line) == (2, True), ended.err
+    assert not (tmp_path / "home" / "lake").exists()
+
+
+def test_logs_from_another_place_are_refused_unless_added(terminal: Terminal, week: Path, tmp_path: Path, ingested: Path) -> None:
+    other = tmp_path / "other"
+    write_demo(other, requests=1_000, seed=7)
+    ended = terminal("ingest", "--logs", other / "logs", "--home", ingested)
+    assert (ended.code, "--add-source" in ended.first_line) == (2, True), ended.err
+
+
+def test_logs_none_of_which_can_be_used_end_with_three_and_publish_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    record = {
+        "id": "a",
+        "litellm_call_id": "a",
+        "startTime": 1.7e12,
+        "endTime": 1.7e12,
+        "model": "m",
+        "status": "success",
+        "call_type": "acompletion",
+    }
+    (logs / "batch.jsonl").write_text("\n".join(json.dumps(record | {"id": str(number)}) for number in range(20)))
+    ended = terminal("run", "--logs", logs, "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert ended.code == 3, ended.err
+    assert not (tmp_path / "out" / "report.md").exists()
+
+
+def test_an_object_store_that_does_not_answer_ends_with_four(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "hush-hush",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    ended = terminal("run", "--logs", "s3://bucket/logs", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert ended.code == 4, ended.err
+    assert "hush-hush" not in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_too_few_requests_end_well_and_say_so(terminal: Terminal, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    records = [
+        {
+            "attempt_id": f"a{number}",
+            "request_id": f"r{number}",
+            "started_at": f"2026-03-02T12:{number:02d}:00Z",
+            "latency_ms": 800.0,
+            "model": "gpt-4o",
+            "status": "success",
+            "cost_usd": 0.01,
+            "quality_score": 0.9,
+        }
+        for number in range(30)
+    ]
+    (logs / "records.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    out = tmp_path / "out"
+    ended = terminal("run", "--logs", logs, "--out", out, "--home", tmp_path / "home")
+    assert ended.code == 0, ended.err
+    rules: dict[str, Any] = json.loads((out / "rules.json").read_text())
+    assert (rules["status"], rules["rules"]) == ("no_change", [])
+    assert "too few" in (out / "report.md").read_text()
+
+
+def test_a_bare_call_shows_what_there_is(terminal: Terminal) -> None:
+    ended = terminal()
+    assert (ended.code, "analyze" in ended.out) == (0, True)
+
+
+def test_the_doctor_names_what_works(terminal: Terminal, tmp_path: Path) -> None:
+    ended = terminal("doctor", "--home", tmp_path / "home", "--json")
+    assert ended.code == 0, ended.err
+    assert {"python", "duckdb", "home", "lake"} <= {finding["name"] for finding in json.loads(ended.out)}
+
+
+def test_help_answers_without_loading_dagster() -> None:
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-c",
+            "import sys; sys.argv = ['routing-pipeline', 'run', '--help']; from routing_pipeline.cli import main; main()",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    assert loaded.returncode == 0
+    for module in ("dagster", "duckdb", "pyiceberg", "ibis", "pandas"):
+        assert f"| {module}\n" not in loaded.stderr

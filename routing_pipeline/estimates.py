@@ -76,3 +76,18 @@ def proportion_interval(successes: float, n: float, level: float = LEVEL) -> Mea
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Estimate(estimate=p, low=min(max(centre - half, 0.0), p), high=max(min(centre + half, 1.0), p), level=level)
+
+
+def order_statistic_levels(n: int, q: float, level: float = LEVEL) -> tuple[float, float] | None:
+    """Levels at which the sample's quantiles bound its q-quantile; None when n observations are too few.
+
+    The number of observations below the true quantile is binomial(n, q); its quantiles l and u - 1 are the ranks of the
+    bounding observations (David & Nagaraja, Order Statistics, 7.1), and rank r lies at level (r - 1) / (n - 1).
+    """
+    if n < 2:
+        return None
+    low = int(stats.binom.ppf(0.5 - level / 2, n, q))
+    high = int(stats.binom.ppf(0.5 + level / 2, n, q)) + 1
+    if low < 1 or high > n:
+        return None
+    return (low - 1) / (n - 1), (high - 1) / (n - 1)

@@ -6,11 +6,40 @@ belong here: money over time (`routing_costs`), quality (`quality_metrics`), whe
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
 
+import ibis
+import numpy as np
 from pydantic import Field
 
-from routing_pipeline.estimates import Known, Measured, Result, quantity
+from routing_pipeline.estimates import (
+    Estimate,
+    Known,
+    Measured,
+    Result,
+    Unidentifiable,
+    mean_interval,
+    order_statistic_levels,
+    proportion_interval,
+    quantity,
+)
+from routing_pipeline.scope import AnalysisScope
+
+MAX_LISTED = 50
+QUANTILES: tuple[float, ...] = (0.50, 0.95, 0.99)
+
+NO_COST = Unidentifiable(unidentifiable="no attempt has a cost; enable cost tracking in the gateway, or name the models' prices")
+NO_TOKENS = Unidentifiable(unidentifiable="no attempt has token counts; log the usage that the provider returns")
+WHERE_TO_GET: dict[str, str] = {
+    "routing_latency": "routing latency is not logged; log the gateway's own overhead per request",
+    "latency": "latency is not logged; log when each attempt ends",
+    "ttft": "time to first token is not logged; log it for streams",
+}
+
+Row = dict[str, Any]
 
 
 class Latency(Result):
@@ -91,3 +120,206 @@ class RoutingAnalytics(Result):
     models_not_listed: int = quantity("Requests answered by models too small to be listed", "requests")
     tiers: tuple[TierShare, ...] = Field(description="Most requests first")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
+
+
+def routing_analytics(requests: ibis.Table, scope: AnalysisScope) -> RoutingAnalytics:
+    """Volumes, latencies, success and the distribution over models and tiers.
+
+    Args:
+        requests: conformed rows of the window (schema.SCOPED_REQUESTS), one per attempt.
+        scope: the window; its sources say what the logs miss.
+    """
+    cells = _cells(requests)
+    final = [cell for cell in cells if cell["is_final"]]
+    n, attempts = _sum(final, "n"), _sum(cells, "n")
+    errors, errors_listed = _errors(requests, total=_sum((cell for cell in cells if cell["status"] == "failure"), "n"))
+    models = _models(cells)
+    latencies = _latencies(requests, final)
+    return RoutingAnalytics(
+        requests=n,
+        attempts=attempts,
+        **latencies,
+        success_rate=_status_rate(final, "success", n),
+        failure_rate=_status_rate(final, "failure", n),
+        cancelled_rate=_status_rate(final, "cancelled", n),
+        retry_rate=_retry_rate(final, n),
+        fallback_rate=proportion_interval(_sum(final, "fell_back"), n),
+        cache_hit_rate=_cache_hit_rate(final),
+        throughput=_throughput(requests),
+        errors=errors,
+        errors_not_listed=errors_listed,
+        models=models[:MAX_LISTED],
+        models_not_listed=sum(each.requests for each in models[MAX_LISTED:]),
+        tiers=_tiers(cells),
+        notices=tuple(
+            f"{source.name} is missing: {source.consequence}"
+            for source in scope.sources
+            if not source.present and source.name in {"routing latency", "time to first token", "cost"}
+        ),
+    )
+
+
+def _cells(requests: ibis.Table) -> list[Row]:
+    """Counts and sums by model, tier, status and whether the attempt was final: all that is not a quantile."""
+    t = requests
+    columns = _clocks(t)
+    fell_back = t.is_final & (t.fallback_from.notnull() | (t.model != t.routed_model))
+    asked_again = t.is_final & ((t.retries.fill_null(0) > 0) | ((t.attempts > 1) & ~fell_back)).fill_null(False)
+    table = t.group_by("model", "tier", "status", "is_final").agg(
+        n=t.count(),
+        tokens=(t.prompt_tokens.fill_null(0) + t.completion_tokens.fill_null(0)).sum(),
+        cost=t.cost_usd.sum(),
+        priced=t.cost_usd.count(),
+        fell_back=fell_back.sum(),
+        retries_logged=t.retries.count(),
+        asked_again=asked_again.sum(),
+        cache_logged=t.is_cache_hit.count(),
+        cache_hits=t.is_cache_hit.fill_null(False).sum(),
+        **{f"{name}_n": column.count() for name, column in columns.items()},
+        **{f"{name}_sum": column.sum() for name, column in columns.items()},
+        **{f"{name}_squares": (column * column).sum() for name, column in columns.items()},
+    )
+    rows: list[Row] = table.to_pyarrow().to_pylist()
+    return rows
+
+
+def _clocks(t: ibis.Table) -> dict[str, ibis.expr.types.NumericValue]:
+    """The three latencies, null where they do not count."""
+    null = ibis.null("float64")
+    clean = t.is_final & (t.attempts == 1) & (t.retries.fill_null(0) == 0) & t.fallback_from.isnull()
+    return {
+        "routing_latency": ibis.ifelse(clean, t.routing_latency_ms, null),
+        "latency": ibis.ifelse(t.is_final, t.request_latency_ms, null),
+        "ttft": ibis.ifelse(t.is_final, t.ttft_ms, null),
+    }
+
+
+def _sum(rows: Iterable[Row], name: str) -> int:
+    return int(sum(row[name] or 0 for row in rows))
+
+
+def _status_rate(final: list[Row], status: str, n: int) -> Measured:
+    return proportion_interval(_sum((row for row in final if row["status"] == status), "n"), n)
+
+
+def _retry_rate(final: list[Row], n: int) -> Measured:
+    if n and _sum(final, "retries_logged") == 0 and _sum(final, "asked_again") == 0:
+        return Unidentifiable(unidentifiable="retries are not logged; log how often the gateway asked again")
+    return proportion_interval(_sum(final, "asked_again"), n)
+
+
+def _cache_hit_rate(final: list[Row]) -> Measured:
+    logged = _sum(final, "cache_logged")
+    if logged == 0:
+        return Unidentifiable(unidentifiable="cache hits are not logged; log whether the gateway answered from its own cache")
+    return proportion_interval(_sum(final, "cache_hits"), logged)
+
+
+def _latencies(requests: ibis.Table, final: list[Row]) -> dict[str, Latency]:
+    """Quantiles of all three latencies in one pass; how far apart their bounds lie follows from the counts."""
+    counts = {name: _sum(final, f"{name}_n") for name in WHERE_TO_GET}
+    columns = {name: column for name, column in _clocks(requests).items() if counts[name] > 0}
+    levels = {name: [_levels(counts[name], q) for q in QUANTILES] for name in columns}
+    values: Row = {}
+    if columns:
+        asked = {name: column.quantile([level for each in levels[name] for level in each]) for name, column in columns.items()}
+        values = requests.agg(**asked).to_pyarrow().to_pylist()[0]
+    return {name: _latency(name, counts[name], final, levels.get(name, []), values.get(name, [])) for name in WHERE_TO_GET}
+
+
+def _levels(n: int, q: float) -> tuple[float, ...]:
+    """The quantile itself, then its bounds where n allows them."""
+    return (q, *(order_statistic_levels(n, q) or ()))
+
+
+def _latency(name: str, n: int, final: list[Row], levels: list[tuple[float, ...]], values: list[float]) -> Latency:
+    if n == 0:
+        missing = Unidentifiable(unidentifiable=WHERE_TO_GET[name])
+        return Latency(requests=0, mean_ms=missing, p50_ms=missing, p95_ms=missing, p99_ms=missing)
+    total = sum(row[f"{name}_sum"] or 0.0 for row in final)
+    squares = sum(row[f"{name}_squares"] or 0.0 for row in final)
+    quantiles: list[Measured] = []
+    left = list(values)
+    for each in levels:
+        found, left = left[: len(each)], left[len(each) :]
+        if len(found) == 3:
+            quantiles.append(Estimate(estimate=found[0], low=found[1], high=found[2]))
+        else:
+            quantiles.append(Unidentifiable(unidentifiable=f"{n:,} requests are too few to bound the {each[0] * 100:.0f}th percentile"))
+    return Latency(requests=n, mean_ms=mean_interval(n, total, squares), p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2])
+
+
+def _throughput(requests: ibis.Table) -> Throughput:
+    """Arrivals per minute; a row per minute that saw any."""
+    final = requests.filter(requests.is_final)
+    per_minute = final.group_by(minute=(final.started_s / 60).floor().cast("int64")).agg(n=final.count()).to_pyarrow()
+    if per_minute.num_rows == 0:
+        none = Unidentifiable(unidentifiable="no request in the window")
+        return Throughput(mean_per_minute=none, p95_per_minute=none, peak_per_minute=none, peak_to_mean=none)
+    minutes, counts = per_minute["minute"].to_numpy(), per_minute["n"].to_numpy()
+    span = int(minutes.max() - minutes.min()) + 1
+    mean, peak = float(counts.sum()) / span, int(counts.max())
+    # Empty minutes count as zeros without being listed.
+    p95 = float(np.quantile(np.concatenate([counts, np.zeros(span - len(counts))]), 0.95))
+    return Throughput(
+        mean_per_minute=mean,
+        p95_per_minute=p95,
+        peak_per_minute=float(peak),
+        peak_at=datetime.fromtimestamp(int(minutes[counts == peak].min()) * 60, UTC),
+        peak_to_mean=peak / mean,
+    )
+
+
+def _errors(requests: ibis.Table, total: int) -> tuple[tuple[ErrorShare, ...], int]:
+    """The most frequent classes of failure, cut off in the engine: their names come from outside and may be many."""
+    failed = requests.filter(requests.status == "failure")
+    counted = failed.group_by("error_type").agg(attempts=failed.count(), requests=failed.is_final.sum())
+    top = counted.order_by(counted.attempts.desc(), counted.error_type.fill_null("").asc()).limit(MAX_LISTED)
+    rows = top.to_pyarrow().to_pylist()
+    shares = tuple(
+        ErrorShare(error_type=row["error_type"], attempts=row["attempts"], share=row["attempts"] / total, requests=int(row["requests"]))
+        for row in sorted(rows, key=lambda row: (-row["attempts"], row["error_type"] or ""))
+    )
+    return shares, total - sum(each.attempts for each in shares)
+
+
+def _models(cells: list[Row]) -> tuple[ModelShare, ...]:
+    by_model: dict[str, list[Row]] = defaultdict(list)
+    for cell in cells:
+        by_model[cell["model"]].append(cell)
+    shares = [
+        ModelShare(model=model, tier=_largest_tier(rows), attempts=_sum(rows, "n"), **_carried(rows, cells))
+        for model, rows in by_model.items()
+    ]
+    return tuple(sorted(shares, key=lambda each: (-each.requests, each.model)))
+
+
+def _tiers(cells: list[Row]) -> tuple[TierShare, ...]:
+    by_tier: dict[str | None, list[Row]] = defaultdict(list)
+    for cell in cells:
+        by_tier[cell["tier"]].append(cell)
+    shares = [TierShare(tier=tier, **_carried(rows, cells)) for tier, rows in by_tier.items()]
+    return tuple(sorted(shares, key=lambda each: (-each.requests, each.tier or "")))
+
+
+def _largest_tier(rows: list[Row]) -> str | None:
+    """A price change may move a model from one tier to another within the window."""
+    counts: dict[str | None, int] = defaultdict(int)
+    for row in rows:
+        counts[row["tier"]] += row["n"]
+    return min(counts, key=lambda tier: (-counts[tier], tier or ""))
+
+
+def _carried(rows: list[Row], cells: list[Row]) -> Row:
+    requests = _sum((row for row in rows if row["is_final"]), "n")
+    all_requests = _sum((row for row in cells if row["is_final"]), "n")
+    tokens, all_tokens = _sum(rows, "tokens"), _sum(cells, "tokens")
+    cost, all_cost = (sum(row["cost"] or 0.0 for row in part) for part in (rows, cells))
+    return {
+        "requests": requests,
+        "request_share": requests / all_requests if all_requests else 0.0,
+        "tokens": tokens,
+        "token_share": tokens / all_tokens if all_tokens else NO_TOKENS,
+        "cost_usd": cost if _sum(rows, "priced") else NO_COST,
+        "cost_share": cost / all_cost if all_cost > 0 else NO_COST,
+    }

@@ -356,6 +356,5 @@ def _feedback(
         )
 
     # Cache hits repeat an answer, so their score is as good as any; they are scored like the rest.
-    return pa.concat_tables(
-        [scores(judged, "quality", np.round(value, 3), 0.0, 1.0, "judge"), scores(rated, "rating", stars, 1.0, 5.0, "user")]
-    )
+    rounded: Floats = np.round(value, 3)
+    return pa.concat_tables([scores(judged, "quality", rounded, 0.0, 1.0, "judge"), scores(rated, "rating", stars, 1.0, 5.0, "user")])

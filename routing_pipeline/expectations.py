@@ -7,11 +7,15 @@ Does not belong here: evaluating them. Claims about single columns and rows run 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.schema import REQUEST_LOG
 
 Severity = Literal["blocking", "warning"]
 Outcome = Literal["passed", "failed", "not_checked"]
@@ -61,3 +65,314 @@ class DataQuality(Result):
     def is_publishable(self) -> bool:
         """Whether no blocking claim failed."""
         return not self.of("blocking", "failed")
+
+
+@dataclass(frozen=True)
+class HasSchema:
+    """Every column of schema.REQUEST_LOG is there, with its type."""
+
+
+@dataclass(frozen=True)
+class NeverNull:
+    """Each of these columns has a value in every row."""
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unique:
+    """No two rows share a value."""
+
+    column: str
+
+
+@dataclass(frozen=True)
+class Between:
+    """Every value of each column lies in [low, high], or in (low, high]; null passes, NaN and infinity do not."""
+
+    columns: tuple[str, ...]
+    low: float = 0.0
+    high: float = sys.float_info.max
+    is_low_excluded: bool = False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Every value is one of these; null passes."""
+
+    column: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WithinWindow:
+    """Every time lies in the days of the window, give or take `margin_s`."""
+
+    column: str
+    margin_s: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """An optional column has a value in at least `share` of the rows, or of those with the status `of`."""
+
+    column: str
+    share: float
+    of: Literal["success", "failure"] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number compared with what it should be: fails beyond `limit`, in the unit of the claim."""
+
+    limit: float
+
+
+RowPredicate = HasSchema | NeverNull | Unique | Between | OneOf | WithinWindow | Filled
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One rule: `name` is the claim in snake case; a breach blocks the run or is reported, as `severity` says."""
+
+    name: str
+    claim: str
+    predicate: RowPredicate | Comparison
+    severity: Severity
+    why: str
+
+    def result(
+        self,
+        outcome: Outcome,
+        observed: str,
+        numbers: Mapping[str, float] | None = None,
+        items: Sequence[CheckItem] = (),
+    ) -> CheckResult:
+        """What came out; items beyond MAX_ITEMS are counted."""
+        return CheckResult(
+            name=self.name,
+            claim=self.claim,
+            why=self.why,
+            severity=self.severity,
+            outcome=outcome,
+            observed=observed,
+            numbers=dict(numbers or {}),
+            items=tuple(items[:MAX_ITEMS]),
+            items_left_out=max(len(items) - MAX_ITEMS, 0),
+            evaluated_by="aggregate" if isinstance(self.predicate, Comparison) else "great_expectations",
+        )
+
+
+def _blocking(name: str, claim: str, predicate: RowPredicate | Comparison, why: str) -> Expectation:
+    return Expectation(name, claim, predicate, "blocking", why)
+
+
+def _warning(name: str, claim: str, predicate: RowPredicate | Comparison, why: str) -> Expectation:
+    return Expectation(name, claim, predicate, "warning", why)
+
+
+STATUSES: tuple[str, ...] = ("success", "failure", "cancelled")
+CLOCK_TOLERANCE_S = 3_600.0
+"""Requests stamped further in the future than this are quarantined at ingestion."""
+AHEAD_OF_INGESTION = "ahead_of_ingestion_s"
+"""Derived for these rules: started_at less ingested_at, in seconds."""
+
+INGEST: tuple[Expectation, ...] = (
+    _blocking(
+        "every_record_is_accounted_for",
+        "Records read = ingested + quarantined + duplicates",
+        Comparison(limit=0.0),
+        "A record lost or counted twice makes every total wrong without a trace",
+    ),
+    _blocking(
+        "quarantine_share_is_below_5_percent",
+        "Less than 5 % of the records were refused",
+        Comparison(limit=0.05),
+        "What was refused may differ from what was kept; totals and shares of the rest would mislead",
+    ),
+)
+"""About the home's whole ledger; hold after every ingestion."""
+
+BLOCKING: tuple[Expectation, ...] = (
+    _blocking(
+        "columns_and_types_are_as_agreed",
+        "The lake's files have the columns of the request log, each with its type",
+        HasSchema(),
+        "An analysis that reads another column than it thinks is wrong in silence",
+    ),
+    _blocking(
+        "required_columns_are_never_null",
+        "Every attempt has its keys, its time, its model, its status and where it came from",
+        NeverNull(tuple(column.name for column in REQUEST_LOG if column.required)),
+        "No number can be computed without them",
+    ),
+    _blocking(
+        "attempt_id_is_unique",
+        "No attempt is in the lake twice",
+        Unique("attempt_id"),
+        "A repeated attempt is paid for twice in every total",
+    ),
+    _blocking(
+        "started_at_is_within_the_window",
+        "Every attempt in the window's files began in the window's days, or a day beside them",
+        WithinWindow("started_at", margin_s=86_400.0),
+        "A unit or time zone mistaken puts spend on the wrong day",
+    ),
+    _blocking(
+        "started_at_is_not_in_the_future",
+        "No attempt began more than an hour after it was ingested",
+        Between((AHEAD_OF_INGESTION,), low=-sys.float_info.max, high=CLOCK_TOLERANCE_S),
+        "One stamp in the future would move the window away from the traffic",
+    ),
+    _blocking(
+        "cost_is_never_negative",
+        "Cost is finite and not below 0",
+        Between(("cost_usd",)),
+        "It would hide spend, or turn every total into nonsense",
+    ),
+    _blocking(
+        "counts_are_never_negative",
+        "Tokens, retries and queue depth are not below 0",
+        Between(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "retries", "queue_depth")),
+        "Costs are recomputed from tokens",
+    ),
+    _blocking(
+        "latency_is_never_negative",
+        "Latency, time to first token and routing latency are finite and not below 0",
+        Between(("latency_ms", "ttft_ms", "routing_latency_ms")),
+        "One mistaken unit outweighs every other call in a mean",
+    ),
+    _blocking(
+        "scores_are_within_0_and_1",
+        "Quality, rating and complexity lie within 0 and 1",
+        Between(("quality_score", "user_rating", "complexity"), 0.0, 1.0),
+        "A score on another scale would outweigh every other one, and floors would compare unlike things",
+    ),
+    _blocking(
+        "propensity_is_a_probability",
+        "propensity lies above 0 and not above 1",
+        Between(("propensity",), 0.0, 1.0, is_low_excluded=True),
+        "Estimates divide by it",
+    ),
+    _blocking(
+        "status_is_known",
+        "status is success, failure or cancelled",
+        OneOf("status", STATUSES),
+        "Success rates and quality are over these three",
+    ),
+)
+"""About every row that the analysis may read: the window's files, whole."""
+
+_FILLED: tuple[tuple[str, float, Literal["success", "failure"] | None, str], ...] = (
+    ("session_id", 0.5, None, "Without sessions every request counts as independent, which makes intervals too narrow"),
+    ("latency_ms", 0.95, None, "Speed is measured on what is logged"),
+    ("ttft_ms", 0.01, "success", "Time to first token cannot be reported; only streams have it"),
+    ("routing_latency_ms", 0.01, "success", "The gateway's own delay cannot be told from the model's"),
+    ("provider", 0.95, None, "Prices differ by provider"),
+    ("provider_model", 0.95, None, "A new version of a model cannot be told from the old one"),
+    ("task_type", 0.90, None, "What has no task type is routed by none; tag requests with task_type"),
+    ("complexity", 0.50, None, "Prompt length has to stand in for difficulty; log the router's own complexity"),
+    ("prompt_tokens", 0.95, "success", "Costs cannot be recomputed, nor long prompts found"),
+    ("completion_tokens", 0.95, "success", "Costs cannot be recomputed"),
+    ("cached_tokens", 0.50, "success", "The provider's cache looks unused, and recomputed costs come out too high"),
+    ("reasoning_tokens", 0.50, "success", "Spend on reasoning cannot be told apart"),
+    ("cost_usd", 0.95, "success", "Spend without a price is left out of every total"),
+    ("error_type", 0.90, "failure", "Failures cannot be told apart"),
+    ("retries", 0.10, "success", "Waste by retries is unknown"),
+    ("is_cache_hit", 0.10, None, "Answers from the gateway's cache count as the model's own speed and cost"),
+    ("queue_depth", 0.01, None, "Queues are estimated from requests in flight"),
+    ("team", 0.90, None, "Spend cannot be put to who pays for it"),
+    ("user_hash", 0.10, None, "How many users a change reaches is unknown"),
+    ("routing_rule_id", 0.50, None, "Existing rules cannot be judged one by one; log the rule that decided"),
+    ("routing_reason", 0.01, None, "Why the gateway chose as it did stays its secret"),
+    ("propensity", 0.50, None, "Choices are assumed explained by what the logs hold; log the probability that the router drew with"),
+)
+
+COMPLETENESS: tuple[Expectation, ...] = tuple(
+    _warning(
+        f"{column}_is_filled",
+        f"{column} is logged for at least {share:.0%} of " + {None: "attempts", "success": "successes", "failure": "failures"}[of],
+        Filled(column, share, of),
+        why,
+    )
+    for column, share, of, why in _FILLED
+)
+"""About the window's rows. Quality and ratings also arrive as feedback: see `answers_are_scored`."""
+
+BASELINE: tuple[Expectation, ...] = (
+    _warning(
+        "no_hour_is_silent",
+        "No hour is empty in which the weeks before, or the other days, had traffic",
+        Comparison(limit=0.0),
+        "A gap in the logs reads as a saving",
+    ),
+    _warning(
+        "logs_are_fresh",
+        "The newest request is not older than a seventh of the window, and an hour at least",
+        Comparison(limit=1 / 7),
+        "Advice on what no longer happens; a feed that stopped looks like this",
+    ),
+    _warning(
+        "volume_is_as_before",
+        "Requests per hour are within half and double of the window before",
+        Comparison(limit=2.0),
+        "Comparisons with the window before say more about volume than about routing",
+    ),
+    _warning(
+        "mix_of_tasks_is_as_before",
+        "Not more than 10 % of the traffic moved between task types since the window before, chance aside",
+        Comparison(limit=0.10),
+        "What was learnt on another mix may not hold for the next one",
+    ),
+    _warning(
+        "mix_of_models_is_as_before",
+        "Not more than 10 % of the traffic moved between models since the window before, chance aside",
+        Comparison(limit=0.10),
+        "The routing changed within the data: before and after are different policies",
+    ),
+    _warning(
+        "models_are_known",
+        "Every model is in the catalog",
+        Comparison(limit=0.0),
+        "Without a list price a model has no tier and its logged cost cannot be checked; name it in the configuration",
+    ),
+    _warning(
+        "successes_have_a_cost",
+        "Less than 0.1 % of successful calls with tokens are logged at a cost of 0",
+        Comparison(limit=0.001),
+        "The gateway did not know the price: that model looks free, and rules would send it everything",
+    ),
+    _warning(
+        "logged_cost_is_the_list_price",
+        "For each model and token class, logged cost is within 10 % of the cost at dated list prices",
+        Comparison(limit=0.10),
+        "Savings are computed from one of the two; whoever pays the bill should know which is right",
+    ),
+    _warning(
+        "answers_are_scored",
+        "At least 1 % of successful requests have a quality, by the log or by feedback",
+        Comparison(limit=0.01),
+        "No rule can be proven safe without scores; log quality_score or hand over a feedback file",
+    ),
+    _warning(
+        "feedback_is_not_repeated",
+        "Less than 1 % of the scores repeat one of the same request, name, source and time",
+        Comparison(limit=0.01),
+        "A file delivered twice, or two judges under one name; the newest score wins",
+    ),
+    _warning(
+        "feedback_finds_its_request",
+        "At least half of the scores given in the window belong to a request in the lake",
+        Comparison(limit=0.5),
+        "Scores keyed by another id are lost; key them by the gateway's call id",
+    ),
+    _warning(
+        "clocks_agree",
+        "Less than 0.1 % of attempts began after they were ingested, or of scores came before their request",
+        Comparison(limit=0.001),
+        "A host whose clock is off puts its traffic into the wrong hour and its fallbacks before their failures",
+    ),
+)
+"""Compared with the window before, the weeks before, list prices, or the clock."""
+
+WARNING: tuple[Expectation, ...] = COMPLETENESS + BASELINE

@@ -177,7 +177,8 @@ def _choose(rng: np.random.Generator, task: Ints, difficulty: Floats) -> Ints:
     dear = np.array([each.model == OVERUSED_MODEL for each in ARMS], dtype=np.float64)
     probability = np.where(overused[:, None], (1 - OVERUSED_SHARE) * probability + OVERUSED_SHARE * dear, probability)
     probability = (1 - EXPLORED_SHARE) * probability + EXPLORED_SHARE / len(ARMS)
-    return (probability.cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, len(ARMS) - 1)
+    chosen: Ints = (probability.cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(0, len(ARMS) - 1)
+    return chosen
 
 
 def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
@@ -234,7 +235,8 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
         price_in = np.array([each.input_usd for each in ARMS])[arm]
         price_cached = np.array([each.cached_usd for each in ARMS])[arm]
         price_out = np.array([each.output_usd for each in ARMS])[arm]
-        return ((prompt_tokens - cached_tokens) * price_in + cached_tokens * price_cached + completion_tokens * price_out) / 1e6
+        usd: Floats = ((prompt_tokens - cached_tokens) * price_in + cached_tokens * price_cached + completion_tokens * price_out) / 1e6
+        return usd
 
     is_stream = rng.random(requests) < 0.40
     overhead = rng.lognormal(np.log(9.0), 0.5, size=requests)
@@ -356,5 +358,5 @@ def _feedback(
         )
 
     # Cache hits repeat an answer, so their score is as good as any; they are scored like the rest.
-    rounded: Floats = np.round(value, 3)
+    rounded: Floats = value.round(3)
     return pa.concat_tables([scores(judged, "quality", rounded, 0.0, 1.0, "judge"), scores(rated, "rating", stars, 1.0, 5.0, "user")])

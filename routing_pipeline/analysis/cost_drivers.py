@@ -6,13 +6,39 @@ apart. Does not belong here: totals and trends (`routing_costs`), and what to do
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
+import ibis
+import numpy as np
 from pydantic import Field
 
-from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
+from routing_pipeline.analysis.choices import Choice, choice, keeps_guards, quality_floor, segment_place
+from routing_pipeline.analysis.divisia import Term, effects, unit_prices
+from routing_pipeline.analysis.names import LISTED, fold_rare
+from routing_pipeline.analysis.standing_out import HourOfSeries, hours_standing_out, slot
+from routing_pipeline.comparisons import Floats, clustered_mean, difference, ratio, weighted_sum
+from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.policy.rule_set import Grade
+from routing_pipeline.scope import CLUSTERS, SECONDS_PER_DAY, AnalysisScope
+
+WasteKind = Literal["failed_paid_attempts", "retries", "fallbacks", "uncached_repeats", "oversized_prompts"]
+
+DAYS_PER_MONTH = 365.25 / 12
+SECONDS_PER_HOUR = 3_600
+OVERSIZED = 4.0
+"""A prompt this many times as long as the task's median counts as oversized."""
+STEP_RATIO = 1.1
+"""Prompt lengths are counted in bins 10 % wide."""
+LATE_START = 0.10
+"""Share of the previous window that may lie before the first log line; beyond it, volumes cannot be compared."""
+LISTED_DRIVERS = 3
+NO_COST = "nothing in the window is priced; enable cost tracking in the gateway, or name the models' prices in the configuration"
 
 
 class OverusedSegment(Result):
@@ -41,11 +67,12 @@ class Overuse(Result):
 
 
 class Waste(Result):
-    """Money spent on nothing a client saw."""
+    """Money spent on what no client needed."""
 
-    kind: Literal["failed_paid_attempts", "retries", "fallbacks", "uncached_repeats", "oversized_prompts"]
-    count: int | None = quantity("How often; null when the logs cannot tell", "attempts", default=None)
-    spend_usd: Measured | float = quantity("What it cost, exact where it can be counted", "USD")
+    kind: WasteKind
+    count: int | None = quantity("How many attempts; null when the logs cannot tell", "attempts", default=None)
+    spend_usd: float | Unidentifiable = quantity("What they cost, counted", "USD")
+    excess_usd: Measured = quantity("Of it, what would not have been spent otherwise", "USD")
     explanation: str = Field(description="What is counted, and what would show more")
 
 
@@ -53,10 +80,10 @@ class OversizedPrompts(Result):
     """Prompts far longer than the task's usual."""
 
     task_type: str
-    limit_tokens: int = quantity("4 times the task's median prompt", "tokens")
-    requests: int = quantity("Calls with a longer prompt", "calls")
+    limit_tokens: int = quantity("About 4 times the task's median prompt", "tokens")
+    calls: int = quantity("Calls with a longer prompt", "calls")
     spend_usd: float = quantity("What they cost", "USD")
-    excess_usd: Measured = quantity("Of it, what the tokens above the limit cost", "USD")
+    excess_usd: float | Unidentifiable = quantity("Of it, what the prompt tokens above the limit cost", "USD")
 
 
 class BudgetBreach(Result):

@@ -1,0 +1,82 @@
+"""A change in spend taken apart into factors whose effects add up to it exactly (log-mean Divisia).
+
+Belongs here: the decomposition of sums of products, and unit prices recovered from sums. Does not belong here: reading
+the sums off the requests (`cost_drivers`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from routing_pipeline.comparisons import Floats
+
+
+@dataclass(frozen=True)
+class Term:
+    """One product of factors before and after; each factor has a name, and all terms name theirs from one list."""
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+def effects(terms: Iterable[Term], names: Sequence[str]) -> dict[str, float]:
+    """Effect of each factor on the change of a sum of products; the effects add up to the change.
+
+    LMDI-I: effect_k = sum_i L(V_i1, V_i0) ln(x_ik1 / x_ik0), with L(a, b) = (a - b) / ln(a / b) (Ang 2005, Energy Policy 33:867).
+    A product that begins or ends at 0 gives its whole change to the first of `names` that is 0 there, the limit of the formula (Ang &
+    Liu 2007, Energy Policy 35:1426); with several factors at 0 their order decides.
+    """
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for term in terms:
+        before, after = math.prod(term.before.values()), math.prod(term.after.values())
+        if before > 0 and after > 0:
+            weight = _log_mean(after, before)
+            for name, old in term.before.items():
+                found[name].append(weight * math.log(term.after[name] / old))
+        elif before > 0 or after > 0:
+            empty = term.before if before == 0 else term.after
+            found[next(name for name in names if empty.get(name, 1.0) == 0)].append(after - before)
+    return {name: math.fsum(values) for name, values in found.items()}
+
+
+def _log_mean(a: float, b: float) -> float:
+    # log1p keeps its digits where the two are close.
+    relative = (a - b) / b
+    return a if relative == 0 else (a - b) / math.log1p(relative)
+
+
+EXPLAINED = 0.99
+"""Least share of the squared cost that unit prices must explain to be believed."""
+MIN_CALLS = 30
+
+
+def unit_prices(calls: int, gram: Floats, against: Floats, squared_cost: float) -> Floats | None:
+    """USD per token of each class from sums over calls: least squares without an intercept, none below 0.
+
+    Args:
+        calls: calls that the sums run over.
+        gram: sums of products of token counts, classes x classes, tokens^2.
+        against: sums of token count x cost, by class, tokens x USD.
+        squared_cost: sum of squared costs, USD^2.
+
+    Returns:
+        Prices by class, or None where the calls are too few or tokens do not explain the cost.
+    """
+    if calls < MIN_CALLS or squared_cost <= 0:
+        return None
+    scale = np.sqrt(np.diag(gram))
+    scale[scale == 0] = 1.0
+    # min x'Gx - 2h'x equals min |Rx - b|^2 with R'R = G and R'b = h.
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    kept = values > values.max() * 1e-12
+    root = vectors[:, kept] * np.sqrt(values[kept])
+    target = (vectors[:, kept] / np.sqrt(values[kept])).T @ (against / scale)
+    prices, _ = optimize.nnls(root.T, target)
+    prices = prices / scale
+    missed = squared_cost - 2 * float(prices @ against) + float(prices @ gram @ prices)
+    return prices if missed <= (1 - EXPLAINED) * squared_cost else None

@@ -1,0 +1,240 @@
+"""One batch of staged files: conformed, refused, cleared of duplicates, written as Parquet by UTC day.
+
+Belongs here: everything that touches the rows of a batch, in DuckDB. Does not belong here: what fields mean (`formats`),
+reasons in words (`quarantine`), the commit (`lake`).
+
+One typed pass reads everything at full speed; a malformed line becomes a row of nulls, which every format refuses. Only
+files in which it refused something are read again, line by line, to say which record and why; the two counts must agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, NULLABLE_WHEN_OUT_OF_RANGE, LogFormat
+from routing_pipeline.ingest.quarantine import LONGEST_FAST_LINE, Refused, explain, parquet_source, screen
+from routing_pipeline.ingest.staging import Batch, StagedFile
+from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
+
+MEMORY_LIMIT = "1GB"
+
+_COLUMNS = [column for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS]
+_CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
+    {", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in _COLUMNS)},
+    _nulled INTEGER, _shared_call_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
+
+_READ_JSON = f"""SELECT * FROM read_json($files, columns=$columns, format='newline_delimited', ignore_errors=true, filename=true,
+    maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""
+
+_REPEATED = """SELECT place FROM (
+        SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed
+        WHERE attempt_id IN (SELECT attempt_id FROM conformed GROUP BY attempt_id HAVING count(*) > 1)) WHERE nth > 1"""
+_IN_LAKE = """SELECT conformed.rowid AS place FROM conformed SEMI JOIN (
+        SELECT attempt_id FROM read_parquet($files) WHERE started_at BETWEEN $low AND $high) AS lake USING (attempt_id)"""
+
+# An SDK gives every attempt its own call id and groups them by trace; a call id seen in two attempts means a proxy.
+_GROUP_BY_CALL = """UPDATE conformed SET request_id = _shared_call_id WHERE _shared_call_id IN (
+        SELECT _shared_call_id FROM conformed WHERE _shared_call_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1)"""
+_FALLBACK_FROM = """UPDATE conformed SET fallback_from = failed.model FROM (
+        SELECT later.rowid AS place, arg_max(earlier.model, (earlier.started_at, earlier.attempt_id)) AS model
+        FROM conformed AS later JOIN conformed AS earlier ON earlier.request_id = later.request_id
+            AND earlier.status <> 'success' AND earlier.started_at <= later.started_at AND earlier.attempt_id <> later.attempt_id
+        WHERE later._fallbacks > 0 OR (later._fallbacks IS NULL AND later.status = 'success' AND earlier.model <> later.model)
+        GROUP BY 1) AS failed WHERE conformed.rowid = failed.place AND conformed.fallback_from IS NULL"""
+
+
+@dataclass
+class Outcome:
+    """What became of a batch. `rows` and `duplicates` count by number of the object; `nulled` by column."""
+
+    rows: Counter[int] = field(default_factory=Counter)
+    duplicates: Counter[int] = field(default_factory=Counter)
+    refused: list[Refused] = field(default_factory=list)
+    nulled: Counter[str] = field(default_factory=Counter)
+    formats: dict[int, str] = field(default_factory=dict)
+    span_us: tuple[int, int] | None = None
+
+
+def connect(spill_to: Path) -> Any:
+    """An embedded DuckDB that reaches for no network and stays within its memory."""
+    import duckdb
+
+    spill_to.mkdir(parents=True, exist_ok=True)
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(spill_to),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": False,
+        },
+    )
+
+
+class BatchConformer:
+    """Conforms batches one after another on one connection.
+
+    Args:
+        connection: From `connect`.
+        now_s: Now, seconds since 1970: what is later than an hour from it is refused; also `ingested_at`.
+        hash_key: The home's key for user identifiers.
+    """
+
+    def __init__(self, connection: Any, *, now_s: float, hash_key: str) -> None:
+        self.connection = connection
+        self.now_s = now_s
+        self.hash_key = hash_key
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET TimeZone = 'UTC'")
+
+    def conform(self, batch: Batch, scratch: Path) -> Outcome:
+        """Read the batch into the connection's table `conformed`, without what is refused or repeated within it."""
+        self.connection.execute(_CREATE)
+        outcome = Outcome(refused=[Refused(number, None, reason, None) for number, reason in batch.refused.items()])
+        files = list(enumerate(batch.files))
+        for group in _groups(files):
+            if not self._read(group):
+                for number, staged in group:
+                    self._read_alone(number, staged, scratch, outcome)
+        self._take_refused_out(dict(files), scratch, outcome)
+        if self._one("SELECT count(*) - count(DISTINCT attempt_id) FROM conformed"):
+            self._drop(_REPEATED, {}, outcome)
+        for staged in batch.files:
+            outcome.formats.update(dict.fromkeys(staged.objects if staged.object is None else (staged.object,), staged.format.name))
+        low, high = self.connection.execute("SELECT epoch_us(min(started_at)), epoch_us(max(started_at)) FROM conformed").fetchone()
+        outcome.span_us = None if low is None else (low, high)
+        return outcome
+
+    def drop_known(self, files: Sequence[str], outcome: Outcome) -> None:
+        """Take out the attempts that `files`, of the lake or waiting to be committed, hold already."""
+        if not files or outcome.span_us is None:
+            return
+        low, high = (self._one("SELECT make_timestamp($us)", {"us": us}) for us in outcome.span_us)
+        self._drop(_IN_LAKE, {"files": list(files), "low": low, "high": high}, outcome)
+
+    def finish(self, outcome: Outcome, keys: dict[int, str], folder: Path) -> None:
+        """Relate attempts of one request to each other, count, and write what is left below `folder`, by UTC day."""
+        if self._one("SELECT count(_shared_call_id) FROM conformed"):
+            self.connection.execute(_GROUP_BY_CALL)
+        if self._one("SELECT count(*) FROM conformed WHERE status <> 'success'"):
+            self.connection.execute(_FALLBACK_FROM)
+        outcome.rows.update(dict(self._rows("SELECT _object, count(*) FROM conformed GROUP BY 1")))
+        for mask, count in self._rows("SELECT _nulled, count(*) FROM conformed WHERE _nulled <> 0 GROUP BY 1"):
+            for bit, name in enumerate(NULLABLE_WHEN_OUT_OF_RANGE):
+                if mask >> bit & 1:
+                    outcome.nulled[name] += count
+        if outcome.rows:
+            self._write(keys, folder)
+
+    def _write(self, keys: dict[int, str], folder: Path) -> None:
+        import pyarrow as pa
+
+        names = pa.table({"_number": pa.array(list(keys), pa.int32()), "_key": pa.array(list(keys.values()), pa.string())})
+        self.connection.register("_keys", names)
+        now = self._one("SELECT make_timestamp($us)", {"us": int(self.now_s * 1e6)})
+        rows = self.connection.sql(
+            f"""SELECT {", ".join(column.name for column in _COLUMNS)}, _format AS source_format, _key AS source_object,
+                $now::TIMESTAMP AS ingested_at, strftime(started_at, '%Y-%m-%d') AS day
+            FROM conformed JOIN _keys ON _number = _object""",  # noqa: S608 (names from our schema)
+            params={"now": now},
+        )
+        rows.write_parquet(str(folder), compression="zstd", partition_by=["day"], write_partition_columns=False)
+        self.connection.unregister("_keys")
+
+    def _read(self, group: list[tuple[int, StagedFile]]) -> bool:
+        """Append files of one kind; False, and nothing appended, when DuckDB cannot read one of them."""
+        import duckdb
+        import pyarrow as pa
+
+        first = group[0][1]
+        log_format = first.format
+        columns = dict(log_format.json_columns)
+        object_column = "_number"
+        if first.object is None:
+            columns["__object"] = "INTEGER"
+            object_column = "__object"
+        parameters: dict[str, Any] = {"files": [str(staged.path) for _, staged in group], "now_s": self.now_s}
+        if "$hash_key" in log_format.select_list():
+            parameters["hash_key"] = self.hash_key
+        if first.is_parquet:
+            source = parquet_source(first.path, log_format)
+        else:
+            source = _READ_JSON
+            parameters["columns"] = columns
+        files = pa.table(
+            {
+                "_name": pa.array([str(staged.path) for _, staged in group], pa.string()),
+                "_file": pa.array([number for number, _ in group], pa.int32()),
+                "_number": pa.array([staged.object for _, staged in group], pa.int32()),
+            }
+        )
+        self.connection.register("_files", files)
+        try:
+            self.connection.execute(
+                f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
+                    $format, {object_column}, _file FROM ({source}) JOIN _files ON _name = filename""",  # noqa: S608 (our own SQL)
+                parameters | {"format": log_format.name},
+            )
+        except duckdb.Error:
+            return False
+        finally:
+            self.connection.unregister("_files")
+        return True
+
+    def _read_alone(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
+        if not self._read([(number, staged)]):
+            self._read_screened(number, staged, scratch, outcome)
+
+    def _read_screened(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
+        """The slow way for a file that the fast one cannot read, or reads otherwise than the second pass."""
+        if staged.is_parquet and staged.object is not None:
+            outcome.refused.append(Refused(staged.object, None, "Parquet file that cannot be read; upload the object again", None))
+            return
+        screened, refused = screen(staged, scratch / f"screened-{number}")
+        outcome.refused += refused
+        if not self._read([(number, screened)]):
+            raise RuntimeError(f"screened records cannot be read back ({staged.format.name})")
+        found = explain(self.connection, screened, self.now_s)
+        if len(found) != self._one("SELECT count(*) FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number}):
+            raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
+        outcome.refused += found
+        self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number})
+
+    def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
+        counts = dict(self._rows("SELECT _file, count(*) FROM conformed WHERE _reason IS NOT NULL GROUP BY 1"))
+        for number, count in sorted(counts.items()):
+            found = explain(self.connection, files[number], self.now_s)
+            if len(found) == count:
+                outcome.refused += found
+                self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number})
+            else:
+                self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
+                self._read_screened(number, files[number], scratch, outcome)
+
+    def _drop(self, places: str, parameters: dict[str, Any], outcome: Outcome) -> None:
+        """Delete the rows that the query names by rowid, and count them as duplicates."""
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE dropped AS {places}", parameters)
+        outcome.duplicates.update(
+            dict(self._rows("SELECT _object, count(*) FROM conformed WHERE rowid IN (SELECT place FROM dropped) GROUP BY 1"))
+        )
+        self.connection.execute("DELETE FROM conformed WHERE rowid IN (SELECT place FROM dropped)")
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self.connection.execute(query).fetchall()
+        return found
+
+    def _one(self, query: str, parameters: dict[str, Any] | None = None) -> Any:
+        return self.connection.execute(query, parameters or {}).fetchone()[0]
+
+
+def _groups(files: list[tuple[int, StagedFile]]) -> list[list[tuple[int, StagedFile]]]:
+    """Files that one statement can read: same format, packs apart, each Parquet file alone (its columns are its own)."""
+    groups: dict[tuple[LogFormat | str, bool, int], list[tuple[int, StagedFile]]] = {}
+    for number, staged in files:
+        groups.setdefault((staged.format.name, staged.object is None, number if staged.is_parquet else -1), []).append((number, staged))
+    return list(groups.values())

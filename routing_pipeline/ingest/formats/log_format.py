@@ -1,0 +1,179 @@
+"""What a log format is to the pipeline, and the SQL fragments that formats share.
+
+Belongs here: the shape of a format module's export, casts that never lie (a value that is there but unusable is told
+from one that is absent), the limits of time and text. Does not belong here: any one format's field names.
+
+Every fragment is written by us; no value from a log ever becomes part of a SQL text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
+
+Structure = Mapping[str, Any]
+"""Names to a DuckDB type, a list of one element type, or a nested structure: what `json_transform` calls a structure."""
+
+OLDEST_S = 1_420_070_400
+"""2015-01-01: no gateway logged LLM traffic before it, so an earlier time is a unit mistaken or a clock unset."""
+FUTURE_TOLERANCE_S = 3_600
+"""Clocks differ by seconds; an hour covers a daylight-saving mistake and nothing more."""
+LONGEST_ATTEMPT_S = 7 * 86_400
+MAX_TEXT = 256
+"""Longest name, tag or label kept; attempt keys that are longer are hashed instead, because cutting could make two equal."""
+
+NULLABLE_WHEN_OUT_OF_RANGE: tuple[str, ...] = (
+    "latency_ms",
+    "ttft_ms",
+    "routing_latency_ms",
+    "complexity",
+    "cached_tokens",
+    "reasoning_tokens",
+    "retries",
+    "queue_depth",
+    "quality_score",
+    "user_rating",
+    "propensity",
+)
+"""Optional columns whose unusable values become null and are counted; bit i of `_nulled` is the i-th of them."""
+
+DERIVED_COLUMNS = frozenset({"source_format", "source_object", "ingested_at"})
+"""Columns of schema.REQUEST_LOG that do not come out of the record."""
+
+
+@dataclass(frozen=True)
+class Optional:
+    """An optional number: what was given, and its usable value (null when what was given is out of range)."""
+
+    given: str
+    usable: str
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """One log format.
+
+    Attributes:
+        name: Value of the `source_format` column.
+        structure: The fields read from a record and their types; whatever else a record holds is never loaded.
+        reject_reason: SQL CASE over those fields: why the record cannot be used, null when it can. May use `$now_s`.
+        columns: SQL expression per column of schema.REQUEST_LOG (without provenance). May use `$hash_key`.
+        optional: Columns of NULLABLE_WHEN_OUT_OF_RANGE; they replace `columns` for their names.
+        recognises: Whether a parsed record looks like one of this format.
+        shared_call_id: SQL for an id that, once it occurs in two attempts, groups them into one request; null otherwise.
+        fallbacks: SQL for the number of fallbacks reported with the attempt; null when not known.
+    """
+
+    name: str
+    structure: Structure
+    reject_reason: str
+    columns: Mapping[str, str]
+    keys: tuple[frozenset[str], ...]
+    optional: Mapping[str, Optional] = field(default_factory=dict)
+    shared_call_id: str = "NULL::VARCHAR"
+    fallbacks: str = "NULL::BIGINT"
+
+    def recognises(self, record: Mapping[str, Any]) -> bool:
+        """Whether all keys of one of the format's key sets are in the record."""
+        return any(keys <= record.keys() for keys in self.keys)
+
+    @property
+    def json_columns(self) -> dict[str, str]:
+        """`columns` argument of DuckDB's read_json."""
+        return {name: duckdb_type(value) for name, value in self.structure.items()}
+
+    def select_list(self) -> str:
+        """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_fallbacks`."""
+        expressions = {**self.columns, **{name: value.usable for name, value in self.optional.items()}}
+        parts = [
+            f"({expressions.get(column.name, 'NULL')})::{DUCKDB_TYPE[column.type]} AS {column.name}"
+            for column in REQUEST_LOG
+            if column.name not in DERIVED_COLUMNS
+        ]
+        bits = [
+            f"CASE WHEN ({self.optional[name].given}) IS NOT NULL AND ({self.optional[name].usable}) IS NULL THEN {1 << bit} ELSE 0 END"
+            for bit, name in enumerate(NULLABLE_WHEN_OUT_OF_RANGE)
+            if name in self.optional
+        ]
+        parts.append(f"({' + '.join(bits) or '0'})::INTEGER AS _nulled")
+        parts.append(f"({self.shared_call_id}) AS _shared_call_id")
+        parts.append(f"({self.fallbacks})::BIGINT AS _fallbacks")
+        return ",\n".join(parts)
+
+
+def duckdb_type(structure: Any) -> str:
+    """A structure as a DuckDB type: {"a": "BIGINT"} -> STRUCT("a" BIGINT), ["VARCHAR"] -> VARCHAR[]."""
+    if isinstance(structure, str):
+        return structure
+    if isinstance(structure, list):
+        return f"{duckdb_type(structure[0])}[]"
+    return "STRUCT(" + ", ".join(f'"{name}" {duckdb_type(value)}' for name, value in structure.items()) + ")"
+
+
+def text(expression: str) -> str:
+    """Text cut to MAX_TEXT; empty is null."""
+    return f"CASE WHEN strlen({expression}) > {MAX_TEXT} THEN left({expression}, {MAX_TEXT}) ELSE nullif({expression}, '') END"
+
+
+def key_text(expression: str) -> str:
+    """Text that must stay distinct: hashed, not cut, when it is too long."""
+    return f"CASE WHEN strlen({expression}) > {MAX_TEXT} THEN md5({expression}) ELSE {expression} END"
+
+
+def within(given: str, low: float, high: float) -> Optional:
+    """A number in [low, high]; anything else, NaN and text included, is null."""
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    return Optional(given, f"CASE WHEN {number} BETWEEN {low!r} AND {high!r} THEN {number} END")
+
+
+def count_of(given: str) -> Optional:
+    """A whole number from 0; anything else is null."""
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    return Optional(given, f"CASE WHEN {number} BETWEEN 0 AND 9e15 THEN {number} END")
+
+
+def probability(given: str) -> Optional:
+    """A number in (0, 1]."""
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    return Optional(given, f"CASE WHEN {number} > 0 AND {number} <= 1 THEN {number} END")
+
+
+def complexity(given: str) -> Optional:
+    """A number in [0, 1], or low, medium, high read as .25, .5, .75."""
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    usable = (
+        f"CASE lower({given}) WHEN 'low' THEN 0.25 WHEN 'medium' THEN 0.5 WHEN 'high' THEN 0.75 "
+        f"ELSE CASE WHEN {number} BETWEEN 0 AND 1 THEN {number} END END"
+    )
+    return Optional(given, usable)
+
+
+def user_hash(identifier: str) -> str:
+    """Keyed hash of a user identifier: sha256(key, sha256(key, id)), 128 bits of it; the identifier itself is never kept."""
+    return (
+        f"CASE WHEN nullif({identifier}, '') IS NOT NULL "
+        f"THEN left(sha256(concat($hash_key, sha256(concat($hash_key, {identifier})))), 32) END"
+    )
+
+
+def time_reasons(seconds: str, name: str) -> str:
+    """WHEN clauses that refuse a time (in seconds since 1970) which cannot be one."""
+    return f"""
+    WHEN {seconds} IS NULL OR isnan({seconds}) THEN '{name} is missing or not a number of seconds since 1970'
+    WHEN {seconds} >= 1e17 THEN '{name} is in nanoseconds; seconds since 1970 are expected'
+    WHEN {seconds} >= 1e14 THEN '{name} is in microseconds; seconds since 1970 are expected'
+    WHEN {seconds} >= 1e11 THEN '{name} is in milliseconds; seconds since 1970 are expected'
+    WHEN {seconds} > $now_s + {FUTURE_TOLERANCE_S} THEN '{name} lies more than an hour in the future'
+    WHEN {seconds} < {OLDEST_S} THEN '{name} lies before 2015'"""
+
+
+def amount_reasons(given: str, name: str) -> str:
+    """WHEN clauses that refuse money or tokens which are there but are not a finite number from 0."""
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    return f"""
+    WHEN {given} IS NOT NULL AND {number} IS NULL THEN '{name} is not a number'
+    WHEN {number} < 0 THEN '{name} is negative'
+    WHEN {number} > 1e15 THEN '{name} is NaN, infinite or absurdly large'"""

@@ -1,0 +1,289 @@
+"""The one function that takes logs from a place to the lake: list, leave out what is known, conform, commit.
+
+Belongs here: the order of steps, the accounts by object, what a caller gets back. Does not belong here: any of the steps.
+
+Every record ends as ingested, duplicate or quarantined, and the ledger commits with the rows: killed anywhere and run
+again, the totals are the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.home import Home
+from routing_pipeline.ingest import formats
+from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
+from routing_pipeline.ingest.lake import Lake, SideTable, arrow_schema
+from routing_pipeline.ingest.objects import Source, StoredObject, open_source
+from routing_pipeline.ingest.quarantine import Refused
+from routing_pipeline.ingest.staging import Batch, Stager
+from routing_pipeline.schema import LEDGER, QUARANTINE
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how much of it is done, and of how much (bytes)."""
+
+COMMIT_EVERY_S = 30.0
+"""How much work a kill can cost; commits in between cost more files and snapshots."""
+MAX_TRIES_OF_CHANGING_OBJECT = 2
+UNKNOWN_FORMAT = "unknown"
+
+
+class IngestResult(Result):
+    """What one ingestion did; records = ingested + quarantined + duplicates."""
+
+    source: str = Field(description="Where the logs came from")
+    objects_listed: int = quantity("Objects at the source that may hold logs", "objects")
+    objects_new: int = quantity("Of these, read now", "objects")
+    objects_skipped: int = quantity("Of these, known from the ledger", "objects")
+    objects_changing: int = quantity("Of these, changing while being read and left for the next run", "objects")
+    records: int = quantity("Records found in the objects read now", "records")
+    ingested: int = quantity("Records that became rows", "records")
+    quarantined: int = quantity("Records refused", "records")
+    duplicates: int = quantity("Records whose attempt was known already", "records")
+    nulled: dict[str, int] = Field(description="Values out of range that became null, by column", json_schema_extra={"unit": "values"})
+    formats: tuple[str, ...] = Field(description="Log formats found")
+    snapshot_id: str | None = Field(description="Snapshot of the lake afterwards; null while it holds no rows")
+    seconds: float = quantity("Wall time", "s")
+
+
+class _ChangedWhileReadError(Exception):
+    """Objects read in place changed under the reader; nothing of the present group may be committed."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(numbers)
+        self.numbers = numbers
+
+
+def ingest_logs(
+    home: Home,
+    uri: str,
+    *,
+    log_format: str = "auto",
+    add_source: bool = False,
+    progress: Progress | None = None,
+    now_s: float | None = None,
+) -> IngestResult:
+    """Read new logs from a directory, a file, `file://` or `s3://bucket/prefix` into the home's lake.
+
+    Args:
+        home: Where the lake is.
+        uri: Where the logs are.
+        log_format: A format's name, or `auto` to tell by content, object by object.
+        add_source: Accept a second source in this home.
+        progress: Told how far it is.
+        now_s: Now, seconds since 1970; the clock's by default.
+
+    Raises:
+        UnusableInputError: no such place, nothing in it, no permission, an unknown format, or a home of other logs.
+        ServiceUnavailableError: the object store does not answer.
+    """
+    began = time.monotonic()
+    asked = formats.named(log_format)
+    home.create()
+    source = open_source(uri, exclude=home.root)
+    listed = source.list_objects()
+    if not listed:
+        raise UnusableInputError(
+            f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
+        )
+    home.remember_source(source.uri, add=add_source)
+    with home.writing():
+        lake = Lake(home)
+        lake.recover()
+        new = unknown_objects(lake, "ledger", source, listed)
+        run = _Ingestion(home, lake, source, time.time() if now_s is None else now_s, progress)
+        if new:
+            run.read(new, asked)
+        return IngestResult(
+            source=source.uri,
+            objects_listed=len(listed),
+            objects_new=run.objects,
+            objects_skipped=len(listed) - len(new),
+            objects_changing=len(run.given_up),
+            records=run.totals["records"],
+            ingested=run.totals["ingested"],
+            quarantined=run.totals["quarantined"],
+            duplicates=run.totals["duplicates"],
+            nulled=dict(sorted(run.nulled.items())),
+            formats=tuple(sorted(run.formats)),
+            snapshot_id=lake.snapshot_id(),
+            seconds=time.monotonic() - began,
+        )
+
+
+def unknown_objects(lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> list[StoredObject]:
+    """Objects that the ledger does not hold in this version."""
+    columns = lake.side_table(ledger).select(["source", "object", "etag", "size_bytes"]).to_pydict()
+    known = set(zip(*columns.values(), strict=True))
+    return [each for each in listed if (source.uri, each.key, each.etag, each.size_bytes) not in known]
+
+
+class _Ingestion:
+    """One run over the new objects of one source, committed group by group."""
+
+    def __init__(self, home: Home, lake: Lake, source: Source, now_s: float, progress: Progress | None) -> None:
+        self.home = home
+        self.lake = lake
+        self.source = source
+        self.now_s = now_s
+        self.progress = progress or (lambda *_: None)
+        self.objects = 0
+        self.totals: Counter[str] = Counter()
+        self.nulled: Counter[str] = Counter()
+        self.formats: set[str] = set()
+        self.given_up: list[str] = []
+
+    def read(self, new: list[StoredObject], asked: formats.LogFormat | None) -> None:
+        """Read until every object is committed, or kept changing."""
+        self.home.scratch.mkdir(parents=True, exist_ok=True)
+        tries: Counter[str] = Counter()
+        remaining = new
+        while remaining:
+            group = _Group(self, remaining)
+            with tempfile.TemporaryDirectory(prefix="ingest-", dir=self.home.scratch, ignore_cleanup_errors=True) as folder:
+                try:
+                    group.read(asked, Path(folder))
+                    changed = group.changed
+                except _ChangedWhileReadError as error:
+                    group.discard()
+                    changed = error.numbers
+            changed_keys = {remaining[number].key for number in changed}
+            tries.update(changed_keys)
+            left = [each for number, each in enumerate(remaining) if number not in group.committed and each.key not in changed_keys]
+            again = [key for key in sorted(changed_keys) if tries[key] <= MAX_TRIES_OF_CHANGING_OBJECT]
+            self.given_up += [key for key in sorted(changed_keys) if tries[key] > MAX_TRIES_OF_CHANGING_OBJECT]
+            remaining = left + [found for key in again if (found := self.source.describe(key)) is not None and found.size_bytes]
+
+
+class _Group:
+    """Batches on their way into one commit, and the accounts of their objects."""
+
+    def __init__(self, run: _Ingestion, objects: list[StoredObject]) -> None:
+        self.run = run
+        self.objects = objects
+        self.keys = {number: each.key for number, each in enumerate(objects)}
+        self.committed: set[int] = set()
+        self.changed: list[int] = []
+        self.bytes_done = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.folder: Path | None = None
+        self.finished: list[int] = []
+        self.accounts: dict[int, Counter[str]] = {}
+        self.object_formats: dict[int, str] = {}
+        self.refused: list[Refused] = []
+        self.nulled: Counter[str] = Counter()
+        self.spans: list[tuple[int, int, str]] = []
+        self.began = time.monotonic()
+
+    def read(self, asked: formats.LogFormat | None, scratch: Path) -> None:
+        total = sum(each.size_bytes for each in self.objects)
+        stager = Stager(self.run.source, scratch, asked)
+        with connect(scratch / "spill") as connection:
+            conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key())
+            for number, batch in enumerate(stager.batches(list(enumerate(self.objects)))):
+                self._take(conformer, batch, number, scratch)
+                self.bytes_done += sum(self.objects[each].size_bytes for each in batch.finished)
+                self.run.progress("reading logs", self.bytes_done, total)
+                if batch.is_complete and time.monotonic() - self.began > COMMIT_EVERY_S:
+                    self._commit()
+        self._commit()
+
+    def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
+        outcome = conformer.conform(batch, scratch)
+        self._check_unchanged(batch)
+        if outcome.span_us is not None:
+            conformer.drop_known(self._files_overlapping(*outcome.span_us), outcome)
+            if self.folder is None:
+                self.folder = self.run.lake.new_data_folder()
+            folder = self.folder / f"batch-{number}"
+            folder.mkdir()
+            conformer.finish(outcome, self.keys, folder)
+            self.spans.append((*outcome.span_us, str(folder)))
+        self.changed += batch.changed
+        self.finished += batch.finished
+        self._account(outcome)
+
+    def _check_unchanged(self, batch: Batch) -> None:
+        """Files read in place must still be what was listed; fetched ones were compared when they were fetched."""
+        read = {number for staged in batch.files for number in (staged.objects if staged.object is None else (staged.object,))}
+        in_place = [number for number in read if self.run.source.local_path(self.objects[number]) is not None]
+        changed = [number for number in in_place if self.run.source.describe(self.objects[number].key) != self.objects[number]]
+        if changed:
+            raise _ChangedWhileReadError(changed)
+
+    def _files_overlapping(self, low_us: int, high_us: int) -> list[str]:
+        committed = list(self.run.lake.files_holding(low_us / 1e6, high_us / 1e6))
+        waiting = [folder for low, high, folder in self.spans if low <= high_us and high >= low_us]
+        return committed + [str(path) for folder in waiting for path in sorted(Path(folder).rglob("*.parquet"))]
+
+    def _account(self, outcome: Outcome) -> None:
+        for name, counts in (("ingested", outcome.rows), ("duplicates", outcome.duplicates)):
+            for number, count in counts.items():
+                self.accounts.setdefault(number, Counter())[name] += count
+        for refused in outcome.refused:
+            self.accounts.setdefault(refused.object, Counter())["quarantined"] += 1
+        self.refused += outcome.refused
+        self.nulled.update(outcome.nulled)
+        self.object_formats.update(outcome.formats)
+
+    def _commit(self) -> None:
+        if not self.finished:
+            return
+        import pyarrow as pa
+
+        now_us = int(self.run.now_s * 1e6)
+        ledger = [self._ledger_row(number, now_us) for number in self.finished]
+        refused = [
+            {
+                "source_object": self.keys[each.object],
+                "line": each.line,
+                "reason": each.reason,
+                "excerpt": each.excerpt,
+                "quarantined_at": now_us,
+            }
+            for each in self.refused
+        ]
+        self.run.lake.commit(
+            self.folder,
+            ledger=pa.Table.from_pylist(ledger, arrow_schema(LEDGER)),
+            quarantine=pa.Table.from_pylist(refused, arrow_schema(QUARANTINE)),
+        )
+        for row in ledger:
+            self.run.totals.update({name: row[name] for name in ("records", "ingested", "quarantined", "duplicates")})
+        self.run.objects += len(self.finished)
+        self.run.nulled.update(self.nulled)
+        self.run.formats |= set(self.object_formats.values())
+        self.committed |= set(self.finished)
+        self._start()
+
+    def _ledger_row(self, number: int, now_us: int) -> dict[str, Any]:
+        account = self.accounts.get(number, Counter())
+        counts = {name: account[name] for name in ("ingested", "quarantined", "duplicates")}
+        listed = self.objects[number]
+        return {
+            "object": listed.key,
+            "source": self.run.source.uri,
+            "etag": listed.etag,
+            "size_bytes": listed.size_bytes,
+            "format": self.object_formats.get(number, UNKNOWN_FORMAT),
+            "records": sum(counts.values()),
+            **counts,
+            "committed_at": now_us,
+        }
+
+    def discard(self) -> None:
+        """Forget what was read since the last commit."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,318 @@
+"""Where logs lie: a directory, a file, or a prefix of an S3-compatible bucket; listing them and reading them whole.
+
+Belongs here: URIs, listing, fetching with retries, saying what went wrong in one line without a secret in it. Does not
+belong here: what an object holds (`staging`).
+
+An object is read whole and unchanged or not at all: what is fetched is compared with the size and ETag that were listed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
+
+FETCH_ATTEMPTS = 4
+CHUNK_BYTES = 1 << 20
+EXCLUDED_FOLDERS = frozenset({"audit_logs"})
+"""LiteLLM writes its audit trail into the same bucket; it holds no requests."""
+
+
+class ObjectChangedError(Exception):
+    """The object is not what was listed any more."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One version of one object. `etag` is the modification time in nanoseconds for local files."""
+
+    key: str
+    etag: str
+    size_bytes: int
+
+
+class Source(Protocol):
+    """A place that logs are read from."""
+
+    @property
+    def uri(self) -> str:
+        """The place in one spelling, whatever spelling was asked for; holds no secret."""
+
+    def list_objects(self) -> list[StoredObject]:
+        """All objects that may hold logs, by key."""
+
+    def describe(self, key: str) -> StoredObject | None:
+        """The object as it is now; None when it is gone."""
+
+    def fetch(self, listed: StoredObject, to: Path) -> None:
+        """Copy the listed version whole to a local file; raises ObjectChangedError when it is not there any more."""
+
+    def local_path(self, listed: StoredObject) -> Path | None:
+        """Where the object can be read in place; None when it has to be fetched."""
+
+
+def open_source(uri: str, *, exclude: Path | None = None) -> Source:
+    """A directory, a file, `file://...` or `s3://bucket/prefix`; `exclude` is a local folder never to look into.
+
+    Raises:
+        UnusableInputError: the URI is of no such kind, or the path does not exist.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise UnusableInputError(f"{uri}: name a bucket, as in s3://bucket/prefix")
+        # Not parts.path: a key may hold ? and #.
+        return S3Source(parts.netloc, uri.removeprefix("s3://").partition("/")[2])
+    if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"}:
+            raise UnusableInputError(f"{uri}: a file:// URI with a host cannot be read; give file:///path")
+        return LocalSource(Path(unquote(parts.path)), exclude)
+    if "://" in uri:
+        raise UnusableInputError(f"{parts.scheme}:// is not supported; give a directory, file:// or s3://bucket/prefix")
+    return LocalSource(Path(uri), exclude)
+
+
+def is_log_key(relative_key: str) -> bool:
+    """Whether a key may hold logs: no folder marker, nothing hidden, no audit trail."""
+    parts = relative_key.split("/")
+    return bool(parts[-1]) and not any(part.startswith(".") or part in EXCLUDED_FOLDERS for part in parts)
+
+
+class LocalSource:
+    """A directory with everything below it, or a single file."""
+
+    def __init__(self, path: Path, exclude: Path | None = None) -> None:
+        self.root = path.expanduser().absolute()
+        self.exclude = None if exclude is None else exclude.absolute()
+        if not self.root.exists():
+            raise UnusableInputError(f"{path}: there is no such file or directory")
+
+    @property
+    def uri(self) -> str:
+        """Absolute path."""
+        return str(self.root)
+
+    def list_objects(self) -> list[StoredObject]:
+        """All regular files that are not empty; raises UnusableInputError when a folder cannot be read."""
+        if self.root.is_file():
+            found = self.describe(self.root.name)
+            return [] if found is None or not found.size_bytes else [found]
+        objects: list[StoredObject] = []
+        for folder, names, files in os.walk(self.root, onerror=_refuse_unreadable):
+            here = Path(folder)
+            names[:] = sorted(name for name in names if here / name != self.exclude and is_log_key(name))
+            for name in files:
+                key = str((here / name).relative_to(self.root))
+                found = self.describe(key) if is_log_key(name) else None
+                if found is not None and found.size_bytes:
+                    objects.append(found)
+        return sorted(objects, key=lambda each: each.key)
+
+    def describe(self, key: str) -> StoredObject | None:
+        """Size and modification time now."""
+        path = self._path(key)
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return StoredObject(key, str(status.st_mtime_ns), status.st_size) if path.is_file() else None
+
+    def fetch(self, listed: StoredObject, to: Path) -> None:
+        """Copy, then look whether it stayed the same."""
+        try:
+            shutil.copyfile(self._path(listed.key), to)
+        except OSError as error:
+            if self.describe(listed.key) is None:
+                raise ObjectChangedError(listed.key) from error
+            raise UnusableInputError(f"{self._path(listed.key)}: {error.strerror}; give read permission to it") from error
+        if self.describe(listed.key) != listed:
+            raise ObjectChangedError(listed.key)
+
+    def local_path(self, listed: StoredObject) -> Path | None:
+        """The file itself."""
+        return self._path(listed.key)
+
+    def _path(self, key: str) -> Path:
+        return self.root if self.root.is_file() else self.root / key
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise UnusableInputError(f"{error.filename}: {error.strerror}; give read permission to it") from error
+
+
+class S3Source:
+    """A prefix of a bucket. `prefix` names a folder; where there is no such folder it is the beginning of keys."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self.bucket = bucket
+        self.prefix = prefix.rstrip("/")
+        self._client = _s3_client()
+
+    @property
+    def uri(self) -> str:
+        """s3://bucket/prefix without a slash at its end."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def list_objects(self) -> list[StoredObject]:
+        """All pages of the listing.
+
+        Raises:
+            UnusableInputError: no such bucket, or no right to list it.
+            ServiceUnavailableError: the endpoint does not answer.
+        """
+        if not self.prefix:
+            return sorted(self._listed("", ""), key=lambda each: each.key)
+        in_folder = list(self._listed(f"{self.prefix}/", f"{self.prefix}/"))
+        # A prefix is a folder first: s3://bucket/logs must not pick up logs-of-another-team/.
+        found = in_folder or list(self._listed(self.prefix, self.prefix.rpartition("/")[0]))
+        return sorted(found, key=lambda each: each.key)
+
+    def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
+        with self._explained("list", "s3:ListBucket"):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    if entry["Size"] and is_log_key(entry["Key"][len(base) :].lstrip("/")):
+                        yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+
+    def describe(self, key: str) -> StoredObject | None:
+        """HEAD; None when it is gone."""
+        from botocore.exceptions import ClientError
+
+        with self._explained("read", "s3:GetObject"):
+            try:
+                head = self._client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NotFound"}:
+                    return None
+                raise
+        return StoredObject(key, head["ETag"].strip('"'), head["ContentLength"])
+
+    def fetch(self, listed: StoredObject, to: Path) -> None:
+        """GET with the listed ETag as a condition; a body that breaks off is asked for again."""
+        with self._explained("read", "s3:GetObject"):
+            for attempt in range(FETCH_ATTEMPTS):
+                try:
+                    self._fetch_once(listed, to)
+                    return
+                except _BrokenBodyError:
+                    time.sleep(0.2 * 2**attempt)
+        raise ServiceUnavailableError(f"{self.uri}: an object broke off {FETCH_ATTEMPTS} times while being read; run again later")
+
+    def _fetch_once(self, listed: StoredObject, to: Path) -> None:
+        from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=listed.key, IfMatch=f'"{listed.etag}"')
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {"PreconditionFailed", "412", "NoSuchKey", "404"}:
+                raise ObjectChangedError(listed.key) from error
+            raise
+        if answer["ETag"].strip('"') != listed.etag or answer["ContentLength"] != listed.size_bytes:
+            raise ObjectChangedError(listed.key)
+        try:
+            with to.open("wb") as file:
+                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+                    file.write(chunk)
+        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPClientError) as error:
+            raise _BrokenBodyError from error
+        if to.stat().st_size != listed.size_bytes:
+            raise _BrokenBodyError
+
+    def local_path(self, listed: StoredObject) -> Path | None:
+        """Nothing lies locally."""
+        del listed
+
+    @contextmanager
+    def _explained(self, doing: str, right: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            raise _explain_refusal(self.uri, self.bucket, doing, right, error) from error
+        except BotoCoreError as error:
+            raise _explain_failure(self.uri, error) from error
+
+
+class _BrokenBodyError(Exception):
+    """The body ended before its announced length."""
+
+
+def _s3_client() -> Any:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    settings = Config(
+        retries={"max_attempts": 5, "mode": "standard"},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=32,
+        # Servers other than AWS rarely have a name per bucket.
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    try:
+        session = boto3.session.Session()
+        return session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
+    except (BotoCoreError, ValueError) as error:
+        raise _explain_failure("s3", error) from error
+
+
+_MISSING = frozenset({"NoSuchBucket", "404", "NoSuchKey", "NotFound"})
+_WRONG_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"}
+)
+_BUSY = frozenset(
+    {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests", "RequestLimitExceeded"}
+)
+
+
+def _explain_refusal(uri: str, bucket: str, doing: str, right: str, error: Any) -> PipelineError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _WRONG_CREDENTIALS:
+        return UnusableInputError(
+            f"{uri}: the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE"
+        )
+    if code in _MISSING:
+        return UnusableInputError(f"{uri}: there is no bucket {bucket} at this endpoint; check the name and AWS_ENDPOINT_URL")
+    if code == "InvalidBucketName":
+        return UnusableInputError(f"{uri}: {bucket} is no valid bucket name")
+    if code in _BUSY or status >= 500 or status == 429:
+        return ServiceUnavailableError(f"{uri}: the object store is overloaded or down ({code or status}); run again later")
+    if status in {401, 403} or code == "AccessDenied":
+        return UnusableInputError(f"{uri}: no permission to {doing} here; these credentials need {right} on bucket {bucket}")
+    return UnusableInputError(f"{uri}: the object store refused to {doing} ({code or status})")
+
+
+def _explain_failure(uri: str, error: Exception) -> PipelineError:
+    from botocore.exceptions import (
+        ConnectionError as BotoConnectionError,
+    )
+    from botocore.exceptions import (
+        CredentialRetrievalError,
+        HTTPClientError,
+        NoCredentialsError,
+        ParamValidationError,
+        PartialCredentialsError,
+    )
+
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+        return UnusableInputError(f"{uri}: no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+    if isinstance(error, ParamValidationError):
+        return UnusableInputError(f"{uri}: no valid bucket name or key; give s3://bucket/prefix")
+    if isinstance(error, (BotoConnectionError, HTTPClientError)):
+        return ServiceUnavailableError(
+            f"{uri}: the endpoint does not answer ({type(error).__name__}); check AWS_ENDPOINT_URL and the network"
+        )
+    return UnusableInputError(f"{uri}: the S3 settings cannot be used ({type(error).__name__}); check the AWS variables")

@@ -1,0 +1,169 @@
+"""Why a record was refused, where it stands, and what of it may be shown.
+
+Belongs here: the second pass over files in which the fast pass refused something, the slow reading of files that the fast
+pass cannot read at all, masking. Does not belong here: the reasons themselves (each format's `reject_reason`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, StagedFile
+
+EXCERPT_CHARACTERS = 200
+LONGEST_FAST_LINE = 16 << 20
+"""What DuckDB's reader is told as the longest line; longer ones go through `screen`."""
+NOT_JSON = "not valid JSON"
+NOT_OBJECT = "not a JSON object: one object with the fields of one request is expected per line"
+BLANK = b" \t\r\n"
+"""What DuckDB's reader takes for an empty line."""
+_CHUNK_LINES = 20_000
+_CHUNK_BYTES = 32 << 20
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|[^\s"{}\[\],:]+')
+_PLAIN = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One refused record; `line` is None when the whole object was refused."""
+
+    object: int
+    line: int | None
+    reason: str
+    excerpt: str | None
+
+
+def explain(connection: Any, staged: StagedFile, now_s: float) -> list[Refused]:
+    """Every record of the file that its format refuses, by the same rule over the same fields as the fast pass."""
+    if staged.is_parquet:
+        return _explain_parquet(connection, staged, now_s)
+    query = f"""
+        SELECT _line, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
+            WHEN json_type(_raw) <> 'OBJECT' THEN $not_object ELSE _reason END
+        FROM (SELECT _line, _raw, {staged.format.reject_reason} AS _reason
+              FROM (SELECT _line, _raw, unnest(TRY(json_transform(_raw, $structure))) FROM _lines))
+        WHERE _reason IS NOT NULL ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
+    structure = json.dumps(staged.format.structure)
+    found = []
+    for lines in _chunks(staged.path):
+        connection.register("_lines", lines)
+        parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": structure, "now_s": now_s}
+        for line, raw, reason in connection.execute(query, parameters).fetchall():
+            found.append(Refused(*staged.origin(line), reason, masked(raw)))
+        connection.unregister("_lines")
+    return found
+
+
+def _explain_parquet(connection: Any, staged: StagedFile, now_s: float) -> list[Refused]:
+    query = f"""SELECT file_row_number + 1, {staged.format.reject_reason} AS _reason
+        FROM ({parquet_source(staged.path, staged.format)}) WHERE _reason IS NOT NULL ORDER BY 1"""  # noqa: S608
+    rows = connection.execute(query, {"files": [str(staged.path)], "now_s": now_s}).fetchall()
+    return [Refused(*staged.origin(line), reason, None) for line, reason in rows]
+
+
+def parquet_source(path: Path, log_format: LogFormat) -> str:
+    """A query that reads a Parquet file with exactly the format's fields, as text; fields the file lacks are null."""
+    import pyarrow.parquet as pq
+
+    present = set(pq.read_schema(path).names)
+    fields = [f'"{name}"::VARCHAR AS "{name}"' if name in present else f'NULL::VARCHAR AS "{name}"' for name in log_format.structure]
+    return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
+
+
+def _chunks(path: Path) -> Iterator[Any]:
+    """The file's lines as Arrow tables (_line from 1, _raw); blank lines are no records, bytes that are not UTF-8 are null."""
+    import pyarrow as pa
+
+    numbers: list[int] = []
+    lines: list[str | None] = []
+    size = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip(BLANK):
+                continue
+            numbers.append(number)
+            lines.append(_decoded(line))
+            size += len(line)
+            if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
+                yield pa.table({"_line": pa.array(numbers, pa.int64()), "_raw": pa.array(lines, pa.string())})
+                numbers, lines, size = [], [], 0
+    if lines:
+        yield pa.table({"_line": pa.array(numbers, pa.int64()), "_raw": pa.array(lines, pa.string())})
+
+
+def _decoded(line: bytes) -> str | None:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def screen(staged: StagedFile, to: Path) -> tuple[StagedFile, list[Refused]]:
+    """Rewrite a file so that the fast pass can read it: one record per line, only the fields that its format reads.
+
+    For what DuckDB's reader cannot take (a line beyond its limit, for one): slow, and bounded by the longest document.
+    Lines that Python cannot read either are refused here.
+    """
+    fields = set(staged.format.structure)
+    kept: list[tuple[int, int]] = []
+    refused: list[Refused] = []
+    with staged.path.open("rb") as source, to.open("wb") as out:
+        for number, line in _bounded_lines(source):
+            record = None if line is None else _record(line)
+            origin = staged.origin(number)
+            if isinstance(record, dict):
+                of_object = {"__object": origin[0]} if staged.object is None else {}
+                out.write(json.dumps(of_object | {name: value for name, value in record.items() if name in fields}).encode() + b"\n")
+                kept.append(origin)
+            else:
+                refused.append(Refused(*origin, *_screened_out(line, record)))
+    objects, lines = (tuple(object_ for object_, _ in kept), ()) if staged.object is None else ((), tuple(line for _, line in kept))
+    return StagedFile(to, staged.format, staged.object, objects=objects, lines=lines), refused
+
+
+def _screened_out(line: bytes | None, record: Any) -> tuple[str, str | None]:
+    if line is None:
+        return f"line longer than {MAX_DOCUMENT_BYTES >> 20} MiB", None
+    return NOT_JSON if record is None else NOT_OBJECT, masked(_decoded(line[: 20 * EXCERPT_CHARACTERS]))
+
+
+def _bounded_lines(source: Any) -> Iterator[tuple[int, bytes | None]]:
+    """Lines that are not blank with their numbers; None for a line beyond the limit, which is skipped without being held."""
+    number = 0
+    while line := source.readline(MAX_DOCUMENT_BYTES + 1):
+        number += 1
+        if len(line) > MAX_DOCUMENT_BYTES and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = source.readline(MAX_DOCUMENT_BYTES)
+            yield number, None
+        elif line.strip(BLANK):
+            yield number, line
+
+
+def _record(line: bytes) -> Any:
+    try:
+        # The first of two equal keys wins, as in DuckDB's reader.
+        return json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def masked(raw: str | None) -> str | None:
+    """The first 200 characters with every string value masked and every word that is not JSON; keys and numbers stay."""
+    if raw is None:
+        return None
+
+    def mask(token: re.Match[str]) -> str:
+        text = token.group()
+        if text.startswith('"'):
+            return text if token.group(1) else '"***"'
+        return text if _PLAIN.fullmatch(text) else "***"
+
+    # Masking can only be cut after it: cut before, half a string value would read as a bare word and still be masked.
+    return _TOKEN.sub(mask, raw[: 20 * EXCERPT_CHARACTERS].strip())[:EXCERPT_CHARACTERS]

@@ -1,0 +1,438 @@
+"""From objects to files that DuckDB reads at full speed: lines of JSON, or Parquet.
+
+Belongs here: telling by content what an object is, decompressing within limits, packing many small documents into one
+file, cutting large files at line ends, batches of bounded size. Does not belong here: what a record means (`formats`).
+
+An object that cannot be turned into records is refused whole, with a reason; it never stops its batch. Names of objects
+never become names of files, because DuckDB reads `*`, `?` and `[` in them as patterns.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from routing_pipeline.ingest.formats import FORMATS, recognised
+from routing_pipeline.ingest.formats.litellm import LITELLM
+from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject
+
+BATCH_BYTES = 256 << 20
+"""Input conformed at a time: what bounds memory."""
+SLICE_BYTES = BATCH_BYTES
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Longest JSON document (one line, or a pretty-printed or array file) that is read at all."""
+PACKED_BYTES = 1 << 20
+"""Documents up to this size share a staged file: opening a file costs more than reading one of them."""
+HEAD_BYTES = 256 << 10
+MAX_DECOMPRESSED_BYTES = 64 << 30
+MAX_RATIO = 500
+RATIO_JUDGED_FROM_BYTES = 64 << 20
+"""Logs compress 10 to 100 times; beyond MAX_RATIO, judged once this much came out, the object is a decompression bomb."""
+FETCH_THREADS = 16
+FETCH_AHEAD_BYTES = 256 << 20
+_CHUNK = 1 << 20
+_ZSTD_CHUNK = 4 << 10
+"""A zstd block may grow 32,000 times in one call; this bounds what one call can allocate."""
+
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low, 0x2A, 0x4D, 0x18]) for low in range(0x50, 0x60)))
+_FOREIGN = {
+    b"PK\x03\x04": "zip archive; unpack it, or compress with gzip or zstd",
+    b"BZh": "compressed with bzip2; use gzip or zstd",
+    b"\xfd7zXZ": "compressed with xz; use gzip or zstd",
+    b"\xff\xfe": "text in UTF-16; write UTF-8",
+    b"\xfe\xff": "text in UTF-16; write UTF-8",
+}
+_BOM = b"\xef\xbb\xbf"
+
+
+class RefusedObjectError(Exception):
+    """The object as a whole cannot be used; the message is the reason that goes into quarantine."""
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One file for DuckDB, and how its lines map back onto objects.
+
+    Attributes:
+        path: The file, named by us.
+        format: How its records read.
+        object: Number of the object it came from; None for a pack, whose lines name theirs in `__object`.
+        objects: For a pack: number of the object by line.
+        first_line: Line of the object that the file's first line is.
+        lines: Line of the object by line of the file, where the two do not run in step.
+        is_parquet: Parquet instead of JSON lines.
+    """
+
+    path: Path
+    format: LogFormat
+    object: int | None
+    objects: tuple[int, ...] = ()
+    first_line: int = 1
+    lines: tuple[int, ...] = ()
+    is_parquet: bool = False
+
+    def origin(self, line: int) -> tuple[int, int]:
+        """Object and line in it of a line of this file; both lines count from 1."""
+        if self.object is None:
+            return self.objects[line - 1], 1
+        return self.object, self.lines[line - 1] if self.lines else self.first_line + line - 1
+
+
+@dataclass
+class Batch:
+    """What is conformed together. `is_complete`: no object goes on in the next batch."""
+
+    files: list[StagedFile] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    changed: list[int] = field(default_factory=list)
+    bytes: int = 0
+    is_complete: bool = True
+
+
+@dataclass
+class _Pack:
+    """A staged file that is still growing."""
+
+    path: Path
+    file: IO[bytes]
+    objects: list[int] = field(default_factory=list)
+
+
+class Stager:
+    """Turns the objects of a source into batches; files live in `folder` until the next batch is asked for."""
+
+    def __init__(self, source: Source, folder: Path, log_format: LogFormat | None) -> None:
+        self.source = source
+        self.folder = folder
+        self.log_format = log_format
+        self._batch = Batch()
+        self._batch_folder = folder
+        self._packs: dict[str, _Pack] = {}
+        self._serial = 0
+
+    def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
+        """Batches in the order of `objects`, given as (number, object)."""
+        self._begin()
+        for number, listed, path in self._fetched(objects):
+            if path is None:
+                self._batch.changed.append(number)
+                continue
+            try:
+                yield from self._stage(number, listed, path)
+            except RefusedObjectError as refusal:
+                self._batch.refused[number] = str(refusal)
+            self._batch.finished.append(number)
+            if self._batch.bytes >= BATCH_BYTES:
+                yield from self._flush(is_complete=True)
+        yield from self._flush(is_complete=True)
+
+    def _begin(self) -> None:
+        self._batch = Batch()
+        self._packs = {}
+        self._batch_folder = self.folder / f"batch-{self._serial}"
+        self._serial += 1
+        self._batch_folder.mkdir(parents=True)
+
+    def _flush(self, *, is_complete: bool) -> Iterator[Batch]:
+        for name, pack in self._packs.items():
+            pack.file.close()
+            format_of_pack = next(each for each in FORMATS if each.name == name)
+            self._batch.files.append(StagedFile(pack.path, format_of_pack, None, tuple(pack.objects)))
+        self._batch.is_complete = is_complete
+        done = self._batch_folder
+        yield self._batch
+        shutil.rmtree(done)
+        self._begin()
+
+    # Fetching
+
+    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, StoredObject, Path | None]]:
+        """Each object with the file that holds it; None when it changed since it was listed. Fetches ahead."""
+        waiting: deque[tuple[int, StoredObject, Path, Future[None]]] = deque()
+        ahead = 0
+        remaining = iter(objects)
+        upcoming = next(remaining, None)
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            while upcoming is not None or waiting:
+                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < 16 * FETCH_THREADS:
+                    number, listed = upcoming
+                    to = self.folder / f"fetched-{self._serial}-{number}"
+                    waiting.append((number, listed, to, pool.submit(self._fetch, listed, to)))
+                    ahead += listed.size_bytes
+                    upcoming = next(remaining, None)
+                number, listed, to, fetching = waiting.popleft()
+                ahead -= listed.size_bytes
+                try:
+                    fetching.result()
+                except ObjectChangedError:
+                    yield number, listed, None
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+                else:
+                    yield number, listed, self.source.local_path(listed) or to
+                to.unlink(missing_ok=True)
+
+    def _fetch(self, listed: StoredObject, to: Path) -> None:
+        if self.source.local_path(listed) is None:
+            self.source.fetch(listed, to)
+
+    # Staging
+
+    def _stage(self, number: int, listed: StoredObject, path: Path) -> Iterator[Batch]:
+        try:
+            head = _head(path)
+        except FileNotFoundError:
+            self._batch.changed.append(number)
+            return
+        except OSError as error:
+            raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
+        if head.startswith(_GZIP) or head.startswith(_ZSTD):
+            plain = self.folder / f"plain-{number}"
+            try:
+                _decompress(path, plain, listed.size_bytes, is_gzip=head.startswith(_GZIP))
+                yield from self._stage_plain(number, plain, _head(plain))
+            finally:
+                plain.unlink(missing_ok=True)
+        else:
+            yield from self._stage_plain(number, path, head)
+
+    def _stage_plain(self, number: int, path: Path, head: bytes) -> Iterator[Batch]:
+        size = path.stat().st_size
+        for magic, reason in _FOREIGN.items():
+            if head.startswith(magic):
+                raise RefusedObjectError(reason)
+        if head.startswith(_PARQUET):
+            self._add_file(number, path, _parquet_format(path, self.log_format), size, is_parquet=True)
+            return
+        if b"\x00" in head:
+            raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
+        text = head.removeprefix(_BOM).lstrip()
+        if not text:
+            return
+        documents = _documents(path, text, size)
+        if documents is not None:
+            self._add_documents(number, documents)
+            return
+        log_format = self.log_format or _format_of_lines(text, is_whole=size <= len(head))
+        if size > SLICE_BYTES or head.startswith(_BOM):
+            yield from self._stage_slices(number, path, log_format)
+        else:
+            self._add_file(number, path, log_format, size)
+
+    def _add_documents(self, number: int, documents: list[bytes]) -> None:
+        if not documents:
+            return
+        first = self.log_format or _format_of_document(documents[0])
+        if len(documents) == 1:
+            pack = self._packs.get(first.name)
+            if pack is None:
+                path = self._new_path("pack")
+                pack = self._packs[first.name] = _Pack(path, path.open("wb"))
+            pack.file.write(_as_packed(documents[0], number))
+            pack.objects.append(number)
+        else:
+            path = self._new_path("documents")
+            path.write_bytes(b"\n".join(documents) + b"\n")
+            self._batch.files.append(StagedFile(path, first, number))
+        self._batch.bytes += sum(map(len, documents))
+
+    def _add_file(self, number: int, path: Path, log_format: LogFormat, size: int, *, is_parquet: bool = False) -> None:
+        staged = self._new_path("file")
+        if path.parent == self.folder:
+            path.rename(staged)
+        else:
+            staged.symlink_to(path)
+        self._batch.files.append(StagedFile(staged, log_format, number, is_parquet=is_parquet))
+        self._batch.bytes += size
+
+    def _stage_slices(self, number: int, path: Path, log_format: LogFormat) -> Iterator[Batch]:
+        first_line = 1
+        with path.open("rb") as file:
+            if file.read(len(_BOM)) != _BOM:
+                file.seek(0)
+            while True:
+                staged = self._new_path("slice")
+                size, newlines = _copy_lines(file, staged)
+                if not size:
+                    return
+                self._batch.files.append(StagedFile(staged, log_format, number, first_line=first_line))
+                self._batch.bytes += size
+                first_line += newlines
+                if self._batch.bytes >= BATCH_BYTES:
+                    yield from self._flush(is_complete=False)
+
+    def _new_path(self, kind: str) -> Path:
+        return self._batch_folder / f"{kind}-{len(self._batch.files)}-{len(self._packs)}"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _copy_lines(file: IO[bytes], to: Path) -> tuple[int, int]:
+    """Copy about SLICE_BYTES, to the end of a line; gives bytes and newlines copied."""
+    size = newlines = 0
+    with to.open("wb") as out:
+        while size < SLICE_BYTES:
+            chunk = file.read(_CHUNK)
+            if not chunk:
+                return size, newlines
+            out.write(chunk)
+            size += len(chunk)
+            newlines += chunk.count(b"\n")
+        while not chunk.endswith(b"\n"):
+            chunk = file.readline(_CHUNK)
+            if not chunk:
+                break
+            out.write(chunk)
+            size += len(chunk)
+            newlines += chunk.count(b"\n")
+    return size, newlines
+
+
+def _decompress(path: Path, to: Path, compressed_bytes: int, *, is_gzip: bool) -> None:
+    written = 0
+    try:
+        with path.open("rb") as raw, to.open("wb") as out:
+            for chunk in _gunzipped(raw) if is_gzip else _unzstded(raw):
+                out.write(chunk)
+                written += len(chunk)
+                if written > MAX_DECOMPRESSED_BYTES or (written > RATIO_JUDGED_FROM_BYTES and written > MAX_RATIO * compressed_bytes):
+                    raise RefusedObjectError(
+                        f"decompresses to more than {MAX_RATIO} times its size or {MAX_DECOMPRESSED_BYTES >> 30} GiB; upload it plain if it is genuine"
+                    )
+    except (EOFError, OSError, zlib.error) as error:
+        raise RefusedObjectError("compressed data is damaged or breaks off; upload the object again") from error
+
+
+def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=raw) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _unzstded(raw: IO[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    frame = decompressor.decompressobj()
+    is_open = False
+    try:
+        while chunk := raw.read(_ZSTD_CHUNK):
+            while chunk:
+                is_open = True
+                yield frame.decompress(chunk)
+                chunk = b""
+                if frame.eof:
+                    chunk, frame, is_open = frame.unused_data, decompressor.decompressobj(), False
+    except zstandard.ZstdError as error:
+        raise OSError("damaged zstd stream") from error
+    if is_open:
+        raise EOFError
+
+
+def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
+    """The object's JSON documents, a line each, when it is not one record per line already; None when it is.
+
+    Raises:
+        RefusedObjectError: a document of several lines that is too long or not valid.
+    """
+    first, newline, rest = text.partition(b"\n")
+    if first.startswith(b"{") and size <= PACKED_BYTES and not rest.strip():
+        whole = path.read_bytes().removeprefix(_BOM).strip()
+        return [whole] if b"\n" not in whole else _parsed_documents(whole)
+    is_array = text.startswith(b"[")
+    if not is_array and not (first.startswith(b"{") and newline):
+        return None
+    if rest.strip() and _parsed(first) is not None:
+        return None
+    looks_pretty = first.strip() in {b"{", b"["} or (is_array and not newline)
+    if size > MAX_DOCUMENT_BYTES:
+        if looks_pretty:
+            raise RefusedObjectError(f"one JSON document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; write one record per line")
+        return None
+    documents = _parsed_documents(path.read_bytes().removeprefix(_BOM))
+    if documents is None and looks_pretty:
+        raise RefusedObjectError(
+            "not valid JSON: the document breaks off or holds an error; one record per line would lose only that record"
+        )
+    return documents
+
+
+def _parsed_documents(content: bytes) -> list[bytes] | None:
+    """Documents that follow each other, the elements of arrays one by one; None when any of it is not JSON."""
+    decoder = json.JSONDecoder()
+    found: list[Any] = []
+    try:
+        text = content.decode("utf-8").strip()
+        place = 0
+        while place < len(text):
+            value, place = decoder.raw_decode(text, place)
+            found.extend(value if isinstance(value, list) else [value])
+            while place < len(text) and text[place].isspace():
+                place += 1
+        return [json.dumps(value).encode() for value in found]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _as_packed(document: bytes, number: int) -> bytes:
+    """One line that names its object. DuckDB takes the first of two equal keys, so the document cannot claim another."""
+    # Raw line ends in a JSON document can only be white space.
+    line = document.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+    body = line[1:].lstrip()
+    comma = b"" if body.startswith(b"}") else b", "
+    return b'{"__object": %d%b%b\n' % (number, comma, body) if line.startswith(b"{") else line + b"\n"
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _format_of_document(document: bytes) -> LogFormat:
+    """By the names in it where these leave no doubt: parsing each small document would cost more than reading it."""
+    candidates = [each for each in FORMATS if any(all(b'"%b"' % key.encode() in document for key in keys) for keys in each.keys)]
+    if len(candidates) == 1:
+        return candidates[0]
+    record = _parsed(document)
+    return (recognised(record) if isinstance(record, dict) else None) or LITELLM
+
+
+def _format_of_lines(text: bytes, *, is_whole: bool) -> LogFormat:
+    """By the first record that a format recognises; records that none knows are refused one by one, as LiteLLM's."""
+    lines = text.split(b"\n")
+    records = [_parsed(line) for line in (lines if is_whole or len(lines) == 1 else lines[:-1])[:1000]]
+    objects = [record for record in records if isinstance(record, dict)]
+    if not objects and (is_whole or len(lines) > 1):
+        raise RefusedObjectError("holds no JSON record; JSON lines, a JSON document or Parquet are expected, plain or as gzip or zstd")
+    return next((each for each in map(recognised, objects) if each is not None), None) or _format_of_document(lines[0])
+
+
+def _parquet_format(path: Path, asked: LogFormat | None) -> LogFormat:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise RefusedObjectError("Parquet file that cannot be read; upload the object again") from error
+    found = recognised(dict.fromkeys(names))
+    if found is None or found.name != "canonical" or (asked is not None and asked.name != "canonical"):
+        raise RefusedObjectError("Parquet without the columns attempt_id and started_at of the canonical schema")
+    return found

@@ -178,15 +178,9 @@ def _rules_actions(scope: AnalysisScope, rules: RoutingRules, drivers: CostDrive
     ]
 
 
-def _per_plan(window_usd: Measured | float, scope: AnalysisScope) -> Measured:
-    """Dollars of the window at its own pace over 30 days. What is counted exactly has no interval but the pace's: none."""
-    factor = PLAN_DAYS / scope.days
-    if isinstance(window_usd, Unidentifiable):
-        return window_usd
-    if isinstance(window_usd, Estimate):
-        return window_usd.scaled(factor)
-    # All of it is the most that can be avoided; that none of it can is the least.
-    return Estimate(estimate=window_usd * factor, low=0.0, high=window_usd * factor)
+def _per_plan(window_usd: Measured, scope: AnalysisScope) -> Measured:
+    """Dollars of the window at its own pace over 30 days."""
+    return window_usd if isinstance(window_usd, Unidentifiable) else window_usd.scaled(PLAN_DAYS / scope.days)
 
 
 _WASTE: dict[str, tuple[ActionCategory, str, str, Level]] = {
@@ -224,12 +218,16 @@ _WASTE: dict[str, tuple[ActionCategory, str, str, Level]] = {
 
 
 def _waste_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
-    return [_waste_action(scope, waste) for waste in drivers.waste if waste.spend_usd != 0.0]
+    return [_waste_action(scope, waste) for waste in drivers.waste if _is_there(waste)]
+
+
+def _is_there(waste: Waste) -> bool:
+    return isinstance(waste.excess_usd, Unidentifiable) or waste.excess_usd.estimate > 0
 
 
 def _waste_action(scope: AnalysisScope, waste: Waste) -> _Found:
     category, title, what, risk = _WASTE[waste.kind]
-    saving = _per_plan(waste.spend_usd, scope)
+    saving = _per_plan(waste.excess_usd, scope)
     return _Found(
         id=waste.kind,
         category=category,
@@ -237,7 +235,7 @@ def _waste_action(scope: AnalysisScope, waste: Waste) -> _Found:
         what=what,
         saving_usd=saving,
         risk=risk,
-        basis=f"{waste.explanation} The estimate takes all of it as avoidable.",
+        basis=waste.explanation,
         is_counted=isinstance(saving, Estimate),
     )
 
@@ -273,9 +271,9 @@ def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
                 category="budgets",
                 title="Hold teams to their budgets",
                 what=f"Enforce the configured budgets of {', '.join(budget.of for budget in breached[:5])} in the gateway.",
-                saving_usd=_per_plan(over, scope),
+                saving_usd=_per_plan(Estimate(estimate=over, low=0.0, high=over), scope),
                 risk="High",
-                basis="Spend above budget. Requests beyond it are refused or queued, so this is the dearest saving for users.",
+                basis="Spend above budget, at most; the low end is none, should teams raise their budgets instead. Requests beyond it are refused or queued, so this is the dearest saving for users.",
             )
         )
     return found

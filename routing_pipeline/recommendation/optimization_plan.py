@@ -127,7 +127,7 @@ def optimization_plan(
 
     Nothing is measured here: each item's numbers are those of the result that `source` names.
     """
-    items = tuple(_items(scope, rules, cost_plan, drivers, quality_issues, bottlenecks))
+    items = tuple(_with_own_ids(_items(scope, rules, cost_plan, drivers, quality_issues, bottlenecks)))
     approval = bool(rules.rule_set.rules) and max(rules.moved_share, rules.moved_spend_share) > APPROVAL_SHARE
     return OptimizationPlan(
         items=items,
@@ -161,6 +161,14 @@ def _items(
     yield from _collection_items(scope)
     yield _exploration_item(scope, rules, drivers.grade)
     yield _feedback_loop_item()
+
+
+def _with_own_ids(items: Iterator[PlanItem]) -> Iterator[PlanItem]:
+    """Two names may read the same in an id; a number then keeps the items apart."""
+    seen: dict[str, int] = {}
+    for item in items:
+        seen[item.id] = seen.get(item.id, 0) + 1
+        yield item if seen[item.id] == 1 else item.model_copy(update={"id": f"{item.id}-{seen[item.id]}"})
 
 
 def _is_worth_saying(action: CostAction) -> bool:
@@ -276,7 +284,7 @@ _VALIDATION = {
 def _cost_item(action: CostAction, plan: CostOptimizationPlan) -> PlanItem:
     saving = action.saving_usd
     share = saving.estimate / plan.spend_usd.estimate if isinstance(saving, Estimate) and isinstance(plan.spend_usd, Estimate) else 0.0
-    effort: Level = {"Low": "Low", "Medium": "Medium", "High": "Medium"}[action.risk]  # type: ignore[assignment]
+    effort: Level = "Low" if action.risk == "Low" else "Medium"
     return PlanItem(
         id=f"cost-{action.id}",
         category=_CATEGORY[action.category],

@@ -50,6 +50,11 @@ class IngestCounts(Result):
     duplicates: int = quantity("Records whose attempt was in the lake already", "records")
     objects: int = quantity("Objects read", "objects")
 
+    @classmethod
+    def of(cls, counted: Result) -> IngestCounts:
+        """The five counts of a result that holds more."""
+        return cls.model_validate({name: getattr(counted, name) for name in cls.model_fields})
+
 
 class Run(Result):
     """Which run made this report, and how to make it again."""

@@ -14,3 +14,94 @@ class DeliveryConfig(dg.Config):
     """Folder that receives the report; empty means `report` in the home."""
 
     out: str = ""
+
+
+@dg.asset(**DELIVERY, kinds={"json"})
+def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
+    """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
+    rule_set = routing_rules.rule_set
+    home.open().results.save("rule_set", rule_set.rule_set_id.replace(":", ""), rule_set)
+    context.add_output_metadata(
+        {
+            "status": rule_set.status,
+            "rules": len(rule_set.rules),
+            "rules.json": dg.MetadataValue.json(rule_set.model_dump(mode="json", exclude_none=True)),
+        }
+    )
+    return rule_set
+
+
+@dg.asset(**DELIVERY, kinds={"jinja", "html"})
+def optimization_report(
+    context: dg.AssetExecutionContext,
+    config: DeliveryConfig,
+    home: HomeResource,
+    request_log: IngestResult,
+    analysis_scope: AnalysisScope,
+    routing_analytics: RoutingAnalytics,
+    routing_costs: RoutingCosts,
+    quality_metrics: QualityMetrics,
+    request_patterns: RequestPatterns,
+    model_performance: ModelPerformance,
+    routing_decisions: RoutingDecisions,
+    bottlenecks: Bottlenecks,
+    cost_drivers: CostDrivers,
+    quality_issues: QualityIssues,
+    routing_evidence: RoutingEvidence,
+    routing_rules: RoutingRules,
+    model_mix: ModelMix,
+    tradeoff_frontier: TradeoffFrontier,
+    simulation: Simulation,
+    cost_optimization_plan: CostOptimizationPlan,
+    optimization_plan: OptimizationPlan,
+    optimization_risks: OptimizationRisks,
+    monitoring_plan: MonitoringPlan,
+    routing_rule_set: RuleSet,
+) -> Report:
+    """report.md, report.html, report.json, rules.json: everything above in the words of the task."""
+    opened = home.open()
+    totals = Lake(opened).totals()
+    report = Report(
+        run=run_of(
+            analysis_scope,
+            context.run_id,
+            home=str(opened.root),
+            sources=opened.sources(),
+            ingested=IngestCounts.of(request_log),
+            quarantine_reasons=totals.reasons,
+            reason=context.run.tags.get("reason"),
+        ),
+        scope=analysis_scope,
+        ingest=IngestCounts.of(totals),
+        data_quality=data_quality(opened, analysis_scope, Lake(opened)),
+        routing_analytics=routing_analytics,
+        routing_costs=routing_costs,
+        quality_metrics=quality_metrics,
+        request_patterns=request_patterns,
+        model_performance=model_performance,
+        routing_decisions=routing_decisions,
+        bottlenecks=bottlenecks,
+        cost_drivers=cost_drivers,
+        quality_issues=quality_issues,
+        routing_evidence=routing_evidence,
+        routing_rules=routing_rules,
+        model_mix=model_mix,
+        tradeoff_frontier=tradeoff_frontier,
+        simulation=simulation,
+        cost_optimization_plan=cost_optimization_plan,
+        optimization_plan=optimization_plan,
+        optimization_risks=optimization_risks,
+        monitoring_plan=monitoring_plan,
+        routing_rule_set=routing_rule_set,
+    )
+    exploration = exploration_rules(routing_evidence, analysis_scope, routing_rules)
+    out = Path(config.out) if config.out else opened.root / "report"
+    files = publish(out, report, routing_rule_set, exploration)
+    context.add_output_metadata(
+        {
+            "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
+            "report": dg.MetadataValue.path(str(out / "report.html")),
+            "files": len(files),
+        }
+    )
+    return report

@@ -28,7 +28,7 @@ _CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
     _nulled INTEGER, _shared_call_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
 
 _READ_JSON = f"""SELECT * FROM read_json($files, columns=$columns, format='newline_delimited', ignore_errors=true, filename=true,
-    maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""
+    maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""  # noqa: S608 (a number of ours)
 
 _REPEATED = """SELECT place FROM (
         SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed

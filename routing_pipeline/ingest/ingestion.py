@@ -12,9 +12,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -22,12 +21,16 @@ from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import formats
+from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows, unknown_objects
 from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
-from routing_pipeline.ingest.lake import Lake, SideTable, arrow_schema
+from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
+from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.lake import IngestTotals, Lake
 from routing_pipeline.ingest.objects import Source, StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
 from routing_pipeline.ingest.staging import Batch, Stager
-from routing_pipeline.schema import LEDGER, QUARANTINE
+
+__all__ = ["FeedbackIngestResult", "IngestResult", "IngestTotals", "Progress", "ingest_feedback", "ingest_logs"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much of it is done, and of how much (bytes)."""
@@ -35,7 +38,6 @@ Progress = Callable[[str, int, int], None]
 COMMIT_EVERY_S = 30.0
 """How much work a kill can cost; commits in between cost more files and snapshots."""
 MAX_TRIES_OF_CHANGING_OBJECT = 2
-UNKNOWN_FORMAT = "unknown"
 
 
 class IngestResult(Result):
@@ -110,7 +112,7 @@ def ingest_logs(
             objects_new=run.objects,
             objects_skipped=len(listed) - len(new),
             objects_changing=len(run.given_up),
-            records=run.totals["records"],
+            records=run.totals.total(),
             ingested=run.totals["ingested"],
             quarantined=run.totals["quarantined"],
             duplicates=run.totals["duplicates"],
@@ -119,13 +121,6 @@ def ingest_logs(
             snapshot_id=lake.snapshot_id(),
             seconds=time.monotonic() - began,
         )
-
-
-def unknown_objects(lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> list[StoredObject]:
-    """Objects that the ledger does not hold in this version."""
-    columns = lake.side_table(ledger).select(["source", "object", "etag", "size_bytes"]).to_pydict()
-    known = set(zip(*columns.values(), strict=True))
-    return [each for each in listed if (source.uri, each.key, each.etag, each.size_bytes) not in known]
 
 
 class _Ingestion:
@@ -143,7 +138,7 @@ class _Ingestion:
         self.formats: set[str] = set()
         self.given_up: list[str] = []
 
-    def read(self, new: list[StoredObject], asked: formats.LogFormat | None) -> None:
+    def read(self, new: list[StoredObject], asked: LogFormat | None) -> None:
         """Read until every object is committed, or kept changing."""
         self.home.scratch.mkdir(parents=True, exist_ok=True)
         tries: Counter[str] = Counter()
@@ -180,14 +175,13 @@ class _Group:
     def _start(self) -> None:
         self.folder: Path | None = None
         self.finished: list[int] = []
-        self.accounts: dict[int, Counter[str]] = {}
-        self.object_formats: dict[int, str] = {}
+        self.accounts: dict[int, Account] = {}
         self.refused: list[Refused] = []
         self.nulled: Counter[str] = Counter()
         self.spans: list[tuple[int, int, str]] = []
         self.began = time.monotonic()
 
-    def read(self, asked: formats.LogFormat | None, scratch: Path) -> None:
+    def read(self, asked: LogFormat | None, scratch: Path) -> None:
         total = sum(each.size_bytes for each in self.objects)
         stager = Stager(self.run.source, scratch, asked)
         with connect(scratch / "spill") as connection:
@@ -229,59 +223,36 @@ class _Group:
         return committed + [str(path) for folder in waiting for path in sorted(Path(folder).rglob("*.parquet"))]
 
     def _account(self, outcome: Outcome) -> None:
-        for name, counts in (("ingested", outcome.rows), ("duplicates", outcome.duplicates)):
+        for number, name in outcome.formats.items():
+            self._account_of(number).format = name
+        for kind, counts in (("ingested", outcome.rows), ("duplicates", outcome.duplicates)):
             for number, count in counts.items():
-                self.accounts.setdefault(number, Counter())[name] += count
+                self._account_of(number).counts[kind] += count
         for refused in outcome.refused:
-            self.accounts.setdefault(refused.object, Counter())["quarantined"] += 1
+            self._account_of(refused.object).counts["quarantined"] += 1
         self.refused += outcome.refused
         self.nulled.update(outcome.nulled)
-        self.object_formats.update(outcome.formats)
+
+    def _account_of(self, number: int) -> Account:
+        return self.accounts.setdefault(number, Account())
 
     def _commit(self) -> None:
         if not self.finished:
             return
-        import pyarrow as pa
-
-        now_us = int(self.run.now_s * 1e6)
-        ledger = [self._ledger_row(number, now_us) for number in self.finished]
-        refused = [
-            {
-                "source_object": self.keys[each.object],
-                "line": each.line,
-                "reason": each.reason,
-                "excerpt": each.excerpt,
-                "quarantined_at": now_us,
-            }
-            for each in self.refused
-        ]
-        self.run.lake.commit(
+        run = self.run
+        accounts = [(self.objects[number], self._account_of(number)) for number in self.finished]
+        run.lake.commit(
             self.folder,
-            ledger=pa.Table.from_pylist(ledger, arrow_schema(LEDGER)),
-            quarantine=pa.Table.from_pylist(refused, arrow_schema(QUARANTINE)),
+            ledger=ledger_rows(run.source, accounts, run.now_s),
+            quarantine=quarantine_rows(self.objects, self.refused, run.now_s),
         )
-        for row in ledger:
-            self.run.totals.update({name: row[name] for name in ("records", "ingested", "quarantined", "duplicates")})
-        self.run.objects += len(self.finished)
-        self.run.nulled.update(self.nulled)
-        self.run.formats |= set(self.object_formats.values())
+        for _, account in accounts:
+            run.totals.update(account.counts)
+            run.formats.add(account.format)
+        run.objects += len(self.finished)
+        run.nulled.update(self.nulled)
         self.committed |= set(self.finished)
         self._start()
-
-    def _ledger_row(self, number: int, now_us: int) -> dict[str, Any]:
-        account = self.accounts.get(number, Counter())
-        counts = {name: account[name] for name in ("ingested", "quarantined", "duplicates")}
-        listed = self.objects[number]
-        return {
-            "object": listed.key,
-            "source": self.run.source.uri,
-            "etag": listed.etag,
-            "size_bytes": listed.size_bytes,
-            "format": self.object_formats.get(number, UNKNOWN_FORMAT),
-            "records": sum(counts.values()),
-            **counts,
-            "committed_at": now_us,
-        }
 
     def discard(self) -> None:
         """Forget what was read since the last commit."""

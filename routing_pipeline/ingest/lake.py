@@ -39,7 +39,8 @@ SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "feedback_quarantine": QUARANTINE,
 }
 MAX_SIDE_FILES = 32
-"""A side table of more files than this is rewritten as one at the next commit."""
+"""A side table of more files than this is rewritten as one at the next commit, while it fits in memory with ease."""
+MAX_ROWS_REWRITTEN = 2_000_000
 TOP_REASONS = 20
 TABLE = "routing.request_log"
 SECONDS_PER_DAY = 86_400
@@ -131,7 +132,7 @@ class Lake:
         from pyiceberg.types import TimestampType
 
         field = table.schema().find_field("started_at").field_id
-        newest = [from_bytes(TimestampType(), task.file.upper_bounds[field]) for task in table.scan().plan_files()]
+        newest: list[Any] = [from_bytes(TimestampType(), task.file.upper_bounds[field]) for task in table.scan().plan_files()]
         return max(newest) / 1e6 if newest else None
 
     def side_table(self, name: SideTable) -> pa.Table:
@@ -170,10 +171,11 @@ class Lake:
         table = self._open()
         if table is None or table.current_snapshot() is None:
             return ()
-        from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
+        from pyiceberg import expressions
 
-        lower, upper = (_iso(value) for value in (start_s, before_s))
-        tasks = table.scan(row_filter=And(GreaterThanOrEqual("started_at", lower), LessThan("started_at", upper))).plan_files()
+        make: Any = expressions  # its classes take their arguments in ways that mypy cannot follow
+        in_range = make.And(make.GreaterThanOrEqual("started_at", _iso(start_s)), make.LessThan("started_at", _iso(before_s)))
+        tasks = table.scan(row_filter=in_range).plan_files()
         return tuple(sorted(str(task.file.file_path).removeprefix("file://") for task in tasks))
 
     # Writing: under Home.writing() only
@@ -237,7 +239,7 @@ class Lake:
         names = _names(table, name)
         if not rows.num_rows:
             return names
-        if len(names) >= MAX_SIDE_FILES:
+        if len(names) >= MAX_SIDE_FILES and sum(pq.read_metadata(self._side / each).num_rows for each in names) < MAX_ROWS_REWRITTEN:
             rows, names = pa.concat_tables([self.side_table(name), rows]), []
         self._side.mkdir(parents=True, exist_ok=True)
         file = f"{name}-{uuid.uuid4().hex}.parquet"
@@ -280,7 +282,8 @@ class Lake:
 
         catalog = self._catalog()
         try:
-            return catalog.load_table(TABLE)
+            table: Table = catalog.load_table(TABLE)
+            return table
         except NoSuchTableError:
             return None
         finally:
@@ -296,9 +299,10 @@ class Lake:
         catalog = self._catalog()
         catalog.create_namespace_if_not_exists(TABLE.split(".")[0])
         # A silent retry would let two writers of one object both land; the second must fail and read the ledger again.
-        return catalog.create_table_if_not_exists(
+        table: Table = catalog.create_table_if_not_exists(
             TABLE, schema=schema, partition_spec=PartitionSpec(day), properties={"commit.retry.num-retries": "0"}
         )
+        return table
 
 
 def _iceberg_schema() -> Any:

@@ -226,9 +226,9 @@ class S3Source:
         if to.stat().st_size != listed.size_bytes:
             raise _BrokenBodyError
 
-    def local_path(self, listed: StoredObject) -> Path | None:
+    def local_path(self, listed: StoredObject) -> Path | None:  # noqa: ARG002 (the protocol's)
         """Nothing lies locally."""
-        del listed
+        return None
 
     @contextmanager
     def _explained(self, doing: str, right: str) -> Iterator[None]:
@@ -298,8 +298,6 @@ def _explain_refusal(uri: str, bucket: str, doing: str, right: str, error: Any) 
 def _explain_failure(uri: str, error: Exception) -> PipelineError:
     from botocore.exceptions import (
         ConnectionError as BotoConnectionError,
-    )
-    from botocore.exceptions import (
         CredentialRetrievalError,
         HTTPClientError,
         NoCredentialsError,

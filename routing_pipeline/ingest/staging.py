@@ -124,12 +124,12 @@ class Stager:
     def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
         """Batches in the order of `objects`, given as (number, object)."""
         self._begin()
-        for number, listed, path in self._fetched(objects):
+        for number, path in self._fetched(objects):
             if path is None:
                 self._batch.changed.append(number)
                 continue
             try:
-                yield from self._stage(number, listed, path)
+                yield from self._stage(number, path)
             except RefusedObjectError as refusal:
                 self._batch.refused[number] = str(refusal)
             self._batch.finished.append(number)
@@ -157,7 +157,7 @@ class Stager:
 
     # Fetching
 
-    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, StoredObject, Path | None]]:
+    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | None]]:
         """Each object with the file that holds it; None when it changed since it was listed. Fetches ahead."""
         waiting: deque[tuple[int, StoredObject, Path, Future[None]]] = deque()
         ahead = 0
@@ -176,12 +176,12 @@ class Stager:
                 try:
                     fetching.result()
                 except ObjectChangedError:
-                    yield number, listed, None
+                    yield number, None
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
                 else:
-                    yield number, listed, self.source.local_path(listed) or to
+                    yield number, self.source.local_path(listed) or to
                 to.unlink(missing_ok=True)
 
     def _fetch(self, listed: StoredObject, to: Path) -> None:
@@ -190,7 +190,7 @@ class Stager:
 
     # Staging
 
-    def _stage(self, number: int, listed: StoredObject, path: Path) -> Iterator[Batch]:
+    def _stage(self, number: int, path: Path) -> Iterator[Batch]:
         try:
             head = _head(path)
         except FileNotFoundError:
@@ -198,15 +198,12 @@ class Stager:
             return
         except OSError as error:
             raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
-        if head.startswith(_GZIP) or head.startswith(_ZSTD):
-            plain = self.folder / f"plain-{number}"
-            try:
-                _decompress(path, plain, listed.size_bytes, is_gzip=head.startswith(_GZIP))
-                yield from self._stage_plain(number, plain, _head(plain))
-            finally:
-                plain.unlink(missing_ok=True)
-        else:
-            yield from self._stage_plain(number, path, head)
+        plain = self.folder / f"plain-{number}"
+        try:
+            readable = plain_file(path, plain)
+            yield from self._stage_plain(number, readable, head if readable is path else _head(readable))
+        finally:
+            plain.unlink(missing_ok=True)
 
     def _stage_plain(self, number: int, path: Path, head: bytes) -> Iterator[Batch]:
         size = path.stat().st_size
@@ -301,6 +298,16 @@ def _copy_lines(file: IO[bytes], to: Path) -> tuple[int, int]:
             size += len(chunk)
             newlines += chunk.count(b"\n")
     return size, newlines
+
+
+def plain_file(path: Path, to: Path) -> Path:
+    """`path` itself, or what it decompresses to; raises RefusedObjectError for a damaged stream or a bomb."""
+    head = _head(path)
+    is_gzip = head.startswith(_GZIP)
+    if not is_gzip and not head.startswith(_ZSTD):
+        return path
+    _decompress(path, to, path.stat().st_size, is_gzip=is_gzip)
+    return to
 
 
 def _decompress(path: Path, to: Path, compressed_bytes: int, *, is_gzip: bool) -> None:

@@ -27,10 +27,21 @@ from routing_pipeline.schema import REQUEST_LOG
 STRUCTURE = {column.name: "VARCHAR" for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS} | {"user_id": "VARCHAR"}
 
 _START_S = "coalesce(TRY_CAST(started_at AS DOUBLE), epoch_us(TRY_CAST(started_at AS TIMESTAMPTZ)) / 1e6)"
-_START_US = f"coalesce(TRY_CAST(TRY_CAST(started_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(started_at AS TIMESTAMPTZ)))"
+_START_US = "coalesce(TRY_CAST(TRY_CAST(started_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(started_at AS TIMESTAMPTZ)))"
 _MAX_MS = LONGEST_ATTEMPT_S * 1e3
-_TEXTS = ("session_id", "model", "provider", "provider_model", "task_type", "status", "error_type", "fallback_from", "team")
-_TEXTS += ("routing_rule_id", "routing_reason")
+_TEXTS = (
+    "session_id",
+    "model",
+    "provider",
+    "provider_model",
+    "task_type",
+    "status",
+    "error_type",
+    "fallback_from",
+    "team",
+    "routing_rule_id",
+    "routing_reason",
+)
 
 _COLUMNS = {name: text(name) for name in _TEXTS} | {
     "attempt_id": key_text("attempt_id"),

@@ -1,0 +1,277 @@
+"""Scores that come beside the logs: JSON lines, CSV or Parquet with the columns of schema.FEEDBACK.
+
+Belongs here: reading such files, refusing rows that cannot be used, leaving out rows that are there already. Does not
+belong here: which score counts as a request's quality (`scope`).
+
+A score outside its scale is refused, not clipped: a rating of 4 on an undeclared scale would otherwise read as perfect.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.home import Home
+from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows, unknown_objects
+from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.formats.log_format import FUTURE_TOLERANCE_S, MAX_TEXT, OLDEST_S, key_text
+from routing_pipeline.ingest.lake import Lake, arrow_schema
+from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject, open_source
+from routing_pipeline.ingest.quarantine import NOT_JSON, NOT_OBJECT, Refused, masked
+from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, RefusedObjectError, plain_file
+from routing_pipeline.schema import DUCKDB_TYPE, FEEDBACK, column_names
+
+SOURCES: tuple[str, ...] = ("judge", "user", "check", "eval")
+_CHUNK_ROWS = 50_000
+_NAMES = column_names(FEEDBACK)
+
+_SCORED_S = "coalesce(TRY_CAST(scored_at AS DOUBLE), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)) / 1e6)"
+_SCORED_US = "coalesce(TRY_CAST(TRY_CAST(scored_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)))"
+_VALUE, _LOW, _HIGH = (f"TRY_CAST({name} AS DOUBLE)" for name in ("value", "scale_min", "scale_max"))
+_REASON = f"""CASE
+    WHEN _problem IS NOT NULL THEN _problem
+    WHEN coalesce(request_id, '') = '' AND coalesce(attempt_id, '') = '' THEN 'neither request_id nor attempt_id is there'
+    WHEN coalesce(name, '') = '' THEN 'name is missing'
+    WHEN strlen(name) > {MAX_TEXT} THEN 'name is longer than {MAX_TEXT} bytes'
+    WHEN {_VALUE} IS NULL OR NOT isfinite({_VALUE}) THEN 'value is missing or not a finite number'
+    WHEN scale_min <> '' AND ({_LOW} IS NULL OR NOT isfinite({_LOW})) THEN 'scale_min is not a finite number'
+    WHEN scale_max <> '' AND ({_HIGH} IS NULL OR NOT isfinite({_HIGH})) THEN 'scale_max is not a finite number'
+    WHEN coalesce({_LOW}, 0) >= coalesce({_HIGH}, 1) THEN 'scale_max is not above scale_min'
+    WHEN {_VALUE} NOT BETWEEN coalesce({_LOW}, 0) AND coalesce({_HIGH}, 1)
+        THEN 'value lies outside its scale; without scale_min and scale_max the scale is 0 to 1'
+    WHEN source IS NULL OR source NOT IN {SOURCES!r} THEN 'source is none of judge, user, check, eval'
+    WHEN {_SCORED_S} IS NULL OR isnan({_SCORED_S}) THEN 'scored_at is missing or no time'
+    WHEN {_SCORED_S} >= 1e11 THEN 'scored_at is not in seconds since 1970'
+    WHEN {_SCORED_S} > $now_s + {FUTURE_TOLERANCE_S} THEN 'scored_at lies more than an hour in the future'
+    WHEN {_SCORED_S} < {OLDEST_S} THEN 'scored_at lies before 2015'
+END"""
+_USABLE = {
+    "request_id": f"nullif({key_text('request_id')}, '')",
+    "attempt_id": f"nullif({key_text('attempt_id')}, '')",
+    "name": "name",
+    "value": _VALUE,
+    "scale_min": _LOW,
+    "scale_max": _HIGH,
+    "source": "source",
+    "scored_at": f"make_timestamp({_SCORED_US})",
+}
+_TYPED = ", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in FEEDBACK)
+_JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM _rows"  # noqa: S608 (our own SQL)
+_APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])}
+    FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
+
+
+class FeedbackIngestResult(Result):
+    """What one reading of feedback did; records = ingested + quarantined + duplicates."""
+
+    source: str = Field(description="Where the feedback came from")
+    objects_listed: int = quantity("Objects at the source", "objects")
+    objects_new: int = quantity("Of these, read now", "objects")
+    objects_skipped: int = quantity("Of these, known from an earlier run", "objects")
+    records: int = quantity("Scores found in the objects read now", "scores")
+    ingested: int = quantity("Scores added", "scores")
+    quarantined: int = quantity("Scores refused", "scores")
+    duplicates: int = quantity("Scores that were there already, equal in every column", "scores")
+    feedback_version: str = Field(description="Changes whenever feedback is added")
+    seconds: float = quantity("Wall time", "s")
+
+
+def ingest_feedback(
+    home: Home, uri: str, *, progress: Callable[[str, int, int], None] | None = None, now_s: float | None = None
+) -> FeedbackIngestResult:
+    """Read new feedback files from a directory, a file, `file://` or `s3://bucket/prefix`; a file read before adds nothing.
+
+    Raises:
+        UnusableInputError: no such place, nothing in it, or no permission.
+        ServiceUnavailableError: the object store does not answer.
+    """
+    began = time.monotonic()
+    now = time.time() if now_s is None else now_s
+    home.create()
+    source = open_source(uri, exclude=home.root)
+    listed = source.list_objects()
+    if not listed:
+        raise UnusableInputError(f"{source.uri}: holds no feedback files; check the path or prefix")
+    totals: Counter[str] = Counter()
+    with home.writing():
+        lake = Lake(home)
+        lake.recover()
+        new = unknown_objects(lake, "feedback_ledger", source, listed)
+        read = 0
+        for done, each in enumerate(new, 1):
+            account = _ingest_object(home, lake, source, each, now)
+            if account is not None:
+                totals.update(account.counts)
+                read += 1
+            if progress is not None:
+                progress("reading feedback", done, len(new))
+        return FeedbackIngestResult(
+            source=source.uri,
+            objects_listed=len(listed),
+            objects_new=read,
+            objects_skipped=len(listed) - len(new),
+            records=totals.total(),
+            ingested=totals["ingested"],
+            quarantined=totals["quarantined"],
+            duplicates=totals["duplicates"],
+            feedback_version=lake.feedback_version(),
+            seconds=time.monotonic() - began,
+        )
+
+
+def _ingest_object(home: Home, lake: Lake, source: Source, listed: StoredObject, now_s: float) -> Account | None:
+    """Read and commit one object; None when it changed under the reader, which leaves it for the next run."""
+    home.scratch.mkdir(parents=True, exist_ok=True)
+    account = Account("feedback")
+    refused: list[Refused] = []
+    scores: Any = arrow_schema(FEEDBACK).empty_table()
+    with tempfile.TemporaryDirectory(prefix="ingest-", dir=home.scratch, ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "object"
+        try:
+            source.fetch(listed, copy)
+            with connect(Path(folder) / "spill") as connection:
+                scores = _usable(connection, plain_file(copy, Path(folder) / "plain"), now_s, account, refused, lake.feedback_files())
+        except ObjectChangedError:
+            return None
+        except RefusedObjectError as refusal:
+            account, scores, refused = Account("feedback"), arrow_schema(FEEDBACK).empty_table(), [Refused(0, None, str(refusal), None)]
+    account.counts["quarantined"] = len(refused)
+    lake.commit(
+        feedback=scores,
+        feedback_ledger=ledger_rows(source, [(listed, account)], now_s),
+        feedback_quarantine=quarantine_rows([listed], refused, now_s),
+    )
+    return account
+
+
+def _usable(connection: Any, path: Path, now_s: float, account: Account, refused: list[Refused], known: tuple[str, ...]) -> Any:
+    """The object's scores that can be used and are new, as an Arrow table; fills the account and the refusals."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"CREATE TEMP TABLE scores ({_TYPED})")
+    for rows in _chunks(path):
+        connection.register("_rows", rows)
+        connection.execute(_JUDGE, {"now_s": now_s})
+        connection.execute(_APPEND)
+        for line, reason, excerpt in connection.execute(
+            "SELECT _line, _reason, _excerpt FROM judged WHERE _reason IS NOT NULL ORDER BY _line"
+        ).fetchall():
+            refused.append(Refused(0, line, reason, masked(excerpt)))
+        connection.unregister("_rows")
+    found = connection.execute("SELECT count(*) FROM scores").fetchone()[0]
+    names = ", ".join(_NAMES)
+    query = f"SELECT DISTINCT {names} FROM scores" + (f" EXCEPT SELECT {names} FROM read_parquet($files)" if known else "")  # noqa: S608
+    new = connection.execute(query + " ORDER BY ALL", {"files": list(known)} if known else {}).to_arrow_table()
+    account.counts.update(ingested=new.num_rows, duplicates=found - new.num_rows)
+    return new
+
+
+def _chunks(path: Path) -> Iterator[Any]:
+    """The object's rows as Arrow tables of text, with _line, _problem (why it is no row at all) and _excerpt."""
+    import pyarrow as pa
+
+    rows = _rows(path)
+    schema = pa.schema([*((name, pa.string()) for name in (*_NAMES, "_problem", "_excerpt")), ("_line", pa.int64())])
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        yield pa.Table.from_pylist(chunk, schema)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head.startswith(b"PAR1"):
+        return _parquet_rows(path)
+    if b"\x00" in head:
+        raise RefusedObjectError("not text: JSON lines, CSV or Parquet are expected")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return _json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path)
+
+
+def _row(line: int, values: dict[str, Any]) -> dict[str, Any]:
+    return {"_line": line, **{name: _text(values.get(name)) for name in _NAMES}}
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, default=str) if isinstance(value, (dict, list, bool)) else str(value)
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        whole = _whole_document(path)
+        lines = [json.dumps(each).encode() for each in whole] if whole is not None else file
+        for number, raw in enumerate(lines, 1):
+            line = raw.removeprefix(b"\xef\xbb\xbf").strip()
+            if not line:
+                continue
+            excerpt = line[:4096].decode("utf-8", "replace")
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                yield {"_line": number, "_problem": NOT_JSON, "_excerpt": excerpt}
+                continue
+            yield (
+                _row(number, value) | {"_excerpt": excerpt}
+                if isinstance(value, dict)
+                else {
+                    "_line": number,
+                    "_problem": NOT_OBJECT,
+                    "_excerpt": excerpt,
+                }
+            )
+
+
+def _whole_document(path: Path) -> list[Any] | None:
+    """Elements of a file that is one array, or one document over several lines; None when it is lines."""
+    if path.stat().st_size > MAX_DOCUMENT_BYTES:
+        return None
+    try:
+        value = json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) else [value]
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            if not {"name", "value"} <= set(header):
+                raise RefusedObjectError(f"CSV without a header of the columns {', '.join(_NAMES)}")
+            for values in reader:
+                if not values:
+                    continue
+                if len(values) != len(header):
+                    yield {"_line": reader.line_num, "_problem": f"{len(values)} fields where the header names {len(header)}"}
+                else:
+                    yield _row(reader.line_num, {name: value or None for name, value in zip(header, values, strict=True)})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RefusedObjectError("CSV that cannot be read: not UTF-8, or a field without end") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        present = [name for name in _NAMES if name in file.schema_arrow.names]
+        number = 0
+        for batch in file.iter_batches(columns=present):
+            for values in batch.to_pylist():
+                number += 1
+                yield _row(number, values)
+    except (OSError, pa.ArrowException) as error:
+        raise RefusedObjectError("Parquet file that cannot be read; write it again") from error

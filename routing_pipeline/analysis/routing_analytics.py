@@ -15,6 +15,7 @@ import ibis
 import numpy as np
 from pydantic import Field
 
+from routing_pipeline.analysis.daily_spend import NO_COST
 from routing_pipeline.estimates import (
     Estimate,
     Known,
@@ -31,7 +32,6 @@ from routing_pipeline.scope import AnalysisScope
 MAX_LISTED = 50
 QUANTILES: tuple[float, ...] = (0.50, 0.95, 0.99)
 
-NO_COST = Unidentifiable(unidentifiable="no attempt has a cost; enable cost tracking in the gateway, or name the models' prices")
 NO_TOKENS = Unidentifiable(unidentifiable="no attempt has token counts; log the usage that the provider returns")
 WHERE_TO_GET: dict[str, str] = {
     "routing_latency": "routing latency is not logged; log the gateway's own overhead per request",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ MIN_CLUSTERS = 5
 """Below this many sessions a clustered interval says little about what it claims to say."""
 
 
+@lru_cache(maxsize=16)
 def _z(level: float) -> float:
     return float(stats.norm.ppf(0.5 + level / 2))
 

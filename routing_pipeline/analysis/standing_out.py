@@ -24,6 +24,8 @@ MIN_DAYS = 3
 WEEKLY_FROM_DAYS = 21
 """From three weeks on an hour is compared with the same hour of the week, before that with the same hour of the day."""
 POLISHES = 20
+TAIL_DF = 8
+"""Hour totals have heavier tails than a normal: a few dear calls carry an hour. Student's t with this many degrees stands for them."""
 MAD_TO_SD = float(1 / stats.norm.ppf(0.75))
 """A normal's standard deviation in median absolute deviations: 1.4826."""
 
@@ -56,17 +58,17 @@ def hours_standing_out(amounts: Mapping[int, tuple[float, float]], tested: range
 
     log amount = slot + day + residual, by median polish (Tukey 1977, Exploratory Data Analysis, ch. 11). A residual is divided by
     its sampling error, sqrt(sum x^2) / sum x for a total of independent x (compound Poisson), and by the spread of these
-    ratios over all hours, 1.4826 x their median absolute deviation, at least 1. One-sided normal p-values over the tested hours.
+    ratios over all hours, 1.4826 x their median absolute deviation, at least 1. One-sided p-values (Student's t, `TAIL_DF`) over the tested hours.
 
     Args:
         amounts: by hour since 1970, the total and the sum of squares of what it adds up.
         tested: hours that may stand out; the others only say what is usual.
     """
     hours = np.array(sorted(hour for hour, (total, _) in amounts.items() if total > 0), dtype=np.int64)
-    days = len({int(hour) // HOURS_PER_DAY for hour in hours})
+    days = (int(hours[-1]) - int(hours[0]) + 1) / HOURS_PER_DAY if len(hours) else 0.0
     if days < MIN_DAYS:
         return Unidentifiable(
-            unidentifiable=f"{days} day(s) with traffic; what is usual at an hour needs at least {MIN_DAYS}; ask for a longer timeframe"
+            unidentifiable=f"{days:.1f} days of spend; what is usual at an hour needs at least {MIN_DAYS}; ask for a longer timeframe"
         )
     totals = np.array([amounts[int(hour)][0] for hour in hours])
     noise = np.sqrt([amounts[int(hour)][1] for hour in hours]) / totals
@@ -81,7 +83,7 @@ def hours_standing_out(amounts: Mapping[int, tuple[float, float]], tested: range
     z = ratio / spread
     is_tested = np.array([int(hour) in tested for hour in hours])
     adjusted = np.ones(len(hours))
-    adjusted[is_tested] = false_discovery_adjusted(stats.norm.sf(z[is_tested]).tolist())
+    adjusted[is_tested] = false_discovery_adjusted(stats.t.sf(z[is_tested], TAIL_DF).tolist())
     usual_noise = _slot_medians(noise, slots)
     half = float(stats.norm.ppf(0.975)) * spread * usual_noise
     return [

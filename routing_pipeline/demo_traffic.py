@@ -303,7 +303,8 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
             "status": text(np.where(failed, "failure", "success").astype(object)),
             "error_type": text(errors[which], ~failed),
             "retries": pa.array(np.zeros(count, dtype=np.int64), type=pa.int64(), mask=failed | streamed),
-            "fallback_from": text(models[arm[which]], ~is_second),
+            # A failure does not say that it was a fallback.
+            "fallback_from": text(models[arm[which]], ~is_second | failed),
             "is_cache_hit": pa.array(hit),
             "queue_depth": pa.nulls(count, pa.int64()),
             "quality_score": pa.nulls(count, pa.float64()),

@@ -34,7 +34,11 @@ from routing_pipeline.schema import DUCKDB_TYPE, FEEDBACK, column_names
 
 SOURCES: tuple[str, ...] = ("judge", "user", "check", "eval")
 _CHUNK_ROWS = 50_000
+_BOM = b"\xef\xbb\xbf"
 _NAMES = column_names(FEEDBACK)
+_NO_VALUES = (None,) * len(_NAMES)
+_Row = tuple[int | str | None, ...]
+"""_line, the columns of schema.FEEDBACK as text, _problem, _excerpt."""
 
 _SCORED_S = "coalesce(TRY_CAST(scored_at AS DOUBLE), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)) / 1e6)"
 _SCORED_US = "coalesce(TRY_CAST(TRY_CAST(scored_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)))"
@@ -180,25 +184,27 @@ def _chunks(path: Path) -> Iterator[Any]:
     """The object's rows as Arrow tables of text, with _line, _problem (why it is no row at all) and _excerpt."""
     import pyarrow as pa
 
-    rows = _rows(path)
-    schema = pa.schema([*((name, pa.string()) for name in (*_NAMES, "_problem", "_excerpt")), ("_line", pa.int64())])
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        yield pa.Table.from_pylist(chunk, schema)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         head = file.read(4096)
     if head.startswith(b"PAR1"):
-        return _parquet_rows(path)
+        yield from _parquet_chunks(path)
+        return
     if b"\x00" in head:
         raise RefusedObjectError("not text: JSON lines, CSV or Parquet are expected")
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return _json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path)
+    text = head.removeprefix(_BOM).lstrip()
+    rows = _json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path)
+    schema = pa.schema([("_line", pa.int64()), *((name, pa.string()) for name in (*_NAMES, "_problem", "_excerpt"))])
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        columns = list(zip(*chunk, strict=True))
+        yield pa.table([pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _row(line: int, values: dict[str, Any]) -> dict[str, Any]:
-    return {"_line": line, **{name: _text(values.get(name)) for name in _NAMES}}
+def _row(line: int, values: dict[str, Any], excerpt: str | None = None) -> _Row:
+    return (line, *(_text(values.get(name)) for name in _NAMES), None, excerpt)
+
+
+def _no_row(line: int, problem: str, excerpt: str | None = None) -> _Row:
+    return (line, *_NO_VALUES, problem, excerpt)
 
 
 def _text(value: Any) -> str | None:
@@ -207,29 +213,21 @@ def _text(value: Any) -> str | None:
     return json.dumps(value, default=str) if isinstance(value, (dict, list, bool)) else str(value)
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _json_rows(path: Path) -> Iterator[_Row]:
     with path.open("rb") as file:
         whole = _whole_document(path)
         lines = [json.dumps(each).encode() for each in whole] if whole is not None else file
         for number, raw in enumerate(lines, 1):
-            line = raw.removeprefix(b"\xef\xbb\xbf").strip()
+            line = raw.removeprefix(_BOM).strip()
             if not line:
                 continue
             excerpt = line[:4096].decode("utf-8", "replace")
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):
-                yield {"_line": number, "_problem": NOT_JSON, "_excerpt": excerpt}
+                yield _no_row(number, NOT_JSON, excerpt)
                 continue
-            yield (
-                _row(number, value) | {"_excerpt": excerpt}
-                if isinstance(value, dict)
-                else {
-                    "_line": number,
-                    "_problem": NOT_OBJECT,
-                    "_excerpt": excerpt,
-                }
-            )
+            yield _row(number, value, excerpt) if isinstance(value, dict) else _no_row(number, NOT_OBJECT, excerpt)
 
 
 def _whole_document(path: Path) -> list[Any] | None:
@@ -237,13 +235,13 @@ def _whole_document(path: Path) -> list[Any] | None:
     if path.stat().st_size > MAX_DOCUMENT_BYTES:
         return None
     try:
-        value = json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        value = json.loads(path.read_bytes().removeprefix(_BOM))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, list) else [value]
 
 
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _csv_rows(path: Path) -> Iterator[_Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -254,24 +252,26 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
                 if not values:
                     continue
                 if len(values) != len(header):
-                    yield {"_line": reader.line_num, "_problem": f"{len(values)} fields where the header names {len(header)}"}
+                    yield _no_row(reader.line_num, f"{len(values)} fields where the header names {len(header)}")
                 else:
                     yield _row(reader.line_num, {name: value or None for name, value in zip(header, values, strict=True)})
     except (UnicodeDecodeError, csv.Error) as error:
         raise RefusedObjectError("CSV that cannot be read: not UTF-8, or a field without end") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet_chunks(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
         present = [name for name in _NAMES if name in file.schema_arrow.names]
-        number = 0
-        for batch in file.iter_batches(columns=present):
-            for values in batch.to_pylist():
-                number += 1
-                yield _row(number, values)
+        line = 1
+        for batch in file.iter_batches(columns=present, batch_size=_CHUNK_ROWS):
+            nothing = pa.nulls(batch.num_rows, pa.string())
+            columns = {name: batch[name].cast(pa.string()) if name in present else nothing for name in _NAMES}
+            numbers = pa.array(range(line, line + batch.num_rows), pa.int64())
+            yield pa.table({"_line": numbers, **columns, "_problem": nothing, "_excerpt": nothing})
+            line += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         raise RefusedObjectError("Parquet file that cannot be read; write it again") from error

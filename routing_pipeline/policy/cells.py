@@ -1,0 +1,414 @@
+"""The aggregate that every estimate starts from: sums per cluster, context and model.
+
+Belongs here: binning the context, the one aggregation over request rows, its Parquet file, and reading it back as
+arrays. Does not belong here: any model of outcomes (`policy.nuisance`) or estimate (`policy.scores`).
+
+Compressing rows to sums per (context, cluster) loses nothing that a cell-wise model with cluster-robust errors needs
+(the idea of duckreg: Lal, Fischer, Wardrop 2024, arXiv 2410.09952).
+
+Context is what the router may have known: task type, level (logged complexity in steps of 0.05; else bins of prompt
+length), and, beside complexity, up to three bins of prompt length. Edges come from the learning half alone.
+
+Cache hits are carried, and no policy changes them: the cache answers before any model is asked, so whichever model a
+rule names, such a request costs and takes what it did. Leaving them out would overstate savings per request. (That a
+cache fills anew for another model is an effect on later requests, which one more week of logs shows and these do not.)
+Requests whose complexity or task type was not logged although others' was are carried in the same way: no rule on that
+field matches them.
+
+A request that failed often has no prompt length, since providers report it with the answer. Length would then tell the
+outcome. So requests without a length are spread over the lengths of the other requests of their task and level.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from routing_pipeline.scope import CLUSTERS, half_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Axis = Literal["complexity", "prompt_tokens", "none"]
+
+MAX_TASKS = 64
+MAX_MODELS = 24
+"""Tasks and models beyond these, by traffic, are counted in the totals and left as they are."""
+MAX_CELLS = 1_000_000
+LOGGED_SHARE = 0.9
+"""Complexity, and propensities, count as logged from this share of requests on."""
+SLOW_FACTOR = 1.1
+"""A request is slow when it takes longer than today's 95th percentile by this factor."""
+CLIP = 0.004
+"""Least propensity that is ever divided by."""
+TOKEN_EDGES: tuple[float, ...] = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 1.5, 2, 3, 4, 5, 7))
+"""Lengths at which bins may begin, and so the numbers that rules may show."""
+MISSING = -1
+FIXED = -2
+
+SUMS: tuple[str, ...] = ("n", "n_cost", "cost", "n_latency", "latency", "slow", "success", "labelled", "quality")
+"""Per cell: requests; those with a cost, and its sum; with a latency, its sum, and how many are slow; successes; those labelled, and the sum of quality."""
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How requests become cells. Edges are inner ones, ascending, by task."""
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    axis: Axis
+    levels: int
+    lengths: int
+    level_edges: tuple[tuple[float, ...], ...]
+    length_edges: tuple[tuple[float, ...], ...]
+    bin_tokens: tuple[tuple[float, ...], ...]
+    slow_above_ms: float | None
+    weighted: bool
+    tasks_logged: bool
+    has_gaps: bool
+    """Some requests lack the complexity that the others have: a rule for a whole task must still ask for it."""
+
+    def to_json(self) -> str:
+        """For the Parquet file's metadata."""
+        return json.dumps(self.__dict__)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Binning:
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = json.loads(text)
+        for name in ("level_edges", "length_edges", "bin_tokens"):
+            fields[name] = tuple(tuple(each) for each in fields[name])
+        return Binning(**fields | {"tasks": tuple(fields["tasks"]), "models": tuple(fields["models"])})
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells as arrays of one length. `level` is 0..levels-1, or `levels` for requests that no rule reaches.
+
+    `task` is len(tasks) for tasks beyond MAX_TASKS, `arm` is len(models) for models beyond MAX_MODELS.
+    `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
+    where `is_weighted`; None when propensities are not logged.
+    """
+
+    binning: Binning
+    cluster: Ints
+    task: Ints
+    level: Ints
+    length: Ints
+    arm: Ints
+    sums: dict[str, Floats]
+    weighted: dict[str, Floats] | None
+    is_weighted: NDArray[np.bool_]
+    length_share: Floats
+    """(task, level, length): how requests without a length are spread; sums to 1 over length (over level, when that is length)."""
+    distrusts_weights: bool = False
+    """The logged propensities do not match the choices; observed shares take their place."""
+
+    @property
+    def learning(self) -> NDArray[np.bool_]:
+        """Cells of the half that rules are learnt on (as `scope.half_of`)."""
+        return self.cluster < CLUSTERS // 2
+
+    def total(self, name: str, *, cells: NDArray[np.bool_] | None = None) -> Floats:
+        """Sum over clusters: (task + 1, level + 1, length, arm + 1)."""
+        shape = (len(self.binning.tasks) + 1, self.binning.levels + 1, self.binning.lengths, len(self.binning.models) + 1)
+        keys, values = (self.task, self.level, self.length, self.arm), self.sums[name]
+        if cells is None:
+            return sum_by(keys, values, shape)
+        return sum_by(tuple(key[cells] for key in keys), values[cells], shape)
+
+
+def sum_by(keys: tuple[Ints, ...], values: Floats, shape: tuple[int, ...]) -> Floats:
+    """Sum of `values` per combination of keys, as a dense array of `shape`."""
+    sums = np.bincount(np.ravel_multi_index(keys, shape), values, minlength=math.prod(shape)).astype(np.float64)
+    return sums.reshape(shape)
+
+
+def _edges_reached(column: ibis.expr.types.NumericValue, edges: tuple[float, ...]) -> ibis.expr.types.IntegerValue:
+    """How many edges a value reaches; comparisons alone, so that bins and rules agree to the last bit."""
+    reached = ibis.literal(0, "int64")
+    for edge in edges:
+        reached = reached + (column >= edge).cast("int64")
+    return reached
+
+
+COMPLEXITY_STEPS: tuple[int, ...] = (20, 10, 5)
+
+
+def _complexity_edges(steps: int) -> tuple[float, ...]:
+    return tuple(step / steps for step in range(1, steps))
+
+
+def _largest(final: ibis.Table, column: str, limit: int) -> tuple[str, ...]:
+    counted = final.group_by(column).agg(n=final.count())
+    rows = counted.order_by([ibis.desc("n"), ibis.asc(column)]).limit(limit).to_pyarrow().to_pylist()
+    return tuple(str(row[column]) for row in rows)
+
+
+def _lengths_of(final: ibis.Table, tasks: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """Requests and tokens of the learning half by (task, bin between TOKEN_EDGES)."""
+    learning = half_of(final, "learn")
+    learning = learning.filter(learning.prompt_tokens.notnull(), learning.task_type.isin(list(tasks)))
+    binned = learning.select("task_type", "prompt_tokens", bin=_edges_reached(learning.prompt_tokens, TOKEN_EDGES))
+    grouped = binned.group_by("task_type", "bin").agg(n=binned.count(), tokens=binned.prompt_tokens.cast("float64").sum())
+    counts, tokens = np.zeros((2, len(tasks), len(TOKEN_EDGES) + 1))
+    place = {task: index for index, task in enumerate(tasks)}
+    for row in grouped.to_pyarrow().to_pylist():
+        counts[place[row["task_type"]], row["bin"]] = row["n"]
+        tokens[place[row["task_type"]], row["bin"]] = row["tokens"]
+    return counts, tokens
+
+
+def quantile_cuts(counts: Floats, parts: int) -> tuple[int, ...]:
+    """Where to cut a row of bins into at most `parts` of about equal counts; each cut is the first bin of a part."""
+    total = counts.sum()
+    if total <= 0 or parts <= 1:
+        return ()
+    below = np.concatenate([[0.0], counts.cumsum()])
+    cuts = {int(np.abs(below - total * part / parts).argmin()) for part in range(1, parts)}
+    return tuple(sorted(cut for cut in cuts if 0 < below[cut] < total))
+
+
+def _length_bins(counts: Floats, tokens: Floats, parts: int) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
+    """Edges and mean tokens of each bin, by task."""
+    edges, means = [], []
+    for task_counts, task_tokens in zip(counts, tokens, strict=True):
+        cuts = quantile_cuts(task_counts, parts)
+        bounds = (0, *cuts, len(task_counts))
+        pairs = list(itertools.pairwise(bounds))
+        edges.append(tuple(TOKEN_EDGES[cut - 1] for cut in cuts))
+        means.append(tuple(float(task_tokens[a:b].sum() / max(task_counts[a:b].sum(), 1.0)) for a, b in pairs))
+    return tuple(edges), tuple(means)
+
+
+def _summary(final: ibis.Table) -> dict[str, Any]:
+    logged = ~final.is_complexity_derived & final.complexity.notnull()
+    alone = final.attempts.fill_null(1) == 1
+    learning = half_of(final, "learn")
+    counted: dict[str, Any] = (
+        final.agg(
+            n=final.count(),
+            levelled=logged.sum().fill_null(0),
+            typed=final.is_task_type_logged.sum().fill_null(0),
+            sized=final.prompt_tokens.notnull().sum().fill_null(0),
+            weighted=(alone & final.propensity.notnull()).sum().fill_null(0),
+            chosen=alone.sum().fill_null(0),
+        )
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    counted["p95_ms"] = learning.agg(p95=learning.request_latency_ms.quantile(0.95)).to_pyarrow().to_pylist()[0]["p95"]
+    return counted
+
+
+def binning_of(requests: ibis.Table) -> Binning:
+    """Choose tasks, models, axis and edges; small queries over final rows, outcomes of the proving half are not read."""
+    final = requests.filter(requests.is_final)
+    counted = _summary(final)
+    n = max(int(counted["n"]), 1)
+    tasks, models = _largest(final, "task_type", MAX_TASKS), _largest(final, "routed_model", MAX_MODELS)
+    axis: Axis = "complexity" if counted["levelled"] >= LOGGED_SHARE * n else "prompt_tokens" if counted["sized"] > 0 else "none"
+    per_level = len(tasks) * len(models) * CLUSTERS
+    room = max(MAX_CELLS, n if n < MAX_CELLS else 0) / max(per_level, 1)
+    is_small = n <= MAX_CELLS
+    lengths = 3 if axis == "complexity" and (is_small or room >= 3 * COMPLEXITY_STEPS[0]) else 1
+    steps = next((steps for steps in COMPLEXITY_STEPS if is_small or steps * lengths <= room), COMPLEXITY_STEPS[-1])
+    counts, tokens = _lengths_of(final, tasks)
+    level_edges: tuple[tuple[float, ...], ...] = ((),) * len(tasks)
+    length_edges, means = _length_bins(counts, tokens, lengths)
+    if axis == "complexity":
+        level_edges = (_complexity_edges(steps),) * len(tasks)
+    elif axis == "prompt_tokens":
+        level_edges, means = _length_bins(counts, tokens, 12 if is_small or room >= 12 else 6)
+    p95 = counted["p95_ms"]
+    return Binning(
+        tasks=tasks,
+        models=models,
+        axis=axis,
+        levels=max((len(edges) + 1 for edges in level_edges), default=1),
+        lengths=max((len(edges) + 1 for edges in length_edges), default=1),
+        level_edges=level_edges,
+        length_edges=length_edges,
+        bin_tokens=means,
+        slow_above_ms=None if p95 is None else float(p95) * SLOW_FACTOR,
+        weighted=counted["chosen"] > 0 and counted["weighted"] >= LOGGED_SHARE * counted["chosen"],
+        tasks_logged=counted["typed"] > 0,
+        has_gaps=axis == "complexity" and counted["levelled"] < n,
+    )
+
+
+def _lookup(names: tuple[str, ...], column: str, **columns: list[Any]) -> ibis.Table:
+    """A small table from names to their place, to join on: names from logs never become part of a query's text."""
+    return ibis.memtable(
+        pa.table(
+            {
+                f"{column}_key": pa.array(list(names), pa.string()),
+                f"{column}_place": pa.array(range(len(names)), pa.int64()),
+                **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
+            }
+        )
+    )
+
+
+def _edge_columns(prefix: str, edges: tuple[tuple[float, ...], ...]) -> dict[str, list[Any]]:
+    width = max((len(each) for each in edges), default=0)
+    return {f"{prefix}_{place}": [each[place] if place < len(each) else None for each in edges] for place in range(width)}
+
+
+def _bin_by_task(rows: ibis.Table, column: str, prefix: str, edges: tuple[tuple[float, ...], ...]) -> ibis.expr.types.IntegerValue:
+    reached = ibis.literal(0, "int64")
+    for name in _edge_columns(prefix, edges):
+        reached = reached + (rows[column] >= rows[name]).fill_null(False).cast("int64")
+    return reached
+
+
+def with_cells(requests: ibis.Table, binning: Binning) -> ibis.Table:
+    """Final rows with cell_task, cell_level, cell_length and cell_arm (MISSING, FIXED where they apply)."""
+    final = requests.filter(requests.is_final)
+    tasks = _lookup(binning.tasks, "task", **_edge_columns("level", binning.level_edges), **_edge_columns("length", binning.length_edges))
+    models = _lookup(binning.models, "arm")
+    rows = final.left_join(tasks, final.task_type == tasks.task_key)
+    rows = rows.left_join(models, rows.routed_model == models.arm_key)
+    none = ibis.literal(MISSING, "int64")
+    sized = rows.prompt_tokens.notnull()
+    level = ibis.literal(0, "int64")
+    length = ibis.literal(0, "int64")
+    if binning.axis == "complexity":
+        is_logged = rows.complexity.notnull() & ~rows.is_complexity_derived
+        level = ibis.ifelse(is_logged, _edges_reached(rows.complexity, binning.level_edges[0]), ibis.literal(FIXED, "int64"))
+        length = (
+            ibis.ifelse(sized, _bin_by_task(rows, "prompt_tokens", "length", binning.length_edges), none) if binning.lengths > 1 else length
+        )
+    elif binning.axis == "prompt_tokens":
+        level = ibis.ifelse(sized, _bin_by_task(rows, "prompt_tokens", "level", binning.level_edges), none)
+    is_fixed = rows.is_cache_hit.fill_null(False) | rows.task_place.isnull()
+    if binning.tasks_logged:
+        is_fixed = is_fixed | ~rows.is_task_type_logged
+    level = ibis.ifelse(is_fixed, ibis.literal(FIXED, "int64"), level)
+    rows = rows.mutate(cell_level=level)
+    return rows.mutate(
+        cell_task=rows.task_place.fill_null(len(binning.tasks)),
+        cell_length=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(0, "int64"), length),
+        cell_arm=rows.arm_place.fill_null(len(binning.models)),
+        cell_slow=(rows.request_latency_ms > (np.inf if binning.slow_above_ms is None else binning.slow_above_ms)).cast("float64"),
+        cell_success=(rows.status == "success").cast("float64"),
+    )
+
+
+def _aggregates(rows: ibis.Table, binning: Binning) -> dict[str, Any]:
+    def total(value: ibis.expr.types.NumericValue) -> ibis.expr.types.NumericScalar:
+        return value.cast("float64").sum().fill_null(0.0)
+
+    terms = {
+        "n": rows.is_final.cast("float64"),
+        "n_cost": rows.request_cost_usd.notnull().cast("float64"),
+        "cost": rows.request_cost_usd,
+        "n_latency": rows.request_latency_ms.notnull().cast("float64"),
+        "latency": rows.request_latency_ms,
+        "slow": rows.cell_slow,
+        "success": rows.cell_success,
+        "labelled": rows.quality.notnull().cast("float64"),
+        "quality": rows.quality,
+    }
+    sums = {name: total(term) for name, term in terms.items()}
+    if binning.weighted:
+        weight = rows.cell_weight
+        sums |= {f"weighted_{name}": total(weight * term) for name, term in terms.items()}
+        sums["weight_squared"] = total(weight * weight)
+    return sums
+
+
+def aggregate(requests: ibis.Table, binning: Binning) -> pa.Table:
+    """The one aggregation over request rows: at most about MAX_CELLS rows, the binning in its metadata."""
+    rows = with_cells(requests, binning)
+    if binning.weighted:
+        # A chain's last attempt carries its own probability, not that of the model routed to first.
+        own = ibis.ifelse(rows.attempts.fill_null(1) == 1, rows.propensity, ibis.null("float64"))
+        rows = rows.mutate(cell_weight=1.0 / ibis.ifelse(own > CLIP, own, ibis.ifelse(own.isnull(), ibis.null("float64"), CLIP)))
+        rows = rows.mutate(cell_logged=own.notnull().cast("int64"))
+    keys = ["cluster", "cell_task", "cell_level", "cell_length", "cell_arm", *(["cell_logged"] if binning.weighted else [])]
+    cells = rows.group_by(keys).agg(**_aggregates(rows, binning)).to_pyarrow()
+    # The order in which engines return groups is theirs; sums over cells must not depend on it.
+    cells = cells.sort_by([(key, "ascending") for key in keys])
+    return cells.replace_schema_metadata({b"binning": binning.to_json().encode()})
+
+
+def write_cells(table: pa.Table, path: Path) -> None:
+    """Store the cells; the folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def read_cells(path: str | Path) -> Cells:
+    """Cells of a file that `write_cells` wrote."""
+    return cells_of(pq.read_table(path))
+
+
+def _shares(task: Ints, level: Ints, length: Ints, n: Floats, binning: Binning) -> Floats:
+    """How requests without a length are spread, from those that have one; see Cells.length_share."""
+    shape = (len(binning.tasks) + 1, binning.levels, binning.lengths)
+    has = (length >= 0) & (level >= 0)
+    counts = sum_by((task[has], level[has], length[has]), n[has], shape)
+    if binning.axis == "prompt_tokens":
+        total = counts.sum(axis=(1, 2), keepdims=True)
+        first = np.zeros(shape)
+        first[:, 0, 0] = 1.0
+        return np.where(total > 0, counts / np.maximum(total, 1e-300), first)
+    by_task = counts.sum(axis=1, keepdims=True) + 1e-9
+    # A request's worth of the task's own spread keeps sparse levels from all falling into one bin.
+    smooth: Floats = counts + by_task / by_task.sum(axis=2, keepdims=True)
+    spread: Floats = smooth / smooth.sum(axis=2, keepdims=True)
+    return spread
+
+
+def cells_of(table: pa.Table) -> Cells:
+    """Arrays from the aggregate, requests without a length spread over the lengths of their peers."""
+    binning = Binning.from_json(table.schema.metadata[b"binning"])
+    column = {name: table[name].to_numpy() for name in table.column_names}
+    keys = {
+        name: column[source].astype(np.int64)
+        for name, source in (
+            ("cluster", "cluster"),
+            ("task", "cell_task"),
+            ("level", "cell_level"),
+            ("length", "cell_length"),
+            ("arm", "cell_arm"),
+        )
+    }
+    of_weights = [*(f"weighted_{name}" for name in SUMS), "weight_squared"] if binning.weighted else []
+    names = [*SUMS, *of_weights]
+    keys["logged"] = column["cell_logged"].astype(np.int64) if binning.weighted else np.zeros(len(keys["task"]), dtype=np.int64)
+    sums = {name: column[name].astype(np.float64) for name in names}
+    share = _shares(keys["task"], keys["level"], keys["length"], sums["n"], binning)
+    by_level = binning.axis == "prompt_tokens"
+    is_missing = (keys["level"] if by_level else keys["length"]) == MISSING
+    bins = binning.levels if by_level else binning.lengths
+    rows, spread = np.flatnonzero(is_missing), np.tile(np.arange(bins), int(is_missing.sum()))
+    source = np.concatenate([np.flatnonzero(~is_missing), np.repeat(rows, bins)])
+    keys = {name: values[source] for name, values in keys.items()}
+    keys["level" if by_level else "length"][len(source) - len(spread) :] = spread
+    weight = np.ones(len(source))
+    tail = slice(len(source) - len(spread), None)
+    weight[tail] = share[keys["task"][tail], keys["level"][tail], keys["length"][tail]]
+    keys["level"][keys["level"] == FIXED] = binning.levels
+    kept = weight > 0
+    sums = {name: (values[source] * weight)[kept] for name, values in sums.items()}
+    keys = {name: values[kept] for name, values in keys.items()}
+    is_weighted = keys.pop("logged") > 0
+    return Cells(
+        binning=binning,
+        **keys,
+        sums={name: sums[name] for name in SUMS},
+        weighted={name.removeprefix("weighted_"): sums[name] for name in of_weights} if binning.weighted else None,
+        is_weighted=is_weighted,
+        length_share=share,
+    )

@@ -1,0 +1,129 @@
+"""Statistics with their influence on each cluster of sessions, and the intervals that follow.
+
+Belongs here: means, ratios, differences by the delta method; cluster-robust errors; simultaneous intervals. Does not
+belong here: what is averaged (`policy.scores`).
+
+An estimate V of a window of J clusters is carried with IF_j, what cluster j adds to its error, so that any smooth
+function of estimates has an error by the chain rule: SE^2 = J/(J-1) sum_j IF_j^2 (Liang and Zeger 1986, Biometrika
+73:13). Sessions, and not requests, are independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from routing_pipeline.estimates import LEVEL, Estimate, Measured, Unidentifiable
+from routing_pipeline.policy.cells import Floats
+
+DRAWS = 1500
+SEED = 20_110
+"""Of the multiplier bootstrap: same data, same interval."""
+PROOF_LEVEL = 0.975
+"""One-sided."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A value and its influence by cluster; `clusters` counts those with data."""
+
+    value: float
+    influence: Floats
+    clusters: int
+
+    @property
+    def standard_error(self) -> float:
+        """Cluster-robust; 0 for what is known exactly."""
+        if self.clusters < 2:
+            return math.inf
+        return math.sqrt(self.clusters / (self.clusters - 1) * float(self.influence @ self.influence))
+
+    @property
+    def is_known(self) -> bool:
+        """Finite, with an error that can be told."""
+        return math.isfinite(self.value) and math.isfinite(self.standard_error)
+
+    def minus(self, other: Statistic) -> Statistic:
+        """Paired difference."""
+        return Statistic(self.value - other.value, self.influence - other.influence, self.clusters)
+
+    def relative_to(self, base: Statistic) -> Statistic:
+        """(self - base) / base; IF = IF_self / base - self IF_base / base^2. NaN on a base of 0."""
+        if base.value == 0.0:
+            return Statistic(math.nan, np.zeros_like(self.influence), self.clusters)
+        influence = self.influence / base.value - self.value * base.influence / base.value**2
+        return Statistic(self.value / base.value - 1.0, influence, self.clusters)
+
+    def scaled(self, factor: float) -> Statistic:
+        """In another unit."""
+        return Statistic(self.value * factor, self.influence * factor, self.clusters)
+
+    def low(self, level: float = PROOF_LEVEL) -> float:
+        """One-sided lower bound by Student's t with J - 1 degrees of freedom."""
+        return self.value - student(level, self.clusters) * self.standard_error
+
+    def high(self, level: float = PROOF_LEVEL) -> float:
+        """One-sided upper bound."""
+        return self.value + student(level, self.clusters) * self.standard_error
+
+
+def student(level: float, clusters: int) -> float:
+    """Quantile of Student's t with clusters - 1 degrees of freedom."""
+    return float(stats.t.ppf(level, max(clusters - 1, 1)))
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Statistic:
+    """Ratio of two sums over clusters; IF_j = (num_j - V den_j) / sum den. A mean when the denominator counts requests."""
+    total = float(denominator.sum())
+    clusters = int((denominator != 0).sum())
+    if total == 0.0:
+        return Statistic(math.nan, np.zeros_like(numerator), clusters)
+    value = float(numerator.sum()) / total
+    return Statistic(value, (numerator - value * denominator) / total, clusters)
+
+
+def weighted_sum(parts: Sequence[tuple[float, Statistic]]) -> Statistic:
+    """Linear combination of statistics over the same clusters."""
+    return Statistic(
+        sum(weight * part.value for weight, part in parts),
+        np.sum([weight * part.influence for weight, part in parts], axis=0),
+        parts[0][1].clusters,
+    )
+
+
+def simultaneous(family: Sequence[Statistic], level: float = LEVEL) -> float:
+    """Critical value for intervals that hold together for a whole family: sup-t by the cluster multiplier bootstrap.
+
+    c is the `level` quantile of max_k |sum_j e_j IF_jk| / |IF_k| over Rademacher e_j (Montiel Olea and
+    Plagborg-Moller 2019, J. Applied Econometrics 34:1), never below Student's quantile for one.
+    """
+    known = [each for each in family if each.is_known and each.standard_error > 0]
+    if not known:
+        return student(0.5 + level / 2, max((each.clusters for each in family), default=2))
+    influence = np.stack([each.influence for each in known], axis=1)
+    influence = influence / np.linalg.norm(influence, axis=0)
+    signs = np.random.default_rng(SEED).integers(0, 2, size=(DRAWS, len(influence))) * 2.0 - 1.0
+    largest = np.abs(signs @ influence).max(axis=1)
+    return max(float(np.quantile(largest, level)), student(0.5 + level / 2, known[0].clusters))
+
+
+def interval(statistic: Statistic, critical: float, *, bounds: tuple[float, float] | None = None, n: float = 0.0) -> Measured:
+    """The interval value +- critical * SE, cut to `bounds`.
+
+    A bounded outcome that never varied over n requests says no more than the rule of three: the other outcome has a
+    chance of at most 3/n (Hanley and Lippman-Hand 1983, JAMA 249:1743).
+    """
+    if not statistic.is_known:
+        return Unidentifiable(unidentifiable="too few sessions carry data to say how much this varies")
+    half = critical * statistic.standard_error
+    low, high = statistic.value - half, statistic.value + half
+    if bounds is not None:
+        value = min(max(statistic.value, bounds[0]), bounds[1])
+        if half < 1e-12 and n > 0:
+            low, high = value - 3.0 / n, value + 3.0 / n
+        return Estimate(estimate=value, low=min(max(low, bounds[0]), value), high=max(min(high, bounds[1]), value))
+    return Estimate(estimate=statistic.value, low=low, high=high)

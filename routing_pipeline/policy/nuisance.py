@@ -1,0 +1,222 @@
+"""What is expected of each model in each context, and how likely today's router is to choose it: fitted from cells.
+
+Belongs here: ridge regressions of outcomes, router propensities, labelling probabilities, and which cells each may be
+fitted on. Does not belong here: estimates of policies (`policy.scores`), which correct whatever is wrong here.
+
+Cross-fitting (Chernozhukov et al. 2018, Econometrics Journal 21:C1): outcomes of a cluster are predicted by models that
+never saw its fold. The learning half is fitted inside itself; the proving half is fitted on the learning half and its
+own other folds. Nothing that is learnt from flows back from the half that proves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
+from routing_pipeline.scope import CLUSTERS
+
+FOLDS_PER_HALF = 4
+FOLDS = 2 * FOLDS_PER_HALF
+TASK_PENALTY = 3.0
+"""Requests that a task's own coefficients must outweigh before they leave the pooled ones."""
+POOLED_PENALTY = 0.05
+PROPENSITY_PRIOR = 20.0
+"""Requests that the smooth propensity counts for against the shares observed in a cell."""
+LABEL_PRIOR = 10.0
+LABEL_CLIP = 0.02
+NEWTON_STEPS = 12
+
+
+def fold_of(cluster: Ints) -> Ints:
+    """0..3 in the learning half, 4..7 in the proving half."""
+    fold: Ints = (cluster >= CLUSTERS // 2) * FOLDS_PER_HALF + cluster % FOLDS_PER_HALF
+    return fold
+
+
+def fitted_on(fold: int) -> tuple[int, ...]:
+    """Folds whose outcomes may be used to predict those of `fold`."""
+    return tuple(other for other in range(FOLDS) if other != fold and (other < FOLDS_PER_HALF or fold >= FOLDS_PER_HALF))
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """Arrays over (fold, task, level, length, arm); `propensity` and the observation rates have 2 halves in place of folds.
+
+    cost, latency: mean per request; success, slow: probabilities; quality: mean of labelled successes.
+    propensity: of the model in the context; labelled: probability that a success is labelled; priced, timed: that a
+    request has a cost, a latency.
+    """
+
+    cost: Floats
+    latency: Floats
+    success: Floats
+    slow: Floats
+    quality: Floats
+    propensity: Floats
+    labelled: Floats
+    priced: Floats
+    timed: Floats
+
+
+def by_fold(cells: Cells, name: str) -> Floats:
+    """Sums over the clusters of each fold: (fold, task, level, length, arm), contexts that rules can reach alone."""
+    binning = cells.binning
+    folds = fold_of(cells.cluster)
+    shape = (FOLDS, len(binning.tasks) + 1, binning.levels + 1, binning.lengths, len(binning.models) + 1)
+    sums = sum_by((folds, cells.task, cells.level, cells.length, cells.arm), cells.sums[name], shape)
+    return sums[:, :-1, :-1]
+
+
+def basis(cells: Cells) -> Floats:
+    """Regressors of each context, (task, level x length, p): 1, z, hinges of z at 1/4, 1/2, 3/4, u, u z.
+
+    z: level, 0..1; u: the bin's mean prompt length relative to the task's, less 1.
+    """
+    binning = cells.binning
+    tasks, levels, lengths = len(binning.tasks), binning.levels, binning.lengths
+    z = np.zeros((tasks, levels))
+    u = np.zeros((tasks, levels, lengths))
+    n = cells.total("n", cells=cells.learning)[:-1, :-1].sum(axis=3)
+    for task in range(tasks):
+        own = len(binning.level_edges[task]) + 1
+        z[task] = np.minimum((np.arange(levels) + 0.5) / own, 1.0)
+        tokens = np.ones((levels, lengths))
+        known = binning.bin_tokens[task]
+        if binning.axis == "prompt_tokens":
+            tokens[: len(known), 0] = known
+        elif len(known) == lengths:
+            tokens[:] = known
+        mean = (tokens * n[task]).sum() / max(n[task].sum(), 1e-9)
+        u[task] = 0.0 if mean <= 0 or len(known) <= 1 else tokens / mean - 1.0
+    zz = np.broadcast_to(z[:, :, None], u.shape)
+    parts = [np.ones_like(u), zz, *(np.maximum(zz - knot, 0.0) for knot in (0.25, 0.5, 0.75)), u, u * zz]
+    return np.stack(parts, axis=-1).reshape(tasks, levels * lengths, len(parts))
+
+
+def ridge(weight: Floats, total: Floats, x: Floats) -> Floats:
+    """Ridge regression from cell sums, partially pooled over tasks; predictions of the same shape as `weight`.
+
+    weight (requests) and total (sum of the outcome): (batch, task, context); x: (task, context, p).
+    Minimises sum_tc w (ybar - x'(b0 + b_t))^2 + POOLED_PENALTY |b0|^2 + TASK_PENALTY sum_t |b_t|^2. Its normal
+    equations form an arrow, solved by the Schur complement of the task blocks, so cost is linear in tasks.
+    """
+    batch, tasks, contexts = weight.shape
+    p = x.shape[2]
+    products = (x[:, :, :, None] * x[:, :, None, :]).reshape(tasks, contexts, p * p)
+    gram = (weight.transpose(1, 0, 2) @ products).transpose(1, 0, 2).reshape(batch, tasks, p, p)
+    moment = (total.transpose(1, 0, 2) @ x).transpose(1, 0, 2)[..., None]
+    own = gram + TASK_PENALTY * np.eye(p)
+    solved = np.linalg.solve(own, np.concatenate([gram, moment], axis=3))
+    schur = gram.sum(axis=1) + POOLED_PENALTY * np.eye(p) - (gram @ solved[..., :p]).sum(axis=1)
+    right = moment.sum(axis=1) - (gram @ solved[..., p:]).sum(axis=1)
+    pooled = np.linalg.solve(schur, right)[:, None]
+    coefficients = pooled + solved[..., p:] - solved[..., :p] @ pooled
+    fitted: Floats = np.einsum("tcp,btp->btc", x, coefficients[..., 0])
+    return fitted
+
+
+def smooth_shares(counts: Floats, x: Floats) -> Floats:
+    """Multinomial logit of the chosen model on the context, per task: (task, context, arm) to probabilities.
+
+    p(a|x) proportional to share_a exp(x'b_a), penalised |b|^2, by Newton's method on the cells' counts (Agresti 2013,
+    ch. 8). Starts at the task's shares, where an empty context stays.
+    """
+    tasks, contexts, arms = counts.shape
+    p = x.shape[2]
+    n = counts.sum(axis=2)
+    share = (counts.sum(axis=1) + 0.5 / arms) / (n.sum(axis=1) + 0.5)[:, None]
+    offset = np.log(share)[:, None, :]
+    coefficients = np.zeros((tasks, p, arms))
+    penalty = np.tile(np.r_[0.1, np.ones(p - 1)], arms)
+    products = (x[:, :, :, None] * x[:, :, None, :]).reshape(tasks, contexts, p * p)
+    probability = np.broadcast_to(share[:, None, :], counts.shape)
+    for _ in range(NEWTON_STEPS):
+        residual = counts - n[:, :, None] * probability
+        gradient = (x.transpose(0, 2, 1) @ residual).transpose(0, 2, 1).reshape(tasks, -1) - penalty * coefficients.transpose(
+            0, 2, 1
+        ).reshape(tasks, -1)
+        spread = -probability[:, :, :, None] * probability[:, :, None, :]
+        spread[..., np.arange(arms), np.arange(arms)] += probability
+        blocks = (n[:, :, None] * spread.reshape(tasks, contexts, arms * arms)).transpose(0, 2, 1) @ products
+        hessian = blocks.reshape(tasks, arms, arms, p, p).transpose(0, 1, 3, 2, 4).reshape(tasks, arms * p, arms * p)
+        hessian[:, np.arange(arms * p), np.arange(arms * p)] += penalty
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0].reshape(tasks, arms, p).transpose(0, 2, 1)
+        coefficients = coefficients + np.clip(step, -2.0, 2.0)
+        logits = offset + x @ coefficients
+        odds = np.exp(logits - logits.max(axis=2, keepdims=True))
+        probability = odds / odds.sum(axis=2, keepdims=True)
+    return np.asarray(probability)
+
+
+def propensities(counts: Floats, x: Floats) -> Floats:
+    """Share of each model in each context: (n_ga + k p_ga) / (n_g + k) with p_ga the smooth share, clipped at CLIP.
+
+    counts: (task, level, length, arm). Choices alone are counted, no outcome.
+    """
+    tasks, levels, lengths, arms = counts.shape
+    flat = counts.reshape(tasks, levels * lengths, arms)
+    smooth = smooth_shares(flat, x)
+    share = (flat + PROPENSITY_PRIOR * smooth) / (flat.sum(axis=2, keepdims=True) + PROPENSITY_PRIOR)
+    clipped: Floats = np.maximum(share, CLIP).reshape(counts.shape)
+    return clipped
+
+
+def observed_rate(observed: Floats, of: Floats) -> Floats:
+    """Probability that an outcome is observed, by (task, level, length, arm); each stage is pulled to the one before.
+
+    Stages: task, task and level, task, level and model, the cell; each counts its parent for LABEL_PRIOR requests.
+    Where everything is observed the rate is exactly 1.
+    """
+    rate = np.where(of.sum() > 0, observed.sum() / max(float(of.sum()), 1e-300), 1.0)
+    for axes in ((1, 2, 3), (2, 3), (2,), ()):
+        seen, base = observed.sum(axis=axes, keepdims=True), of.sum(axis=axes, keepdims=True)
+        rate = (seen + LABEL_PRIOR * rate) / (base + LABEL_PRIOR)
+    clipped: Floats = np.maximum(rate, LABEL_CLIP)
+    return clipped
+
+
+def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> Floats:
+    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm).
+
+    `by_scale`: the outcome is taken relative to the task's mean, so that tasks of other size can lend to each other.
+    """
+    folds, tasks, levels, lengths, arms = observed.shape
+    train = [list(fitted_on(fold)) for fold in range(folds)]
+    weight = np.stack([observed[each].sum(axis=0) for each in train])
+    sums = np.stack([total[each].sum(axis=0) for each in train])
+    scale = np.ones((folds, tasks))
+    if by_scale:
+        overall = sums.sum(axis=(1, 2, 3, 4)) / np.maximum(weight.sum(axis=(1, 2, 3, 4)), 1e-9)
+        own = sums.sum(axis=(2, 3, 4)) / np.maximum(weight.sum(axis=(2, 3, 4)), 1e-9)
+        scale = np.where(own > 0, own, np.where(overall > 0, overall, 1.0)[:, None])
+
+    def flat(values: Floats) -> Floats:
+        return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
+
+    fitted = ridge(flat(weight), flat(sums / scale[:, :, None, None, None]), x)
+    shaped = fitted.reshape(folds, arms, tasks, levels, lengths).transpose(0, 2, 3, 4, 1)
+    return shaped * scale[:, :, None, None, None]
+
+
+def fit(cells: Cells) -> Nuisances:
+    """All nuisances of a window; a second of numpy on a million cells."""
+    x = basis(cells)
+    sums = {name: by_fold(cells, name) for name in cells.sums}
+    learn, both = list(range(FOLDS_PER_HALF)), list(range(FOLDS))
+
+    def halves(observed: str, of: str) -> Floats:
+        return np.stack([observed_rate(sums[observed][each].sum(axis=0), sums[of][each].sum(axis=0)) for each in (learn, both)])
+
+    return Nuisances(
+        cost=np.maximum(_predicted(sums["n_cost"], sums["cost"], x, by_scale=True), 0.0),
+        latency=np.maximum(_predicted(sums["n_latency"], sums["latency"], x, by_scale=True), 0.0),
+        success=np.clip(_predicted(sums["n"], sums["success"], x, by_scale=False), 0.0, 1.0),
+        slow=np.clip(_predicted(sums["n_latency"], sums["slow"], x, by_scale=False), 0.0, 1.0),
+        quality=np.clip(_predicted(sums["labelled"], sums["quality"], x, by_scale=False), 0.0, 1.0),
+        propensity=np.stack([propensities(sums["n"][each].sum(axis=0), x) for each in (learn, both)]),
+        labelled=halves("labelled", "success"),
+        priced=halves("n_cost", "n"),
+        timed=halves("n_latency", "n"),
+    )

@@ -1,0 +1,274 @@
+"""Doubly robust scores, summed by cluster, segment and action: enough for every segment policy and its error.
+
+Belongs here: the score cube, overlap and support. Does not belong here: nuisance models (`policy.nuisance`), intervals
+(`policy.intervals`), choosing actions (`policy.search`).
+
+For a request i of context x sent to a_i, the score of sending it to a is (Robins, Rotnitzky, Zhao 1994, JASA 89:846;
+Dudik, Langford, Li 2011, ICML)
+
+    G_i(a) = mu_a(x) + 1{a_i = a} / pi_a(x) * (y_i - mu_a(x)),        G_i(KEEP) = y_i.
+
+Where y was not observed for all (R_i = 1 where it was, with probability e), y_i is replaced by m + R_i / e (y_i - m).
+Quality is that of successful answers: a policy's quality is sum G_SQ / sum G_S, a ratio of two linear values, with
+SQ = success x quality, whose prediction for a success is m(x, a), and mu_SQ = mu_S m.
+
+mu, m, pi, e are constant within a cell, so sums over a cell's rows are all that these formulas need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
+from routing_pipeline.policy.intervals import Statistic, ratio
+from routing_pipeline.policy.nuisance import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
+from routing_pipeline.policy.segments import Segment, segment_map, segments_of
+from routing_pipeline.scope import CLUSTERS
+
+OUTCOMES: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow")
+COST, LATENCY, SUCCESS, QUALITY, SLOW = range(len(OUTCOMES))
+MIN_SENT = 50
+MIN_LABELS = 15
+MIN_COVERED = 0.9
+"""Share of a segment's traffic that must lie where the model was seen."""
+REQUESTS_PER_STRIP = 150
+"""Size of the strips of adjacent levels in which a model must have been seen."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """How much data stand behind each (segment, model), in one part of the clusters."""
+
+    requests: Floats
+    labelled: Floats
+    effective: Floats
+    min_propensity: Floats
+    covered: Floats
+    has_cost: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    has_latency: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+    @property
+    def supported(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """Seen often enough, and in every part of the segment."""
+        return (self.requests >= MIN_SENT) & (self.labelled >= MIN_LABELS) & (self.covered >= MIN_COVERED)
+
+
+@dataclass(frozen=True)
+class ScoreCube:
+    """Sums by (cluster, place, action, outcome).
+
+    Places: segments first, then one per task for what no rule reaches (its score is KEEP's whatever the action).
+    Actions: models in the binning's order, then KEEP. `quality` holds success x quality.
+    """
+
+    cells: Cells
+    nuisances: Nuisances
+    segments: tuple[Segment, ...]
+    requests: Floats
+    scores: Floats
+    direct: Floats
+    learn: Support
+    all: Support
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that may be chosen."""
+        return self.cells.binning.models
+
+    @property
+    def keep(self) -> int:
+        """The action that leaves today's routing."""
+        return len(self.models)
+
+    def statistic(self, numerator: Floats, denominator: Floats) -> Statistic:
+        """A ratio of sums by cluster, over the clusters given."""
+        return ratio(numerator, denominator)
+
+    def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> tuple[Floats, Floats]:
+        """Scores by (cluster, outcome) of an action per place, and requests by cluster."""
+        where = np.arange(self.scores.shape[1]) if places is None else places
+        picked = self.scores[clusters, where, actions[where]] if places is None else self.scores[clusters][:, where, actions[where]]
+        return picked.sum(axis=1), self.requests[clusters][:, where].sum(axis=1)
+
+
+LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), slice(0, CLUSTERS)
+
+
+def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, Floats]:
+    """Sums of requests weighted by 1 / propensity: the logged one where there is one, else the cell's."""
+    estimated = {name: values[reach] / propensity for name, values in cells.sums.items()}
+    if cells.weighted is None or cells.distrusts_weights:
+        return estimated
+    logged = cells.is_weighted[reach]
+    return {name: np.where(logged, cells.weighted[name][reach], values) for name, values in estimated.items()}
+
+
+def _by_cell(nuisances: Nuisances, fold: Ints, context: tuple[Ints, ...]) -> dict[str, Floats]:
+    half = fold // FOLDS_PER_HALF
+    by_fold = {name: getattr(nuisances, name)[(fold, *context)] for name in ("cost", "latency", "success", "slow", "quality")}
+    return by_fold | {name: getattr(nuisances, name)[(half, *context)] for name in ("propensity", "labelled", "priced", "timed")}
+
+
+def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats]) -> list[Floats]:
+    """By cell and outcome: sum w (y - mu), missing outcomes corrected for; w = 1 gives KEEP's score less mu n."""
+    m = fitted["quality"]
+    answered = m * sums["success"] + (sums["quality"] - m * sums["labelled"]) / fitted["labelled"]
+    return [
+        (sums["cost"] - fitted["cost"] * sums["n_cost"]) / fitted["priced"],
+        (sums["latency"] - fitted["latency"] * sums["n_latency"]) / fitted["timed"],
+        sums["success"] - fitted["success"] * sums["n"],
+        answered - fitted["success"] * m * sums["n"],
+        (sums["slow"] - fitted["slow"] * sums["n_latency"]) / fitted["timed"],
+    ]
+
+
+def _means(fitted: dict[str, Floats]) -> list[Floats]:
+    return [fitted["cost"], fitted["latency"], fitted["success"], fitted["success"] * fitted["quality"], fitted["slow"]]
+
+
+def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
+    """KEEP's outcomes of requests that no rule reaches: sums as they are, missing ones at the task's and model's mean."""
+    sums = {name: values[rest] for name, values in cells.sums.items()}
+    models = len(cells.binning.models) + 1
+    # By half: nothing that is learnt from may hold an outcome of the half that proves.
+    group = ((~cells.learning[rest]) * (len(cells.binning.tasks) + 1) + cells.task[rest]) * models + cells.arm[rest]
+    size = 2 * (len(cells.binning.tasks) + 1) * models
+
+    def filled(total: str, observed: str, of: str) -> Floats:
+        seen = np.bincount(group, sums[observed], minlength=size)
+        base = np.bincount(group, sums[of], minlength=size)
+        found = np.bincount(group, sums[total], minlength=size)
+        by_half = (found.reshape(2, -1).sum(axis=1) / np.maximum(seen.reshape(2, -1).sum(axis=1), 1e-300)).repeat(size // 2)
+        mean = np.where(seen > 0, found / np.maximum(seen, 1e-300), by_half)
+        rate = np.where(seen > 0, seen / np.maximum(base, 1e-300), 1.0)[group]
+        return mean[group] * sums[of] + (sums[total] - mean[group] * sums[observed]) / rate
+
+    return [
+        filled("cost", "n_cost", "n"),
+        filled("latency", "n_latency", "n"),
+        sums["success"],
+        filled("quality", "labelled", "success"),
+        filled("slow", "n_latency", "n"),
+    ]
+
+
+def score_cube(cells: Cells) -> ScoreCube:
+    """Everything that evaluating segment policies needs; about 40 MB for 40 segments and 7 models."""
+    nuisances = fit(cells)
+    segments = segments_of(cells)
+    binning = cells.binning
+    keep = len(binning.models)
+    places = len(segments) + len(binning.tasks) + 1
+    place = segment_map(cells, segments)[cells.task, cells.level]
+    shape = (CLUSTERS, places, keep + 1, len(OUTCOMES))
+    reach = np.flatnonzero(place < len(segments))
+    rest = np.flatnonzero(place >= len(segments))
+    fold = fold_of(cells.cluster[reach])
+    fitted = _by_cell(nuisances, fold, (cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach]))
+    own = {name: values[reach] for name, values in cells.sums.items()}
+    weighted = _weighted_sums(cells, reach, fitted["propensity"])
+    direct, scores = np.zeros(shape), np.zeros(shape)
+    _add_direct(direct, cells, nuisances, segments)
+    is_arm = cells.arm[reach] < keep
+    for outcome, (corrected, kept, mean) in enumerate(
+        zip(_observed_part(weighted, fitted), _observed_part(own, fitted), _means(fitted), strict=True)
+    ):
+        _add(scores, cells.cluster[reach], place[reach], np.full(len(reach), keep), outcome, kept + mean * own["n"])
+        _add(scores, cells.cluster[reach][is_arm], place[reach][is_arm], cells.arm[reach][is_arm], outcome, corrected[is_arm])
+    for outcome, values in enumerate(_unreached(cells, rest)):
+        _add(scores, cells.cluster[rest], place[rest], np.full(len(rest), keep), outcome, values)
+    scores[:, : len(segments), :keep] += direct[:, : len(segments), :keep]
+    scores[:, len(segments) :, :keep] = scores[:, len(segments) :, keep:]
+    requests = sum_by((cells.cluster, place), cells.sums["n"], (CLUSTERS, places))
+    return ScoreCube(
+        cells=cells,
+        nuisances=nuisances,
+        segments=segments,
+        requests=requests,
+        scores=scores,
+        direct=direct,
+        learn=support(cells, nuisances, segments, learning=True),
+        all=support(cells, nuisances, segments, learning=False),
+    )
+
+
+def _add(cube: Floats, cluster: Ints, place: Ints, action: Ints, outcome: int, values: Floats) -> None:
+    cube[..., outcome] += sum_by((cluster, place, action), values, cube.shape[:3])
+
+
+def _add_direct(direct: Floats, cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...]) -> None:
+    """Predictions alone: sum over rows of mu_a(x), by cluster, segment and model: requests per context times predictions."""
+    binning = cells.binning
+    tasks, levels, lengths, keep = len(binning.tasks), binning.levels, binning.lengths, len(binning.models)
+    n = sum_by((cells.cluster, cells.task, cells.level, cells.length), cells.sums["n"], (CLUSTERS, tasks + 1, levels + 1, lengths))
+    folds = fold_of(np.arange(CLUSTERS))
+    means = np.stack(
+        [nuisances.cost, nuisances.latency, nuisances.success, nuisances.success * nuisances.quality, nuisances.slow], axis=-1
+    )[..., :keep, :]
+    for fold in range(FOLDS):
+        of = np.flatnonzero(folds == fold)
+        for place, segment in enumerate(segments):
+            contexts = n[of, segment.task, segment.first : segment.last].reshape(len(of), -1)
+            fitted = means[fold, segment.task, segment.first : segment.last].reshape(contexts.shape[1], -1)
+            direct[of, place, :keep] = (contexts @ fitted).reshape(len(of), keep, len(OUTCOMES))
+
+
+def strips(requests: Floats) -> Ints:
+    """Adjacent levels joined into strips of at least REQUESTS_PER_STRIP, a short last one joined to its neighbour."""
+    strip = np.zeros(len(requests), dtype=np.int64)
+    current, filled = 0, 0.0
+    remaining = requests.sum() - requests.cumsum()
+    for level, n in enumerate(requests):
+        strip[level] = current
+        filled += n
+        if filled >= REQUESTS_PER_STRIP and remaining[level] >= REQUESTS_PER_STRIP:
+            current, filled = current + 1, 0.0
+    return strip
+
+
+def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *, learning: bool) -> Support:
+    """Counts and overlap by (segment, model), on the learning half or on all; choices alone, no outcome but labels' number."""
+    only = cells.learning if learning else None
+    keep = len(cells.binning.models)
+    n = cells.total("n", cells=only)
+    counts = {name: cells.total(name, cells=only)[:-1, :-1].sum(axis=2)[..., :keep] for name in ("labelled", "n_cost", "n_latency")}
+    by_level = n[:-1, :-1].sum(axis=2)
+    propensity = nuisances.propensity[0 if learning else 1][..., :keep]
+    weight = 1.0 / propensity
+    total_weight = (n[:-1, :-1, :, :keep] * weight).sum(axis=2)
+    squared = (n[:-1, :-1, :, :keep] * weight**2).sum(axis=2)
+    shape = (len(segments), keep)
+    found = {name: np.zeros(shape) for name in ("requests", "labelled", "effective", "min_propensity", "covered", "n_cost", "n_latency")}
+    for place, segment in enumerate(segments):
+        at = (segment.task, slice(segment.first, segment.last))
+        own = by_level[at]
+        found["requests"][place] = own[:, :keep].sum(axis=0)
+        for name in counts:
+            found[name][place] = counts[name][at].sum(axis=0)
+        found["effective"][place] = total_weight[at].sum(axis=0) ** 2 / np.maximum(squared[at].sum(axis=0), 1e-300)
+        occupied = n[:-1, :-1].sum(axis=3)[at] > 0
+        found["min_propensity"][place] = np.where(occupied[..., None], propensity[at], 1.0).min(axis=(0, 1))
+        found["covered"][place] = _covered(own, keep)
+    return Support(
+        requests=found["requests"],
+        labelled=found["labelled"],
+        effective=found["effective"],
+        min_propensity=found["min_propensity"],
+        covered=found["covered"],
+        has_cost=found["n_cost"] > 0,
+        has_latency=found["n_latency"] > 0,
+    )
+
+
+def _covered(by_level: Floats, keep: int) -> Floats:
+    """Share of a segment's traffic in strips of levels where the model was chosen at least with probability CLIP."""
+    total = by_level.sum(axis=1)
+    strip = strips(total)
+    size = np.bincount(strip, total)
+    covered = np.zeros(keep)
+    for arm in range(keep):
+        seen = np.bincount(strip, by_level[:, arm])
+        covered[arm] = size[(seen >= 1) & (seen >= CLIP * size)].sum() / max(total.sum(), 1e-300)
+    return covered

@@ -1,0 +1,89 @@
+"""Kinds of request that a rule can name: task types cut by level.
+
+Belongs here: where the cuts lie and how they read as conditions. Does not belong here: which model suits which segment
+(`policy.search`). Cuts follow the learning half's volumes alone, no outcome.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from routing_pipeline.policy.cells import Binning, Cells, quantile_cuts
+from routing_pipeline.policy.rule_set import Between, When
+
+MAX_PARTS = 4
+REQUESTS_PER_PART = 400
+LABELS_PER_PART = 100
+"""A task is cut only as far as its parts keep so many requests and labels in the learning half."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Levels first..last (exclusive) of one task; `task` is its place in the binning."""
+
+    id: str
+    task: int
+    task_type: str
+    first: int
+    last: int
+
+
+def parts_of(requests: float, labelled: float) -> int:
+    """How many parts a task's data bear."""
+    return max(1, min(MAX_PARTS, int(requests // REQUESTS_PER_PART), int(labelled // LABELS_PER_PART)))
+
+
+def segments_of(cells: Cells) -> tuple[Segment, ...]:
+    """All segments, largest task first, levels ascending."""
+    n = cells.total("n", cells=cells.learning)[:, :-1].sum(axis=(2, 3))
+    labelled = cells.total("labelled", cells=cells.learning)[:, :-1].sum(axis=(1, 2, 3))
+    found: list[Segment] = []
+    for task, name in enumerate(cells.binning.tasks):
+        cuts = quantile_cuts(n[task], parts_of(n[task].sum(), labelled[task]))
+        bounds = (0, *cuts, cells.binning.levels)
+        found.extend(
+            Segment(f"t{task + 1}.{place + 1}", task, name, first, last) for place, (first, last) in enumerate(itertools.pairwise(bounds))
+        )
+    return tuple(found)
+
+
+def segment_map(cells: Cells, segments: tuple[Segment, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """(task + 1, level + 1) to the segment's place; what no rule reaches goes to len(segments) + task."""
+    binning = cells.binning
+    places = np.tile(len(segments) + np.arange(len(binning.tasks) + 1)[:, None], (1, binning.levels + 1)).astype(np.int64)
+    for place, segment in enumerate(segments):
+        places[segment.task, segment.first : segment.last] = place
+    return places
+
+
+def when(binning: Binning, task: int, first: int, last: int) -> When:
+    """The condition that matches exactly these levels of a task."""
+    edges = binning.level_edges[task]
+    low = edges[first - 1] if 0 < first <= len(edges) else None
+    high = edges[last - 1] if last <= len(edges) else None
+    between = None if low is None and high is None else Between(gte=low, lt=high)
+    if between is None and binning.has_gaps:
+        between = Between(gte=0.0)
+    return When(
+        task_type=(binning.tasks[task],) if binning.tasks_logged else None,
+        complexity=between if binning.axis == "complexity" else None,
+        prompt_tokens=between if binning.axis == "prompt_tokens" else None,
+    )
+
+
+def label(task_type: str, condition: When) -> str:
+    """A segment in words, e.g. `code, complexity 0.5 to 0.8`."""
+    words = [task_type]
+    for name, between in (("complexity", condition.complexity), ("prompt tokens", condition.prompt_tokens)):
+        if between is None or (between.gte in {None, 0.0} and between.lt is None):
+            continue
+        if between.gte is None:
+            words.append(f"{name} below {between.lt:g}")
+        elif between.lt is None:
+            words.append(f"{name} from {between.gte:g}")
+        else:
+            words.append(f"{name} {between.gte:g} to {between.lt:g}")
+    return ", ".join(words)

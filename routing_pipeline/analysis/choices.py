@@ -16,6 +16,7 @@ from routing_pipeline.comparisons import weighted_sum
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.parameters import Goal, Parameters, Weights
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.rule_set import When
 
 COMPLETION_TOLERANCE = 0.005
 """Success may fall by half a point, no more."""
@@ -67,11 +68,11 @@ def choice(segment: SegmentEvidence, arm: ArmEvidence) -> Choice:
     )
 
 
-def segment_place(rows: ibis.Table, segments: Sequence[SegmentEvidence]) -> ibis.expr.types.Value:
-    """Place of the first segment whose conditions hold, null when none does."""
-    if not segments:
+def segment_place(rows: ibis.Table, whens: Sequence[When]) -> ibis.expr.types.Value:
+    """Place of the first conditions that hold for a row, null when none do."""
+    if not whens:
         return ibis.null("int64")
-    return ibis.cases(*((segment.when.holds(rows), ibis.literal(place, "int64")) for place, segment in enumerate(segments)))
+    return ibis.cases(*((when.holds(rows), ibis.literal(place, "int64")) for place, when in enumerate(whens)))
 
 
 def mixed(parts: Sequence[tuple[float, Choice]]) -> Choice:

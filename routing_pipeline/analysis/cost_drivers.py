@@ -387,7 +387,7 @@ def _spend_by_segment(
 ) -> dict[tuple[int, str], tuple[int, float]]:
     """Requests and spend by place of the segment and model chosen first."""
     final = requests.filter(requests.is_final)
-    final = fold_rare(final.mutate(place=segment_place(final, segments)), "routed_model", len(scope.models))
+    final = fold_rare(final.mutate(place=segment_place(final, [segment.when for segment in segments])), "routed_model", len(scope.models))
     rows = final.group_by("place", "routed_model").agg(n=final.count(), spend=final.request_cost_usd.sum())
     return {
         (row["place"], row["routed_model"]): (row["n"], row["spend"])

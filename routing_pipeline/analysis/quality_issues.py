@@ -6,13 +6,45 @@ degradation over time. Does not belong here: means by model and task (`quality_m
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
+import ibis
+import numpy as np
 from pydantic import Field
+from scipy import stats
 
-from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.analysis.choices import choice, segment_place
+from routing_pipeline.analysis.names import LISTED, fold_rare
+from routing_pipeline.analysis.standing_out import MAD_TO_SD
+from routing_pipeline.comparisons import FALSE_DISCOVERY_RATE, Floats, around, difference, false_discovery_adjusted, p_value
+from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
+from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.rule_set import Grade
+from routing_pipeline.scope import AnalysisScope
+
+Kind = Literal["failure", "refusal", "truncation"]
+
+NAMES_OF: dict[Kind, tuple[str, ...]] = {
+    "refusal": ("contentpolicy", "content_policy", "content_filter", "contentfilter", "refus", "safety", "moderation", "guardrail"),
+    "truncation": ("contextwindow", "context_window", "context_length", "trunc", "max_tokens", "max_output", "too_long"),
+}
+"""Parts of an error's class, in lower case, by which gateways and providers name it."""
+BANDS = 4
+"""Equal bands of complexity that hold the mix of requests fixed when quality is looked at over time."""
+MAX_STEPS = 200
+WIDTHS_H = (1, 2, 3, 4, 6, 8, 12, 24)
+"""Widths of a step; each divides a day, the smallest with at most `MAX_STEPS` steps in the window is taken."""
+MIN_LABELS = 20
+"""Labelled answers that a stretch, and the rest, must hold."""
+MAX_STRETCHES = 3
+"""Stretches looked for in one series."""
+SECONDS_PER_HOUR = 3_600
+NO_QUALITY = "no answer has a quality; log quality_score in the request's metadata, or hand over a --feedback file"
 
 
 class LowQuality(Result):
@@ -46,7 +78,7 @@ class Mismatch(Result):
 class Incompatibility(Result):
     """Failures of one kind that concentrate in one pair of task and model."""
 
-    kind: Literal["failure", "refusal", "truncation"]
+    kind: Kind = Field(description="Any failure; refusals and prompts or answers beyond the model's length as their error class names them")
     task_type: str
     model: str
     calls: int = quantity("Calls to the model for the task", "calls")
@@ -58,7 +90,10 @@ class Incompatibility(Result):
 
 
 class Degradation(Result):
-    """A stretch of time in which a model answered worse than in the rest of the window, mix of requests held fixed."""
+    """A stretch of time in which a model answered worse than in the rest of the window, mix of requests held fixed.
+
+    Only falls of at least the allowed quality drop. The size is that of the stretch that stands out most, so it errs on the large side.
+    """
 
     model: str
     task_type: str | None = Field(description="Null: over all its task types")
@@ -91,3 +126,419 @@ class QualityIssues(Result):
     resolution_hours: int = quantity("Width of the steps in which quality over time was looked at", "hours")
     grade: Grade | None = Field(description="Grade of the evidence behind mismatches; null where there is none")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
+
+
+def quality_issues(requests: ibis.Table, scope: AnalysisScope, evidence: RoutingEvidence) -> QualityIssues:
+    """Where answers are poor, who gives them, what fails together, and what got worse when.
+
+    Args:
+        requests: rows of the window, grain one attempt (schema.SCOPED_REQUESTS); quality is over successful final rows.
+        scope: what they cover, and the threshold asked for.
+        evidence: what the logs can tell about choices not made; mismatches come from it.
+    """
+    width_h = _width(scope)
+    labels = _labels(requests, scope, width_h)
+    threshold, source = _threshold(scope, labels)
+    low, overall = _low_quality(requests, scope, evidence, threshold)
+    mismatches, why_no_mismatch = _mismatches(evidence)
+    incompatible, why_no_kinds = _incompatibilities(requests, scope, width_h)
+    degraded, why_no_time = _degradations(labels, scope, width_h)
+    return QualityIssues(
+        threshold=threshold,
+        threshold_source=source,
+        share_below=overall,
+        low_quality=tuple(low[:LISTED]),
+        mismatches=tuple(mismatches[:LISTED]),
+        mismatches_not_listed=max(len(mismatches) - LISTED, 0),
+        mismatches_unknown=why_no_mismatch,
+        incompatibilities=tuple(incompatible[:LISTED]),
+        error_kinds_unknown=why_no_kinds,
+        degradations=tuple(degraded[:LISTED]),
+        degradation_unknown=why_no_time,
+        resolution_hours=width_h,
+        grade=None if evidence.refusal else evidence.grade,
+        notices=(NO_QUALITY,) if threshold is None else (),
+    )
+
+
+# --- answers below the threshold ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Label:
+    """Labelled answers of one task, model, band of complexity and step of time."""
+
+    task: str
+    model: str
+    band: int
+    step: int
+    n: int
+    total: float
+    squares: float
+
+
+def _labels(requests: ibis.Table, scope: AnalysisScope, width_h: int) -> list[_Label]:
+    rows = requests.filter(requests.quality.notnull())
+    rows = fold_rare(fold_rare(rows, "task_type", len(scope.task_types)), "model", len(scope.models))
+    band = ibis.least((rows.complexity * BANDS).floor(), BANDS - 1).cast("int64").fill_null(-1)
+    rows = rows.mutate(band=band, step=_step(rows, width_h))
+    sums = rows.group_by("task_type", "model", "band", "step").agg(
+        n=rows.count(), total=rows.quality.sum(), squares=(rows.quality * rows.quality).sum()
+    )
+    return [
+        _Label(row["task_type"], row["model"], row["band"], row["step"], row["n"], row["total"], row["squares"])
+        for row in sums.to_pyarrow().to_pylist()
+    ]
+
+
+def _step(rows: ibis.Table, width_h: int) -> ibis.expr.types.IntegerValue:
+    return (rows.started_s / (width_h * SECONDS_PER_HOUR)).floor().cast("int64")
+
+
+def _width(scope: AnalysisScope) -> int:
+    hours = (scope.end_s - scope.start_s) / SECONDS_PER_HOUR
+    return next((width for width in WIDTHS_H if hours / width <= MAX_STEPS), WIDTHS_H[-1])
+
+
+def _threshold(scope: AnalysisScope, labels: Sequence[_Label]) -> tuple[float | None, str]:
+    asked = scope.parameters
+    n = sum(label.n for label in labels)
+    if n == 0:
+        return None, NO_QUALITY
+    if asked.quality_threshold is not None:
+        return asked.quality_threshold, "the quality threshold that was asked for"
+    mean = math.fsum(label.total for label in labels) / n
+    return mean - asked.max_quality_drop, (
+        f"no threshold was asked for: today's mean quality less the allowed drop of {asked.max_quality_drop:g}, so that about half of all "
+        "answers fall below it and segments compare with each other"
+    )
+
+
+def _low_quality(
+    requests: ibis.Table, scope: AnalysisScope, evidence: RoutingEvidence, threshold: float | None
+) -> tuple[list[LowQuality], Measured]:
+    """By segment of the evidence, by task type where there is none."""
+    if threshold is None:
+        return [], Unidentifiable(unidentifiable=NO_QUALITY)
+    segments = evidence.segments or evidence.tasks
+    rows = fold_rare(requests.filter(requests.quality.notnull()), "task_type", len(scope.task_types))
+    rows = rows.mutate(place=segment_place(rows, [segment.when for segment in segments]))
+    by = "place" if segments else "task_type"
+    counted = rows.group_by(by).agg(n=rows.count(), below=(rows.quality < threshold).sum()).to_pyarrow().to_pylist()
+    n, below = sum(row["n"] for row in counted), sum(row["below"] for row in counted)
+    kinds = [row for row in counted if row[by] is not None]
+    # Hypergeometric: this many low answers or more, were low answers spread over all segments alike.
+    tails = [float(stats.hypergeom.sf(row["below"] - 1, n, below, row["n"])) for row in kinds]
+    found = []
+    for row, p in zip(kinds, false_discovery_adjusted(tails), strict=True):
+        segment = segments[row[by]] if segments else None
+        found.append(
+            LowQuality(
+                segment=segment.id if segment else row[by],
+                label=segment.label if segment else row[by],
+                task_type=segment.task_type if segment else row[by],
+                labelled=row["n"],
+                below=row["below"],
+                share_below=proportion_interval(row["below"], row["n"]),
+                stands_out=p <= FALSE_DISCOVERY_RATE,
+            )
+        )
+    return sorted(found, key=lambda each: (-each.below / each.labelled, each.segment)), proportion_interval(below, n)
+
+
+# --- models that do not fit a segment -------------------------------------------------------------------------------------------------
+
+
+def _mismatches(evidence: RoutingEvidence) -> tuple[list[Mismatch], Unidentifiable | None]:
+    """Each model in use against the one with the best safe end in its segment, tested together."""
+    if evidence.refusal:
+        return [], Unidentifiable(unidentifiable=evidence.refusal)
+    pairs = []
+    for segment in evidence.segments or evidence.tasks:
+        known = [(arm, quality) for arm in segment.arms if isinstance(quality := choice(segment, arm).quality, Estimate)]
+        if len(known) < 2:
+            continue
+        best, _ = min(known, key=lambda pair: (-pair[1].low, pair[0].model))
+        for arm, _ in known:
+            gap = difference(best.quality, arm.quality)
+            if arm is not best and arm.requests > 0 and isinstance(gap, Estimate):
+                pairs.append((segment, arm, best, gap))
+    if not pairs:
+        return [], Unidentifiable(unidentifiable="in no segment two models were seen often enough to compare; route a small random share")
+    adjusted = false_discovery_adjusted([p_value(gap) for *_, gap in pairs])
+    found = [
+        Mismatch(
+            segment=segment.id,
+            label=segment.label,
+            task_type=segment.task_type,
+            model=arm.model,
+            requests=arm.requests,
+            quality=arm.quality,
+            alternative=best.model,
+            alternative_quality=best.quality,
+            loss=gap,
+            cost_change_usd=difference(best.cost_usd, arm.cost_usd),
+            adjusted_p=p,
+        )
+        for (segment, arm, best, gap), p in zip(pairs, adjusted, strict=True)
+        if p <= FALSE_DISCOVERY_RATE and gap.estimate > 0
+    ]
+    return sorted(found, key=_points_lost), None
+
+
+def _points_lost(mismatch: Mismatch) -> tuple[float, str, str]:
+    loss = mismatch.loss.estimate if isinstance(mismatch.loss, Estimate) else 0.0
+    return -loss * mismatch.requests, mismatch.segment, mismatch.model
+
+
+# --- failures that belong to one task-model pair --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Calls:
+    """Calls by step of time, and how many of them were of each kind."""
+
+    calls: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    affected: dict[Kind, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+
+    def count(self, kind: Kind) -> tuple[int, int]:
+        """Calls and affected calls over the window."""
+        return sum(self.calls.values()), sum(self.affected[kind].values())
+
+    def thinned(self, kind: Kind) -> tuple[int, int]:
+        """The same, thinned by how much more the rate varies over time than chance would have it.
+
+        An outage hits whatever runs in its hours: its calls are not independent, and count for fewer.
+        """
+        n, k = self.count(kind)
+        if k == 0 or k == n or len(self.calls) < 2:
+            return n, k
+        rate = k / n
+        chi2 = sum(
+            (self.affected[kind].get(step, 0) - rate * calls) ** 2 / (rate * (1 - rate) * calls) for step, calls in self.calls.items()
+        )
+        factor = max(chi2 / (len(self.calls) - 1), 1.0)
+        return round(n / factor), round(k / factor)
+
+
+def _incompatibilities(requests: ibis.Table, scope: AnalysisScope, width_h: int) -> tuple[list[Incompatibility], Unidentifiable | None]:
+    """Pairs whose rate is above that of the model's other tasks and above that of the task's other models, both at once."""
+    pairs = _calls(requests, scope, width_h)
+    by_model, by_task = _sums(pairs, 1), _sums(pairs, 0)
+    kinds: tuple[Kind, ...] = ("failure", "refusal", "truncation")
+    tested: list[tuple[Kind, str, str, float]] = []
+    for (task, model), pair in sorted(pairs.items()):
+        for kind in kinds:
+            if pair.count(kind)[1] == 0:
+                continue
+            elsewhere = (_less(by_model[model], pair), _less(by_task[task], pair))
+            if all(other.count(kind)[0] for other in elsewhere):
+                tested.append((kind, task, model, max(_more_often(pair, other, kind) for other in elsewhere)))
+    adjusted = false_discovery_adjusted([p for *_, p in tested])
+    found = []
+    for (kind, task, model, _), p in zip(tested, adjusted, strict=True):
+        if p > FALSE_DISCOVERY_RATE:
+            continue
+        calls, affected = pairs[task, model].count(kind)
+        found.append(
+            Incompatibility(
+                kind=kind,
+                task_type=task,
+                model=model,
+                calls=calls,
+                affected=affected,
+                rate=proportion_interval(affected, calls),
+                same_model_rate=_rate(_less(by_model[model], pairs[task, model]), kind),
+                same_task_rate=_rate(_less(by_task[task], pairs[task, model]), kind),
+                adjusted_p=p,
+            )
+        )
+    named = any(pair.count(kind)[1] for pair in pairs.values() for kind in kinds if kind != "failure")
+    unknown = Unidentifiable(
+        unidentifiable="no error class names a refusal or a cut-off answer, and one that the provider returned as a success cannot be seen; "
+        "log the finish reason as the error type"
+    )
+    return sorted(found, key=lambda each: (-each.affected, each.kind, each.task_type, each.model)), None if named else unknown
+
+
+def _calls(requests: ibis.Table, scope: AnalysisScope, width_h: int) -> dict[tuple[str, str], _Calls]:
+    rows = requests.filter(~requests.is_cache_hit.fill_null(False))
+    rows = fold_rare(fold_rare(rows, "task_type", len(scope.task_types)), "model", len(scope.models))
+    error = rows.error_type.fill_null("").lower()
+    conditions: dict[Kind, Any] = {"failure": rows.status == "failure"}
+    for kind, names in NAMES_OF.items():
+        named = error.contains(names[0])
+        for name in names[1:]:
+            named = named | error.contains(name)
+        conditions[kind] = named
+    rows = rows.mutate(step=_step(rows, width_h), **conditions)
+    sums = rows.group_by("task_type", "model", "step").agg(calls=rows.count(), **{kind: rows[kind].sum() for kind in conditions})
+    pairs: dict[tuple[str, str], _Calls] = defaultdict(_Calls)
+    for row in sums.to_pyarrow().to_pylist():
+        pair = pairs[row["task_type"], row["model"]]
+        pair.calls[row["step"]] += row["calls"]
+        for kind in conditions:
+            if row[kind]:
+                pair.affected[kind][row["step"]] += row[kind]
+    return pairs
+
+
+def _sums(pairs: Mapping[tuple[str, str], _Calls], by: int) -> dict[str, _Calls]:
+    found: dict[str, _Calls] = defaultdict(_Calls)
+    for names, pair in pairs.items():
+        _add(found[names[by]], pair, 1)
+    return found
+
+
+def _less(whole: _Calls, part: _Calls) -> _Calls:
+    rest = _Calls()
+    _add(rest, whole, 1)
+    _add(rest, part, -1)
+    rest.calls = {step: calls for step, calls in rest.calls.items() if calls}
+    return rest
+
+
+def _add(to: _Calls, more: _Calls, sign: int) -> None:
+    for step, calls in more.calls.items():
+        to.calls[step] += sign * calls
+    for kind, by_step in more.affected.items():
+        for step, affected in by_step.items():
+            to.affected[kind][step] += sign * affected
+
+
+def _more_often(pair: _Calls, other: _Calls, kind: Kind) -> float:
+    """One-sided p-value of Fisher's exact test that the pair's rate is not above the other's."""
+    (n, k), (others, affected) = pair.thinned(kind), other.thinned(kind)
+    return float(stats.hypergeom.sf(k - 1, n + others, k + affected, n))
+
+
+def _rate(calls: _Calls, kind: Kind) -> float:
+    n, k = calls.count(kind)
+    return k / n if n else 0.0
+
+
+# --- quality over time ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Series:
+    """One model (on one task) over time: labelled answers per step, and the sum of what they miss of their kind's mean."""
+
+    model: str
+    task: str | None
+    n: Floats
+    missed: Floats
+    squares: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Steps [first, last) that stand out most, with the search over stretches already paid for in p."""
+
+    first: int
+    last: int
+    size: float
+    se: float
+    p: float
+
+
+def _degradations(labels: Sequence[_Label], scope: AnalysisScope, width_h: int) -> tuple[list[Degradation], Unidentifiable | None]:
+    """Stretches of low quality in any series: by model over all tasks, and by model and task."""
+    series, first_step = _series(labels)
+    scanned = [(each, stretch) for each in series if (stretch := _worst_stretch(each)) is not None]
+    if not scanned:
+        return [], Unidentifiable(
+            unidentifiable=NO_QUALITY
+            if not labels
+            else f"no model has {MIN_LABELS} labelled answers in a stretch of the window and as many outside it; score more answers"
+        )
+    adjusted = false_discovery_adjusted([stretch.p for _, stretch in scanned])
+    found = []
+    for (each, stretch), p in zip(scanned, adjusted, strict=True):
+        shown: _Stretch | None = stretch
+        for _ in range(MAX_STRETCHES):
+            if shown is None or p > FALSE_DISCOVERY_RATE:
+                break
+            if -shown.size >= scope.parameters.max_quality_drop:
+                found.append(_degradation(each, shown, p, first_step, width_h))
+            each.n[shown.first : shown.last] = 0
+            each.missed[shown.first : shown.last] = 0
+            shown = _worst_stretch(each)
+            # Further stretches of one series pay for all series.
+            p = min(shown.p * len(scanned), 1.0) if shown is not None else 1.0
+    return sorted(found, key=lambda each: (each.adjusted_p, each.task_type is not None, each.model, each.task_type or "", each.start)), None
+
+
+def _series(labels: Iterable[_Label]) -> tuple[list[_Series], int]:
+    """Series of what answers miss of the mean of their task, model and band of complexity, and the step they begin at."""
+    labels = list(labels)
+    if not labels:
+        return [], 0
+    first = min(label.step for label in labels)
+    steps = max(label.step for label in labels) - first + 1
+    counts: dict[tuple[str, str, int], int] = defaultdict(int)
+    totals: dict[tuple[str, str, int], float] = defaultdict(float)
+    for label in labels:
+        counts[label.task, label.model, label.band] += label.n
+        totals[label.task, label.model, label.band] += label.total
+    found: dict[tuple[str, str | None], _Series] = {}
+    for label in labels:
+        kind = (label.task, label.model, label.band)
+        mean = totals[kind] / counts[kind]
+        for task in (None, label.task):
+            each = found.setdefault((label.model, task), _Series(label.model, task, np.zeros(steps), np.zeros(steps)))
+            each.n[label.step - first] += label.n
+            each.missed[label.step - first] += label.total - label.n * mean
+            each.squares += label.squares - 2 * mean * label.total + label.n * mean * mean
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))], first
+
+
+def _worst_stretch(series: _Series) -> _Stretch | None:
+    """The stretch whose mean lies furthest below the rest, over all stretches with enough labels; None when there is none.
+
+    z = (mean inside - mean outside) / (s sqrt(1/n_in + 1/n_out)), s the spread of single answers times the robust spread of steps
+    (1.4826 MAD of their standardised sums, at least 1). p is Bonferroni's bound on the least of all z (the search pays for itself).
+    """
+    n, missed = np.concatenate([[0.0], series.n.cumsum()]), np.concatenate([[0.0], series.missed.cumsum()])
+    total = float(n[-1])
+    if total < 2 * MIN_LABELS or series.squares <= 0:
+        return None
+    spread = math.sqrt(series.squares / total)
+    filled = series.n >= 5
+    if filled.sum() >= 5:
+        sums = series.missed[filled] / (spread * np.sqrt(series.n[filled]))
+        spread *= max(MAD_TO_SD * float(np.median(np.abs(sums - np.median(sums)))), 1.0)
+    inside, below = n[None, :] - n[:, None], missed[None, :] - missed[:, None]
+    outside = total - inside
+    is_tested = (inside >= MIN_LABELS) & (outside >= MIN_LABELS)
+    if not is_tested.any():
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = below / inside - (float(missed[-1]) - below) / outside
+        se = spread * np.sqrt(1 / inside + 1 / outside)
+        z = np.where(is_tested, size / se, np.inf)
+    first, last = (int(place) for place in np.unravel_index(int(np.argmin(z)), z.shape))
+    p = min(float(stats.norm.cdf(z[first, last])) * int(is_tested.sum()), 1.0)
+    return _Stretch(first, last, float(size[first, last]), float(se[first, last]), p)
+
+
+def _degradation(series: _Series, stretch: _Stretch, p: float, first_step: int, width_h: int) -> Degradation:
+    def at(step: int) -> datetime:
+        return datetime.fromtimestamp((first_step + step) * width_h * SECONDS_PER_HOUR, UTC)
+
+    filled = np.flatnonzero(series.n)
+    kind: Literal["episode", "since", "until"] = "episode"
+    if stretch.last > filled[-1]:
+        kind = "since"
+    elif stretch.first <= filled[0]:
+        kind = "until"
+    return Degradation(
+        model=series.model,
+        task_type=series.task,
+        kind=kind,
+        start=at(stretch.first),
+        end=at(stretch.last),
+        size=around(stretch.size, stretch.se),
+        labelled=int(series.n[stretch.first : stretch.last].sum()),
+        adjusted_p=p,
+    )

@@ -320,7 +320,7 @@ def _outcomes_by_rule(ruled: ibis.Table) -> dict[str, dict[str, Floats]]:
 
 def _traffic_by_rule(ruled: ibis.Table, segments: Sequence[SegmentEvidence]) -> dict[str, tuple[dict[int, int], dict[str, int]]]:
     """By rule: requests by place of their segment, and by the model that was chosen first."""
-    placed = ruled.mutate(place=segment_place(ruled, segments))
+    placed = ruled.mutate(place=segment_place(ruled, [segment.when for segment in segments]))
     found: dict[str, tuple[dict[int, int], dict[str, int]]] = defaultdict(lambda: (defaultdict(int), defaultdict(int)))
     for row in placed.group_by("routing_rule_id", "place", "routed_model").agg(n=placed.count()).to_pyarrow().to_pylist():
         mix, models = found[row["routing_rule_id"]]

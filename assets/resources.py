@@ -107,7 +107,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         """Load what an upstream asset stored, in this run or in the newest."""
         home = self.home.open()
         name = context.asset_key.path[-1]
-        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.run_id)
+        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.step_context.run_id)
         value = home.results.load(name, key, context.dagster_type.typing_type)
         if value is None:
             raise dg.Failure(f"no stored result of {name}; materialise it first (the job optimize_routing does all)")

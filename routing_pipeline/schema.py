@@ -61,7 +61,7 @@ REQUEST_LOG: tuple[Column, ...] = (
     Column("is_cache_hit", "boolean", "Answered from the gateway's own response cache"),
     Column("queue_depth", "bigint", "Requests waiting when this one arrived", "requests"),
     Column("quality_score", "double", "Quality as logged with the request", "0..1"),
-    Column("user_rating", "double", "A user's own rating as logged", "0..1"),
+    Column("user_rating", "double", "A user's own rating: as logged; in a window, the newest that came as feedback first", "0..1"),
     _text("team", "Who pays"),
     _text("user_hash", "Keyed hash of the user; never the identifier itself"),
     _text("routing_rule_id", "Rule of the gateway that decided"),

@@ -199,12 +199,21 @@ def newest_quality(feedback: ibis.Table, name: str) -> tuple[ibis.Table, ibis.Ta
 
     A user's rating never counts as quality here: only judges, checks and evals do, unless the user named the feedback so.
     """
+    return _newest(feedback.filter(feedback.name == name), "feedback_quality")
+
+
+def newest_rating(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
+    """Newest rating by a user, by request and by attempt, on 0..1 by its declared scale; what counts as quality is no rating."""
+    return _newest(feedback.filter(feedback.source == "user", feedback.name != quality_name), "feedback_rating")
+
+
+def _newest(feedback: ibis.Table, called: str) -> tuple[ibis.Table, ibis.Table]:
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
-    scores = feedback.filter(feedback.name == name, high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
+    scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
 
     def newest(by: str) -> ibis.Table:
         keyed = scores.filter(scores[by].notnull())
-        return keyed.group_by(by).agg(feedback_quality=keyed.score.argmax(keyed.scored_at))
+        return keyed.group_by(by).agg(**{called: keyed.score.argmax(keyed.scored_at)})
 
     return newest("request_id"), newest("attempt_id")
 
@@ -268,6 +277,7 @@ def conform(
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
     rows = _with_quality(rows, feedback, quality_name)
+    rows = _with_rating(rows, feedback, quality_name)
     rows = _with_complexity(rows)
     rows = _with_prices(rows, catalog)
     session = ibis.coalesce(rows.session_id, rows.request_id)
@@ -292,6 +302,19 @@ def _with_quality(rows: ibis.Table, feedback: ibis.Table | None, name: str) -> i
         logged = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.quality_score)
     is_scored = rows.is_final & (rows.status == "success")
     return rows.mutate(quality=ibis.ifelse(is_scored, logged, ibis.null("float64")))
+
+
+def _with_rating(rows: ibis.Table, feedback: ibis.Table | None, quality_name: str) -> ibis.Table:
+    """Users' ratings that came as feedback; the request's belongs to the attempt whose outcome the client saw."""
+    if feedback is None:
+        return rows
+    by_request, by_attempt = newest_rating(feedback, quality_name)
+    by_request = by_request.rename(rated_request_id="request_id", rating_by_request="feedback_rating")
+    by_attempt = by_attempt.rename(rated_attempt_id="attempt_id", rating_by_attempt="feedback_rating")
+    rows = rows.left_join(by_request, rows.request_id == by_request.rated_request_id)
+    rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.rated_attempt_id)
+    of_request = ibis.ifelse(rows.is_final, rows.rating_by_request, ibis.null("float64"))
+    return rows.mutate(user_rating=ibis.coalesce(rows.rating_by_attempt, of_request, rows.user_rating))
 
 
 def _with_complexity(rows: ibis.Table) -> ibis.Table:

@@ -166,6 +166,19 @@ def test_a_rating_by_users_never_becomes_quality() -> None:
     assert rows["a/1"]["quality"] is None
 
 
+def test_users_ratings_that_came_as_feedback_reach_the_final_attempt_and_stay_apart_from_quality() -> None:
+    stars = {"name": "rating", "source": "user", "scale_min": 1.0, "scale_max": 5.0}
+    scores = feedback(
+        {"request_id": "a", "value": 4.0} | stars, {"request_id": "a", "value": 0.2}, {"attempt_id": "b/1", "value": 1.0} | stars
+    )
+    rows = conformed(
+        [attempt("a", status="failure"), attempt("a", 2, second=1), attempt("b", user_rating=0.9), attempt("c", user_rating=0.9)],
+        feedback=scores,
+    )
+    assert {name: row["user_rating"] for name, row in rows.items()} == {"a/1": None, "a/2": 0.75, "b/1": 0.0, "c/1": 0.9}
+    assert rows["a/2"]["quality"] == 0.2
+
+
 def test_a_score_for_a_failed_request_is_not_quality() -> None:
     rows = conformed([attempt("a", status="failure")], feedback=feedback({"request_id": "a", "value": 1.0}))
     assert rows["a/1"]["quality"] is None

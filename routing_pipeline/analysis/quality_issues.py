@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from scipy import stats
 
 from routing_pipeline.analysis.choices import choice, segment_place
 from routing_pipeline.analysis.names import LISTED, fold_rare
-from routing_pipeline.analysis.standing_out import MAD_TO_SD
+from routing_pipeline.analysis.standing_out import MAD_TO_SD, Places
 from routing_pipeline.comparisons import FALSE_DISCOVERY_RATE, Floats, around, difference, false_discovery_adjusted, p_value
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -165,30 +165,53 @@ def quality_issues(requests: ibis.Table, scope: AnalysisScope, evidence: Routing
 
 
 @dataclass(frozen=True)
-class _Label:
-    """Labelled answers of one task, model, band of complexity and step of time."""
+class _Labels:
+    """Labelled answers summed by task, model, band of complexity and step of time; one entry of each array per sum.
 
-    task: str
-    model: str
-    band: int
-    step: int
-    n: int
-    total: float
-    squares: float
+    `task` and `model` count into their names. `missed` is the sum of (quality - mean of its task, model and band).
+    """
+
+    tasks: list[str]
+    models: list[str]
+    task: Places
+    model: Places
+    step: Places
+    n: Floats
+    total: Floats
+    missed: Floats
+    squares: Floats
 
 
-def _labels(requests: ibis.Table, scope: AnalysisScope, width_h: int) -> list[_Label]:
+def _labels(requests: ibis.Table, scope: AnalysisScope, width_h: int) -> _Labels:
     rows = requests.filter(requests.quality.notnull())
     rows = fold_rare(fold_rare(rows, "task_type", len(scope.task_types)), "model", len(scope.models))
     band = ibis.least((rows.complexity * BANDS).floor(), BANDS - 1).cast("int64").fill_null(-1)
     rows = rows.mutate(band=band, step=_step(rows, width_h))
-    sums = rows.group_by("task_type", "model", "band", "step").agg(
-        n=rows.count(), total=rows.quality.sum(), squares=(rows.quality * rows.quality).sum()
+    keys = ("task_type", "model", "band", "step")
+    sums = rows.group_by(*keys).agg(n=rows.count(), total=rows.quality.sum(), squares=(rows.quality * rows.quality).sum())
+    found = sums.order_by(*keys).to_pyarrow()
+    tasks, task = _coded(found["task_type"].to_pylist())
+    models, model = _coded(found["model"].to_pylist())
+    n, total, squares = (found[name].to_numpy().astype(np.float64) for name in ("n", "total", "squares"))
+    _, kind = np.unique(np.stack([task, model, found["band"].to_numpy()]), axis=1, return_inverse=True)
+    mean = (np.bincount(kind, total) / np.bincount(kind, n))[kind] if len(n) else n
+    return _Labels(
+        tasks=tasks,
+        models=models,
+        task=task,
+        model=model,
+        step=found["step"].to_numpy(),
+        n=n,
+        total=total,
+        missed=total - n * mean,
+        squares=squares - 2 * mean * total + n * mean * mean,
     )
-    return [
-        _Label(row["task_type"], row["model"], row["band"], row["step"], row["n"], row["total"], row["squares"])
-        for row in sums.to_pyarrow().to_pylist()
-    ]
+
+
+def _coded(values: list[str]) -> tuple[list[str], Places]:
+    names = sorted(set(values))
+    place = {name: code for code, name in enumerate(names)}
+    return names, np.array([place[value] for value in values], dtype=np.int64)
 
 
 def _step(rows: ibis.Table, width_h: int) -> ibis.expr.types.IntegerValue:
@@ -200,14 +223,14 @@ def _width(scope: AnalysisScope) -> int:
     return next((width for width in WIDTHS_H if hours / width <= MAX_STEPS), WIDTHS_H[-1])
 
 
-def _threshold(scope: AnalysisScope, labels: Sequence[_Label]) -> tuple[float | None, str]:
+def _threshold(scope: AnalysisScope, labels: _Labels) -> tuple[float | None, str]:
     asked = scope.parameters
-    n = sum(label.n for label in labels)
+    n = float(labels.n.sum())
     if n == 0:
         return None, NO_QUALITY
     if asked.quality_threshold is not None:
         return asked.quality_threshold, "the quality threshold that was asked for"
-    mean = math.fsum(label.total for label in labels) / n
+    mean = math.fsum(labels.total.tolist()) / n
     return mean - asked.max_quality_drop, (
         f"no threshold was asked for: today's mean quality less the allowed drop of {asked.max_quality_drop:g}, so that about half of all "
         "answers fall below it and segments compare with each other"
@@ -428,7 +451,7 @@ class _Series:
     task: str | None
     n: Floats
     missed: Floats
-    squares: float = 0.0
+    squares: float
 
 
 @dataclass(frozen=True)
@@ -442,14 +465,14 @@ class _Stretch:
     p: float
 
 
-def _degradations(labels: Sequence[_Label], scope: AnalysisScope, width_h: int) -> tuple[list[Degradation], Unidentifiable | None]:
+def _degradations(labels: _Labels, scope: AnalysisScope, width_h: int) -> tuple[list[Degradation], Unidentifiable | None]:
     """Stretches of low quality in any series: by model over all tasks, and by model and task."""
     series, first_step = _series(labels)
     scanned = [(each, stretch) for each in series if (stretch := _worst_stretch(each)) is not None]
     if not scanned:
         return [], Unidentifiable(
             unidentifiable=NO_QUALITY
-            if not labels
+            if not len(labels.n)
             else f"no model has {MIN_LABELS} labelled answers in a stretch of the window and as many outside it; score more answers"
         )
     adjusted = false_discovery_adjusted([stretch.p for _, stretch in scanned])
@@ -469,28 +492,28 @@ def _degradations(labels: Sequence[_Label], scope: AnalysisScope, width_h: int) 
     return sorted(found, key=lambda each: (each.adjusted_p, each.task_type is not None, each.model, each.task_type or "", each.start)), None
 
 
-def _series(labels: Iterable[_Label]) -> tuple[list[_Series], int]:
-    """Series of what answers miss of the mean of their task, model and band of complexity, and the step they begin at."""
-    labels = list(labels)
-    if not labels:
+def _series(labels: _Labels) -> tuple[list[_Series], int]:
+    """Series by model, and by model and task, and the step that they begin at."""
+    if not len(labels.n):
         return [], 0
-    first = min(label.step for label in labels)
-    steps = max(label.step for label in labels) - first + 1
-    counts: dict[tuple[str, str, int], int] = defaultdict(int)
-    totals: dict[tuple[str, str, int], float] = defaultdict(float)
-    for label in labels:
-        counts[label.task, label.model, label.band] += label.n
-        totals[label.task, label.model, label.band] += label.total
-    found: dict[tuple[str, str | None], _Series] = {}
-    for label in labels:
-        kind = (label.task, label.model, label.band)
-        mean = totals[kind] / counts[kind]
-        for task in (None, label.task):
-            each = found.setdefault((label.model, task), _Series(label.model, task, np.zeros(steps), np.zeros(steps)))
-            each.n[label.step - first] += label.n
-            each.missed[label.step - first] += label.total - label.n * mean
-            each.squares += label.squares - 2 * mean * label.total + label.n * mean * mean
-    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))], first
+    first = int(labels.step.min())
+    steps = int(labels.step.max()) - first + 1
+    found = []
+    for code, model in enumerate(labels.models):
+        of_model = labels.model == code
+        for task in (None, *np.unique(labels.task[of_model]).tolist()):
+            which = of_model if task is None else of_model & (labels.task == task)
+            place = labels.step[which] - first
+            found.append(
+                _Series(
+                    model,
+                    None if task is None else labels.tasks[task],
+                    n=np.bincount(place, labels.n[which], minlength=steps).astype(np.float64),
+                    missed=np.bincount(place, labels.missed[which], minlength=steps).astype(np.float64),
+                    squares=float(labels.squares[which].sum()),
+                )
+            )
+    return found, first
 
 
 def _worst_stretch(series: _Series) -> _Stretch | None:

@@ -194,26 +194,23 @@ def with_time(attempts: ibis.Table) -> ibis.Table:
     return timed.mutate(day=(timed.started_s / SECONDS_PER_DAY).floor().cast("int64"), hour_of_week=(hours + MONDAY_OFFSET_HOURS) % 168)
 
 
-def newest_quality(feedback: ibis.Table, name: str) -> tuple[ibis.Table, ibis.Table]:
-    """Newest score called `name` by request and by attempt, on 0..1 by its declared scale.
+def newest_scores(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
+    """Newest quality and newest user's rating by request and by attempt, each on 0..1 by its declared scale.
 
-    A user's rating never counts as quality here: only judges, checks and evals do, unless the user named the feedback so.
+    Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix.
     """
-    return _newest(feedback.filter(feedback.name == name), "feedback_quality")
-
-
-def newest_rating(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
-    """Newest rating by a user, by request and by attempt, on 0..1 by its declared scale; what counts as quality is no rating."""
-    return _newest(feedback.filter(feedback.source == "user", feedback.name != quality_name), "feedback_rating")
-
-
-def _newest(feedback: ibis.Table, called: str) -> tuple[ibis.Table, ibis.Table]:
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
     scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
+    is_quality = scores.name == quality_name
+    scores = scores.mutate(is_quality=is_quality, is_rating=(scores.source == "user") & ~is_quality)
+    scores = scores.filter(scores.is_quality | scores.is_rating)
 
     def newest(by: str) -> ibis.Table:
         keyed = scores.filter(scores[by].notnull())
-        return keyed.group_by(by).agg(**{called: keyed.score.argmax(keyed.scored_at)})
+        return keyed.group_by(by).agg(
+            quality=keyed.score.argmax(keyed.scored_at, where=keyed.is_quality),
+            rating=keyed.score.argmax(keyed.scored_at, where=keyed.is_rating),
+        )
 
     return newest("request_id"), newest("attempt_id")
 
@@ -276,8 +273,7 @@ def conform(
         request_latency_ms=ibis.ifelse(rows.is_final, rows.request_latency_ms, ibis.null("float64")),
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
-    rows = _with_quality(rows, feedback, quality_name)
-    rows = _with_rating(rows, feedback, quality_name)
+    rows = _with_scores(rows, feedback, quality_name)
     rows = _with_complexity(rows)
     rows = _with_prices(rows, catalog)
     session = ibis.coalesce(rows.session_id, rows.request_id)
@@ -291,30 +287,20 @@ def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerVal
     return (digits.find(digest.substr(0, 1)) * 16 + digits.find(digest.substr(1, 1))).cast("int64")
 
 
-def _with_quality(rows: ibis.Table, feedback: ibis.Table | None, name: str) -> ibis.Table:
-    logged = rows.quality_score
+def _with_scores(rows: ibis.Table, feedback: ibis.Table | None, quality_name: str) -> ibis.Table:
+    """Quality and users' ratings: from the newest feedback, else as logged. A request's scores belong to its final attempt."""
+    quality, rating = rows.quality_score, rows.user_rating
     if feedback is not None:
-        by_request, by_attempt = newest_quality(feedback, name)
-        by_request = by_request.rename(scored_request_id="request_id", quality_by_request="feedback_quality")
-        by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="feedback_quality")
+        by_request, by_attempt = newest_scores(feedback, quality_name)
+        by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
+        by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="quality", rating_by_attempt="rating")
         rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
         rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
-        logged = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.quality_score)
+        of_request = ibis.ifelse(rows.is_final, rows.rating_by_request, ibis.null("float64"))
+        quality = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.quality_score)
+        rating = ibis.coalesce(rows.rating_by_attempt, of_request, rows.user_rating)
     is_scored = rows.is_final & (rows.status == "success")
-    return rows.mutate(quality=ibis.ifelse(is_scored, logged, ibis.null("float64")))
-
-
-def _with_rating(rows: ibis.Table, feedback: ibis.Table | None, quality_name: str) -> ibis.Table:
-    """Users' ratings that came as feedback; the request's belongs to the attempt whose outcome the client saw."""
-    if feedback is None:
-        return rows
-    by_request, by_attempt = newest_rating(feedback, quality_name)
-    by_request = by_request.rename(rated_request_id="request_id", rating_by_request="feedback_rating")
-    by_attempt = by_attempt.rename(rated_attempt_id="attempt_id", rating_by_attempt="feedback_rating")
-    rows = rows.left_join(by_request, rows.request_id == by_request.rated_request_id)
-    rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.rated_attempt_id)
-    of_request = ibis.ifelse(rows.is_final, rows.rating_by_request, ibis.null("float64"))
-    return rows.mutate(user_rating=ibis.coalesce(rows.rating_by_attempt, of_request, rows.user_rating))
+    return rows.mutate(quality=ibis.ifelse(is_scored, quality, ibis.null("float64")), user_rating=rating)
 
 
 def _with_complexity(rows: ibis.Table) -> ibis.Table:

@@ -209,9 +209,7 @@ def _notices(scope: AnalysisScope, evidence: RoutingEvidence, books: _Books) -> 
             f"{books.unpriced} successful attempts have no cost: every dollar figure is a lower bound; name their models' prices"
         )
     if evidence.refusal is None and evidence.grade != "A":
-        notices.append(
-            f"evidence grade {evidence.grade} ({evidence.grade_reason}): avoidable spend is worth an A/B test, it is not a promise"
-        )
+        notices.append(f"evidence grade {evidence.grade}: avoidable spend is worth an A/B test, it is no promise. {evidence.grade_reason}")
     if scope.parameters.budget is None and not scope.parameters.budgets_by_team:
         notices.append("no budget was given, so none can be breached; give --budget, or budgets_by_team in the configuration")
     if scope.parameters.cost_threshold is None:

@@ -23,7 +23,7 @@ from routing_pipeline.analysis.names import LISTED, fold_rare
 from routing_pipeline.analysis.standing_out import MAD_TO_SD, Places
 from routing_pipeline.comparisons import FALSE_DISCOVERY_RATE, Floats, around, difference, false_discovery_adjusted, p_value
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
-from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.policy.rule_set import Grade
 from routing_pipeline.scope import AnalysisScope
 
@@ -72,6 +72,7 @@ class Mismatch(Result):
     alternative_quality: Measured = quantity("Had the whole segment gone there", "0..1")
     loss: Measured = quantity("Alternative less model", "0..1")
     cost_change_usd: Measured = quantity("Alternative less model, per request", "USD")
+    cheapest_better: str | None = Field(description="Cheapest model whose quality is surely above this one's; null when costs are unknown")
     adjusted_p: float = quantity("Benjamini-Hochberg adjusted p-value over all segments and models", "0..1")
 
 
@@ -301,12 +302,24 @@ def _mismatches(evidence: RoutingEvidence) -> tuple[list[Mismatch], Unidentifiab
             alternative_quality=best.quality,
             loss=gap,
             cost_change_usd=difference(best.cost_usd, arm.cost_usd),
+            cheapest_better=_cheapest_better(segment, arm),
             adjusted_p=p,
         )
         for (segment, arm, best, gap), p in zip(pairs, adjusted, strict=True)
         if p <= FALSE_DISCOVERY_RATE and gap.estimate > 0
     ]
     return sorted(found, key=_points_lost), None
+
+
+def _cheapest_better(segment: SegmentEvidence, model: ArmEvidence) -> str | None:
+    better = [
+        (arm.cost_usd.estimate, arm.model)
+        for arm in segment.arms
+        if isinstance(gap := difference(choice(segment, arm).quality, model.quality), Estimate)
+        and gap.low > 0
+        and isinstance(arm.cost_usd, Estimate)
+    ]
+    return min(better)[1] if better else None
 
 
 def _points_lost(mismatch: Mismatch) -> tuple[float, str, str]:

@@ -74,7 +74,9 @@ class RuleEffect(Result):
         description="Best single model for its mix of segments that meets every guard; null when none is shown to"
     )
     alternative_outcomes: Outcomes = Field(description="What that model would have given for its mix of segments")
-    gain_per_request: Measured = Field(description="Alternative against today's routing of the same segments, in the goal's unit")
+    gain_per_request: Measured = Field(
+        description="Alternative against today's routing of the same segments, in the goal's unit; negative: the rule does better than any model shown to keep the guards"
+    )
 
 
 class RoutingDecisions(Result):
@@ -144,7 +146,7 @@ def _notices(scope: AnalysisScope, evidence: RoutingEvidence, without_rule: floa
         notices.append(f"today's choices cannot be judged: {evidence.refusal}")
     elif evidence.grade != "A":
         notices.append(
-            f"evidence grade {evidence.grade} ({evidence.grade_reason}): every opportunity is worth an A/B test, none is a promised gain"
+            f"evidence grade {evidence.grade}: every opportunity is worth an A/B test, none is a promise. {evidence.grade_reason}"
         )
     if without_rule >= 1 and scope.requests:
         notices.append("no routing rule is logged; log the id of the rule that decided, so that rules can be judged one by one")

@@ -4,9 +4,10 @@ Belongs here: assets that write to the lake. Analyses never do.
 """
 
 import dagster as dg
-from routing_pipeline.ingest.ingestion import FeedbackIngestResult, IngestResult, ingest_feedback, ingest_logs
 
 from assets.resources import HomeResource
+from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
+from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
 
 OWNERS = ["team:llm-platform"]
 
@@ -44,9 +45,13 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
 
 
 @dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log])
-def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: HomeResource) -> FeedbackIngestResult:
+def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: HomeResource) -> FeedbackIngestResult | None:
     """Scores that came after the answers: judges, users, checks, evals; joined to requests at reading."""
-    result = ingest_feedback(home.open(), config.feedback or home.feedback or None)
+    uri = config.feedback or home.feedback
+    if not uri:
+        context.log.info("no feedback was named; quality is what the logs hold themselves")
+        return None
+    result = ingest_feedback(home.open(), uri)
     context.add_output_metadata(_counts(result))
     return result
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import dagster as dg
 import ibis
-from routing_pipeline.ingest.lake import Lake
 
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
+from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.scope import AnalysisScope, LakeState
 
 AnyResult = TypeVar("AnyResult", bound=Result)

@@ -39,10 +39,13 @@ _IN_LAKE = """SELECT conformed.rowid AS place FROM conformed SEMI JOIN (
 # An SDK gives every attempt its own call id and groups them by trace; a call id seen in two attempts means a proxy.
 _GROUP_BY_CALL = """UPDATE conformed SET request_id = _shared_call_id WHERE _shared_call_id IN (
         SELECT _shared_call_id FROM conformed WHERE _shared_call_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1)"""
+_FAILED = "SELECT request_id, attempt_id, started_at, model, status FROM {} WHERE status <> 'success'"
+_FAILED_HERE = _FAILED.format("conformed")
+_FAILED_IN_LAKE = _FAILED.format("read_parquet($files)")
 _FALLBACK_FROM = """UPDATE conformed SET fallback_from = failed.model FROM (
         SELECT later.rowid AS place, arg_max(earlier.model, (earlier.started_at, earlier.attempt_id)) AS model
-        FROM conformed AS later JOIN conformed AS earlier ON earlier.request_id = later.request_id
-            AND earlier.status <> 'success' AND earlier.started_at <= later.started_at AND earlier.attempt_id <> later.attempt_id
+        FROM conformed AS later JOIN ({}) AS earlier ON earlier.request_id = later.request_id
+            AND earlier.started_at <= later.started_at AND earlier.attempt_id <> later.attempt_id
         WHERE later._fallbacks > 0 OR (later._fallbacks IS NULL AND later.status = 'success' AND earlier.model <> later.model)
         GROUP BY 1) AS failed WHERE conformed.rowid = failed.place AND conformed.fallback_from IS NULL"""
 
@@ -117,12 +120,17 @@ class BatchConformer:
         low, high = (self._one("SELECT make_timestamp($us)", {"us": us}) for us in outcome.span_us)
         self._drop(_IN_LAKE, {"files": list(files), "low": low, "high": high}, outcome)
 
-    def finish(self, outcome: Outcome, keys: dict[int, str], folder: Path) -> None:
-        """Relate attempts of one request to each other, count, and write what is left below `folder`, by UTC day."""
+    def finish(self, outcome: Outcome, keys: dict[int, str], folder: Path, before: Sequence[str]) -> None:
+        """Relate attempts of one request to each other, count, and write what is left below `folder`, by UTC day.
+
+        `before`: files that may hold earlier attempts of the same requests.
+        """
         if self._one("SELECT count(_shared_call_id) FROM conformed"):
             self.connection.execute(_GROUP_BY_CALL)
         if self._one("SELECT count(*) FROM conformed WHERE status <> 'success'"):
-            self.connection.execute(_FALLBACK_FROM)
+            self.connection.execute(_FALLBACK_FROM.format(_FAILED_HERE))
+        if before and self._one("SELECT count(*) FROM conformed WHERE _fallbacks > 0 AND fallback_from IS NULL"):
+            self.connection.execute(_FALLBACK_FROM.format(_FAILED_IN_LAKE), {"files": list(before)})
         outcome.rows.update(dict(self._rows("SELECT _object, count(*) FROM conformed GROUP BY 1")))
         for mask, count in self._rows("SELECT _nulled, count(*) FROM conformed WHERE _nulled <> 0 GROUP BY 1"):
             for bit, name in enumerate(NULLABLE_WHEN_OUT_OF_RANGE):
@@ -145,6 +153,11 @@ class BatchConformer:
         )
         rows.write_parquet(str(folder), compression="zstd", partition_by=["day"], write_partition_columns=False)
         self.connection.unregister("_keys")
+        # Out of the day=... folders: readers would take their names for a column.
+        for place, path in enumerate(sorted(folder.glob("day=*/*.parquet"))):
+            path.rename(folder / f"{path.parent.name.removeprefix('day=')}-{place}.parquet")
+        for emptied in folder.glob("day=*"):
+            emptied.rmdir()
 
     def _read(self, group: list[tuple[int, StagedFile]]) -> bool:
         """Append files of one kind; False, and nothing appended, when DuckDB cannot read one of them."""

@@ -38,6 +38,8 @@ Progress = Callable[[str, int, int], None]
 COMMIT_EVERY_S = 30.0
 """How much work a kill can cost; commits in between cost more files and snapshots."""
 MAX_TRIES_OF_CHANGING_OBJECT = 2
+FALLBACK_LOOK_BACK_US = 3_600_000_000
+"""How long before an attempt the one whose failure led to it may have begun, when it came in an earlier batch."""
 
 
 class IngestResult(Result):
@@ -198,12 +200,13 @@ class _Group:
         outcome = conformer.conform(batch, scratch)
         self._check_unchanged(batch)
         if outcome.span_us is not None:
-            conformer.drop_known(self._files_overlapping(*outcome.span_us), outcome)
+            low, high = outcome.span_us
+            conformer.drop_known(self._files_overlapping(low, high), outcome)
             if self.folder is None:
                 self.folder = self.run.lake.new_data_folder()
             folder = self.folder / f"batch-{number}"
             folder.mkdir()
-            conformer.finish(outcome, self.keys, folder)
+            conformer.finish(outcome, self.keys, folder, self._files_overlapping(low - FALLBACK_LOOK_BACK_US, high))
             self.spans.append((*outcome.span_us, str(folder)))
         self.changed += batch.changed
         self.finished += batch.finished

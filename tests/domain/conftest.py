@@ -1,16 +1,22 @@
-"""Hand-made windows: a few conformed rows whose every number can be worked out on paper."""
+"""Hand-made windows and evidence: a few conformed rows, a few estimates, whose every number can be worked out on paper."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from routing_pipeline import demo_traffic
+from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.parameters import Parameters
+from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.rule_set import Between, Grade, When
 from routing_pipeline.schema import SCOPED_REQUESTS, column_names
 from routing_pipeline.scope import AnalysisScope, missing_sources
 
@@ -100,3 +106,153 @@ def hand_made_scope() -> Callable[..., AnalysisScope]:
         )
 
     return make
+
+
+def measured(value: float | None, half: float) -> Measured:
+    """An estimate with a 95 % interval of +- half; None stands for what the logs cannot tell."""
+    if value is None:
+        return Unidentifiable(unidentifiable="not seen often enough")
+    return Estimate(estimate=value, low=value - half, high=value + half)
+
+
+def arm(
+    model: str,
+    share: float,
+    *,
+    cost: float | None,
+    quality: float | None,
+    latency: float | None = 1000.0,
+    success: float | None = 0.99,
+    error: float = 0.01,
+    of: int = 1000,
+    supported: bool = True,
+    today: tuple[float, float, float] = (0.01, 0.85, 1000.0),
+) -> ArmEvidence:
+    """One model of a segment; `error` is half an interval's width, relative for cost and latency; changes are against `today`."""
+
+    def change(value: float | None, level: float) -> float | None:
+        return None if value is None else value - level
+
+    return ArmEvidence(
+        model=model,
+        requests=round(of * share),
+        labelled=round(of * share / 3),
+        share=share,
+        effective_sample_size=of * share,
+        min_propensity=0.05,
+        supported=supported,
+        cost_usd=measured(cost, error * (cost or 0.0)),
+        quality=measured(quality, error),
+        latency_ms=measured(latency, error * (latency or 0.0)),
+        success=measured(success, error / 10),
+        cost_change_usd=measured(change(cost, today[0]), error * (cost or 0.0)),
+        quality_change=measured(change(quality, today[1]), error),
+        latency_change_ms=measured(change(latency, today[2]), error * (latency or 0.0)),
+    )
+
+
+def segment(
+    name: str,
+    arms: Iterable[ArmEvidence],
+    *,
+    when: When | None = None,
+    requests: int = 1000,
+    today: tuple[float, float, float] = (0.01, 0.85, 1000.0),
+) -> SegmentEvidence:
+    """One kind of request with today's cost, quality and latency."""
+    return SegmentEvidence(
+        id=name,
+        label=name,
+        task_type=name,
+        when=when or When(task_type=(name,)),
+        requests=requests,
+        labelled=requests // 3,
+        share=1.0,
+        cost_usd=measured(today[0], 0.01 * today[0]),
+        quality=measured(today[1], 0.002),
+        latency_ms=measured(today[2], 0.01 * today[2]),
+        success=measured(0.99, 0.001),
+        arms=tuple(arms),
+    )
+
+
+def evidence(segments: Iterable[SegmentEvidence], *, refusal: str | None = None, grade: Grade = "B") -> RoutingEvidence:
+    """Evidence whose task types are its segments."""
+    found = tuple(segments)
+    return RoutingEvidence(
+        grade=grade,
+        grade_reason="routed by what is logged",
+        requests=sum(each.requests for each in found),
+        labelled=sum(each.labelled for each in found),
+        clusters=256,
+        propensities="estimated",
+        complexity="logged",
+        tasks=found,
+        segments=found,
+        unsupported_share=0.0,
+        refusal=refusal,
+    )
+
+
+@pytest.fixture(scope="session")
+def by_hand() -> SimpleNamespace:
+    """Builders of evidence whose every number is given: `arm`, `segment`, `evidence`."""
+    return SimpleNamespace(arm=arm, segment=segment, evidence=evidence)
+
+
+@pytest.fixture(scope="session")
+def nothing_known() -> RoutingEvidence:
+    """Evidence that refuses to say anything."""
+    return evidence((), refusal="12 requests are too few to judge other routing")
+
+
+@pytest.fixture(scope="session")
+def true_evidence(week: Any) -> RoutingEvidence:
+    """What every model would truly have given in the made-up week, by task type and band of complexity, with narrow intervals."""
+    rows = week.requests.filter(week.requests.is_final)
+    step = (rows.complexity * 100).floor().cast("int64").clip(0, 99)
+    sums = (
+        rows.mutate(step=step)
+        .group_by("task_type", "step")
+        .agg(
+            n=lambda t: t.count(),
+            cost=lambda t: t.request_cost_usd.sum(),
+            latency=lambda t: t.request_latency_ms.sum(),
+            ok=lambda t: (t.status == "success").sum(),
+            quality=lambda t: t.quality.sum(),
+            labelled=lambda t: t.quality.count(),
+            fresh=lambda t: (t.prompt_tokens - t.cached_tokens).sum(where=~t.is_cache_hit),
+            cached=lambda t: t.cached_tokens.sum(where=~t.is_cache_hit),
+            output=lambda t: t.completion_tokens.sum(where=~t.is_cache_hit),
+        )
+    )
+    shares = rows.mutate(step=step).group_by("task_type", "step", "routed_model").agg(n=lambda t: t.count()).to_pyarrow().to_pylist()
+    found = sums.to_pyarrow().to_pylist()
+    segments = []
+    for number, task in enumerate(demo_traffic.TASKS):
+        for low, high in ((0.0, 0.35), (0.35, 0.65), (0.65, 1.0)):
+            inside = [row for row in found if row["task_type"] == task.name and low <= row["step"] / 100 < high]
+            if inside:
+                sent = [row for row in shares if row["task_type"] == task.name and low <= row["step"] / 100 < high]
+                when = When(task_type=(task.name,), complexity=Between(gte=low or None, lt=high if high < 1 else None))
+                segments.append(_true_segment(number, when, inside, sent))
+    return evidence(segments)
+
+
+def _true_segment(task: int, when: When, rows: list[dict[str, Any]], sent: list[dict[str, Any]]) -> SegmentEvidence:
+    name = demo_traffic.TASKS[task].name
+    n = sum(row["n"] for row in rows)
+    total = {key: sum(row[key] or 0.0 for row in rows) for key in ("cost", "latency", "fresh", "cached", "output", "quality", "labelled")}
+    weight = np.array([row["n"] / n for row in rows])
+    difficulty = np.array([row["step"] / 100 + 0.005 for row in rows])
+    today = (total["cost"] / n, float(total["quality"] / total["labelled"]), total["latency"] / n)
+    arms = []
+    for place, each in enumerate(demo_traffic.ARMS):
+        truth = demo_traffic.true_quality(np.full(len(rows), task), difficulty, np.full(len(rows), place))
+        cost = (total["fresh"] * each.input_usd + total["cached"] * each.cached_usd + total["output"] * each.output_usd) / 1e6 / n
+        share = sum(row["n"] for row in sent if row["routed_model"] == each.model) / n
+        latency = each.first_token_ms + each.ms_per_token * total["output"] / n
+        quality = float((weight * truth).sum())
+        arms.append(arm(each.model, share, cost=cost, quality=quality, latency=latency, error=0.002, of=n, today=today))
+    made = segment(f"{name} {when.complexity}", arms, when=when, requests=n, today=today)
+    return made.model_copy(update={"task_type": name})

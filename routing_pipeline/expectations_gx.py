@@ -125,8 +125,12 @@ def _opened(files: Sequence[str], window: Window) -> Iterator[bool]:
         declared = {f"{name} {kind}" for name, kind in zip(rows.columns, rows.types, strict=True)}
         has_schema = _agreed_columns() <= declared
         if has_schema:
+            # DuckDB answers a comparison from Parquet statistics, which leave NaN out: as infinity it stays visible.
+            doubles = [column.name for column in REQUEST_LOG if column.type == "double"]
+            visible = ", ".join(f"CASE WHEN isnan({name}) THEN CAST('infinity' AS DOUBLE) ELSE {name} END AS {name}" for name in doubles)
             database.execute(
-                f"""CREATE VIEW {DAYS} AS SELECT *, epoch(started_at) - epoch(ingested_at) AS {AHEAD_OF_INGESTION}
+                f"""CREATE VIEW {DAYS} AS
+                SELECT * REPLACE ({visible}), epoch(started_at) - epoch(ingested_at) AS {AHEAD_OF_INGESTION}
                 FROM lake_files"""  # noqa: S608 - names of ours
             )
             started = duckdb.ColumnExpression("started_at")

@@ -74,6 +74,7 @@ class Binning:
     slow_above_ms: float | None
     weighted: bool
     tasks_logged: bool
+    busiest_hour_requests: float
     has_gaps: bool
     """Some requests lack the complexity that the others have: a rule for a whole task must still ask for it."""
 
@@ -210,6 +211,12 @@ def _summary(final: ibis.Table) -> dict[str, Any]:
     return counted
 
 
+def _busiest_hour(final: ibis.Table) -> float:
+    hours = final.select(hour=(final.started_s / 3600).floor().cast("int64"))
+    counted = hours.group_by("hour").agg(n=hours.count())
+    return float(counted.agg(most=counted.n.max()).to_pyarrow().to_pylist()[0]["most"] or 0)
+
+
 def binning_of(requests: ibis.Table) -> Binning:
     """Choose tasks, models, axis and edges; small queries over final rows, outcomes of the proving half are not read."""
     final = requests.filter(requests.is_final)
@@ -242,6 +249,7 @@ def binning_of(requests: ibis.Table) -> Binning:
         slow_above_ms=None if p95 is None else float(p95) * SLOW_FACTOR,
         weighted=counted["chosen"] > 0 and counted["weighted"] >= LOGGED_SHARE * counted["chosen"],
         tasks_logged=counted["typed"] > 0,
+        busiest_hour_requests=_busiest_hour(final),
         has_gaps=axis == "complexity" and counted["levelled"] < n,
     )
 

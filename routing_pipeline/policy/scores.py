@@ -20,9 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
-from routing_pipeline.policy.intervals import Statistic, ratio
 from routing_pipeline.policy.nuisance import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
 from routing_pipeline.policy.segments import Segment, segment_map, segments_of
 from routing_pipeline.scope import CLUSTERS
@@ -46,13 +46,14 @@ class Support:
     effective: Floats
     min_propensity: Floats
     covered: Floats
-    has_cost: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-    has_latency: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    has_cost: NDArray[np.bool_]
+    has_latency: NDArray[np.bool_]
 
     @property
-    def supported(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def supported(self) -> NDArray[np.bool_]:
         """Seen often enough, and in every part of the segment."""
-        return (self.requests >= MIN_SENT) & (self.labelled >= MIN_LABELS) & (self.covered >= MIN_COVERED)
+        enough: NDArray[np.bool_] = (self.requests >= MIN_SENT) & (self.labelled >= MIN_LABELS) & (self.covered >= MIN_COVERED)
+        return enough
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ScoreCube:
     direct: Floats
     learn: Support
     all: Support
+    place_of_cell: Ints
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -81,10 +83,6 @@ class ScoreCube:
     def keep(self) -> int:
         """The action that leaves today's routing."""
         return len(self.models)
-
-    def statistic(self, numerator: Floats, denominator: Floats) -> Statistic:
-        """A ratio of sums by cluster, over the clusters given."""
-        return ratio(numerator, denominator)
 
     def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> tuple[Floats, Floats]:
         """Scores by (cluster, outcome) of an action per place, and requests by cluster."""
@@ -98,7 +96,7 @@ LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), sl
 
 def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, Floats]:
     """Sums of requests weighted by 1 / propensity: the logged one where there is one, else the cell's."""
-    estimated = {name: values[reach] / propensity for name, values in cells.sums.items()}
+    estimated: dict[str, Floats] = {name: values[reach] / propensity for name, values in cells.sums.items()}
     if cells.weighted is None or cells.distrusts_weights:
         return estimated
     logged = cells.is_weighted[reach]
@@ -191,6 +189,7 @@ def score_cube(cells: Cells) -> ScoreCube:
         direct=direct,
         learn=support(cells, nuisances, segments, learning=True),
         all=support(cells, nuisances, segments, learning=False),
+        place_of_cell=place,
     )
 
 

@@ -1,0 +1,126 @@
+"""The proof: candidates held against every limit on the half of the sessions that their search never saw.
+
+Belongs here: evaluating a policy on a half, the limits as one-sided tests, the walk from safest to boldest. Does not
+belong here: choosing candidates (`policy.search`).
+
+Fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; for risk control: Angelopoulos et al. 2021, arXiv 2110.01052):
+candidates are tested in an order fixed beforehand, each at the full one-sided level, up to the first failure. The chance
+that any candidate passes that truly breaks a limit stays below the level. A candidate passes when all limits pass, which
+needs no correction (intersection-union test, Berger 1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from routing_pipeline.policy.cells import Ints
+from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, ratio, weighted_sum
+from routing_pipeline.policy.scores import COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a policy gives on one half: per request (quality: per success)."""
+
+    cost: Statistic
+    latency: Statistic
+    success: Statistic
+    quality: Statistic
+    slow: Statistic
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One candidate at its proof; `shortfall` is (statistic, margin) of the first limit that failed."""
+
+    policy: Policy
+    outcome: Evaluated
+    failed: str | None
+    shortfall: tuple[Statistic, float] | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Every limit held at the safe end."""
+        return self.failed is None
+
+
+def evaluated(cube: ScoreCube, actions: Ints, clusters: slice = PROVE, places: Ints | None = None) -> Evaluated:
+    """Outcomes of one action per segment, what no rule reaches included unless `places` says which places count."""
+    padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
+    scores, n = cube.chosen(padded, clusters, places)
+    return Evaluated(
+        cost=ratio(scores[:, COST], n),
+        latency=ratio(scores[:, LATENCY], n),
+        success=ratio(scores[:, SUCCESS], n),
+        quality=ratio(scores[:, QUALITY], scores[:, SUCCESS]),
+        slow=ratio(scores[:, SLOW], n),
+    )
+
+
+def kept(cube: ScoreCube) -> Ints:
+    """The policy that changes nothing."""
+    return np.full(len(cube.segments), cube.keep)
+
+
+def margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[str, Statistic]]:
+    """Each limit as a statistic that must be above 0 at its lower bound, with its name for readers.
+
+    Today's own share of slow requests is the yardstick of the latency guard, so its noise does not count against a
+    candidate: the paired difference may use up what today leaves of the limit.
+    """
+    found: list[tuple[str, Statistic]] = []
+    if limits.min_quality is None:
+        drop = outcome.quality.minus(today.quality)
+        found.append((f"quality not more than {limits.max_quality_drop:g} below today's", _above(drop, -limits.max_quality_drop)))
+    else:
+        found.append((f"quality at least {limits.min_quality:g}", _above(outcome.quality, limits.min_quality)))
+    completion = outcome.success.minus(today.success)
+    found.append((f"completion not more than {MAX_COMPLETION_DROP:g} below today's", _above(completion, -MAX_COMPLETION_DROP)))
+    if limits.max_slow is not None:
+        slower = outcome.slow.minus(today.slow).scaled(-1.0)
+        found.append((f"slow requests at most {limits.max_slow:.0%}", _above(slower, today.slow.value - limits.max_slow)))
+    if limits.max_cost is not None:
+        found.append((f"cost at most {limits.max_cost:g} USD per request", _above(outcome.cost.scaled(-1.0), -limits.max_cost)))
+    if limits.keeps_cost:
+        found.append(("cost not above today's", _above(today.cost.minus(outcome.cost), 0.0)))
+    return found
+
+
+def _above(statistic: Statistic, floor: float) -> Statistic:
+    return Statistic(statistic.value - floor, statistic.influence, statistic.clusters)
+
+
+def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated) -> Verdict:
+    """One candidate against all limits."""
+    outcome = evaluated(cube, policy.array)
+    for name, margin in margins(outcome, today, limits):
+        if not margin.is_known or margin.low(PROOF_LEVEL) < 0:
+            return Verdict(policy, outcome, name, (margin, margin.value))
+    return Verdict(policy, outcome, None)
+
+
+def walk(cube: ScoreCube, path: Sequence[Policy], limits: Limits) -> list[Verdict]:
+    """Test candidates in order, up to and including the first failure."""
+    today = evaluated(cube, kept(cube))
+    verdicts: list[Verdict] = []
+    for policy in path:
+        verdicts.append(tested(cube, policy, limits, today))
+        if not verdicts[-1].passed:
+            break
+    return verdicts
+
+
+def improvement(outcome: Evaluated, today: Evaluated, parts: dict[str, float]) -> Statistic:
+    """The goal as a statistic, larger is better: weighted relative changes of cost and latency (less is better) and quality."""
+    terms: list[tuple[float, Statistic]] = []
+    if parts.get("cost"):
+        terms.append((-parts["cost"], outcome.cost.relative_to(today.cost)))
+    if parts.get("quality"):
+        terms.append((parts["quality"], outcome.quality.relative_to(today.quality)))
+    if parts.get("speed"):
+        terms.append((-parts["speed"], outcome.latency.relative_to(today.latency)))
+    return weighted_sum(terms)

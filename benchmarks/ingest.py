@@ -39,14 +39,14 @@ _START_S = 1_794_000_000.0
 
 def write_lines(folder: Path, lines: int, files: int, broken: float) -> int:
     """Lines over a week, `files` files; gives bytes written."""
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311 (made-up data)
     written = 0
     per_file = lines // files
     for number in range(files):
         out = []
         for n in range(number * per_file, (number + 1) * per_file):
             if rng.random() < broken:
-                out.append('{"id": "broken-%d", "response_cost": ' % n)
+                out.append(f'{{"id": "broken-{n}", "response_cost": ')
                 continue
             start = _START_S + n * (600_000 / lines)
             prompt = 100 + n % 3_000

@@ -101,7 +101,7 @@ class BatchConformer:
         outcome = Outcome(refused=[Refused(number, None, reason, None) for number, reason in batch.refused.items()])
         files = list(enumerate(batch.files))
         for group in _groups(files):
-            if not self._read(group):
+            if self._read(group) is not None:
                 for number, staged in group:
                     self._read_alone(number, staged, scratch, outcome)
         self._take_refused_out(dict(files), scratch, outcome)
@@ -159,8 +159,8 @@ class BatchConformer:
         for emptied in folder.glob("day=*"):
             emptied.rmdir()
 
-    def _read(self, group: list[tuple[int, StagedFile]]) -> bool:
-        """Append files of one kind; False, and nothing appended, when DuckDB cannot read one of them."""
+    def _read(self, group: list[tuple[int, StagedFile]]) -> Exception | None:
+        """Append files of one kind; the error, and nothing appended, when DuckDB cannot read one of them."""
         import duckdb
         import pyarrow as pa
 
@@ -193,14 +193,14 @@ class BatchConformer:
                     $format, {object_column}, _file FROM ({source}) JOIN _files ON _name = filename""",  # noqa: S608 (our own SQL)
                 parameters | {"format": log_format.name},
             )
-        except duckdb.Error:
-            return False
+        except duckdb.Error as error:
+            return error
         finally:
             self.connection.unregister("_files")
-        return True
+        return None
 
     def _read_alone(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
-        if not self._read([(number, staged)]):
+        if self._read([(number, staged)]) is not None:
             self._read_screened(number, staged, scratch, outcome)
 
     def _read_screened(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
@@ -210,8 +210,9 @@ class BatchConformer:
             return
         screened, refused = screen(staged, scratch / f"screened-{number}")
         outcome.refused += refused
-        if not self._read([(number, screened)]):
-            raise RuntimeError(f"screened records cannot be read back ({staged.format.name})")
+        error = self._read([(number, screened)])
+        if error is not None:
+            raise RuntimeError(f"screened records cannot be read back ({staged.format.name})") from error
         found = explain(self.connection, screened, self.now_s)
         if len(found) != self._one("SELECT count(*) FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number}):
             raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -273,7 +274,7 @@ class Lake:
         # Imported here because pyiceberg takes two seconds to load.
         from pyiceberg.catalog.sql import SqlCatalog
 
-        return SqlCatalog("home", uri=f"sqlite:///{self._root / 'catalog.db'}", warehouse=f"file://{self._root}")
+        return SqlCatalog("home", uri=f"sqlite:///{quote(str(self._root / 'catalog.db'))}", warehouse=f"file://{self._root}")
 
     def _open(self) -> Table | None:
         if not (self._root / "catalog.db").exists():

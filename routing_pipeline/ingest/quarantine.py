@@ -23,6 +23,7 @@ NOT_JSON = "not valid JSON"
 NOT_OBJECT = "not a JSON object: one object with the fields of one request is expected per line"
 BLANK = b" \t\r\n"
 """What DuckDB's reader takes for an empty line."""
+_NO_JSON = object()
 _CHUNK_LINES = 20_000
 _CHUNK_BYTES = 32 << 20
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|[^\s"{}\[\],:]+')
@@ -115,7 +116,7 @@ def screen(staged: StagedFile, to: Path) -> tuple[StagedFile, list[Refused]]:
     refused: list[Refused] = []
     with staged.path.open("rb") as source, to.open("wb") as out:
         for number, line in _bounded_lines(source):
-            record = None if line is None else _record(line)
+            record = _NO_JSON if line is None else _record(line)
             origin = staged.origin(number)
             if isinstance(record, dict):
                 of_object = {"__object": origin[0]} if staged.object is None else {}
@@ -130,7 +131,7 @@ def screen(staged: StagedFile, to: Path) -> tuple[StagedFile, list[Refused]]:
 def _screened_out(line: bytes | None, record: Any) -> tuple[str, str | None]:
     if line is None:
         return f"line longer than {MAX_DOCUMENT_BYTES >> 20} MiB", None
-    return NOT_JSON if record is None else NOT_OBJECT, masked(_decoded(line[: 20 * EXCERPT_CHARACTERS]))
+    return NOT_JSON if record is _NO_JSON else NOT_OBJECT, masked(_decoded(line[: 20 * EXCERPT_CHARACTERS]))
 
 
 def _bounded_lines(source: Any) -> Iterator[tuple[int, bytes | None]]:
@@ -151,7 +152,7 @@ def _record(line: bytes) -> Any:
         # The first of two equal keys wins, as in DuckDB's reader.
         return json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     except (ValueError, RecursionError):
-        return None
+        return _NO_JSON
 
 
 def masked(raw: str | None) -> str | None:

@@ -89,7 +89,7 @@ class LogFormat:
         """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_fallbacks`."""
         expressions = {**self.columns, **{name: value.usable for name, value in self.optional.items()}}
         parts = [
-            f"({expressions.get(column.name, 'NULL')})::{DUCKDB_TYPE[column.type]} AS {column.name}"
+            f"TRY_CAST({expressions.get(column.name, 'NULL')} AS {DUCKDB_TYPE[column.type]}) AS {column.name}"
             for column in REQUEST_LOG
             if column.name not in DERIVED_COLUMNS
         ]

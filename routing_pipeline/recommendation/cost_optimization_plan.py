@@ -157,7 +157,7 @@ def _rules_actions(scope: AnalysisScope, rules: RoutingRules, drivers: CostDrive
                 id="rules",
                 category="rules",
                 title=f"Route by the {len(found)} proven rules" if grade == "A" else f"A/B test the {len(found)} proposed rules",
-                what=f"Load rules.json into the gateway and roll it out in canary steps; {rules.moved_share:.0%} of requests move.",
+                what=f"Load rules.json into the gateway and roll it out in canary steps; {100 * rules.moved_share:.0f} % of requests move.",
                 saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS),
                 risk=max((rule.risk for rule in found), key=RISKS.index),
                 basis=f"Proven on sessions that the search never saw; evidence of grade {grade}.",
@@ -347,13 +347,13 @@ def _reach(reachable: Shares | None, target: float) -> Reach:
 
 def _verdict(reach: Reach, target: float, planned: Measured, reachable: Measured, grade: Grade) -> str:
     if reach == "cannot_tell" or isinstance(planned, Unidentifiable) or isinstance(reachable, Unidentifiable):
-        return f"Whether {target:.0%} can be saved cannot be told: spend is unknown."
+        return f"Whether {100 * target:.0f} % can be saved cannot be told: spend is unknown."
     hedge = "" if grade == "A" else f" The rules' part is worth an A/B test, not yet a promise (evidence of grade {grade})."
     if reach == "reached":
-        return f"The target of {target:.0%} is within reach: the planned actions come to {planned.estimate:.1%}.{hedge}"
+        return f"The target of {100 * target:.0f} % is within reach: the planned actions come to {100 * planned.estimate:.1f} %.{hedge}"
     if reachable.estimate <= 0:
-        return f"No saving towards the target of {target:.0%} is supported by these logs yet."
-    return f"The target of {target:.0%} is out of reach: these logs support {reachable.estimate:.1%} at most.{hedge}"
+        return f"No saving towards the target of {100 * target:.0f} % is supported by these logs yet."
+    return f"The target of {100 * target:.0f} % is out of reach: these logs support {100 * reachable.estimate:.1f} % at most.{hedge}"
 
 
 def _team_budgets(scope: AnalysisScope, costs: RoutingCosts, planned: Shares | None) -> tuple[TeamBudget, ...]:
@@ -375,5 +375,5 @@ def _team_budget(team: str, spend: float | None, budget: float | None, saved: fl
     if budget is not None and budget < planned:
         why = "the configured budget is tighter than the plan and stays"
         return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=budget, why=why)
-    why = f"today's pace, less {saved:.1%} that the plan saves overall, plus {HEADROOM:.0%} headroom"
+    why = f"today's pace, less {100 * saved:.1f} % that the plan saves overall, plus {100 * HEADROOM:.0f} % headroom"
     return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=planned, why=why)

@@ -260,7 +260,7 @@ def monitoring_plan(
         steps=steps,
         sequential=(
             "Look every day: the boundary is an asymptotic confidence sequence, so a change that does no harm is turned back in at most "
-            f"{GUARDRAIL_ALPHA:.0%} of rollouts however often one looks. Decide once, at the end of the 50 % step, by the "
+            f"{100 * GUARDRAIL_ALPHA:.0f} % of rollouts however often one looks. Decide once, at the end of the 50 % step, by the "
             "non-inferiority test. Sessions stay in the arm they were drawn into."
         ),
         exploration=exploration,
@@ -283,7 +283,7 @@ def _verdict(steps: tuple[CanaryStep, ...], exploration: Exploration | None) -> 
     if exploration is None:
         return "Nothing to roll out, and one model alone leaves nothing to explore; watch the KPIs."
     length = "until the logs can decide" if exploration.days is None else f"for about {math.ceil(exploration.days)} days"
-    return f"Nothing to roll out yet: route {exploration.share:.0%} of requests at random {length}, log the probabilities, and ask again."
+    return f"Nothing to roll out yet: route {100 * exploration.share:.0f} % of requests at random {length}, log the probabilities, and ask again."
 
 
 def _margin(scope: AnalysisScope, moved_share: float) -> float:
@@ -296,7 +296,7 @@ def _margin_text(scope: AnalysisScope, rules: RoutingRules, margin: float) -> st
     if rules.moved_share <= 0:
         return f"No request moves; mean quality is watched for a fall of {tolerance * 100:.1f} points."
     return (
-        f"Over all requests quality may fall by {tolerance * 100:.1f} points; {rules.moved_share:.0%} of them move, so those may lose "
+        f"Over all requests quality may fall by {tolerance * 100:.1f} points; {100 * rules.moved_share:.0f} % of them move, so those may lose "
         f"{margin * 100:.1f} points (never more than {max(WIDEST_MARGIN, tolerance) * 100:.0f})."
     )
 
@@ -430,7 +430,7 @@ def _kpi(name: str, unit: Literal["USD", "ms"], today: Measured, proposed: Measu
         target_text="as the proof expects" if isinstance(proposed, Estimate) else "cannot be promised yet",
         alert_threshold=today.high * factor if isinstance(today, Estimate) else None,
         alert_when=when,
-        alert_text="upper end of today's interval" + ("" if factor == 1 else f" plus {factor - 1:.0%}"),
+        alert_text="upper end of today's interval" + ("" if factor == 1 else f" plus {100 * (factor - 1):.0f} %"),
         owner=owner,
     )
 
@@ -469,7 +469,7 @@ def _exploration(
         requests=needed,
         added_cost_usd_per_day=_exploration_cost(scope, evidence, share, models),
         how=(
-            f"Send a random {share:.0%} of sessions to one of these models, each with the same probability, and log that probability "
+            f"Send a random {100 * share:.0f} % of sessions to one of these models, each with the same probability, and log that probability "
             "(column propensity) with every request. The evidence then becomes grade A on that traffic."
         ),
     )

@@ -193,7 +193,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
         phase=1,
         impact_level=_rules_impact(rules),
         current_state="The gateway's present rules route everything.",
-        recommended_change=f"Load rules.json; it moves {rules.moved_share:.0%} of requests and {rules.moved_spend_share:.0%} of spend once at 100 %.",
+        recommended_change=f"Load rules.json; it moves {100 * rules.moved_share:.0f} % of requests and {100 * rules.moved_spend_share:.0f} % of spend once at 100 %.",
         expected_impact=_rules_effects(rules),
         effort=effort,
         effort_reason=why,
@@ -318,7 +318,7 @@ def _incident_item(incident: Incident, scope: AnalysisScope) -> PlanItem:
     change = (
         f"Ask for a higher rate limit on {incident.model}, and cap its share of traffic below it; fall back at the first 429."
         if limited
-        else f"Take {incident.model} out of rotation when its error rate stays above {max(4 * incident.base_rate, 0.05):.0%} for five minutes."
+        else f"Take {incident.model} out of rotation when its error rate stays above {100 * max(4 * incident.base_rate, 0.05):.0f} % for five minutes."
     )
     return PlanItem(
         id=f"availability-{_slug(incident.model)}",
@@ -351,8 +351,8 @@ def _pair_item(pair: Incompatibility) -> PlanItem:
         phase=1,
         impact_level="Medium",
         current_state=(
-            f"{pair.affected:,} of {pair.calls:,} calls end in {pair.kind}; the model's other tasks {pair.same_model_rate:.1%}, "
-            f"the task's other models {pair.same_task_rate:.1%}."
+            f"{pair.affected:,} of {pair.calls:,} calls end in {pair.kind}; the model's other tasks {100 * pair.same_model_rate:.1f} %, "
+            f"the task's other models {100 * pair.same_task_rate:.1f} %."
         ),
         recommended_change=f"Route {pair.task_type} to the task's other models until the cause is found.",
         expected_impact=(

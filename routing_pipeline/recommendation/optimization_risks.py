@@ -238,12 +238,15 @@ def _level(grade: Grade, quality_falls: Chance | Unidentifiable, latency_rises: 
     likely = quality_falls.probability
     slower = latency_rises.probability if isinstance(latency_rises, Chance) else 0.0
     if likely >= LIKELY:
-        return "High", f"quality falls by more than the tolerance with a probability of {likely:.0%}"
+        return "High", f"quality falls by more than the tolerance with a probability of {100 * likely:.0f} %"
     if grade == "A" and likely < UNLIKELY and slower < LIKELY:
         return "Low", "randomised or known routing probabilities, and a fall of quality is unlikely"
     if grade != "A":
         return "Medium", f"evidence of grade {grade}: what the logs do not hold may have steered the routing"
-    return "Medium", f"quality falls by more than the tolerance with a probability of {likely:.0%}, latency rises with one of {slower:.0%}"
+    return (
+        "Medium",
+        f"quality falls by more than the tolerance with a probability of {100 * likely:.0f} %, latency rises with one of {100 * slower:.0f} %",
+    )
 
 
 def _mitigation(risk: Level) -> Mitigation:
@@ -253,9 +256,9 @@ def _mitigation(risk: Level) -> Mitigation:
         guardrail="Mean quality of the moved requests against control, looked at daily; with it errors, mean latency and cost per request",
         rollback_trigger=(
             "The difference in quality crosses the day's boundary of the monitoring plan, or completion falls by half a point, "
-            f"or mean latency rises by more than {LATENCY_TOLERANCE:.0%}"
+            f"or mean latency rises by more than {100 * LATENCY_TOLERANCE:.0f} %"
         ),
-        rollback="Remove the rules: the default route is `unchanged`, so the gateway's own choice is back at once",
+        rollback="Remove the rules: the default route is unchanged, so the gateway's own choice is back at once",
     )
 
 
@@ -416,6 +419,6 @@ def _verdict(whole: ChangeRisk, grade: Grade, tolerance: float) -> str:
     if isinstance(whole.quality_falls, Unidentifiable):
         return "What the change does to quality cannot be told from these logs; do not roll it out without a randomised test."
     likely = whole.quality_falls.probability
-    words = "below 1 %" if likely < 0.01 else f"about {likely:.0%}"
+    words = "below 1 %" if likely < 0.01 else f"about {100 * likely:.0f} %"
     told = f"The chance that quality falls by more than {tolerance * 100:.1f} points is {words}"
     return f"{told}." if grade == "A" else f"{told}, provided that nothing unlogged steered the routing (grade {grade})."

@@ -64,8 +64,17 @@ def usd(value: float) -> str:
 def percent(share: float) -> str:
     """A share (0..1) as 12.3 %; a tiny one keeps a digit that is not zero."""
     size = abs(share) * 100
+    if 0 < size < 0.001:
+        return f"{MINUS if share < 0 else ''}<0.001 %"
     digits = f"{size:,.0f}" if size >= 1_000 else f"{size:.1f}" if size >= 0.05 or size == 0 else _small(float(f"{size:.1g}"))
     return _signed(share, f"{digits.removesuffix('.0') if size in {0.0, 100.0} else digits} %")
+
+
+def chance(probability: float) -> str:
+    """A probability: 12.3 %; below 0.1 % or above 99.9 % the approximation behind it says no more than that."""
+    if probability < 0.001:
+        return "<0.1 %"
+    return ">99.9 %" if probability > 0.999 else percent(probability)
 
 
 def change(share: float) -> str:
@@ -84,6 +93,11 @@ def points(difference: float) -> str:
     digits = f"{size:.2f}" if size < 10 else f"{size:.1f}"
     sign = "" if not any(each in "123456789" for each in digits) else "+" if difference > 0 else MINUS
     return f"{sign}{digits} points"
+
+
+def size_in_points(difference: float) -> str:
+    """The size of a difference of qualities, where its direction is said in words."""
+    return points(abs(difference)).removeprefix("+")
 
 
 def ms(value: float) -> str:
@@ -105,6 +119,16 @@ def count(value: float) -> str:
     return _signed(value, f"{abs(value):,.0f}")
 
 
+def interval(value: Estimate, form: Format) -> str:
+    """An interval in brackets; a unit that all three numbers end with is said once, at the estimate."""
+    estimate, low, high = form(value.estimate), form(value.low), form(value.high)
+    _, space, unit = estimate.partition(" ")
+    if space and low.endswith(f" {unit}") and high.endswith(f" {unit}"):
+        low, high = low.removesuffix(f" {unit}"), high.removesuffix(f" {unit}")
+    level = "" if value.level == LEVEL else f" at {percent(value.level)}"
+    return f"[{low}, {high}]{level}"
+
+
 def measured(value: Value, form: Format, *, brief: bool = False) -> str:
     """A number with its interval in brackets, or why there is none; `brief` leaves the reason to another place.
 
@@ -118,8 +142,7 @@ def measured(value: Value, form: Format, *, brief: bool = False) -> str:
         return form(value)
     if value.low == value.high:
         return form(value.estimate)
-    level = "" if value.level == LEVEL else f" at {percent(value.level)}"
-    return f"{form(value.estimate)} [{form(value.low)}, {form(value.high)}]{level}"
+    return f"{form(value.estimate)} {interval(value, form)}"
 
 
 def from_seconds(seconds: float) -> datetime:

@@ -1,0 +1,130 @@
+"""The task's own validation steps and success criteria, each with its evidence from the report.
+
+Belongs here: whether a step is done, and what shows it. Does not belong here: doing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.recommendation.optimization_plan import APPROVAL_SHARE
+from routing_pipeline.report import wording
+from routing_pipeline.report.assembly import Report
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a checklist."""
+
+    label: str
+    done: bool
+    evidence: str
+
+
+def validation_steps(report: Report) -> tuple[Check, ...]:
+    """The six validation steps of the task."""
+    return (
+        _data_accuracy(report),
+        _baseline(report),
+        _modelling(report),
+        _impact(report),
+        Check(
+            "Risk Assessment: review potential negative impacts",
+            True,
+            f"{len(report.optimization_risks.changes)} changes assessed. {report.optimization_risks.verdict}",
+        ),
+        _review(report),
+    )
+
+
+def _data_accuracy(report: Report) -> Check:
+    checks, ingest = report.data_quality.checks, report.ingest
+    failed = sum(check.outcome == "failed" for check in checks)
+    unchecked = sum(check.outcome == "not_checked" for check in checks)
+    adds_up = ingest.records == ingest.ingested + ingest.quarantined + ingest.duplicates
+    counts = (
+        f"{wording.count(ingest.records)} records = {wording.count(ingest.ingested)} ingested + {wording.count(ingest.quarantined)} "
+        f"quarantined + {wording.count(ingest.duplicates)} duplicates"
+    )
+    return Check(
+        "Data Accuracy: verify historical data completeness and accuracy",
+        adds_up and report.data_quality.is_publishable,
+        f"{len(checks) - failed - unchecked} of {len(checks)} checks passed, {failed} failed, {unchecked} had nothing to compare with; {counts}.",
+    )
+
+
+def _baseline(report: Report) -> Check:
+    cost, quality = report.routing_costs.per_request_usd, report.quality_metrics.overall.quality_corrected
+    known = isinstance(cost, Estimate) and isinstance(quality, Estimate)
+    told = f"cost {wording.measured(cost, wording.usd)} per request, mean quality {wording.measured(quality, wording.score)}"
+    return Check("Baseline Establishment: document current performance benchmarks", known, f"Current State Analysis: {told}.")
+
+
+def _modelling(report: Report) -> Check:
+    simulation = report.simulation
+    return Check(
+        "Optimization Modeling: test recommended changes in simulation",
+        simulation.requests > 0,
+        f"Replayed on {wording.count(simulation.requests)} requests that the search never saw. {simulation.verdict}",
+    )
+
+
+def _impact(report: Report) -> Check:
+    walk, refusal = report.routing_rules.walk, report.routing_evidence.refusal
+    if refusal is not None:
+        return Check("Impact Estimation: validate expected improvement calculations", False, f"Not possible: {refusal}")
+    passed = sum(candidate.passed for candidate in walk)
+    told = f"{len(walk)} candidates proven on held-out sessions from safest to boldest, {passed} passed; evidence grade {report.routing_evidence.grade}."
+    return Check("Impact Estimation: validate expected improvement calculations", True, told)
+
+
+def _review(report: Report) -> Check:
+    label = "Stakeholder Review: get approval for significant routing changes"
+    rule_set = report.routing_rule_set
+    if not rule_set.rules:
+        return Check(label, True, "No change of routing is proposed, so there is nothing to approve.")
+    if rule_set.status in {"approved", "published"}:
+        return Check(label, True, f"Rule set {rule_set.rule_set_id} is {rule_set.status}.")
+    if not report.optimization_plan.approval_needed:
+        return Check(label, True, f"Not needed: the change moves at most {wording.percent(APPROVAL_SHARE)} of traffic and of spend.")
+    return Check(label, False, f"Open: routing-pipeline approve {rule_set.rule_set_id} --by NAME")
+
+
+def success_criteria(report: Report) -> tuple[Check, ...]:
+    """The six success criteria of the task."""
+    rules, frontier, plan = report.routing_rules, report.tradeoff_frontier, report.optimization_plan
+    quantified = sum(any(isinstance(each.value, Estimate) for each in item.expected_impact) for item in plan.items)
+    undominated = len(frontier.points)
+    return (
+        Check(
+            "Current routing performance accurately analyzed",
+            report.data_quality.is_publishable and report.scope.requests > 0,
+            f"{wording.count(report.scope.requests)} requests, {wording.count(report.scope.labelled)} of them with a quality.",
+        ),
+        Check(
+            "Optimization opportunities clearly identified and quantified",
+            bool(plan.items),
+            f"{len(plan.items)} opportunities, {quantified} of them with an effect and its interval; the others say why not.",
+        ),
+        Check(
+            "Actionable recommendations provided with implementation plans",
+            bool(plan.items),
+            f"{len(rules.rule_set.rules)} routing rules in rules.json; three phases with owners, effort and validation criteria.",
+        ),
+        Check(
+            "Cost-quality trade-offs clearly presented",
+            undominated > 0,
+            f"{undominated} undominated policies on the frontier. {frontier.verdict}",
+        ),
+        Check(
+            "Implementation risk assessment completed",
+            True,
+            f"Overall risk {report.optimization_risks.overall}; {len(report.optimization_risks.changes)} changes with probabilities and mitigation.",
+        ),
+        Check(
+            "Monitoring strategy defined for validation",
+            bool(report.monitoring_plan.kpis),
+            f"{len(report.monitoring_plan.kpis)} KPIs with thresholds, {len(report.monitoring_plan.steps)} canary steps.",
+        ),
+    )

@@ -1,0 +1,154 @@
+"""Which numbers of a report become which chart or table row.
+
+Belongs here: picking finished numbers out of the results and putting them side by side. Does not belong here: drawing
+(`charts`), computing new numbers, wording sentences (`headlines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.policy.rule_set import Between, Rule, When
+from routing_pipeline.recommendation.model_mix import ModelShare
+from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint
+from routing_pipeline.report import charts, wording
+from routing_pipeline.report.assembly import Report
+
+MAX_POINTS = 60
+HOURS_SHOWN_ONE_BY_ONE = 48
+SECONDS_PER_HOUR = 3_600
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The report's charts; None where there is too little to draw."""
+
+    spend: charts.Chart | None
+    frontier: charts.Chart | None
+    mix: charts.Chart | None
+    peaks: charts.Chart | None
+
+
+def figures(report: Report) -> Figures:
+    """All charts of a report."""
+    step, points = spend_points(report)
+    return Figures(
+        spend=charts.spend_over_time(points, step),
+        frontier=charts.frontier(frontier_points(report)),
+        mix=charts.model_mix([charts.MixBar(share.model, share.now, share.recommended) for share in report.model_mix.shares]),
+        peaks=charts.peak_heat_map(requests_by_hour(report)),
+    )
+
+
+def spend_points(report: Report) -> tuple[str, list[charts.SpendPoint]]:
+    """Spend per hour of a short window, per UTC day of a long one."""
+    hours = report.routing_costs.hours
+    if len(hours) <= HOURS_SHOWN_ONE_BY_ONE:
+        return "hour", [charts.SpendPoint(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd) for hour in hours]
+    inside = [day for day in report.routing_costs.days if report.scope.start.date() <= day.day <= report.scope.end.date()]
+    return "day", [
+        charts.SpendPoint(
+            f"{day.day:%a} {day.day.day} {day.day:%b}" + ("" if day.complete else " *"), day.day.toordinal() * 86_400.0, day.cost_usd
+        )
+        for day in inside
+        if day.cost_usd > 0 or day.complete
+    ]
+
+
+def requests_by_hour(report: Report) -> Sequence[float]:
+    """Requests per hour, 168 hours of the week; an hour that no log covers counts as none."""
+    by_hour = {cell.hour_of_week: cell.per_hour for cell in report.request_patterns.heat_map}
+    found = [by_hour.get(hour, 0.0) for hour in range(168)]
+    return [value if isinstance(value, float) else 0.0 for value in found]
+
+
+def frontier_points(report: Report) -> list[charts.FrontierPoint]:
+    """The frontier with today, the proposal and single models."""
+    frontier = report.tradeoff_frontier
+    named = [(point, kind) for point, kind in ((frontier.today, "today"), (frontier.proposed, "proposed")) if point is not None]
+    drawn = [(point, "frontier") for point in frontier.points[:MAX_POINTS] if point.kind == "policy"]
+    drawn += [(point, "single") for point in frontier.single_models[:12]]
+    found = (_drawn(point, kind) for point, kind in (*drawn, *named))
+    return [point for point in found if point is not None]
+
+
+def _drawn(point: FrontierPoint, kind: str) -> charts.FrontierPoint | None:
+    if not isinstance(point.cost_usd, Estimate) or not isinstance(point.quality, Estimate):
+        return None
+    return charts.FrontierPoint({"today": "Today", "proposed": "Proposed"}.get(kind, point.label), kind, point.cost_usd, point.quality)
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """One line of the model selection matrix."""
+
+    task_type: str
+    requests: int
+    today: str
+    recommended: str
+    changes: bool
+    rules: tuple[str, ...]
+
+
+def selection_matrix(report: Report) -> tuple[TaskChoice, ...]:
+    """Task type to models, today and recommended."""
+    return tuple(
+        TaskChoice(
+            task_type=task.task_type,
+            requests=task.requests,
+            today=_models([(share.model, share.now) for share in task.shares]),
+            recommended=_models([(share.model, share.recommended) for share in task.shares]),
+            changes=any(_moves(share) for share in task.shares),
+            rules=tuple(
+                rule.id for rule in report.routing_rule_set.rules if rule.when.task_type is None or task.task_type in rule.when.task_type
+            ),
+        )
+        for task in report.model_mix.by_task
+    )
+
+
+def _moves(share: ModelShare) -> bool:
+    return abs(share.recommended - share.now) >= 0.005
+
+
+def _models(shares: Sequence[tuple[str, float]]) -> str:
+    """Models with at least a twentieth of the traffic, largest first."""
+    largest = sorted((each for each in shares if each[1] >= 0.05), key=lambda each: (-each[1], each[0]))
+    if not largest:
+        return wording.NONE
+    if len(largest) == 1 and largest[0][1] > 0.995:
+        return wording.name(largest[0][0])
+    return ", ".join(f"{wording.name(model)} {wording.percent(round(share, 2)).replace('.0 %', ' %')}" for model, share in largest[:4])
+
+
+def condition(when: When) -> str:
+    """A rule's conditions in words."""
+    told = [
+        f"{label} {wording.listed(values, 4)}"
+        for label, values in (("task type", when.task_type), ("team", when.team), ("tier", when.tier))
+        if values is not None
+    ]
+    if when.complexity is not None:
+        told.append(f"complexity {_range(when.complexity)}")
+    if when.prompt_tokens is not None:
+        told.append(f"prompt {_range(when.prompt_tokens)} tokens")
+    return "; ".join(told) or "any request"
+
+
+def _range(between: Between) -> str:
+    if between.gte is not None and between.lt is not None:
+        return f"{between.gte:,g} to below {between.lt:,g}"
+    if between.gte is not None:
+        return f"from {between.gte:,g}"
+    return f"below {between.lt:,g}" if between.lt is not None else "logged"
+
+
+def route(rule: Rule) -> str:
+    """Where a rule sends its requests, in words."""
+    if rule.route == "unchanged":
+        return "unchanged"
+    if len(rule.route) == 1:
+        return wording.name(rule.route[0].model)
+    return ", ".join(f"{wording.name(target.model)} {wording.percent(target.weight)}" for target in rule.route)

@@ -1,0 +1,50 @@
+"""report.html: one file that opens offline, without scripts, on a screen, a phone or paper.
+
+Belongs here: making text safe for HTML, and placing charts so that they follow the page's colours. Does not belong here:
+what is said (`templates/report.html.j2`), how it looks (`templates/report.css`), drawing (`charts`).
+"""
+
+from __future__ import annotations
+
+import markupsafe
+from markupsafe import Markup
+
+from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.charts import COLOURS, Chart
+from routing_pipeline.report.figures import figures
+from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
+
+
+def escape(text: str) -> Markup:
+    """Text for HTML; braces too, so that no template engine behind us finds anything to do."""
+    return Markup(str(markupsafe.escape(text)).replace("{", "&#123;").replace("}", "&#125;"))  # noqa: S704 - escaped here
+
+
+def _show(number: Markup, interval: Markup | None) -> Markup:
+    if interval is None:
+        return Markup('<span class="n">{}</span>').format(number)
+    return Markup('<span class="n">{}</span> <span class="ci">{}</span>').format(number, interval)
+
+
+def _unknown(reason: str | int) -> Markup:
+    if isinstance(reason, int):
+        return Markup('<span class="unknown">cannot tell</span><sup>{}</sup>').format(reason)
+    return Markup('<span class="unknown">cannot tell</span>: {}').format(escape(reason))
+
+
+def picture(chart: Chart) -> Markup:
+    """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
+    svg = chart.svg
+    for colour, meaning in COLOURS.items():
+        svg = svg.replace(f'"{colour}"', f'"var(--chart-{meaning}, {colour})"')
+    # Vega's writer has escaped every label; nothing else in it comes from logs.
+    return Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))  # noqa: S704
+
+
+def report_html(report: Report) -> str:
+    """The report as one HTML file."""
+    language = Language(escape, _show, _unknown)
+    made = environment(language)
+    made.filters["picture"] = picture
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return made.get_template("report.html.j2").render(context(report), figures=figures(report), style=style, command=report.run.command)

@@ -1,0 +1,138 @@
+"""What the Markdown and the HTML template share: one set of filters, and nothing unescaped by accident.
+
+Belongs here: the Jinja2 environment, filters that turn a value into safe text, footnotes for what cannot be told. Does not
+belong here: how text is made safe in one of the two languages (`markdown`, `html`), what is said (the templates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.report import checklist, figures, headlines, wording
+from routing_pipeline.report.assembly import Report
+
+TEMPLATES = Path(__file__).parent / "templates"
+LONGEST_TEXT = 900
+"""A sentence with names from logs in it may be as long as the longest name; a report is read by people."""
+MAX_ROWS = 15
+
+Escape = Callable[[str], Markup]
+Show = Callable[[Markup, Markup | None], Markup]
+"""(number, interval or None) to markup."""
+Unknown = Callable[[str | int], Markup]
+"""A reason in full, or the number of a footnote, to markup that says "cannot tell"."""
+
+FORMATS: dict[str, wording.Format] = {
+    "usd": wording.usd,
+    "percent": wording.percent,
+    "change": wording.change,
+    "score": wording.score,
+    "points": wording.points,
+    "drop": wording.size_in_points,
+    "chance": wording.chance,
+    "ms": wording.ms,
+    "days": wording.days,
+    "number": wording.number,
+    "count": wording.count,
+}
+
+
+class Footnotes:
+    """Reasons why table cells cannot tell; each is said once, below its table."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def mark(self, reason: str) -> int:
+        """The number of a reason, from 1."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason) + 1
+
+    def drain(self) -> list[str]:
+        """The reasons since the last time."""
+        found, self.reasons = self.reasons, []
+        return found
+
+
+class Language:
+    """How one of the two documents writes safe text, numbers and ignorance."""
+
+    def __init__(self, escape: Escape, show: Show, unknown: Unknown) -> None:
+        self.escape, self.show, self.unknown = escape, show, unknown
+        self.footnotes = Footnotes()
+
+    def text(self, value: object) -> Markup:
+        """Anything that a template prints; what is not markup already is made safe."""
+        return value if isinstance(value, Markup) else self.escape(wording.name(value, LONGEST_TEXT))
+
+    def measured(self, value: wording.Value, form: wording.Format, *, cell: bool = False, then: str = "") -> Markup:
+        """A number with its interval; in a cell, what cannot be told points to a footnote.
+
+        `then` is the template's own text after a number, such as `per day`; after "cannot tell" it would make no sense.
+        """
+        if value is None:
+            return self.escape(wording.NONE)
+        if isinstance(value, Unidentifiable):
+            reason = wording.name(value.unidentifiable, LONGEST_TEXT)
+            return self.unknown(self.footnotes.mark(reason) if cell else reason)
+        after = Markup(f" {then}" if then else "")  # noqa: S704 - from the template
+        # Formats write digits, signs and units alone: the only markup they could hold is the sign in "<0.1 %".
+        if not isinstance(value, Estimate) or value.low == value.high:
+            number = form(value.estimate if isinstance(value, Estimate) else value)
+            return self.show(Markup(number.replace("<", "&lt;")), None) + after  # noqa: S704
+        estimate, interval = form(value.estimate), wording.interval(value, form)
+        return self.show(Markup(estimate.replace("<", "&lt;")), Markup(interval.replace("<", "&lt;"))) + after  # noqa: S704
+
+
+def environment(language: Language) -> Environment:
+    """Jinja2 with the filters of both documents; every printed value passes `language.text`, autoescape stays on."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=language.text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name, form in FORMATS.items():
+        made.filters[name] = partial(language.measured, form=form)
+    made.filters |= {
+        "name": wording.name,
+        "listed": wording.listed,
+        "moment": wording.moment,
+        "hour_of_week": wording.hour_of_week,
+        "condition": figures.condition,
+        "route": figures.route,
+    }
+    made.globals |= {"footnotes": language.footnotes.drain, "MAX_ROWS": MAX_ROWS}
+    return made
+
+
+def context(report: Report) -> dict[str, Any]:
+    """What both templates read."""
+    step, spend = figures.spend_points(report)
+    return {
+        "report": report,
+        "summary": headlines.summary(report),
+        "grade": headlines.grade_of(report),
+        "grade_words": headlines.GRADE_WORDS,
+        "quality_change": headlines.quality_change(report.routing_rules),
+        "cost_reduction": headlines.cost_reduction(report.routing_rule_set),
+        "speed_gain": headlines.speed_gain(report.routing_rule_set),
+        "saving": headlines.saving_over_plan(report.routing_rules),
+        "matrix": figures.selection_matrix(report),
+        "items": {item.id: item for item in report.optimization_plan.items},
+        "spend_step": step,
+        "spend_points": spend,
+        "validation_steps": checklist.validation_steps(report),
+        "success_criteria": checklist.success_criteria(report),
+    }

@@ -4,11 +4,6 @@ Belongs here: one asset per analysis. Does not belong here: what they compute (r
 """
 
 import dagster as dg
-from routing_pipeline.analysis.bottlenecks import Bottlenecks
-from routing_pipeline.analysis.quality_metrics import QualityMetrics
-from routing_pipeline.analysis.request_patterns import RequestPatterns
-from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
-from routing_pipeline.analysis.routing_costs import RoutingCosts
 
 from assets import shown
 from assets.ingest import OWNERS
@@ -24,9 +19,14 @@ from routing_pipeline.analysis import (
     routing_costs as routing_costs_,
     routing_decisions as routing_decisions_,
 )
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
 from routing_pipeline.analysis.quality_issues import QualityIssues
+from routing_pipeline.analysis.quality_metrics import QualityMetrics
+from routing_pipeline.analysis.request_patterns import RequestPatterns
+from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
+from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.scope import AnalysisScope
@@ -58,7 +58,7 @@ def routing_costs(context: dg.AssetExecutionContext, analysis_scope: AnalysisSco
         RoutingCosts,
         lambda rows: routing_costs_.routing_costs(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.cost_over_time(result))
+    context.add_output_metadata(shown.result(result))
     return result
 
 
@@ -84,7 +84,7 @@ def request_patterns(context: dg.AssetExecutionContext, analysis_scope: Analysis
         RequestPatterns,
         lambda rows: request_patterns_.request_patterns(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.peak_hours(result))
+    context.add_output_metadata(shown.result(result))
     return result
 
 

@@ -3,9 +3,41 @@
 Belongs here: publishing files. Does not belong here: rendering (routing_pipeline.report).
 """
 
-import dagster as dg
+from pathlib import Path
 
+import dagster as dg
+from routing_pipeline.policy.exploration import exploration_rules
+
+from assets import shown
 from assets.ingest import OWNERS
+from assets.resources import HomeResource
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.cost_drivers import CostDrivers
+from routing_pipeline.analysis.model_performance import ModelPerformance
+from routing_pipeline.analysis.quality_issues import QualityIssues
+from routing_pipeline.analysis.quality_metrics import QualityMetrics
+from routing_pipeline.analysis.request_patterns import RequestPatterns
+from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
+from routing_pipeline.analysis.routing_costs import RoutingCosts
+from routing_pipeline.analysis.routing_decisions import RoutingDecisions
+from routing_pipeline.data_quality import data_quality
+from routing_pipeline.ingest.ingestion import IngestResult
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.rule_set import RuleSet
+from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
+from routing_pipeline.recommendation.model_mix import ModelMix
+from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
+from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
+from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
+from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.recommendation.simulation import Simulation
+from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
+from routing_pipeline.report.assembly import Report, ingest_counts, run_of
+from routing_pipeline.report.figures import figures
+from routing_pipeline.report.headlines import headlines
+from routing_pipeline.report.publishing import publish
+from routing_pipeline.scope import AnalysisScope
 
 DELIVERY = {"group_name": "delivery", "owners": OWNERS, "code_version": "1"}
 
@@ -67,12 +99,12 @@ def optimization_report(
             context.run_id,
             home=str(opened.root),
             sources=opened.sources(),
-            ingested=IngestCounts.of(request_log),
+            ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,
             reason=context.run.tags.get("reason"),
         ),
         scope=analysis_scope,
-        ingest=IngestCounts.of(totals),
+        ingest=ingest_counts(totals),
         data_quality=data_quality(opened, analysis_scope, Lake(opened)),
         routing_analytics=routing_analytics,
         routing_costs=routing_costs,
@@ -97,11 +129,14 @@ def optimization_report(
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rules)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)
+    drawn = figures(report)
+    charts = {"cost over time": drawn.spend, "frontier": drawn.frontier, "model mix": drawn.mix, "peak hours": drawn.peaks}
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
             "report": dg.MetadataValue.path(str(out / "report.html")),
             "files": len(files),
+            **{name: shown.chart(chart.svg) for name, chart in charts.items() if chart is not None},
         }
     )
     return report

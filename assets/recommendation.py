@@ -4,17 +4,14 @@ Belongs here: one asset per recommendation. None of them reads request rows, exc
 """
 
 import dagster as dg
-from routing_pipeline.analysis.bottlenecks import Bottlenecks
-from routing_pipeline.analysis.routing_costs import RoutingCosts
-from routing_pipeline.recommendation.model_mix import ModelMix
-from routing_pipeline.recommendation.simulation import Simulation
-from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 
 from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import QualityIssues
+from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation import (
@@ -28,10 +25,13 @@ from routing_pipeline.recommendation import (
     tradeoff_frontier as tradeoff_frontier_,
 )
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
+from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
 from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.recommendation.simulation import Simulation
+from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.scope import AnalysisScope
 
 RECOMMENDATION = {"group_name": "recommendation", "kinds": {"numpy"}, "owners": OWNERS, "code_version": "1"}
@@ -57,7 +57,7 @@ def tradeoff_frontier(
     """Cost against quality against latency: undominated policies, today, the proposal, the best single model, a random mix."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result) | shown.frontier(result))
+    context.add_output_metadata(shown.result(result))
     return result
 
 
@@ -71,7 +71,7 @@ def model_mix(
     """Share of traffic per model now and recommended, and the price of every constraint that binds."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result) | shown.model_mix(result))
+    context.add_output_metadata(shown.result(result))
     return result
 
 

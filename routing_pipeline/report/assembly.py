@@ -26,7 +26,8 @@ from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.expectations import DataQuality
-from routing_pipeline.ingest.lake import QuarantineReason
+from routing_pipeline.ingest.ingestion import IngestResult
+from routing_pipeline.ingest.lake import IngestTotals, QuarantineReason
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.rule_set import RuleSet
@@ -54,6 +55,17 @@ class IngestCounts(Result):
     def of(cls, counted: Result) -> IngestCounts:
         """The five counts of a result that holds more."""
         return cls.model_validate({name: getattr(counted, name) for name in cls.model_fields})
+
+
+def ingest_counts(counted: IngestResult | IngestTotals) -> IngestCounts:
+    """The five counts of one ingestion, or of a home's whole ledger."""
+    return IngestCounts(
+        records=counted.records,
+        ingested=counted.ingested,
+        quarantined=counted.quarantined,
+        duplicates=counted.duplicates,
+        objects=counted.objects_new if isinstance(counted, IngestResult) else counted.objects,
+    )
 
 
 class Run(Result):

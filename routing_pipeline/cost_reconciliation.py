@@ -173,10 +173,10 @@ def _cause(
     if not charged or not listed:
         return f"logged cost is {ratio:.2f} times the list's; too few or too similar calls to say for which tokens"
     priced = [name for name in charged if name != "reasoning"]
-    if any(all(_same(charged[name], price[name]) for name in priced) for price in earlier):
-        return "stale price: the gateway still charges what the list said earlier"
     if set(deviating) == {"reasoning"}:
         return _reasoning_cause(charged, listed)
+    if any(all(_same(charged[name], price[name]) for name in priced) for price in earlier):
+        return "stale price: the gateway still charges what the list said earlier"
     if set(deviating) == {"cached"}:
         return _cache_cause(charged, listed)
     ratios = [charged[name] / listed[name] for name in priced if listed.get(name)]

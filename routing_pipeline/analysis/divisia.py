@@ -45,9 +45,11 @@ def effects(terms: Iterable[Term], names: Sequence[str]) -> dict[str, float]:
 
 
 def _log_mean(a: float, b: float) -> float:
-    # log1p keeps its digits where the two are close.
     relative = (a - b) / b
-    return a if relative == 0 else (a - b) / math.log1p(relative)
+    if relative == 0:
+        return a
+    # log1p keeps its digits where the two are close, a difference of logarithms where they are far apart.
+    return (a - b) / (math.log1p(relative) if abs(relative) < 0.5 else math.log(a) - math.log(b))
 
 
 EXPLAINED = 0.99

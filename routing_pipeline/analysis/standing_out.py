@@ -24,7 +24,7 @@ MIN_DAYS = 3
 WEEKLY_FROM_DAYS = 21
 """From three weeks on an hour is compared with the same hour of the week, before that with the same hour of the day."""
 POLISHES = 20
-TAIL_DF = 8
+TAIL_DF = 20
 """Hour totals have heavier tails than a normal: a few dear calls carry an hour. Student's t with this many degrees stands for them."""
 MAD_TO_SD = float(1 / stats.norm.ppf(0.75))
 """A normal's standard deviation in median absolute deviations: 1.4826."""
@@ -37,6 +37,7 @@ class HourOfSeries:
     hour: int
     amount: float
     expected: float
+    """What this hour would usually be; low and high hold it in 95 % of hours."""
     expected_low: float
     expected_high: float
     z: float
@@ -84,8 +85,9 @@ def hours_standing_out(amounts: Mapping[int, tuple[float, float]], tested: range
     is_tested = np.array([int(hour) in tested for hour in hours])
     adjusted = np.ones(len(hours))
     adjusted[is_tested] = false_discovery_adjusted(stats.t.sf(z[is_tested], TAIL_DF).tolist())
-    usual_noise = _slot_medians(noise, slots)
-    half = float(stats.norm.ppf(0.975)) * spread * usual_noise
+    # What an hour would usually be: its own chance, and the error of two medians (pi/2 as variable as means).
+    uncertain = np.sqrt(1 + np.pi / 2 * (1 / _slot_sizes(slots) + 1 / _slot_sizes(rounds)))
+    half = float(stats.norm.ppf(0.975)) * spread * _slot_medians(noise, slots) * uncertain
     return [
         HourOfSeries(
             hour=int(hours[i]),
@@ -113,3 +115,9 @@ def _slot_medians(values: Floats, slots: Places) -> Floats:
     """For each value the median of its slot."""
     names, place = np.unique(slots, return_inverse=True)
     return np.array([np.median(values[place == each]) for each in range(len(names))])[place]
+
+
+def _slot_sizes(slots: Places) -> Floats:
+    """For each value how many values its slot holds."""
+    _, place, sizes = np.unique(slots, return_inverse=True, return_counts=True)
+    return np.asarray(sizes[place], dtype=np.float64)

@@ -126,22 +126,38 @@ def _means(fitted: dict[str, Floats]) -> list[Floats]:
     return [fitted["cost"], fitted["latency"], fitted["success"], fitted["success"] * fitted["quality"], fitted["slow"]]
 
 
+def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
+    """Of requests that no rule reaches, mean and rate of observation by (half, task, arm): cost, latency, slow, quality.
+
+    By half: nothing that is learnt from may hold an outcome of the half that proves.
+    """
+    rest = (cells.level >= cells.binning.levels) | (cells.task >= len(cells.binning.tasks))
+    shape = (2, len(cells.binning.tasks) + 1, len(cells.binning.models) + 1)
+    keys = ((~cells.learning[rest]).astype(np.int64), cells.task[rest], cells.arm[rest])
+    found = {}
+    for name, observed, of in (
+        ("cost", "n_cost", "n"),
+        ("latency", "n_latency", "n"),
+        ("slow", "n_latency", "n"),
+        ("quality", "labelled", "success"),
+    ):
+        total, seen, base = (sum_by(keys, cells.sums[each][rest], shape) for each in (name, observed, of))
+        by_half = total.sum(axis=(1, 2), keepdims=True) / np.maximum(seen.sum(axis=(1, 2), keepdims=True), 1e-300)
+        mean = np.where(seen > 0, total / np.maximum(seen, 1e-300), by_half)
+        found[name] = (mean, np.where(seen > 0, seen / np.maximum(base, 1e-300), 1.0))
+    return found
+
+
 def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
     """KEEP's outcomes of requests that no rule reaches: sums as they are, missing ones at the task's and model's mean."""
     sums = {name: values[rest] for name, values in cells.sums.items()}
-    models = len(cells.binning.models) + 1
-    # By half: nothing that is learnt from may hold an outcome of the half that proves.
-    group = ((~cells.learning[rest]) * (len(cells.binning.tasks) + 1) + cells.task[rest]) * models + cells.arm[rest]
-    size = 2 * (len(cells.binning.tasks) + 1) * models
+    keys = ((~cells.learning[rest]).astype(np.int64), cells.task[rest], cells.arm[rest])
+    means = {name: (mean[keys], rate[keys]) for name, (mean, rate) in unreached_means(cells).items()}
 
-    def filled(total: str, observed: str, of: str) -> Floats:
-        seen = np.bincount(group, sums[observed], minlength=size)
-        base = np.bincount(group, sums[of], minlength=size)
-        found = np.bincount(group, sums[total], minlength=size)
-        by_half = (found.reshape(2, -1).sum(axis=1) / np.maximum(seen.reshape(2, -1).sum(axis=1), 1e-300)).repeat(size // 2)
-        mean = np.where(seen > 0, found / np.maximum(seen, 1e-300), by_half)
-        rate = np.where(seen > 0, seen / np.maximum(base, 1e-300), 1.0)[group]
-        return mean[group] * sums[of] + (sums[total] - mean[group] * sums[observed]) / rate
+    def filled(name: str, observed: str, of: str) -> Floats:
+        mean, rate = means[name]
+        total: Floats = mean * sums[of] + (sums[name] - mean * sums[observed]) / rate
+        return total
 
     return [
         filled("cost", "n_cost", "n"),
@@ -271,3 +287,17 @@ def _covered(by_level: Floats, keep: int) -> Floats:
         seen = np.bincount(strip, by_level[:, arm])
         covered[arm] = size[(seen >= 1) & (seen >= CLIP * size)].sum() / max(total.sum(), 1e-300)
     return covered
+
+
+def seen_levels(cells: Cells) -> NDArray[np.bool_]:
+    """(task, level, model): the model was chosen, at least with probability CLIP, in the level's strip of the window."""
+    keep = len(cells.binning.models)
+    by_level = cells.total("n")[:-1, :-1].sum(axis=2)
+    seen = np.zeros((*by_level.shape[:2], keep), dtype=bool)
+    for task, counts in enumerate(by_level):
+        strip = strips(counts.sum(axis=1))
+        size = np.bincount(strip, counts.sum(axis=1))
+        for arm in range(keep):
+            chosen = np.bincount(strip, counts[:, arm])
+            seen[task, :, arm] = ((chosen >= 1) & (chosen >= CLIP * size))[strip]
+    return seen

@@ -21,7 +21,7 @@ from routing_pipeline.scope import AnalysisScope
 
 PLAN_DAYS = 30
 HEADROOM = 0.10
-"""What a recommended budget leaves above the planned spend."""
+"""What a recommended budget leaves above today's pace."""
 MAX_TEAMS = 20
 MAX_OVERUSE = 5
 RISKS: tuple[Level, ...] = ("Low", "Medium", "High")
@@ -46,7 +46,7 @@ class CostAction(Result):
 
 
 class TeamBudget(Result):
-    """A monthly budget for one team: what it spends at today's pace, and after the plan."""
+    """A monthly budget for one team, from what it spends at today's pace."""
 
     team: str
     spend_usd: float | None = quantity("30 days at the window's pace; null when unpriced", "USD", default=None)
@@ -114,7 +114,7 @@ def cost_optimization_plan(
         reach=reach,
         reach_is_safe=isinstance(plan_share, Estimate) and plan_share.low >= target,
         verdict=_verdict(reach, target, plan_share, reachable_share, _grade(rules)),
-        budgets=_team_budgets(scope, costs, planned),
+        budgets=_team_budgets(scope, costs),
     )
 
 
@@ -258,7 +258,7 @@ def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
                 what=f"An hourly budget in the gateway for {', '.join(teams[:3]) or 'every team'}, so that a runaway job stops itself.",
                 saving_usd=_per_plan(total, scope) if excess else Unidentifiable(unidentifiable="the excess of the spikes is unknown"),
                 risk="Medium",
-                basis=f"Spend above the usual of the same hours in {len(drivers.spikes)} spikes, as if the next weeks had as many.",
+                basis=f"Spend above the usual of the same hours in {len(drivers.spikes)} spike{'s' if len(drivers.spikes) > 1 else ''}, as if the coming weeks had as many.",
                 is_counted=bool(excess),
             )
         )
@@ -356,7 +356,7 @@ def _verdict(reach: Reach, target: float, planned: Measured, reachable: Measured
     return f"The target of {100 * target:.0f} % is out of reach: these logs support {100 * reachable.estimate:.1f} % at most.{hedge}"
 
 
-def _team_budgets(scope: AnalysisScope, costs: RoutingCosts, planned: Shares | None) -> tuple[TeamBudget, ...]:
+def _team_budgets(scope: AnalysisScope, costs: RoutingCosts) -> tuple[TeamBudget, ...]:
     by_team = costs.by("team")
     spends: dict[str, float | None] = {}
     for line in by_team.lines if by_team is not None else ():
@@ -364,16 +364,16 @@ def _team_budgets(scope: AnalysisScope, costs: RoutingCosts, planned: Shares | N
             spends[line.group[0]] = line.cost_usd * PLAN_DAYS / scope.days if isinstance(line.cost_usd, float) else None
     configured = scope.parameters.budgets_by_team
     names = [*spends, *(team for team in sorted(configured) if team not in spends)][:MAX_TEAMS]
-    saved = planned[1] if planned is not None else 0.0
-    return tuple(_team_budget(team, spends.get(team), configured.get(team), saved) for team in names)
+    return tuple(_team_budget(team, spends.get(team), configured.get(team)) for team in names)
 
 
-def _team_budget(team: str, spend: float | None, budget: float | None, saved: float) -> TeamBudget:
+def _team_budget(team: str, spend: float | None, budget: float | None) -> TeamBudget:
+    """What the plan saves falls unevenly on teams; a budget is lowered when a team's spend shows it, not before."""
     if spend is None:
         return TeamBudget(team=team, budget_usd=budget, why="no spend of this team is priced in the window")
-    planned = spend * (1 - saved) * (1 + HEADROOM)
-    if budget is not None and budget < planned:
-        why = "the configured budget is tighter than the plan and stays"
+    pace = spend * (1 + HEADROOM)
+    if budget is not None and budget < pace:
+        why = "the configured budget is tighter than today's pace and stays"
         return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=budget, why=why)
-    why = f"today's pace, less {100 * saved:.1f} % that the plan saves overall, plus {100 * HEADROOM:.0f} % headroom"
-    return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=planned, why=why)
+    why = f"today's pace plus {100 * HEADROOM:.0f} %; lower it as the plan's saving shows"
+    return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=pace, why=why)

@@ -7,6 +7,7 @@ not belong here: measuring what came of it (`realized_outcomes`), sending alerts
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import ibis
@@ -35,6 +36,8 @@ ENOUGH_REQUESTS = 50
 """Of one model in one segment, before anything is said of it; the evidence asks for the same."""
 ENOUGH_LABELS = 15
 MAX_EXPLORED_MODELS = 8
+EXPLORED_TRAFFIC = 0.8
+"""Exploring goes on until the largest segments, making up this share of traffic, can be judged."""
 
 Direction = Literal["above", "below"]
 
@@ -487,9 +490,9 @@ def _to_explore(scope: AnalysisScope, evidence: RoutingEvidence) -> tuple[str, .
 def _exploration_needs(
     scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, share: float, models: int, label_rate: float | None
 ) -> tuple[int | None, float | None]:
-    """Requests and days until every segment of at least 1 % of traffic has enough of every explored model."""
+    """Requests and days until the largest segments (four fifths of traffic) have enough of every explored model."""
     per_day = scope.requests / scope.days if scope.days > 0 else 0.0
-    sizes = [segment.share for segment in evidence.segments if segment.share >= 0.01]
+    sizes = _largest(sorted((segment.share for segment in evidence.segments), reverse=True), EXPLORED_TRAFFIC)
     if rules.hypothesis is not None and rules.hypothesis.requests_needed is not None:
         needed = rules.hypothesis.requests_needed
         return needed, needed / per_day if per_day > 0 else None
@@ -498,6 +501,16 @@ def _exploration_needs(
     per_arm = max(ENOUGH_REQUESTS, ENOUGH_LABELS / label_rate)
     all_requests = per_arm * models / share / min(sizes)
     return math.ceil(all_requests), all_requests / per_day
+
+
+def _largest(shares: Sequence[float], of_traffic: float) -> list[float]:
+    """The first shares that together reach `of_traffic`."""
+    found: list[float] = []
+    for share in shares:
+        if share <= 0 or math.fsum(found) >= of_traffic:
+            break
+        found.append(share)
+    return found
 
 
 def _exploration_cost(scope: AnalysisScope, evidence: RoutingEvidence, share: float, models: tuple[str, ...]) -> Measured:

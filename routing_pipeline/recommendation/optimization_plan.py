@@ -156,7 +156,7 @@ def _items(
     yield from (_pair_item(pair) for pair in quality_issues.incompatibilities[:MAX_ITEMS_OF_A_KIND])
     if not rules.rule_set.rules:
         yield from (_mismatch_item(each, scope, quality_issues.grade) for each in quality_issues.mismatches[:MAX_ITEMS_OF_A_KIND])
-    yield from (_degradation_item(each) for each in quality_issues.degradations[:MAX_ITEMS_OF_A_KIND])
+    yield from (_degradation_item(each) for each in _by_model(quality_issues))
     yield from _speed_items(bottlenecks)
     yield from _collection_items(scope)
     yield _exploration_item(scope, rules, drivers.grade)
@@ -182,6 +182,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
     effort, why = effort_of(rules=len(found), new_models=len(_new_models(found, scope)))
     risks: tuple[Level, ...] = ("Low", "Medium", "High")
     risk = max((rule.risk for rule in found), key=risks.index)
+    riskiest = sum(rule.risk == risk for rule in found)
     grade = max(rule.evidence.grade for rule in found)
     criteria = tuple(dict.fromkeys(criterion for rule in found for criterion in rule.validation_criteria))[:6]
     approval = max(rules.moved_share, rules.moved_spend_share) > APPROVAL_SHARE
@@ -198,7 +199,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
         effort=effort,
         effort_reason=why,
         risk=risk,
-        risk_reason=f"evidence of grade {grade}; see the risk assessment",
+        risk_reason=f"{riskiest} of {len(found)} rules are of {risk.lower()} risk; evidence of grade {grade}",
         who=PLATFORM,
         prerequisites=(
             *(("approval by a stakeholder: routing-pipeline approve",) if approval else ()),
@@ -393,6 +394,16 @@ def _mismatch_item(mismatch: Mismatch, scope: AnalysisScope, grade: Grade | None
         validation_criteria=("the difference in quality is above 0 over its whole interval",),
         source="quality_issues",
     )
+
+
+def _by_model(issues: QualityIssues) -> list[Degradation]:
+    """The widest finding of each model: what fell over all its tasks fell on each of them too."""
+    widest: dict[str, Degradation] = {}
+    for found in issues.degradations:
+        known = widest.setdefault(found.model, found)
+        if found.task_type is None and known.task_type is not None:
+            widest[found.model] = found
+    return list(widest.values())[:MAX_ITEMS_OF_A_KIND]
 
 
 def _degradation_item(found: Degradation) -> PlanItem:
@@ -590,7 +601,7 @@ def _resources(items: Sequence[PlanItem]) -> tuple[str, ...]:
         by_who.setdefault(item.who, []).append(item.effort)
     levels: tuple[Level, ...] = ("Low", "Medium", "High")
     return tuple(
-        f"{who}: {len(efforts)} item(s), "
+        f"{who}: {len(efforts)} item{'s' if len(efforts) > 1 else ''}, "
         + ", ".join(f"{efforts.count(level)} of {level.lower()} effort" for level in levels if efforts.count(level))
         for who, efforts in sorted(by_who.items(), key=lambda each: -len(each[1]))
     )
@@ -617,7 +628,7 @@ def _payback(plan: CostOptimizationPlan) -> Payback:
 def _verdict(rules: RoutingRules, items: Sequence[PlanItem], *, approval: bool) -> str:
     first = sum(item.phase == 1 for item in items)
     if not rules.rule_set.rules:
-        return f"No routing change is recommended yet. {first} item(s) for week 1, of which the first step is to let the logs tell more."
+        return f"No routing change is recommended yet. {first} item{'s' if first != 1 else ''} for week 1; the first step is to let the logs tell more."
     grade = max(rule.evidence.grade for rule in rules.rule_set.rules)
     start = "Start the canary" if grade == "A" else "Start an A/B test"
     return f"{start} of the {len(rules.rule_set.rules)} rules in week 1" + (", once a stakeholder has approved it." if approval else ".")

@@ -115,14 +115,10 @@ def _effect(report: Report) -> str:
         if isinstance(quality, Unidentifiable)
         else f"with a change of quality of {wording.measured(quality, wording.points)}"
     )
-    dollars = saving_over_plan(rules)
-    money = f" ({wording.measured(dollars, wording.usd)} in {PLAN_DAYS} days)" if isinstance(dollars, Estimate) else ""
     goal = rules.rule_set.goal
     if goal == "quality":
-        return f"change mean quality by {wording.measured(quality, wording.points)} and {cost}{money}"
-    if goal == "speed":
-        return f"{speed}, {kept}, and {cost}{money}"
-    return f"{cost}{money}, {kept}"
+        return f"change mean quality by {wording.measured(quality, wording.points)} and {cost}"
+    return f"{speed}, {kept}, and {cost}" if goal == "speed" else f"{cost}, {kept}"
 
 
 def _said(value: Measured, up: str, down: str, form: wording.Format, unknown: str) -> str:
@@ -155,8 +151,10 @@ def _potential(report: Report) -> str:
     if report.routing_evidence.refusal is not None:
         return f"{wording.CANNOT_TELL}: {report.routing_evidence.refusal}"
     if rules.rule_set.rules:
-        told = _effect(report)
-        return told if grade_of(report) == "A" else f"{told}; to be confirmed by an A/B test"
+        saving = wording.measured(saving_over_plan(rules), wording.usd)
+        share = wording.measured(cost_reduction(rules.rule_set), wording.percent)
+        told = f"{saving} in {PLAN_DAYS} days ({share} of spend)"
+        return told if grade_of(report) == "A" else f"{told}, if an A/B test confirms it"
     hypothesis = rules.hypothesis
     if hypothesis is None:
         return "none proven"

@@ -88,7 +88,7 @@ class Language:
         if not isinstance(value, Estimate) or value.low == value.high:
             number = form(value.estimate if isinstance(value, Estimate) else value)
             return self.show(Markup(number.replace("<", "&lt;")), None) + after  # noqa: S704
-        estimate, interval = form(value.estimate), wording.interval(value, form)
+        estimate, interval = wording.fitting(form, value)(value.estimate), wording.interval(value, form)
         return self.show(Markup(estimate.replace("<", "&lt;")), Markup(interval.replace("<", "&lt;"))) + after  # noqa: S704
 
 
@@ -108,6 +108,7 @@ def environment(language: Language) -> Environment:
     made.filters |= {
         "name": wording.name,
         "listed": wording.listed,
+        "clauses": wording.clauses,
         "moment": wording.moment,
         "hour_of_week": wording.hour_of_week,
         "condition": figures.condition,

@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from routing_pipeline.estimates import LEVEL, Estimate, Unidentifiable
 
@@ -61,9 +62,11 @@ def usd(value: float) -> str:
     return _signed(value, f"${size:.2f}" if size >= 1 or size == 0 else f"${_small(size)}")
 
 
-def percent(share: float) -> str:
+def percent(share: float, decimals: int = 1) -> str:
     """A share (0..1) as 12.3 %; a tiny one keeps a digit that is not zero."""
     size = abs(share) * 100
+    if decimals > 1:
+        return _signed(share, f"{size:.{decimals}f} %")
     if 0 < size < 0.001:
         return f"{MINUS if share < 0 else ''}<0.001 %"
     digits = f"{size:,.0f}" if size >= 1_000 else f"{size:.1f}" if size >= 0.05 or size == 0 else _small(float(f"{size:.1g}"))
@@ -77,9 +80,21 @@ def chance(probability: float) -> str:
     return ">99.9 %" if probability > 0.999 else percent(probability)
 
 
-def change(share: float) -> str:
+def change(share: float, decimals: int = 1) -> str:
     """A relative change with its sign: +12.3 % or -12.3 %; none at all is 0 %."""
-    return f"+{percent(share)}" if share > 0 else percent(share)
+    return f"+{percent(share, decimals)}" if share > 0 else percent(share, decimals)
+
+
+_BY_DECIMALS: tuple[Callable[..., str], ...] = (percent, change)
+
+
+def fitting(form: Format, value: Estimate) -> Format:
+    """The format with decimals enough that the ends of a narrow interval do not read the same."""
+    width = (value.high - value.low) * 100
+    known = next((each for each in _BY_DECIMALS if each is form), None)
+    if known is None or width >= 0.2 or width <= 0:
+        return form
+    return partial(known, decimals=min(max(-math.floor(math.log10(width)), 1), 4))
 
 
 def score(value: float) -> str:
@@ -121,6 +136,7 @@ def count(value: float) -> str:
 
 def interval(value: Estimate, form: Format) -> str:
     """An interval in brackets; a unit that all three numbers end with is said once, at the estimate."""
+    form = fitting(form, value)
     estimate, low, high = form(value.estimate), form(value.low), form(value.high)
     _, space, unit = estimate.partition(" ")
     if space and low.endswith(f" {unit}") and high.endswith(f" {unit}"):
@@ -142,7 +158,7 @@ def measured(value: Value, form: Format, *, brief: bool = False) -> str:
         return form(value)
     if value.low == value.high:
         return form(value.estimate)
-    return f"{form(value.estimate)} {interval(value, form)}"
+    return f"{fitting(form, value)(value.estimate)} {interval(value, form)}"
 
 
 def from_seconds(seconds: float) -> datetime:
@@ -186,3 +202,9 @@ def listed(items: tuple[str, ...] | list[str], most: int = 8) -> str:
     if len(items) > most:
         return f"{', '.join(shown)} and {len(items) - most} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"
+
+
+def clauses(items: tuple[str, ...], most: int = 4) -> str:
+    """Sentences as the clauses of one: a; b; c."""
+    shown = [printable(each).rstrip(".") for each in items[:most]]
+    return "; ".join(shown + ([f"{len(items) - most} more"] if len(items) > most else [])) or "none named"

@@ -7,11 +7,12 @@ import os
 import time
 
 import dagster as dg
-from routing_pipeline.alerts import HourlySpend, cost_spike as decide_cost_spike, hourly_spend
 
 from assets.resources import HomeResource
+from routing_pipeline.alerts import HourlySpend, cost_spike as decide_cost_spike, hourly_spend
 from routing_pipeline.parameters import read_parameters
 
+WEEK_S = 7 * 86_400
 TIMEZONE = os.environ.get("ROUTING_PIPELINE_TIMEZONE") or "UTC"
 
 ingest_logs = dg.define_asset_job(
@@ -52,7 +53,7 @@ def cost_spike(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.Se
     """Reads the lake, not the bucket: ingestion is a job of its own and may be scheduled more often."""
     thresholds = read_parameters(home.config_file()).alerts
     now_s = time.time()
-    decision = decide_cost_spike(_spend(context, home), thresholds, context.cursor, now_s)
+    decision = decide_cost_spike(_spend(context, home, thresholds.baseline_weeks), thresholds, context.cursor, now_s)
     if decision.run_key is None:
         return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)
     request = dg.RunRequest(
@@ -61,12 +62,12 @@ def cost_spike(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.Se
     return dg.SensorResult(run_requests=[request], cursor=decision.cursor)
 
 
-def _spend(context: dg.SensorEvaluationContext, home: HomeResource) -> tuple[HourlySpend, ...] | None:
-    """Hourly spend, None when it could not be read: a failed read is not an hour without spend."""
+def _spend(context: dg.SensorEvaluationContext, home: HomeResource, weeks: int) -> tuple[HourlySpend, ...] | None:
+    """Hourly spend of the baseline's weeks, None when it could not be read: a failed read is not an hour without spend."""
     try:
         lake = home.lake_state()
         with home.reading() as engine:
-            return hourly_spend(engine.read_parquet(lake.attempt_files(0.0, lake.newest_s + 1)), lake.newest_s)
+            return hourly_spend(engine.read_parquet(lake.attempt_files(lake.newest_s - (weeks + 1) * WEEK_S, lake.newest_s + 1)))
     except Exception:
         context.log.exception("spend could not be read")
         return None

@@ -21,6 +21,9 @@ from urllib.parse import unquote, urlsplit
 from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
 
 FETCH_ATTEMPTS = 4
+"""How often a body that breaks off is asked for again."""
+REQUEST_ATTEMPTS = 5
+"""How often one request is tried when the store is throttling or down; AWS_MAX_ATTEMPTS says otherwise."""
 CHUNK_BYTES = 1 << 20
 EXCLUDED_FOLDERS = frozenset({"audit_logs"})
 """LiteLLM writes its audit trail into the same bucket; it holds no requests."""
@@ -254,7 +257,10 @@ def _s3_client() -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     settings = Config(
-        retries={"max_attempts": 5, "mode": "standard"},
+        retries={
+            "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS))),
+            "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
+        },
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=32,

@@ -342,18 +342,17 @@ class _Calls:
         return sum(self.calls.values()), sum(self.affected[kind].values())
 
     def thinned(self, kind: Kind) -> tuple[int, int]:
-        """The same, thinned by how much more the rate varies over time than chance would have it.
+        """The same, divided by the design effect of time: how much more the rate varies than with independent calls.
 
-        An outage hits whatever runs in its hours: its calls are not independent, and count for fewer.
+        deff = sum_b (k_b - p n_b)^2 / (n p (1 - p)) over steps b, at least 1 (Kish 1965, Survey Sampling, 8.2). An outage hits
+        whatever runs in its hours; its calls hang together and count for few.
         """
         n, k = self.count(kind)
         if k == 0 or k == n or len(self.calls) < 2:
             return n, k
         rate = k / n
-        chi2 = sum(
-            (self.affected[kind].get(step, 0) - rate * calls) ** 2 / (rate * (1 - rate) * calls) for step, calls in self.calls.items()
-        )
-        factor = max(chi2 / (len(self.calls) - 1), 1.0)
+        missed = math.fsum((self.affected[kind].get(step, 0) - rate * calls) ** 2 for step, calls in self.calls.items())
+        factor = max(missed / (n * rate * (1 - rate)), 1.0)
         return round(n / factor), round(k / factor)
 
 

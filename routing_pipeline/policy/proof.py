@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pipeline.policy.cells import Ints
+from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, ratio, weighted_sum
 from routing_pipeline.policy.scores import COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy
@@ -51,7 +51,11 @@ class Verdict:
 def evaluated(cube: ScoreCube, actions: Ints, clusters: slice = PROVE, places: Ints | None = None) -> Evaluated:
     """Outcomes of one action per segment, what no rule reaches included unless `places` says which places count."""
     padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    scores, n = cube.chosen(padded, clusters, places)
+    return outcomes_of(*cube.chosen(padded, clusters, places))
+
+
+def outcomes_of(scores: Floats, n: Floats) -> Evaluated:
+    """Outcomes from scores by (cluster, outcome) and requests by cluster."""
     return Evaluated(
         cost=ratio(scores[:, COST], n),
         latency=ratio(scores[:, LATENCY], n),

@@ -66,6 +66,7 @@ class Learned:
 
     rest: KEEP's sums of what no rule reaches, by outcome. quality_error: standard error of each action's quality sum
     against KEEP's. eligible: actions that the logs can judge. share: today's share of all requests by (segment, model).
+    by_cluster: the same sums by cluster, for resampling.
     """
 
     sums: Floats
@@ -75,6 +76,7 @@ class Learned:
     eligible: NDArray[np.bool_]
     share: Floats
     weight: Floats
+    by_cluster: Floats
 
     @property
     def today(self) -> Floats:
@@ -107,6 +109,10 @@ class Policy:
         return np.array(self.actions, dtype=np.int64)
 
 
+MAX_SEGMENT_DROP = 0.05
+"""The balanced goal asks no kind of request to give up more quality than this for the sake of the others."""
+
+
 def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
     """Models that may be proposed per segment: seen on the learning half, and countable on the other one; KEEP always.
 
@@ -122,17 +128,22 @@ def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
 
 
 def learned(cube: ScoreCube, limits: Limits) -> Learned:
-    """Doubly robust sums of the learning half, pulled towards the regression's: see `shrunk`."""
+    """Doubly robust sums of the learning half, pulled towards the regression's: see `pull_of`."""
     places = len(cube.segments)
     scores, direct = cube.scores[LEARN, :places], cube.direct[LEARN, :places]
     requests = cube.requests[LEARN]
     weight = requests[:, :places].sum(axis=0)
     eligible = eligibility(cube, limits)
-    sums = scores.sum(axis=0)
+    by_cluster = scores.copy()
     for outcome in range(len(OUTCOMES)):
-        sums[:, :-1, outcome] = shrunk(
-            direct[:, :, :-1, outcome], scores[:, :, :-1, outcome], requests[:, :places], sums[:, -1, outcome], eligible[:, :-1]
+        pull = pull_of(
+            scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome],
+            requests[:, :places],
+            scores[:, :, -1, outcome].sum(axis=0),
+            eligible[:, :-1],
         )
+        by_cluster[:, :, :-1, outcome] = direct[:, :, :-1, outcome] + pull * (scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome])
+    sums = by_cluster.sum(axis=0)
     tau = sums[:, -1, QUALITY].sum() / max(float(sums[:, -1, SUCCESS].sum()), 1e-300)
     margin = scores[..., QUALITY] - tau * scores[..., SUCCESS]
     against_keep = margin - margin[:, :, -1:]
@@ -146,6 +157,7 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
         eligible=eligible,
         share=cube.learn.requests / max(total, 1.0),
         weight=weight / max(total, 1.0),
+        by_cluster=by_cluster,
     )
 
 
@@ -159,23 +171,21 @@ def _cluster_error(sums: Floats, requests: Floats) -> Floats:
     return error
 
 
-def shrunk(direct: Floats, scores: Floats, requests: Floats, keep: Floats, eligible: NDArray[np.bool_]) -> Floats:
-    """Empirical-Bayes sums by (segment, model): direct + B (doubly robust - direct), B = t2 / (t2 + se2).
+def pull_of(correction: Floats, requests: Floats, keep: Floats, eligible: NDArray[np.bool_]) -> Floats:
+    """How much of the doubly robust correction is believed, by (segment, model): B = t2 / (t2 + se2), empirical Bayes.
 
-    t2, how far the regression is truly off, is the mean of (correction^2 - se^2) over eligible pairs, weighted by
-    requests and never negative, on the scale of the segment's mean today (Efron and Morris 1973, JASA 68:117). Learning
-    from raw scores would chase their noise.
+    Learning uses direct + B (doubly robust - direct). t2, how far the regression is truly off, is the mean of
+    (correction^2 - se^2) over eligible pairs, weighted by requests and never negative, on the scale of the segment's sum
+    today (Efron and Morris 1973, JASA 68:117). Learning from raw scores would chase their noise.
     """
-    correction = scores - direct
     n = np.maximum(requests.sum(axis=0), 1e-300)[:, None]
     scale = np.where(np.abs(keep)[:, None] > 0, np.abs(keep)[:, None], 1.0)
-    ratio_ = correction.sum(axis=0) / scale
+    relative = correction.sum(axis=0) / scale
     error = _cluster_error(correction, requests) / scale
     pairs = eligible * n
-    spread = float((pairs * (ratio_**2 - error**2)).sum() / max(float(pairs.sum()), 1e-300))
-    pull = max(spread, 0.0) / np.maximum(max(spread, 0.0) + error**2, 1e-300)
-    pulled: Floats = direct.sum(axis=0) + pull * correction.sum(axis=0)
-    return pulled
+    spread = max(float((pairs * (relative**2 - error**2)).sum() / max(float(pairs.sum()), 1e-300)), 0.0)
+    pull: Floats = spread / np.maximum(spread + error**2, 1e-300)
+    return pull
 
 
 def utility(learnt: Learned, goal: Goal, weights: Weights) -> Floats:
@@ -285,6 +295,8 @@ def within_caps(learnt: Learned, actions: Ints, limits: Limits) -> bool:
 
 def policies(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[tuple[int, ...]]:
     """All distinct policies that some trade-off recommends."""
+    if goal == "balanced":
+        learnt = replace(learnt, eligible=learnt.eligible & gentle(learnt))
     gain = utility(learnt, goal, weights)
     slow = limits.max_slow is not None
     found = sweep(learnt, gain, by_cost=goal == "quality", slow=slow)
@@ -301,6 +313,13 @@ def policies(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, weigh
         found = [actions for actions in found if within_caps(learnt, np.array(actions), limits)]
     keep = (cube.keep,) * len(cube.segments)
     return [actions for actions in dict.fromkeys(found) if actions != keep]
+
+
+def gentle(learnt: Learned) -> NDArray[np.bool_]:
+    """Actions whose predicted quality is within MAX_SEGMENT_DROP of today's in their own segment."""
+    quality = learnt.sums[..., QUALITY] / np.maximum(learnt.sums[..., SUCCESS], 1e-300)
+    kept: NDArray[np.bool_] = quality >= quality[:, -1:] - MAX_SEGMENT_DROP
+    return kept
 
 
 def ceiling_of(learnt: Learned, limits: Limits) -> float | None:
@@ -361,8 +380,3 @@ def _distance(learnt: Learned, actions: Ints, chosen: dict[int, Statistic], toda
     if limits.keeps_cost:
         margins.append((float(now[COST] - sums[COST]) / n, chosen[COST].minus(today[COST])))
     return min(margin / max(statistic.standard_error, 1e-300) for margin, statistic in margins)
-
-
-def relaxed(limits: Limits, **changes: float | None) -> Limits:
-    """The same limits with some replaced."""
-    return replace(limits, **changes)  # type: ignore[arg-type]

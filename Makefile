@@ -43,7 +43,7 @@ check: lint test  ## ruff, mypy and the tests: what CI runs
 
 dev: $(VENV)/.run  ## The Dagster UI on the demo's home
 	@test -d demo/home || $(BIN)/routing-pipeline demo
-	@mkdir -p demo/home/dagster && printf 'telemetry:\n  enabled: false\n' > demo/home/dagster/dagster.yaml
+	@mkdir -p demo/home/dagster && printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > demo/home/dagster/dagster.yaml
 	@DAGSTER_HOME=$(CURDIR)/demo/home/dagster ROUTING_PIPELINE_HOME=$(CURDIR)/demo/home ROUTING_PIPELINE_LOGS=$(CURDIR)/demo/logs \
 	ROUTING_PIPELINE_FEEDBACK=$(CURDIR)/demo/feedback $(BIN)/dagster dev -w workspace.yaml
 

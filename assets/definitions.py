@@ -29,7 +29,7 @@ defs = dg.Definitions(
     jobs=[automation.ingest_logs, automation.optimize_routing],
     schedules=[automation.weekly_review],
     sensors=[automation.cost_spike],
-    resources={"home": home, "io_manager": ResultsIOManager(home=home)},
+    resources={"home": home, "io_manager": ResultsIOManager(root=from_environment("home", ".routing-pipeline"))},
     # One process: every asset hands small results to the next, and the engines use the cores by themselves.
     executor=dg.in_process_executor,
 )

@@ -86,13 +86,18 @@ class ResultsIOManager(dg.ConfigurableIOManager):
     The run that computed a scope remembers its key; a run that materialises single assets takes the newest one.
     """
 
-    home: dg.ResourceDependency[HomeResource]
+    # A resource inside a resource keeps the values it was built with: a run that names another home says so twice.
+    root: str = ".routing-pipeline"
+
+    def open(self) -> Home:
+        """The home whose results these are."""
+        return Home(Path(self.root).absolute()).create()
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a result; ingestion's results belong to the home and not to a scope."""
         if obj is None:
             return
-        home = self.home.open()
+        home = self.open()
         name = context.asset_key.path[-1]
         if isinstance(obj, AnalysisScope):
             for pointer in (context.run_id, "latest"):
@@ -105,7 +110,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load what an upstream asset stored, in this run or in the newest."""
-        home = self.home.open()
+        home = self.open()
         name = context.asset_key.path[-1]
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context.step_context.run_id)
         value = home.results.load(name, key, context.dagster_type.typing_type)
@@ -114,7 +119,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         return value
 
     def _key(self, run_id: str | None) -> str:
-        runs = self.home.open().results.root / "runs"
+        runs = self.open().results.root / "runs"
         for pointer in (run_id or "", "latest"):
             path = runs / pointer
             if pointer and path.exists():

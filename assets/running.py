@@ -18,7 +18,7 @@ import dagster as dg
 from routing_pipeline.errors import DataQualityError, PipelineError
 from routing_pipeline.home import Home
 
-DAGSTER_YAML = "telemetry:\n  enabled: false\n"
+DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 Progress = Callable[[str, int, int], None]
 """Called with the step that just began or ended, steps done, steps in all."""
@@ -61,7 +61,7 @@ def run_job(
         with _quiet():
             result = job.execute_in_process(
                 run_config={
-                    "resources": {"home": {"config": dict(resources)}},
+                    "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": {"root": resources["root"]}}},
                     "ops": {name: {"config": config} for name, config in ops.items()},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },

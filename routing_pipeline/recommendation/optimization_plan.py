@@ -104,7 +104,8 @@ class OptimizationPlan(Result):
 def effort_of(rules: int = 0, new_models: int = 0, config_changes: int = 0) -> tuple[Level, str]:
     """Low: a handful of settings and no new model; High: several new models, or more changes than one review can hold."""
     changes = rules + config_changes
-    told = f"{rules} rules, {new_models} new models, {config_changes} other settings"
+    counted = ((rules, "rule"), (new_models, "new model"), (config_changes, "setting"))
+    told = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counted if count) or "nothing to change"
     if new_models >= 2 or changes > MANY_CHANGES:
         return "High", told
     return ("Low" if new_models == 0 and changes <= EASY_CHANGES else "Medium"), told

@@ -193,7 +193,9 @@ def frontier(points: Sequence[FrontierPoint]) -> Chart | None:
 
 
 def _frontier_text(points: Sequence[FrontierPoint]) -> str:
-    told = [f"{sum(point.kind == 'frontier' for point in points)} undominated policies, by cost per 1,000 requests and mean quality."]
+    told = [
+        f"{sum(point.kind == 'frontier' for point in points)} policies that no other beats, by cost per 1,000 requests and mean quality."
+    ]
     told += [
         f"{KINDS[point.kind]}: {wording.usd(point.cost_usd.estimate * 1000)} at quality {wording.score(point.quality.estimate)}."
         for point in points

@@ -86,8 +86,8 @@ class TaskChoice:
 
     task_type: str
     requests: int
-    today: str
-    recommended: str
+    today: tuple[str, ...]
+    recommended: tuple[str, ...]
     changes: bool
     rules: tuple[str, ...]
 
@@ -113,14 +113,10 @@ def _moves(share: ModelShare) -> bool:
     return abs(share.recommended - share.now) >= 0.005
 
 
-def _models(shares: Sequence[tuple[str, float]]) -> str:
-    """Models with at least a twentieth of the traffic, largest first."""
+def _models(shares: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    """Models with at least a twentieth of the traffic and their shares, largest first."""
     largest = sorted((each for each in shares if each[1] >= 0.05), key=lambda each: (-each[1], each[0]))
-    if not largest:
-        return wording.NONE
-    if len(largest) == 1 and largest[0][1] > 0.995:
-        return wording.name(largest[0][0])
-    return ", ".join(f"{wording.name(model)} {wording.percent(round(share, 2)).replace('.0 %', ' %')}" for model, share in largest[:4])
+    return tuple(f"{wording.name(model)} {100 * share:.0f} %" for model, share in largest[:4]) or (wording.NONE,)
 
 
 def condition(when: When) -> str:

@@ -6,6 +6,8 @@ what is said (`templates/report.html.j2`), how it looks (`templates/report.css`)
 
 from __future__ import annotations
 
+import re
+
 import markupsafe
 from markupsafe import Markup
 
@@ -16,8 +18,12 @@ from routing_pipeline.report.rendering import TEMPLATES, Language, context, envi
 
 
 def escape(text: str) -> Markup:
-    """Text for HTML; braces too, so that no template engine behind us finds anything to do."""
-    return Markup(str(markupsafe.escape(text)).replace("{", "&#123;").replace("}", "&#125;"))  # noqa: S704 - escaped here
+    """Text for HTML; braces too, so that no template engine behind us finds anything to do.
+
+    A number and its percent sign stay on one line.
+    """
+    safe = str(markupsafe.escape(text)).replace("{", "&#123;").replace("}", "&#125;")
+    return Markup(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", safe))  # noqa: S704 - escaped here
 
 
 def _show(number: Markup, interval: Markup | None) -> Markup:
@@ -32,6 +38,10 @@ def _unknown(reason: str | int) -> Markup:
     return Markup('<span class="unknown">cannot tell</span>: {}').format(escape(reason))
 
 
+def _named(name: Markup) -> Markup:
+    return Markup('<span class="nm">{}</span>').format(name)
+
+
 def picture(chart: Chart) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
     svg = chart.svg
@@ -43,7 +53,7 @@ def picture(chart: Chart) -> Markup:
 
 def report_html(report: Report) -> str:
     """The report as one HTML file."""
-    language = Language(escape, _show, _unknown)
+    language = Language(escape, _show, _unknown, _named)
     made = environment(language)
     made.filters["picture"] = picture
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file

@@ -6,7 +6,7 @@ belong here: how text is made safe in one of the two languages (`markdown`, `htm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ MAX_ROWS = 15
 Escape = Callable[[str], Markup]
 Show = Callable[[Markup, Markup | None], Markup]
 """(number, interval or None) to markup."""
+Named = Callable[[Markup], Markup]
+"""A name from logs, safe already, to markup that keeps it in one piece."""
 Unknown = Callable[[str | int], Markup]
 """A reason in full, or the number of a footnote, to markup that says "cannot tell"."""
 
 FORMATS: dict[str, wording.Format] = {
     "usd": wording.usd,
+    "usd_per_1000": wording.usd_per_1000,
     "percent": wording.percent,
     "change": wording.change,
     "score": wording.score,
@@ -65,13 +68,24 @@ class Footnotes:
 class Language:
     """How one of the two documents writes safe text, numbers and ignorance."""
 
-    def __init__(self, escape: Escape, show: Show, unknown: Unknown) -> None:
-        self.escape, self.show, self.unknown = escape, show, unknown
+    def __init__(self, escape: Escape, show: Show, unknown: Unknown, named: Named = lambda name: name) -> None:
+        self.escape, self.show, self.unknown, self.named = escape, show, unknown, named
         self.footnotes = Footnotes()
 
     def text(self, value: object) -> Markup:
         """Anything that a template prints; what is not markup already is made safe."""
         return value if isinstance(value, Markup) else self.escape(wording.name(value, LONGEST_TEXT))
+
+    def name(self, value: object, longest: int = wording.MAX_NAME) -> Markup:
+        """A name from logs, shortened to what fits."""
+        return self.named(self.escape(wording.name(value, longest)))
+
+    def listed(self, names: Sequence[str], most: int = 8) -> Markup:
+        """A, b and c, or how many more there are."""
+        shown = [self.name(each) for each in names[:most]]
+        if len(names) > most:
+            return Markup(", ").join(shown) + Markup(f" and {len(names) - most} more")  # noqa: S704 - a number
+        return Markup(" and ").join([Markup(", ").join(shown[:-1]), *shown[-1:]] if len(shown) > 1 else shown) or Markup("none")
 
     def measured(self, value: wording.Value, form: wording.Format, *, cell: bool = False, then: str = "") -> Markup:
         """A number with its interval; in a cell, what cannot be told points to a footnote.
@@ -106,8 +120,9 @@ def environment(language: Language) -> Environment:
     for name, form in FORMATS.items():
         made.filters[name] = partial(language.measured, form=form)
     made.filters |= {
-        "name": wording.name,
-        "listed": wording.listed,
+        "name": language.name,
+        "listed": language.listed,
+        "pieces": lambda names: Markup(", ").join(language.name(each) for each in names),
         "clauses": wording.clauses,
         "moment": wording.moment,
         "hour_of_week": wording.hour_of_week,

@@ -62,6 +62,11 @@ def usd(value: float) -> str:
     return _signed(value, f"${size:.2f}" if size >= 1 or size == 0 else f"${_small(size)}")
 
 
+def usd_per_1000(value: float) -> str:
+    """A cost per request as dollars per 1,000 requests, where dollars per request are too small to read."""
+    return usd(value * 1000)
+
+
 def percent(share: float, decimals: int = 1) -> str:
     """A share (0..1) as 12.3 %; a tiny one keeps a digit that is not zero."""
     size = abs(share) * 100

@@ -188,7 +188,9 @@ _PRICES = ibis.schema(
 def with_time(attempts: ibis.Table) -> ibis.Table:
     """Add started_s, day and hour_of_week, so that no later expression needs a timestamp function."""
     # Truncated first: DuckDB's epoch keeps the fraction and Ibis' cast to a whole number would round it up.
-    started_s = attempts.started_at.truncate("s").epoch_seconds().cast("float64") + attempts.started_at.microsecond().cast("float64") / 1e6
+    # The fraction as text, because Ibis has no microsecond() on Spark.
+    fraction_s = attempts.started_at.strftime("%f").cast("float64") / 1e6
+    started_s = attempts.started_at.truncate("s").epoch_seconds().cast("float64") + fraction_s
     timed = attempts.mutate(started_s=started_s)
     hours = (timed.started_s / 3600).floor().cast("int64")
     return timed.mutate(day=(timed.started_s / SECONDS_PER_DAY).floor().cast("int64"), hour_of_week=(hours + MONDAY_OFFSET_HOURS) % 168)

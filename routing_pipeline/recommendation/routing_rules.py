@@ -706,7 +706,8 @@ def _rationale(question: Question, block: rules_.Block, share: float, already: f
     most = int(sent.argmax())
     total = max(rules_.requests_of(cube, block.places), 1.0)
     model = cube.models[block.arm]
-    text = f"{share:.1%} of requests; today {sent[most] / total:.0%} of them go to {cube.models[most]} and {already:.0%} to {model}."
+    elsewhere = "" if most == block.arm else f" and {already:.0%} to {model}"
+    text = f"{share:.1%} of requests; today {sent[most] / total:.0%} of them go to {cube.models[most]}{elsewhere}."
     if question.has_cost:
         text += f" Sent to {model} they would cost about {then.cost.value * 1000:.3f} USD per 1,000 instead of {now.cost.value * 1000:.3f}"
     else:

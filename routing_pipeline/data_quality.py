@@ -10,7 +10,6 @@ import time
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import open_engine
-from routing_pipeline.errors import DataQualityError
 from routing_pipeline.expectations import BLOCKING, COMPLETENESS, CheckResult, DataQuality, Severity
 from routing_pipeline.expectations_baseline import Compared, compare, history_start_s, ledger_checks
 from routing_pipeline.home import Home
@@ -58,14 +57,6 @@ def data_quality(home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float |
     result = DataQuality(rows=scope.attempts, checks=checks)
     home.results.save("data_quality", scope.key, result)
     return result
-
-
-def refuse_unpublishable(found: DataQuality) -> None:
-    """Raise DataQualityError, one line, when a blocking claim failed."""
-    failed = found.of("blocking", "failed")
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise DataQualityError(f"data quality: {failed[0].claim} - {failed[0].observed}{more}; nothing was published")
 
 
 def _comparisons(home: Home, scope: AnalysisScope, lake: Lake, now_s: float) -> tuple[CheckResult, ...]:

@@ -39,7 +39,7 @@ def run(home: Path, logs: Path, feedback: Path | None = None, selected: dg.Asset
     resource = HomeResource(root=str(home), logs=str(logs), feedback=str(feedback or ""))
     return dg.materialize(
         [*ASSETS, downstream, *CHECKS],
-        resources={"home": resource, "io_manager": ResultsIOManager(home=resource)},
+        resources={"home": resource, "io_manager": ResultsIOManager(root=resource.root)},
         selection=selected,
         raise_on_error=False,
     )

@@ -9,6 +9,7 @@ files in which it refused something are read again, line by line, to say which r
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from routing_pipeline.ingest.staging import Batch, StagedFile
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 MEMORY_LIMIT = "1GB"
+MAX_THREADS = 8
+"""Each thread holds buffers for the longest line; more of them would not fit into the memory."""
 
 _COLUMNS = [column for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS]
 _CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
@@ -71,6 +74,7 @@ def connect(spill_to: Path) -> Any:
         ":memory:",
         config={
             "memory_limit": MEMORY_LIMIT,
+            "threads": min(os.cpu_count() or 1, MAX_THREADS),
             "temp_directory": str(spill_to),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

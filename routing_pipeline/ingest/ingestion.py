@@ -37,6 +37,8 @@ Progress = Callable[[str, int, int], None]
 
 COMMIT_EVERY_S = 30.0
 """How much work a kill can cost; commits in between cost more files and snapshots."""
+MAX_REFUSED_WAITING = 50_000
+"""Refused records wait in memory for the commit; with so many of them it does not wait for its time."""
 MAX_TRIES_OF_CHANGING_OBJECT = 2
 FALLBACK_LOOK_BACK_US = 3_600_000_000
 """How long before an attempt the one whose failure led to it may have begun, when it came in an earlier batch."""
@@ -172,6 +174,7 @@ class _Group:
         self.committed: set[int] = set()
         self.changed: list[int] = []
         self.bytes_done = 0
+        self.bytes_total = sum(each.size_bytes for each in objects)
         self._start()
 
     def _start(self) -> None:
@@ -184,17 +187,19 @@ class _Group:
         self.began = time.monotonic()
 
     def read(self, asked: LogFormat | None, scratch: Path) -> None:
-        total = sum(each.size_bytes for each in self.objects)
-        stager = Stager(self.run.source, scratch, asked)
+        stager = Stager(self.run.source, scratch, asked, self._progressed)
         with connect(scratch / "spill") as connection:
             conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key())
             for number, batch in enumerate(stager.batches(list(enumerate(self.objects)))):
                 self._take(conformer, batch, number, scratch)
-                self.bytes_done += sum(self.objects[each].size_bytes for each in batch.finished)
-                self.run.progress("reading logs", self.bytes_done, total)
-                if batch.is_complete and time.monotonic() - self.began > COMMIT_EVERY_S:
+                is_due = time.monotonic() - self.began > COMMIT_EVERY_S or len(self.refused) > MAX_REFUSED_WAITING
+                if batch.is_complete and is_due:
                     self._commit()
         self._commit()
+
+    def _progressed(self, size_bytes: int) -> None:
+        self.bytes_done += size_bytes
+        self.run.progress("reading logs", self.bytes_done, self.bytes_total)
 
     def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
         outcome = conformer.conform(batch, scratch)

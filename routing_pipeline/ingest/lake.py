@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
 MAX_SIDE_FILES = 32
 """A side table of more files than this is rewritten as one at the next commit, while it fits in memory with ease."""
 MAX_ROWS_REWRITTEN = 2_000_000
+SUPERSEDED_KEPT_S = 86_400
+"""Side files that were rewritten stay for a day: an analysis may be reading them."""
 TOP_REASONS = 20
 TABLE = "routing.request_log"
 SECONDS_PER_DAY = 86_400
@@ -209,8 +212,10 @@ class Lake:
         except CommitFailedException as error:
             raise ServiceUnavailableError("another writer committed to the lake at the same time; run again") from error
         if data_folder is not None:
+            if not files:
+                shutil.rmtree(data_folder, ignore_errors=True)
             (self._intents / data_folder.name).unlink(missing_ok=True)
-        self._drop_unnamed_side_files()
+        self._drop_unnamed_side_files(before=time.time() - SUPERSEDED_KEPT_S)
         snapshot = table.current_snapshot()
         return None if snapshot is None else str(snapshot.snapshot_id)
 
@@ -221,6 +226,7 @@ class Lake:
         intents = list(self._intents.glob("*")) if self._intents.exists() else []
         if not intents:
             return
+        died_after = min(intent.stat().st_mtime for intent in intents)
         table = self._open()
         committed = set() if table is None else {str(task.file.file_path).removeprefix("file://") for task in table.scan().plan_files()}
         for intent in intents:
@@ -231,7 +237,7 @@ class Lake:
             if not any(folder.rglob("*.parquet")):
                 shutil.rmtree(folder, ignore_errors=True)
             intent.unlink()
-        self._drop_unnamed_side_files()
+        self._drop_unnamed_side_files(since=died_after)
 
     def _with_added(self, table: Table, name: SideTable, rows: pa.Table) -> list[str]:
         import pyarrow as pa
@@ -247,13 +253,14 @@ class Lake:
         pq.write_table(rows.cast(arrow_schema(SIDE_COLUMNS[name])), self._side / file, compression="zstd")
         return [*names, file]
 
-    def _drop_unnamed_side_files(self) -> None:
+    def _drop_unnamed_side_files(self, *, since: float = 0.0, before: float = float("inf")) -> None:
+        """Remove side files that the table does not name, of an age: what a dead writer left, or what readers are done with."""
         table = self._open()
         if table is None or not self._side.exists():
             return
         named = {file for name in get_args(SideTable) for file in _names(table, name)}
         for path in self._side.iterdir():
-            if path.name not in named:
+            if path.name not in named and since <= path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
 
     # The table

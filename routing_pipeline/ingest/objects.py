@@ -256,11 +256,12 @@ def _s3_client() -> Any:
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    retries: Any = {
+        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS))),
+        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
+    }
     settings = Config(
-        retries={
-            "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS))),
-            "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
-        },
+        retries=retries,
         connect_timeout=10,
         read_timeout=60,
         max_pool_connections=32,

@@ -14,7 +14,7 @@ import json
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,10 +110,16 @@ class _Pack:
 
 
 class Stager:
-    """Turns the objects of a source into batches; files live in `folder` until the next batch is asked for."""
+    """Turns the objects of a source into batches; files live in `folder` until the next batch is asked for.
 
-    def __init__(self, source: Source, folder: Path, log_format: LogFormat | None) -> None:
+    `on_bytes` is told the listed size of each object once it is staged.
+    """
+
+    def __init__(
+        self, source: Source, folder: Path, log_format: LogFormat | None, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> None:
         self.source = source
+        self.on_bytes = on_bytes
         self.folder = folder
         self.log_format = log_format
         self._batch = Batch()
@@ -163,11 +169,12 @@ class Stager:
         ahead = 0
         remaining = iter(objects)
         upcoming = next(remaining, None)
-        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        pool = ThreadPoolExecutor(FETCH_THREADS)
+        try:
             while upcoming is not None or waiting:
                 while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < 16 * FETCH_THREADS:
                     number, listed = upcoming
-                    to = self.folder / f"fetched-{self._serial}-{number}"
+                    to = self.folder / f"fetched-{number}"
                     waiting.append((number, listed, to, pool.submit(self._fetch, listed, to)))
                     ahead += listed.size_bytes
                     upcoming = next(remaining, None)
@@ -177,12 +184,13 @@ class Stager:
                     fetching.result()
                 except ObjectChangedError:
                     yield number, None
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
                 else:
                     yield number, self.source.local_path(listed) or to
                 to.unlink(missing_ok=True)
+                self.on_bytes(listed.size_bytes)
+        finally:
+            # Also when the caller gives up half-way: what is still queued must not be fetched for nobody.
+            pool.shutdown(cancel_futures=True)
 
     def _fetch(self, listed: StoredObject, to: Path) -> None:
         if self.source.local_path(listed) is None:

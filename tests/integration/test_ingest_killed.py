@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -19,42 +20,77 @@ from routing_pipeline.ingest.lake import Lake
 NOW_S = 1_795_500_000.0
 FILES, LINES = 6, 400
 
-# The child reads in many small commits and kills itself the second time it gets to the named point.
-CHILD = """
-import os, signal, sys
+# Imports once and forks for each run asked for on stdin, because importing takes longer than running. A run reads in many
+# small commits and kills itself the second time it gets to the named point; without a point it goes through.
+NURSERY = """
+import json, os, signal, sys
 from pathlib import Path
+import duckdb, pyarrow.parquet, pyiceberg.catalog.sql, pyiceberg.table
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import batch, ingestion, lake, staging
 
-logs, home, module, owner, function, when = sys.argv[1:]
-staging.BATCH_BYTES = 100_000
-ingestion.COMMIT_EVERY_S = 0.0
-holder = getattr({"batch": batch, "lake": lake, "staging": staging, "ingestion": ingestion}[module], owner)
-original = getattr(holder, function)
-calls = 0
+def run(logs, home, now_s, owner, function, when):
+    if owner:
+        staging.BATCH_BYTES = 100_000
+        ingestion.COMMIT_EVERY_S = 0.0
+        holder = getattr(batch, owner, None) or getattr(lake, owner)
+        original = getattr(holder, function)
+        calls = []
+        def dying(*arguments, **options):
+            calls.append(1)
+            if when == "before" and len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = original(*arguments, **options)
+            if when == "after" and len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+        setattr(holder, function, dying)
+    ingestion.ingest_logs(Home(Path(home)), logs, now_s=now_s)
 
-def dying(*arguments, **options):
-    global calls
-    calls += 1
-    if when == "before" and calls == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = original(*arguments, **options)
-    if when == "after" and calls == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(holder, function, dying)
-ingestion.ingest_logs(Home(Path(home)), logs, now_s=float(os.environ["NOW_S"]))
+for line in sys.stdin:
+    children = []
+    for asked in json.loads(line):
+        child = os.fork()
+        if not child:
+            try:
+                run(*asked)
+                os._exit(0)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+        children.append(child)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 """
 
 POINTS = [
-    ("batch", "BatchConformer", "conform", "after"),
-    ("batch", "BatchConformer", "finish", "after"),
-    ("lake", "Lake", "commit", "before"),
-    ("lake", "Lake", "_with_added", "after"),
-    ("lake", "Lake", "commit", "after"),
-    ("lake", "Lake", "_drop_unnamed_side_files", "before"),
+    ("BatchConformer", "conform", "after"),
+    ("BatchConformer", "finish", "after"),
+    ("Lake", "commit", "before"),
+    ("Lake", "_with_added", "after"),
+    ("Lake", "commit", "after"),
+    ("Lake", "_drop_unnamed_side_files", "before"),
 ]
+
+
+Nursery = Callable[[list[list[Any]]], list[int]]
+"""Runs several at once; gives their exit codes."""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    process = subprocess.Popen([sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(runs: list[list[Any]]) -> list[int]:
+        process.stdin.write(json.dumps(runs) + "\n")
+        process.stdin.flush()
+        codes: list[int] = json.loads(process.stdout.readline())
+        return codes
+
+    yield ask
+    process.stdin.close()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +141,12 @@ def test_the_undisturbed_run_adds_up(undisturbed: tuple[tuple[int, ...], int, in
     assert refused == quarantined
 
 
-@pytest.mark.parametrize("point", POINTS, ids=[f"{when}-{function.strip('_')}" for _, _, function, when in POINTS])
+@pytest.mark.parametrize("point", POINTS, ids=[f"{when}-{function.strip('_')}" for _, function, when in POINTS])
 def test_a_kill_and_a_second_run_end_where_one_run_ends(
-    point: tuple[str, str, str, str], logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
+    point: tuple[str, str, str], nursery: Nursery, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
-    killed = subprocess.run(
-        [sys.executable, "-c", CHILD, str(logs), str(home.root), *point],
-        check=False,
-        capture_output=True,
-        env={**os.environ, "NOW_S": str(NOW_S)},
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert nursery([[str(logs), str(home.root), NOW_S, *point]]) == [-signal.SIGKILL]
     interim = Lake(home).totals()
     assert interim.records == interim.ingested + interim.quarantined + interim.duplicates
     assert interim.objects < FILES
@@ -134,15 +164,8 @@ def test_a_kill_and_a_second_run_end_where_one_run_ends(
 
 
 def test_two_ingestions_of_the_same_logs_at_once_count_them_once(
-    logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
+    nursery: Nursery, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
-    program = f"""
-from pathlib import Path
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.ingestion import ingest_logs
-ingest_logs(Home(Path({str(home.root)!r})), {str(logs)!r}, now_s={NOW_S})
-"""
-    both = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
-    assert [each.wait() for each in both] == [0, 0]
+    assert nursery([[str(logs), str(home.root), NOW_S, "", "", ""]] * 2) == [0, 0]
     assert accounts(home) == undisturbed

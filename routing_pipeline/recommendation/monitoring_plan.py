@@ -14,6 +14,7 @@ import ibis
 from pydantic import Field
 from scipy import stats
 
+from routing_pipeline.comparisons import around, standard_error
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
 from routing_pipeline.recommendation.routing_rules import RoutingRules
@@ -217,7 +218,7 @@ def spread_from_evidence(scope: AnalysisScope, evidence: RoutingEvidence) -> Spr
     labelled = sum(task.labelled for task, _ in told)
     if not told or scope.requests == 0:
         return Unidentifiable(unidentifiable="no request has a quality; collect scores before planning a test on quality")
-    variance = sum(task.labelled * task.labelled * _standard_error(quality) ** 2 for task, quality in told) / labelled
+    variance = sum(task.labelled * task.labelled * standard_error(quality) ** 2 for task, quality in told) / labelled
     if variance <= 0:
         return Unidentifiable(unidentifiable="the scores do not vary; they say nothing about how many a test needs")
     return Spread(
@@ -229,10 +230,6 @@ def spread_from_evidence(scope: AnalysisScope, evidence: RoutingEvidence) -> Spr
         label_rate=min(labelled / scope.requests, 1.0),
         basis="read back from the intervals of today's quality, which hold the variation between sessions already",
     )
-
-
-def _standard_error(value: Estimate) -> float:
-    return (value.high - value.low) / 2 / float(stats.norm.ppf(0.5 + value.level / 2))
 
 
 def monitoring_plan(
@@ -451,9 +448,9 @@ def _success(evidence: RoutingEvidence) -> Measured:
     if total <= 0:
         return Unidentifiable(unidentifiable="the evidence holds no completion rate of any task")
     mean = sum(share * success.estimate for share, success in told) / total
-    error = math.sqrt(sum((share / total * _standard_error(success)) ** 2 for share, success in told))
-    half = float(stats.norm.ppf(0.975)) * error
-    return Estimate(estimate=mean, low=max(mean - half, 0.0), high=min(mean + half, 1.0))
+    error = math.sqrt(sum((share / total * standard_error(success)) ** 2 for share, success in told))
+    interval = around(mean, error)
+    return Estimate(estimate=mean, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
 
 
 def _exploration(

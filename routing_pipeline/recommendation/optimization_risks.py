@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import ibis
 from pydantic import Field
 from scipy import stats
 
+from routing_pipeline.comparisons import around, standard_error, weighted_sum
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.policy.rule_set import Between, Grade, Level, Rule, RuleSet, When
@@ -63,8 +65,9 @@ class ChangeRisk(Result):
 
     id: str
     title: str
-    quality_falls: Chance | Unidentifiable = Field(description="Quality of all requests falls by more than the tolerance")
-    latency_rises: Chance | Unidentifiable = Field(description="Mean latency rises by more than a tenth")
+    judged_on: Literal["all requests", "requests it moves"] = Field(description="Which requests' means the chances speak of")
+    quality_falls: Chance | Unidentifiable = Field(description="Mean quality falls by more than the tolerance")
+    latency_rises: Chance | Unidentifiable = Field(description="Mean latency rises by more than a tenth of today's")
     cost_rises: Chance | Unidentifiable = Field(description="Cost per request rises at all")
     tipping_point: Measured = quantity("Hidden overstatement of quality on moved traffic that would undo the claim", "0..1")
     sensitivity: str = Field(description="What the tipping point means here, in words")
@@ -164,15 +167,11 @@ def _tolerance(scope: AnalysisScope, today: Measured) -> float:
     return scope.parameters.max_quality_drop
 
 
-def _standard_error(value: Estimate) -> float:
-    return (value.high - value.low) / 2 / float(stats.norm.ppf(0.5 + value.level / 2))
-
-
 def chance_above(change: Measured, threshold: float) -> Chance | Unidentifiable:
     """P(change > threshold) = Phi((estimate - threshold) / standard error), the error read back from the interval."""
     if isinstance(change, Unidentifiable):
         return change
-    error = _standard_error(change)
+    error = standard_error(change)
     if error == 0:
         probability = 1.0 if change.estimate > threshold else 0.0
     else:
@@ -214,6 +213,7 @@ def _whole_set(evidence: RoutingEvidence, rules: RoutingRules, tolerance: float,
     return ChangeRisk(
         id=WHOLE_SET,
         title=f"The whole rule set ({len(rules.rule_set.rules)} rules)",
+        judged_on="all requests",
         quality_falls=quality_falls,
         latency_rises=latency_rises,
         cost_rises=cost_rises,
@@ -310,25 +310,21 @@ def _one_rule(
     hits: dict[str, Hit] | None,
     requests: int,
 ) -> ChangeRisk:
-    baseline = rules.rule_set.expected.baseline
-    share = sum(segment.share for segment in segments)
     hit = (hits or {}).get(rule.id)
-    traffic = hit.requests / requests if hit is not None and requests else share
-    quality = _summed(rule, segments, "quality_change")
-    latency = _summed(rule, segments, "latency_change_ms")
-    if isinstance(latency, Estimate) and isinstance(baseline.latency_ms, Estimate) and baseline.latency_ms.estimate > 0:
-        latency = latency.scaled(1 / baseline.latency_ms.estimate)
+    traffic = hit.requests / requests if hit is not None and requests else math.fsum(segment.share for segment in segments)
+    quality = _on_moved(rule, segments, "quality_change")
     quality_falls = chance_below(quality, -tolerance)
-    latency_rises = chance_above(latency, LATENCY_TOLERANCE)
-    tipping = _tipping(quality, tolerance, share)
+    latency_rises = chance_above(_over(_on_moved(rule, segments, "latency_change_ms"), _latency_today(segments)), LATENCY_TOLERANCE)
+    tipping = _tipping(quality, tolerance)
     risk, why = _level(rule.evidence.grade, quality_falls, latency_rises)
     teams = hit.teams if hit is not None else rule.when.team or ()
     return ChangeRisk(
         id=rule.id,
         title=_title(rule),
+        judged_on="requests it moves",
         quality_falls=quality_falls,
         latency_rises=latency_rises,
-        cost_rises=chance_above(_summed(rule, segments, "cost_change_usd"), 0.0),
+        cost_rises=chance_above(_on_moved(rule, segments, "cost_change_usd"), 0.0),
         tipping_point=tipping,
         sensitivity=_sensitivity(tipping, rule.evidence.grade),
         blast_radius=BlastRadius(
@@ -345,6 +341,18 @@ def _one_rule(
     )
 
 
+def _latency_today(segments: list[SegmentEvidence]) -> float | None:
+    told = [(segment.share, segment.latency_ms) for segment in segments if isinstance(segment.latency_ms, Estimate)]
+    total = math.fsum(share for share, _ in told)
+    return math.fsum(share * latency.estimate for share, latency in told) / total if total > 0 else None
+
+
+def _over(change: Measured, today: float | None) -> Measured:
+    if isinstance(change, Unidentifiable):
+        return change
+    return change.scaled(1 / today) if today else Unidentifiable(unidentifiable="today's latency of these requests is not known")
+
+
 def _spend_share(hit: Hit | None, hits: dict[str, Hit] | None, rules: RoutingRules) -> float | None:
     """The rule's part of the spend that moves; the whole's share of all spend is the rule set's own number."""
     total = math.fsum(each.spend_usd for each in (hits or {}).values())
@@ -357,24 +365,25 @@ def _title(rule: Rule) -> str:
     return f"Rule {rule.id}: to " + ", ".join(target.model for target in rule.route)
 
 
-def _summed(rule: Rule, segments: list[SegmentEvidence], outcome: str) -> Measured:
-    """Change over all requests: sum over segments of share x change; segments are taken as independent, targets as not."""
+def _on_moved(rule: Rule, segments: list[SegmentEvidence], outcome: str) -> Measured:
+    """Mean change over the rule's requests: sum of share x change over sum of share.
+
+    Segments are taken as independent, the targets of a weighted route as not.
+    """
     if rule.route == "unchanged":
         return Estimate(estimate=0.0, low=0.0, high=0.0)
+    if not segments:
+        return Unidentifiable(unidentifiable="the rule's edges cut through the evidence's segments; the whole rule set was proven instead")
+    share = math.fsum(segment.share for segment in segments)
     estimate, variance = 0.0, 0.0
     for segment in segments:
         arms = {arm.model: arm for arm in segment.arms}
-        parts = [(target.weight, _change(arms.get(target.model), outcome)) for target in rule.route]
-        unknown = next((part for _, part in parts if isinstance(part, Unidentifiable)), None)
-        if unknown is not None:
-            return unknown
-        known = [(weight, part) for weight, part in parts if isinstance(part, Estimate)]
-        estimate += segment.share * sum(weight * part.estimate for weight, part in known)
-        variance += (segment.share * sum(weight * _standard_error(part) for weight, part in known)) ** 2
-    if not segments:
-        return Unidentifiable(unidentifiable="the rule's edges cut through the evidence's segments; the whole rule set was proven instead")
-    half = float(stats.norm.ppf(0.975)) * math.sqrt(variance)
-    return Estimate(estimate=estimate, low=estimate - half, high=estimate + half)
+        routed = weighted_sum([(target.weight, _change(arms.get(target.model), outcome)) for target in rule.route])
+        if isinstance(routed, Unidentifiable):
+            return routed
+        estimate += segment.share / share * routed.estimate
+        variance += (segment.share / share * standard_error(routed)) ** 2
+    return around(estimate, math.sqrt(variance))
 
 
 def _change(arm: ArmEvidence | None, outcome: str) -> Measured:
@@ -384,16 +393,12 @@ def _change(arm: ArmEvidence | None, outcome: str) -> Measured:
     return found
 
 
-def _tipping(quality: Measured, tolerance: float, share: float) -> Measured:
-    """(tolerance + change over all requests) / share of requests moved: the overstatement that would undo it."""
-    if isinstance(quality, Unidentifiable) or share <= 0:
+def _tipping(quality: Measured, tolerance: float) -> Measured:
+    """Tolerance + change: the average overstatement on the moved requests that would undo the claim."""
+    if isinstance(quality, Unidentifiable):
         return Unidentifiable(unidentifiable="what the rule does to quality cannot be told by itself")
-    return Estimate(
-        estimate=(tolerance + quality.estimate) / share,
-        low=(tolerance + quality.low) / share,
-        high=(tolerance + quality.high) / share,
-        level=quality.level,
-    )
+    ends = (quality.estimate, quality.low, quality.high)
+    return Estimate(**dict(zip(("estimate", "low", "high"), (tolerance + end for end in ends), strict=True)), level=quality.level)
 
 
 def _general(scope: AnalysisScope, evidence: RoutingEvidence, unlisted: int, *, has_rules: bool) -> tuple[str, ...]:

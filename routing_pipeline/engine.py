@@ -7,6 +7,7 @@ are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,12 +46,17 @@ class Engine:
         return spark.table(name)
 
     def write_parquet(self, table: ibis.Table, path: Path) -> None:
-        """Write a table to one Parquet file (DuckDB) or a folder of them (Spark)."""
+        """Write a table to one Parquet file (DuckDB) or a folder of them (Spark), in place of what lies there."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.name == "duckdb":
             self.backend.to_parquet(table, path)
+            return
+        # Spark refuses to write where something lies.
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            self.backend.to_parquet_dir(table, path)
+            path.unlink(missing_ok=True)
+        self.backend.to_parquet_dir(table, path)
 
 
 @contextmanager
@@ -91,6 +97,9 @@ def open_engine(
             .appName("routing-pipeline")
             .config("spark.sql.session.timeZone", "UTC")
             .config("spark.ui.enabled", "false")
+            # Standard error belongs to the command line: no progress bars, no warnings of Spark's own.
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.log.level", "ERROR")
             .config("spark.sql.ansi.enabled", "false")
             .config("spark.sql.shuffle.partitions", "8")
             .getOrCreate()

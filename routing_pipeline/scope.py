@@ -286,7 +286,8 @@ def conform(
 def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
     """First two hexadecimal digits as 0..255; position in a string is the same on every engine."""
     digits = ibis.literal("0123456789abcdef")
-    return (digits.find(digest.substr(0, 1)) * 16 + digits.find(digest.substr(1, 1))).cast("int64")
+    # Spark finds 32-bit places that Ibis takes for 64-bit ones: the first cast makes the second one happen.
+    return (digits.find(digest.substr(0, 1)) * 16 + digits.find(digest.substr(1, 1))).cast("int32").cast("int64")
 
 
 def _with_scores(rows: ibis.Table, feedback: ibis.Table | None, quality_name: str) -> ibis.Table:

@@ -12,25 +12,26 @@ needs no correction (intersection-union test, Berger 1982).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, ratio, weighted_sum
 from routing_pipeline.policy.scores import COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
-from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy
+from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy, moved_share
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a policy gives on one half: per request (quality: per success)."""
+    """What a policy gives on one half: per request (quality: per success); moved: share of the window's requests that change model."""
 
     cost: Statistic
     latency: Statistic
     success: Statistic
     quality: Statistic
     slow: Statistic
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Verdict:
 def evaluated(cube: ScoreCube, actions: Ints, clusters: slice = PROVE, places: Ints | None = None) -> Evaluated:
     """Outcomes of one action per segment, what no rule reaches included unless `places` says which places count."""
     padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    return outcomes_of(*cube.chosen(padded, clusters, places))
+    return replace(outcomes_of(*cube.chosen(padded, clusters, places)), moved=moved_share(cube, actions))
 
 
 def outcomes_of(scores: Floats, n: Floats) -> Evaluated:
@@ -77,11 +78,15 @@ def margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[
     candidate: the paired difference may use up what today leaves of the limit.
     """
     found: list[tuple[str, Statistic]] = []
+    hidden = limits.hidden_bias * outcome.moved
+    despite = f" even if unlogged difficulty flatters moved requests by {limits.hidden_bias:g}" if hidden else ""
     if limits.min_quality is None:
         drop = outcome.quality.minus(today.quality)
-        found.append((f"quality not more than {limits.max_quality_drop:g} below today's", _above(drop, -limits.max_quality_drop)))
+        found.append(
+            (f"quality not more than {limits.max_quality_drop:g} below today's{despite}", _above(drop, hidden - limits.max_quality_drop))
+        )
     else:
-        found.append((f"quality at least {limits.min_quality:g}", _above(outcome.quality, limits.min_quality)))
+        found.append((f"quality at least {limits.min_quality:g}{despite}", _above(outcome.quality, hidden + limits.min_quality)))
     completion = outcome.success.minus(today.success)
     found.append((f"completion not more than {MAX_COMPLETION_DROP:g} below today's", _above(completion, -MAX_COMPLETION_DROP)))
     if limits.max_slow is not None:

@@ -10,6 +10,7 @@ is sum (SQ - tau S) >= 0, which is a sum as well, so each trade-off is solved se
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.intervals import Statistic, ratio
-from routing_pipeline.policy.scores import COST, LATENCY, LEARN, MIN_LABELS, MIN_SENT, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import COST, LATENCY, LEARN, MIN_LABELS, MIN_SENT, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube, support
 
 KAPPAS: tuple[float, ...] = (0.25, 0.5, 1.0)
 """How many standard errors a segment's quality is marked down while searching."""
@@ -35,7 +36,11 @@ MIN_Z = 0.3
 MAX_COMPLETION_DROP = 0.005
 MAX_SLOW_SHARE = 0.06
 CAP_MARGIN = 0.004
-MIN_FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 10)
+SHORT_PATH = 8
+"""Below so many candidates, parts of policies become candidates too. Always adding them makes walks fail early."""
+LADDERS = 8
+"""Policies of the sweep whose parts are candidates too."""
+FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 10)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Limits:
 
     min_quality: absolute floor; else quality may fall by max_quality_drop against today. max_cost: USD per request;
     keeps_cost: not above today's cost. max_slow: share of requests slower than the threshold in the cells. caps: most
-    traffic of each model, share.
+    traffic of each model, share. hidden_bias: how much unlogged difficulty may flatter the quality of moved requests, on
+    average; the quality limit must hold even then.
     """
 
     min_quality: float | None
@@ -53,6 +59,7 @@ class Limits:
     keeps_cost: bool
     max_slow: float | None
     caps: tuple[float | None, ...]
+    hidden_bias: float = 0.0
 
     @property
     def has_caps(self) -> bool:
@@ -62,26 +69,37 @@ class Limits:
 
 @dataclass(frozen=True)
 class Learned:
-    """What the learning half says: sums by (segment, action, outcome), shrunk; the last action is KEEP.
+    """What the learning half says: sums by (range, action, outcome), shrunk; the last action is KEEP.
 
-    rest: KEEP's sums of what no rule reaches, by outcome. quality_error: standard error of each action's quality sum
-    against KEEP's. eligible: actions that the logs can judge. share: today's share of all requests by (segment, model).
-    by_cluster: the same sums by cluster, for resampling.
+    A range is one segment or several neighbours of a task: a model too rarely tried in each may be judged over all of
+    them. The first ranges are the segments themselves. partitions: ways to cut a task into ranges, as (partition, range)
+    membership; task_of: the task of each partition. rest: KEEP's sums of what no rule reaches. quality_error, success_error:
+    standard error of each action's sum against KEEP's. eligible: actions that the logs can judge. share: today's share of
+    all requests by (range, model); weight: by range. by_cluster: the sums by cluster, for resampling.
     """
 
+    ranges: tuple[tuple[int, ...], ...]
+    partitions: Floats
+    task_of: Ints
     sums: Floats
     rest: Floats
     requests: float
     quality_error: Floats
+    success_error: Floats
     eligible: NDArray[np.bool_]
     share: Floats
     weight: Floats
     by_cluster: Floats
 
     @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return sum(len(each) == 1 for each in self.ranges)
+
+    @property
     def today(self) -> Floats:
         """Sums under KEEP everywhere, by outcome."""
-        total: Floats = self.sums[:, -1].sum(axis=0) + self.rest
+        total: Floats = self.sums[: self.segments, -1].sum(axis=0) + self.rest
         return total
 
     @property
@@ -89,10 +107,23 @@ class Learned:
         """Mean quality of successes."""
         return float(self.today[QUALITY] / max(self.today[SUCCESS], 1e-300))
 
-    def predicted(self, actions: Ints) -> Floats:
+    def predicted(self, found: Found) -> Floats:
         """Sums under a policy, by outcome."""
-        total: Floats = self.sums[np.arange(len(actions)), actions].sum(axis=0) + self.rest
+        total: Floats = self.sums[list(found.ranges), list(found.arms)].sum(axis=0) + self.rest
         return total
+
+
+@dataclass(frozen=True)
+class Found:
+    """A policy as found: ranges that cover every segment once, each with its action."""
+
+    ranges: tuple[int, ...]
+    arms: tuple[int, ...]
+
+    def actions(self, learnt: Learned) -> tuple[int, ...]:
+        """One action per segment."""
+        by_segment = {segment: arm for place, arm in zip(self.ranges, self.arms, strict=True) for segment in learnt.ranges[place]}
+        return tuple(by_segment[segment] for segment in range(learnt.segments))
 
 
 @dataclass(frozen=True)
@@ -109,54 +140,83 @@ class Policy:
         return np.array(self.actions, dtype=np.int64)
 
 
+def ranges_of(cube: ScoreCube) -> tuple[tuple[int, ...], ...]:
+    """Every segment, then every run of two or more neighbouring segments of a task."""
+    singles = [(place,) for place in range(len(cube.segments))]
+    runs = []
+    for _, grouped in itertools.groupby(range(len(cube.segments)), key=lambda place: cube.segments[place].task):
+        places = list(grouped)
+        runs += [tuple(places[a:b]) for a in range(len(places)) for b in range(a + 2, len(places) + 1)]
+    return (*singles, *runs)
+
+
+def partitions_of(ranges: tuple[tuple[int, ...], ...], tasks: list[int]) -> tuple[Floats, Ints]:
+    """All ways to cut each task's segments into ranges: (partition, range) membership, and the task of each partition."""
+    place_of = {each: place for place, each in enumerate(ranges)}
+    rows, task_of = [], []
+    for task, grouped in itertools.groupby(range(len(tasks)), key=lambda segment: tasks[segment]):
+        own = list(grouped)
+        for cuts in itertools.product((False, True), repeat=len(own) - 1):
+            bounds = [0, *(place + 1 for place, cut in enumerate(cuts) if cut), len(own)]
+            row = np.zeros(len(ranges))
+            row[[place_of[tuple(own[a:b])] for a, b in itertools.pairwise(bounds)]] = 1.0
+            rows.append(row)
+            task_of.append(task)
+    return np.array(rows).reshape(len(rows), len(ranges)), np.array(task_of, dtype=np.int64)
+
+
 MAX_SEGMENT_DROP = 0.05
 """The balanced goal asks no kind of request to give up more quality than this for the sake of the others."""
 
 
 def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
-    """Models that may be proposed per segment: seen on the learning half, and countable on the other one; KEEP always.
+    """Models that may be proposed per range: seen on the learning half, and countable on the other one; KEEP always.
 
     Of the proving half only numbers of requests and labels are read. Where cost is unknown no change can be proposed.
     """
-    learn, both = cube.learn, cube.all
+    ranges = ranges_of(cube)
+    spans = tuple(replace(cube.segments[each[0]], last=cube.segments[each[-1]].last) for each in ranges)
+    learn, both = (support(cube.cells, cube.nuisances, spans, learning=learning) for learning in (True, False))
     provable = (both.requests - learn.requests >= MIN_SENT * 0.4) & (both.labelled - learn.labelled >= MIN_LABELS * 0.4)
     allowed = learn.supported & provable & learn.has_cost
     if limits.max_slow is not None:
         allowed &= learn.has_latency
     uncapped = np.array([cap is None or cap > CAP_MARGIN for cap in limits.caps], dtype=bool)
-    return np.concatenate([allowed & uncapped, np.ones((len(cube.segments), 1), dtype=bool)], axis=1)
+    return np.concatenate([allowed & uncapped, np.ones((len(ranges), 1), dtype=bool)], axis=1)
 
 
 def learned(cube: ScoreCube, limits: Limits) -> Learned:
     """Doubly robust sums of the learning half, pulled towards the regression's: see `pull_of`."""
     places = len(cube.segments)
-    scores, direct = cube.scores[LEARN, :places], cube.direct[LEARN, :places]
-    requests = cube.requests[LEARN]
-    weight = requests[:, :places].sum(axis=0)
+    ranges = ranges_of(cube)
+    member = np.zeros((places, len(ranges)))
+    for place, each in enumerate(ranges):
+        member[list(each), place] = 1.0
+    scores, direct = (np.einsum("jsao,sr->jrao", values[LEARN, :places], member, optimize=True) for values in (cube.scores, cube.direct))
+    requests = cube.requests[LEARN, :places] @ member
     eligible = eligibility(cube, limits)
     by_cluster = scores.copy()
     for outcome in range(len(OUTCOMES)):
-        pull = pull_of(
-            scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome],
-            requests[:, :places],
-            scores[:, :, -1, outcome].sum(axis=0),
-            eligible[:, :-1],
-        )
-        by_cluster[:, :, :-1, outcome] = direct[:, :, :-1, outcome] + pull * (scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome])
-    sums = by_cluster.sum(axis=0)
-    tau = sums[:, -1, QUALITY].sum() / max(float(sums[:, -1, SUCCESS].sum()), 1e-300)
+        correction = scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome]
+        pull = pull_of(correction, requests, scores[:, :, -1, outcome].sum(axis=0), eligible[:, :-1])
+        by_cluster[:, :, :-1, outcome] = direct[:, :, :-1, outcome] + pull * correction
+    keep = scores[:, :places, -1]
+    tau = float(keep[..., QUALITY].sum()) / max(float(keep[..., SUCCESS].sum()), 1e-300)
     margin = scores[..., QUALITY] - tau * scores[..., SUCCESS]
-    against_keep = margin - margin[:, :, -1:]
-    error = _cluster_error(against_keep, requests[:, :places])
-    total = float(requests.sum())
+    total = float(cube.requests[LEARN].sum())
+    partitions, task_of = partitions_of(ranges, [segment.task for segment in cube.segments])
     return Learned(
-        sums=sums,
+        ranges=ranges,
+        partitions=partitions,
+        task_of=task_of,
+        sums=by_cluster.sum(axis=0),
         rest=cube.scores[LEARN, places:, cube.keep].sum(axis=(0, 1)),
         requests=total,
-        quality_error=error,
+        quality_error=_cluster_error(margin - margin[:, :, -1:], requests),
+        success_error=_cluster_error(scores[..., SUCCESS] - scores[:, :, -1:, SUCCESS], requests),
         eligible=eligible,
-        share=cube.learn.requests / max(total, 1.0),
-        weight=weight / max(total, 1.0),
+        share=member.T @ cube.learn.requests / max(total, 1.0),
+        weight=requests.sum(axis=0) / max(total, 1.0),
         by_cluster=by_cluster,
     )
 
@@ -213,44 +273,53 @@ def _quality_margin(learnt: Learned, floor: float) -> Floats:
     return margin
 
 
-def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool) -> list[tuple[int, ...]]:
+def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool) -> list[Found]:
     """Every policy that is best for some price of quality (of cost, for the quality goal), mark-down and price of slowness.
 
-    By Lagrange's rule these are the policies on the convex frontier; a segment leaves KEEP for MIN_BENEFIT or more.
+    By Lagrange's rule these are the policies on the convex frontier. Every range that leaves KEEP pays MIN_BENEFIT, so a
+    rule that adds less is not written, and neighbours join unless cutting them apart is worth it.
     """
     today = learnt.today
     base = _quality_margin(learnt, learnt.quality_today)
     error = learnt.quality_error / max(float(learnt.quality_today * today[SUCCESS]), 1e-300)
-    slowness = learnt.sums[..., SLOW] / max(learnt.requests, 1.0) - learnt.sums[..., SUCCESS] / max(learnt.requests, 1.0)
+    slowness = (learnt.sums[..., SLOW] - learnt.sums[..., SUCCESS]) / max(learnt.requests, 1.0)
     cost = learnt.sums[..., COST] / max(float(today[COST]), 1e-300)
-    found: dict[tuple[int, ...], None] = {}
+    fee = np.full(gain.shape[1], MIN_BENEFIT)
+    fee[-1] = 0.0
+    found: dict[Found, None] = {}
     for kappa in KAPPAS:
         marked = base - kappa * error
         for slow_price in SLOW_PRICES if slow else SLOW_PRICES[:1]:
             for price in PRICES:
                 worth = marked - price * cost if by_cost else gain + price * marked
-                worth = np.where(learnt.eligible, worth - slow_price * slowness, -np.inf)
-                worth[:, -1] += MIN_BENEFIT
-                # Ties go to KEEP, the last action.
-                best = worth.shape[1] - 1 - worth[:, ::-1].argmax(axis=1)
-                found.setdefault(tuple(int(action) for action in best))
+                worth = np.where(learnt.eligible, worth - slow_price * slowness - fee, -np.inf)
+                found.setdefault(_best(learnt, worth))
     return list(found)
 
 
-def programme(
-    learnt: Learned, gain: Floats, limits: Limits, *, floor: float, kappa: float, max_cost: float | None
-) -> tuple[int, ...] | None:
+def _best(learnt: Learned, worth: Floats) -> Found:
+    """The best cut of every task into ranges, and the best action of each range."""
+    # Ties go to KEEP, the last action.
+    arm = worth.shape[1] - 1 - worth[:, ::-1].argmax(axis=1)
+    value = learnt.partitions @ worth[np.arange(len(arm)), arm]
+    chosen: list[int] = []
+    for task in np.unique(learnt.task_of):
+        own = np.flatnonzero(learnt.task_of == task)
+        chosen += np.flatnonzero(learnt.partitions[own[value[own].argmax()]]).tolist()
+    return Found(tuple(chosen), tuple(int(arm[place]) for place in chosen))
+
+
+def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, kappa: float, max_cost: float | None) -> Found | None:
     """The best policy under linear limits as an integer programme (HiGHS); None when no policy meets them.
 
-    max sum gain x, x in {0, 1}, one action per segment, sum (SQ - floor S - kappa se) x >= 0, sum cost x <= max_cost n,
-    and for each capped model its own traffic plus what KEEP sends it <= cap - CAP_MARGIN.
+    max sum gain x, x in {0, 1} by range and action, every segment in one chosen range, sum (SQ - floor S - kappa se) x >= 0,
+    sum cost x <= max_cost n, and for each capped model its own traffic plus what KEEP sends it <= cap - CAP_MARGIN.
     """
-    segments, actions = gain.shape
-    size = segments * actions
-    keep_bonus = np.zeros_like(gain)
-    keep_bonus[:, -1] = MIN_BENEFIT
-    one = sparse.kron(sparse.eye_array(segments), np.ones((1, actions)))
-    rows = [LinearConstraint(sparse.csr_array(one), 1.0, 1.0)]
+    ranges, actions = gain.shape
+    size = ranges * actions
+    fee = np.full_like(gain, MIN_BENEFIT)
+    fee[:, -1] = 0.0
+    rows = [LinearConstraint(sparse.csr_array(covering(learnt, actions)), 1.0, 1.0)]
     margin = learnt.sums[..., QUALITY] - floor * learnt.sums[..., SUCCESS] - kappa * learnt.quality_error
     rows.append(LinearConstraint(margin.reshape(1, size) / learnt.requests, -_rest_margin(learnt, floor) / learnt.requests, np.inf))
     if max_cost is not None:
@@ -261,15 +330,26 @@ def programme(
         if cap is not None:
             rows.append(LinearConstraint(traffic_of(learnt, arm).reshape(1, size), -np.inf, cap - CAP_MARGIN))
     solved = milp(
-        -(gain + keep_bonus).reshape(size),
+        (fee - gain).reshape(size),
         constraints=rows,
         integrality=np.ones(size),
         bounds=Bounds(0.0, learnt.eligible.reshape(size).astype(np.float64)),
-        options={"time_limit": 1.0, "mip_rel_gap": 0.002},
+        # With presolve, HiGHS writes to standard output now and then, whatever it is told; these programmes are small.
+        options={"time_limit": 1.0, "mip_rel_gap": 0.002, "presolve": False},
     )
     if solved.x is None:
         return None
-    return tuple(int(action) for action in np.asarray(solved.x).reshape(segments, actions).argmax(axis=1))
+    chosen = np.argwhere(np.asarray(solved.x).reshape(ranges, actions) > 0.5)
+    return Found(tuple(int(place) for place, _ in chosen), tuple(int(arm) for _, arm in chosen))
+
+
+def covering(learnt: Learned, actions: int) -> Floats:
+    """(segment, range x action): 1 where the range holds the segment."""
+    member = np.zeros((learnt.segments, len(learnt.ranges)))
+    for place, each in enumerate(learnt.ranges):
+        member[list(each), place] = 1.0
+    covers: Floats = np.repeat(member, actions, axis=1)
+    return covers
 
 
 def _rest_margin(learnt: Learned, floor: float) -> float:
@@ -284,35 +364,58 @@ def traffic_of(learnt: Learned, arm: int) -> Floats:
     return sent
 
 
-def within_caps(learnt: Learned, actions: Ints, limits: Limits) -> bool:
+def within_caps(learnt: Learned, found: Found, limits: Limits) -> bool:
     """Whether no model gets more traffic than its cap."""
-    where = np.arange(len(actions))
     return all(
-        cap is None or float(traffic_of(learnt, arm)[where, actions].sum()) <= cap - CAP_MARGIN + 1e-9
+        cap is None or float(traffic_of(learnt, arm)[list(found.ranges), list(found.arms)].sum()) <= cap - CAP_MARGIN + 1e-9
         for arm, cap in enumerate(limits.caps)
     )
 
 
-def policies(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[tuple[int, ...]]:
-    """All distinct policies that some trade-off recommends."""
+def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[Found]:
+    """All policies that some trade-off recommends."""
     if goal == "balanced":
         learnt = replace(learnt, eligible=learnt.eligible & gentle(learnt))
     gain = utility(learnt, goal, weights)
     slow = limits.max_slow is not None
     found = sweep(learnt, gain, by_cost=goal == "quality", slow=slow)
-    if goal != "quality" and limits.keeps_cost:
-        found += sweep(learnt, gain, by_cost=True, slow=slow)
     if limits.has_caps:
         floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
         ceiling = ceiling_of(learnt, limits)
         for kappa in KAPPAS:
-            for step in MIN_FLOOR_STEPS:
+            for step in FLOOR_STEPS:
                 solved = programme(learnt, gain, limits, floor=floor + float(step), kappa=kappa, max_cost=ceiling)
                 if solved is not None:
                     found.append(solved)
-        found = [actions for actions in found if within_caps(learnt, np.array(actions), limits)]
-    keep = (cube.keep,) * len(cube.segments)
-    return [actions for actions in dict.fromkeys(found) if actions != keep]
+        found = [each for each in found if within_caps(learnt, each, limits)]
+    keep = learnt.sums.shape[1] - 1
+    changing = [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
+    return changing
+
+
+def ladders(learnt: Learned, found: list[Found], gain: Floats, limits: Limits) -> list[Found]:
+    """Parts of some of the policies: their moves one by one, most gain per risk first, the rest left as it is.
+
+    Between today and a bold policy the sweep may know nothing; where data are few, a part of the moves can still be
+    proven. Risk: variance of quality and of completion, each on the scale of its allowance.
+    """
+    keep = learnt.sums.shape[1] - 1
+    allowance = max(limits.max_quality_drop, 0.005) * float(learnt.today[SUCCESS])
+    risk = (learnt.quality_error / allowance) ** 2 + (learnt.success_error / (MAX_COMPLETION_DROP * learnt.requests)) ** 2
+    promising = sorted(found, key=lambda each: float(gain[list(each.ranges), list(each.arms)].sum()))
+    steps = sorted({round(step) for step in np.linspace(0, len(promising) - 1, LADDERS)}) if promising else []
+    parts: list[Found] = []
+    for policy in (promising[step] for step in steps):
+        moves = [
+            (float((gain[place, arm] - gain[place, keep]) / max(risk[place, arm], 1e-12)), index)
+            for index, (place, arm) in enumerate(zip(policy.ranges, policy.arms, strict=True))
+            if arm != keep and gain[place, arm] > gain[place, keep]
+        ]
+        moves.sort(key=lambda each: (-each[0], each[1]))
+        for length in range(1, len(moves) + 1):
+            taken = {index for _, index in moves[:length]}
+            parts.append(Found(policy.ranges, tuple(arm if index in taken else keep for index, arm in enumerate(policy.arms))))
+    return [each for each in parts if within_caps(learnt, each, limits)]
 
 
 def gentle(learnt: Learned) -> NDArray[np.bool_]:
@@ -337,24 +440,41 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     little to gain are dropped, and so is whatever is bolder without promising more.
     """
     gain = utility(learnt, goal, weights)
-    keep = np.full(len(cube.segments), cube.keep)
-    base = gain[np.arange(len(keep)), keep].sum()
-    today = _statistics(cube, keep)
-    found = []
-    for actions in policies(cube, learnt, limits, goal, weights):
-        array = np.array(actions)
-        promised = float(gain[np.arange(len(array)), array].sum() - base)
-        if promised < MIN_GAIN[goal]:
+    found = policies(learnt, limits, goal, weights)
+    path = _ordered(cube, learnt, limits, goal, gain, found)
+    if len(path) < SHORT_PATH:
+        path = _ordered(cube, learnt, limits, goal, gain, found + ladders(learnt, found, gain, limits))
+    return path
+
+
+def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain: Floats, policies_: list[Found]) -> list[Policy]:
+    base = float(gain[: learnt.segments, -1].sum())
+    today = _statistics(cube, np.full(len(cube.segments), cube.keep))
+    best: dict[tuple[int, ...], Policy] = {}
+    for found in policies_:
+        actions = found.actions(learnt)
+        promised = float(gain[list(found.ranges), list(found.arms)].sum()) - base
+        if actions in best or promised < MIN_GAIN[goal]:
             continue
-        z = _distance(learnt, array, _statistics(cube, array), today, limits)
+        array = np.array(actions)
+        hidden = limits.hidden_bias * moved_share(cube, array)
+        z = _distance(learnt, learnt.predicted(found), _statistics(cube, array), today, limits, hidden)
         if z >= MIN_Z:
-            found.append(Policy(actions, promised, z))
-    found.sort(key=lambda each: (-each.z, each.actions))
+            best[actions] = Policy(actions, promised, z)
     path: list[Policy] = []
-    for policy in found:
+    for policy in sorted(best.values(), key=lambda each: (-each.z, each.actions)):
         if not path or policy.gain > path[-1].gain:
             path.append(policy)
     return path
+
+
+def moved_share(cube: ScoreCube, actions: Ints) -> float:
+    """Share of requests that a policy sends to another model than today."""
+    places = np.arange(len(actions))
+    sent = cube.requests[:, : len(actions)].sum(axis=0)
+    moves = actions != cube.keep
+    stays = cube.all.requests[places, np.minimum(actions, cube.keep - 1)]
+    return float((sent - stays)[moves].sum() / max(float(cube.requests.sum()), 1e-300))
 
 
 def _statistics(cube: ScoreCube, actions: Ints) -> dict[int, Statistic]:
@@ -363,14 +483,16 @@ def _statistics(cube: ScoreCube, actions: Ints) -> dict[int, Statistic]:
     return found | {QUALITY: ratio(scores[:, QUALITY], scores[:, SUCCESS])}
 
 
-def _distance(learnt: Learned, actions: Ints, chosen: dict[int, Statistic], today: dict[int, Statistic], limits: Limits) -> float:
+def _distance(
+    learnt: Learned, sums: Floats, chosen: dict[int, Statistic], today: dict[int, Statistic], limits: Limits, hidden: float
+) -> float:
     """Smallest predicted margin over its standard error, over all limits."""
-    sums, now, n = learnt.predicted(actions), learnt.today, learnt.requests
+    now, n = learnt.today, learnt.requests
     quality = float(sums[QUALITY] / sums[SUCCESS])
     if limits.min_quality is None:
-        margins = [(quality - learnt.quality_today + limits.max_quality_drop, chosen[QUALITY].minus(today[QUALITY]))]
+        margins = [(quality - hidden - learnt.quality_today + limits.max_quality_drop, chosen[QUALITY].minus(today[QUALITY]))]
     else:
-        margins = [(quality - limits.min_quality, chosen[QUALITY])]
+        margins = [(quality - hidden - limits.min_quality, chosen[QUALITY])]
     margins.append((float(sums[SUCCESS] - now[SUCCESS]) / n + MAX_COMPLETION_DROP, chosen[SUCCESS].minus(today[SUCCESS])))
     if limits.max_slow is not None:
         # At today's own share the guard leaves MAX_SLOW_SHARE less that; see policy.proof.

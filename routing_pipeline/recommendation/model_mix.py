@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy import sparse
 from scipy.optimize import linprog
 
 from routing_pipeline.catalog import Catalog
@@ -229,16 +228,15 @@ def _rows(question: Question, learnt: Learned, sums: Floats) -> list[_Row]:
     return rows
 
 
-def _duals(gain: Floats, eligible: Floats, rows: list[_Row]) -> Floats | None:
+def _duals(learnt: Learned, gain: Floats, eligible: Floats, rows: list[_Row]) -> Floats | None:
     """Gain per step of each limit at the optimum; None when no mix meets the limits."""
-    segments, actions = gain.shape
-    one = sparse.kron(sparse.eye_array(segments), np.ones((1, actions)))
+    one = search.covering(learnt, gain.shape[1])
     solved = linprog(
         (-gain).ravel(),
         A_ub=np.stack([row.coefficients.ravel() for row in rows]),
         b_ub=np.array([row.bound for row in rows]),
-        A_eq=one.toarray(),
-        b_eq=np.ones(segments),
+        A_eq=one,
+        b_eq=np.ones(len(one)),
         bounds=[(0.0, float(most)) for most in eligible.ravel()],
         method="highs",
     )
@@ -253,7 +251,7 @@ def prices(question: Question, learnt: Learned) -> tuple[ConstraintPrice, ...]:
     eligible = learnt.eligible.astype(np.float64)
     gain = search.utility(learnt, question.goal, question.weights)
     rows = _rows(question, learnt, learnt.sums)
-    at = _duals(gain, eligible, rows)
+    at = _duals(learnt, gain, eligible, rows)
     unit, per_unit = _unit(question, learnt)
     if at is None:
         why = Unidentifiable(unidentifiable="no mix of models that the logs can judge meets all limits on the learning half")
@@ -276,7 +274,7 @@ def prices(question: Question, learnt: Learned) -> tuple[ConstraintPrice, ...]:
         weight = random.multinomial(clusters, np.full(clusters, 1 / clusters)).astype(np.float64)
         sums = np.tensordot(weight, learnt.by_cluster, axes=1)
         again = _resampled(learnt, sums)
-        drawn = _duals(search.utility(again, question.goal, question.weights), eligible, _rows(question, again, sums))
+        drawn = _duals(again, search.utility(again, question.goal, question.weights), eligible, _rows(question, again, sums))
         if drawn is not None:
             draws.append(drawn)
     spread = np.stack(draws) if draws else at[None]

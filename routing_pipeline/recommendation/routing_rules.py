@@ -37,12 +37,17 @@ from routing_pipeline.policy.rule_set import (
     cannot_tell,
 )
 from routing_pipeline.policy.scores import COST, PROVE, QUALITY, SUCCESS, ScoreCube
-from routing_pipeline.policy.search import Learned, Limits, Policy
+from routing_pipeline.policy.search import Found, Learned, Limits, Policy
 from routing_pipeline.scope import AnalysisScope
 
 DAYS_PER_MONTH = 30
 WALK_SHOWN = 40
 RISKY_DROP = 0.03
+HIDDEN_BIAS: dict[Grade, float] = {"A": 0.0, "B": 0.0, "C": 0.02}
+"""By how much unlogged difficulty may flatter moved requests, on average, without undoing the quality limit, by grade of the evidence.
+
+Where the logs lack what routers go by, such flattery is to be expected and not merely possible.
+"""
 
 
 class Candidate(Result):
@@ -183,6 +188,7 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
         keeps_cost=goal == "quality" and max_cost is None,
         max_slow=search.MAX_SLOW_SHARE if has_latency else None,
         caps=tuple(caps),
+        hidden_bias=HIDDEN_BIAS[evidence.grade],
     )
 
 
@@ -390,8 +396,8 @@ def moved_shares(cube: ScoreCube, actions: Ints) -> tuple[float, float]:
     by_place = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
     target = by_place[cube.place_of_cell]
     moves = (target != cube.keep) & (target != cells.arm)
-    n, spend = cells.sums["n"], cells.sums["cost"]
-    return float(n[moves].sum() / max(n.sum(), 1e-300)), float(spend[moves].sum() / max(spend.sum(), 1e-300))
+    spend = cells.sums["cost"]
+    return search.moved_share(cube, actions), float(spend[moves].sum() / max(spend.sum(), 1e-300))
 
 
 def _proposed(question: Question, verdicts: list[Verdict], best: Verdict, conflicts: list[Conflict]) -> RoutingRules:
@@ -432,8 +438,7 @@ def tipping_point(question: Question, outcome: Evaluated, today: Evaluated, move
     """
     if moved <= 0:
         return Unidentifiable(unidentifiable="nothing is moved")
-    name, margin = proof.margins(outcome, today, question.limits)[0]
-    del name
+    _, margin = proof.margins(outcome, today, replace(question.limits, hidden_bias=0.0))[0]
     return interval(margin.scaled(1.0 / moved), told.critical["quality"])
 
 
@@ -444,6 +449,10 @@ def _warnings(question: Question, moved: float, tipping: Measured) -> tuple[str,
             f"Evidence of grade {question.evidence.grade}: worth an A/B test, not yet a promise. {question.evidence.grade_reason} If something unlogged "
             f"made the answers of the {moved:.0%} moved requests look better by more than {max(tipping.low, 0.0):.3f} on average, the quality "
             "limit would not hold."
+        )
+    if question.limits.hidden_bias:
+        found.append(
+            f"Because of that grade, the quality limit was held with {question.limits.hidden_bias:g} to spare on every moved request."
         )
     if moved > 0.2:
         found.append(f"{moved:.0%} of requests change model: latency and failures under that load are extrapolated; roll out in steps.")
@@ -567,27 +576,27 @@ def _floor(question: Question, learnt: Learned) -> float:
     return limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
 
 
-def _priced(question: Question, learnt: Learned, *, goal: Goal) -> list[Ints]:
+def _priced(question: Question, learnt: Learned, *, goal: Goal) -> list[Found]:
     """The convex frontier of cost and quality as the learning half predicts it, no mark-down, no guard."""
     gain = search.utility(learnt, goal, question.weights)
     bare = replace(learnt, quality_error=np.zeros_like(learnt.quality_error))
-    return [np.array(actions) for actions in search.sweep(bare, gain, by_cost=False, slow=False)]
+    return search.sweep(bare, gain, by_cost=False, slow=False)
 
 
-def _cost_and_quality(learnt: Learned, actions: Ints) -> tuple[float, float]:
-    sums = learnt.predicted(actions)
+def _cost_and_quality(learnt: Learned, found: Found) -> tuple[float, float]:
+    sums = learnt.predicted(found)
     return float(sums[COST]) / learnt.requests, float(sums[QUALITY] / max(sums[SUCCESS], 1e-300))
 
 
 def reachable_quality(question: Question, learnt: Learned, max_cost: float | None) -> float:
     """Highest predicted quality under a ceiling of cost; -inf when no policy is that cheap."""
-    points = [_cost_and_quality(learnt, actions) for actions in _priced(question, learnt, goal="cost")]
+    points = [_cost_and_quality(learnt, found) for found in _priced(question, learnt, goal="cost")]
     return max((quality for cost, quality in points if max_cost is None or cost <= max_cost), default=-math.inf)
 
 
 def cheapest_at(question: Question, learnt: Learned, floor: float) -> float | None:
     """Least predicted cost per request at a quality floor; None when no policy reaches it."""
-    points = [_cost_and_quality(learnt, actions) for actions in _priced(question, learnt, goal="cost")]
+    points = [_cost_and_quality(learnt, found) for found in _priced(question, learnt, goal="cost")]
     return min((cost for cost, quality in points if quality >= floor), default=None)
 
 

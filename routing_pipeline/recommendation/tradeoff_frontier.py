@@ -161,8 +161,8 @@ def _swept(question: Question, learnt: Learned) -> list[tuple[int, ...]]:
     goals: tuple[Goal, ...] = ("cost", "speed") if not question.has_cost and question.has_latency else ("cost", question.goal)
     for goal in goals:
         gain = search.utility(learnt, goal, question.weights)
-        for actions in search.sweep(learnt, gain, by_cost=goal == "quality", slow=False):
-            found.setdefault(actions)
+        for each in search.sweep(learnt, gain, by_cost=goal == "quality", slow=False):
+            found.setdefault(each.actions(learnt))
     keep = (question.cube.keep,) * len(question.cube.segments)
     return [actions for actions in found if actions != keep]
 
@@ -203,8 +203,8 @@ def _best_single(question: Question, learnt: Learned, singles: list[_Policy]) ->
 
     def predicted(policy: _Policy) -> tuple[float, float]:
         shares = policy.shares[: len(question.cube.segments)]
-        sums = np.einsum("pao,pa->o", learnt.sums, shares) + learnt.rest
-        return float(sums[QUALITY] / max(float(sums[SUCCESS]), 1e-300)), float((gain * shares).sum())
+        sums = np.einsum("pao,pa->o", learnt.sums[: learnt.segments], shares) + learnt.rest
+        return float(sums[QUALITY] / max(float(sums[SUCCESS]), 1e-300)), float((gain[: learnt.segments] * shares).sum())
 
     good = [single for single in judged if predicted(single)[0] >= floor]
     if good:

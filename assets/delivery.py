@@ -126,7 +126,7 @@ def optimization_report(
         monitoring_plan=monitoring_plan,
         routing_rule_set=routing_rule_set,
     )
-    exploration = exploration_rules(routing_evidence, analysis_scope, routing_rules)
+    exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)
     drawn = figures(report)

@@ -26,8 +26,8 @@ SETTLE_S = 600
 """Gateways deliver logs minutes late; an hour is judged when it has been over for this long, or when later requests arrived."""
 SAME_INCIDENT_H = 3
 """Alarming hours at most this far apart belong to one incident."""
-SILENT_AFTER_H = 26
-"""A feed without anything new for longer than a day is an alert of its own, if there used to be traffic."""
+MIN_MISSED = 10.0
+"""Requests that earlier weeks let expect, and that did not come: fewer may be chance (none of 10 expected is 1 in 20,000)."""
 MIN_DAYS_OF_BASELINE = 3
 MAX_HOURS_PER_TICK = 72
 
@@ -91,7 +91,7 @@ def cost_spike(spend: Sequence[HourlySpend] | None, thresholds: AlertThresholds,
         return _decided("no data", None, "the lake holds no request yet", memory)
     by_hour = {each.hour: each.cost_usd for each in spend}
     first, newest = min(by_hour), max(by_hour)
-    silence = _silence(memory, newest, now_s)
+    silence = _silence({each.hour: float(each.requests) for each in spend}, memory, thresholds, now_s)
     if silence is not None:
         return silence
     complete = newest if now_s >= (newest + 1) * HOUR_S + SETTLE_S else newest - 1
@@ -162,15 +162,31 @@ def _alarms(now: float, baseline: float, thresholds: AlertThresholds) -> bool:
     return now >= thresholds.cost_ratio * baseline and now - baseline >= thresholds.cost_floor_usd and now > baseline
 
 
-def _silence(memory: _Memory, newest: int, now_s: float) -> CostDecision | None:
-    silent_h = now_s / HOUR_S - (newest + 1)
-    if silent_h < SILENT_AFTER_H:
+def _silence(requests: Mapping[int, float], memory: _Memory, thresholds: AlertThresholds, now_s: float) -> CostDecision | None:
+    newest = max(requests)
+    overdue = int((now_s - thresholds.silent_hours * HOUR_S) // HOUR_S)
+    missed = _expected(requests, range(newest + 1, overdue), thresholds)
+    if overdue <= newest + 1 or missed < MIN_MISSED:
         return None
     if memory.silent_since == newest:
         return _decided("quiet", None, f"still nothing new since {_iso(newest)}", memory)
     told = memory.model_copy(update={"silent_since": newest})
-    reason = f"no request newer than {_iso(newest)} for {silent_h:,.0f} hours: the gateway is silent, or its logs do not arrive"
+    reason = (
+        f"no request newer than {_iso(newest)} for {now_s / HOUR_S - newest - 1:,.0f} hours, about {missed:,.0f} expected: "
+        "the gateway is silent, or its logs do not arrive"
+    )
     return _decided("silence", f"silent_feed:{_iso(newest)}", reason, told)
+
+
+def _expected(requests: Mapping[int, float], hours: range, thresholds: AlertThresholds) -> float:
+    """Requests that the same hours of earlier weeks let expect; with less than a week of history, the mean hour does."""
+    first, newest = min(requests), max(requests)
+    mean = sum(requests.values()) / (newest - first + 1)
+    expected = 0.0
+    for hour in hours[: thresholds.baseline_weeks * WEEK_H]:
+        weeks = [hour - week * WEEK_H for week in range(1, thresholds.baseline_weeks + 1) if first <= hour - week * WEEK_H <= newest]
+        expected += sum(requests.get(each, 0.0) for each in weeks) / len(weeks) if weeks else mean
+    return expected
 
 
 def _decided(

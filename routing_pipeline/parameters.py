@@ -56,6 +56,9 @@ class AlertThresholds(_Asked):
     cost_ratio: float = Field(default=2.0, gt=1, description="Spend against the same hours of the weeks before")
     cost_floor_usd: float = Field(default=5.0, ge=0, description="Excess below this many dollars is never an alert")
     baseline_weeks: int = Field(default=4, ge=1, le=12)
+    silent_hours: float = Field(
+        default=26.0, gt=0, description="Hours after which expected traffic is missed; longer than the time between two ingestions"
+    )
 
 
 class Weights(_Asked):

@@ -150,6 +150,42 @@ def test_a_feed_that_falls_silent_is_an_alert_once() -> None:
     assert back.kind == "quiet"
 
 
+FRIDAY_EVENING = int(datetime(2026, 3, 27, 17, tzinfo=UTC).timestamp()) // HOUR_S
+
+
+def office_hours(until: int, weeks: int = 4) -> list[HourlySpend]:
+    """Ten requests an hour, Monday to Friday, 09 to 18 UTC."""
+    hours = [hour for hour in range(until - weeks * 168 + 1, until + 1) if (hour + 72) % 168 < 120 and 9 <= hour % 24 < 18]
+    return [HourlySpend(hour, 1.0, 10) for hour in hours]
+
+
+def test_a_quiet_weekend_is_no_silence() -> None:
+    spend = office_hours(FRIDAY_EVENING)
+    sunday_evening = after(FRIDAY_EVENING + 50)
+    assert cost_spike(spend, THRESHOLDS, None, sunday_evening).kind != "silence"
+    monday_morning = after(FRIDAY_EVENING + 66)
+    assert cost_spike(spend, THRESHOLDS, None, monday_morning).kind != "silence"
+
+
+def test_a_monday_without_traffic_is_silence_once_its_hours_are_overdue() -> None:
+    tuesday_noon = after(FRIDAY_EVENING + 91)
+    decision = cost_spike(office_hours(FRIDAY_EVENING), THRESHOLDS, None, tuesday_noon)
+    assert (decision.kind, decision.run_key) == ("silence", "silent_feed:2026-03-27T17:00Z")
+    prompt = THRESHOLDS.model_copy(update={"silent_hours": 2.0})
+    monday_noon = after(FRIDAY_EVENING + 67)
+    assert cost_spike(office_hours(FRIDAY_EVENING), prompt, None, monday_noon).kind == "silence"
+
+
+def test_a_trickle_of_requests_falls_silent_only_when_enough_are_missing() -> None:
+    trickle = [HourlySpend(hour, 0.1, 1) for hour in range(NOON - 24 * 28, NOON + 1, 24)]
+    assert cost_spike(trickle, THRESHOLDS, None, after(NOON + 24 * 4)).kind != "silence"
+    assert cost_spike(trickle, THRESHOLDS, None, after(NOON + 24 * 13)).kind == "silence"
+
+
+def test_a_new_feed_falls_silent_against_its_mean_hour() -> None:
+    assert cost_spike(history(NOON, hours=12), THRESHOLDS, None, after(NOON + 30)).kind == "silence"
+
+
 def test_hourly_spend_sums_attempts_by_the_hour() -> None:
     rows = pa.table(
         {

@@ -209,10 +209,10 @@ def _retry_rate(final: list[Row], n: int) -> Measured:
 
 
 def _cache_hit_rate(final: list[Row]) -> Measured:
-    logged = _sum(final, "cache_logged")
-    if logged == 0:
+    """Over all final requests, as soon as any of them says: gateways leave the flag empty on a miss."""
+    if _sum(final, "cache_logged") == 0:
         return Unidentifiable(unidentifiable="cache hits are not logged; log whether the gateway answered from its own cache")
-    return proportion_interval(_sum(final, "cache_hits"), logged)
+    return proportion_interval(_sum(final, "cache_hits"), _sum(final, "n"))
 
 
 def _latencies(requests: ibis.Table, final: list[Row]) -> dict[str, Latency]:

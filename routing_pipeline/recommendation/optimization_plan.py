@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from routing_pipeline.analysis.bottlenecks import Bottlenecks, Incident
+from routing_pipeline.analysis.availability import Incident
+from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import Degradation, Incompatibility, Mismatch, QualityIssues
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity

@@ -7,8 +7,10 @@ what is said (`templates/report.html.j2`), how it looks (`templates/report.css`)
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import markupsafe
+from jinja2 import Template
 from markupsafe import Markup
 
 from routing_pipeline.report.assembly import Report
@@ -47,14 +49,19 @@ def picture(chart: Chart) -> Markup:
     svg = chart.svg
     for colour, meaning in COLOURS.items():
         svg = svg.replace(f'"{colour}"', f'"var(--chart-{meaning}, {colour})"')
-    # Vega's writer has escaped every label; nothing else in it comes from logs.
+    # Vega's writer has escaped every label but for braces; nothing else in it comes from logs.
+    svg = svg.replace("{", "&#123;").replace("}", "&#125;")
     return Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))  # noqa: S704
+
+
+@cache
+def _template() -> Template:
+    made = environment(Language(escape, _show, _unknown, _named))
+    made.filters["picture"] = picture
+    return made.get_template("report.html.j2")
 
 
 def report_html(report: Report) -> str:
     """The report as one HTML file."""
-    language = Language(escape, _show, _unknown, _named)
-    made = environment(language)
-    made.filters["picture"] = picture
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return made.get_template("report.html.j2").render(context(report), figures=figures(report), style=style, command=report.run.command)
+    return _template().render(context(report), figures=figures(report), style=style, command=report.run.command)

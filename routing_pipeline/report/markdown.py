@@ -6,7 +6,9 @@ Belongs here: making text safe for Markdown. Does not belong here: what is said 
 from __future__ import annotations
 
 import re
+from functools import cache
 
+from jinja2 import Template
 from markupsafe import Markup
 
 from routing_pipeline.report.assembly import Report
@@ -55,8 +57,12 @@ def _fenced(code: str) -> Markup:
     return Markup(f"{fence}\n{line}\n{fence}")  # noqa: S704 - code, not markup: fenced above
 
 
+@cache
+def _template() -> Template:
+    return environment(Language(escape, _show, _unknown)).get_template("report.md.j2")
+
+
 def report_markdown(report: Report) -> str:
     """The report as Markdown."""
-    language = Language(escape, _show, _unknown)
-    text = environment(language).get_template("report.md.j2").render(context(report), command=_fenced(report.run.command))
+    text = _template().render(context(report), command=_fenced(report.run.command))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

@@ -6,6 +6,7 @@ belong here: how text is made safe in one of the two languages (`markdown`, `htm
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,8 +48,8 @@ FORMATS: dict[str, wording.Format] = {
 }
 
 
-class Footnotes:
-    """Reasons why table cells cannot tell; each is said once, below its table."""
+class Footnotes(threading.local):
+    """Reasons why table cells cannot tell; each is said once, below its table. Every thread renders with its own."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []

@@ -33,7 +33,8 @@ def printable(text: object) -> str:
 
 def name(text: object, longest: int = MAX_NAME) -> str:
     """A name from logs, shortened to what fits."""
-    line = printable(text)
+    # Cut first: a name may be megabytes long, and blanks and hidden characters in it may shorten it later.
+    line = printable(str(text)[: 8 * longest])
     return line if len(line) <= longest else line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -74,7 +75,7 @@ def percent(share: float, decimals: int = 1) -> str:
         return _signed(share, f"{size:.{decimals}f} %")
     if 0 < size < 0.001:
         return f"{MINUS if share < 0 else ''}<0.001 %"
-    digits = f"{size:,.0f}" if size >= 1_000 else f"{size:.1f}" if size >= 0.05 or size == 0 else _small(float(f"{size:.1g}"))
+    digits = f"{size:,.0f}" if size >= 1_000 else f"{size:.1f}" if size >= 0.05 or size == 0 else f"{size:.1g}"
     return _signed(share, f"{digits.removesuffix('.0') if size in {0.0, 100.0} else digits} %")
 
 

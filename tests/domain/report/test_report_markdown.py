@@ -1,0 +1,180 @@
+"""report.md: the task's structure, every placeholder filled, and nothing that a log can say breaks out of its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.markdown import escape, report_markdown
+from routing_pipeline.report.wording import printable
+
+HEADINGS = [
+    "# LLM Routing Optimization Report",
+    "## Executive Summary",
+    "## Current State Analysis",
+    "### Performance Metrics",
+    "### Cost Analysis",
+    "### Quality Metrics",
+    "## Optimization Opportunities",
+    "### High-Impact Improvements",
+    "### Medium-Impact Improvements",
+    "### Low-Impact Improvements",
+    "## Recommended Routing Rules",
+    "### Updated Rule Set",
+    "### Model Selection Matrix",
+    "## Implementation Plan",
+    "### Phase 1: Immediate Changes (Week 1)",
+    "### Phase 2: Tactical Improvements (Weeks 2-4)",
+    "### Phase 3: Strategic Enhancements (Months 2-3)",
+    "## Expected Outcomes",
+    "## Monitoring and Validation",
+]
+OURS = ["## Data Quality", "## Method", "## Assumptions", "## Validation Checklist", "## How to Reproduce"]
+LABELS = [
+    *("Analysis Period", "Total Requests Analyzed", "Current Average Cost", "Current Average Quality"),
+    *("Optimization Potential", "Recommended Actions"),
+    *("Average Routing Latency", "Success Rate", "Model Distribution", "Peak Usage"),
+    *("Total Spend", "Cost per Task Type", "Budget Utilization", "Cost Trend"),
+    *("Average Quality Score", "Quality by Model", "Task Completion Rate"),
+    *("Cost Reduction", "Performance Improvement", "Quality Maintenance", "ROI Timeline"),
+]
+OPTIMIZATION_LABELS = [
+    *("Current State", "Recommended Change", "Expected Impact", "Implementation Effort", "Risk Level", "Validation Criteria"),
+]
+EVERY_REPORT = ["empty", "refusal", "no change", "rules", "proven rules", "full"]
+HOSTILE = [
+    "| broken | table |",
+    "`code` ``` fence",
+    "</script><script>alert(1)</script>",
+    "{{ 7 * 7 }} {% raw %} ${HOME} {placeholder}",
+    "first line\n\n# A heading\n- item\n\n```\nfence",
+    "<img src=x onerror=alert(1)> <!-- comment",
+    "[click](javascript:alert(1)) ![x](https://evil.example/x.png)",
+    "https://evil.example www.evil.example me@evil.example",
+    "**bold** __strong__ _em_ ~~gone~~ \\",
+    "1. first",
+    "- [x] done",
+    "> quoted",
+    "a very long name " * 2_000,
+    "\u202eright to left\u0000\u001b[31m",
+    "&lt;b&gt; &#35; &amp;",
+]
+
+Reports = dict[str, Callable[[], Report]]
+
+
+def parsed(text: str) -> list[Token]:
+    return MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+
+
+def shape(tokens: list[Token]) -> list[str]:
+    """Kinds of all tokens, inline ones included; text may differ, structure may not."""
+    return [each.type for token in tokens for each in (token, *(token.children or [])) if each.type != "softbreak"]
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_the_headings_are_those_of_the_task_in_its_order(reports: Reports, kind: str) -> None:
+    lines = report_markdown(reports[kind]()).splitlines()
+    assert [line for line in lines if re.match(r"#{1,3} ", line)] == HEADINGS + OURS
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_every_placeholder_of_the_task_is_filled(reports: Reports, kind: str) -> None:
+    text = report_markdown(reports[kind]())
+    for label in LABELS:
+        (line,) = re.findall(rf"^- \*\*{label}\*\*: (.*)$", text, re.MULTILINE)
+        assert line.strip()
+    assert not re.search(r"[{}]", text)
+    assert not re.search(r"\bNone\b|\bnan\b|\binf\b|Undefined", text)
+    assert not re.search(r"\d\.\d{7,}|\de[+-]\d", text), "a raw float"
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_each_optimization_has_the_six_lines_of_the_task(reports: Reports, kind: str) -> None:
+    report = reports[kind]()
+    text = report_markdown(report)
+    for label in OPTIMIZATION_LABELS:
+        assert len(re.findall(rf"^- \*\*{label}\*\*: \S", text, re.MULTILINE)) == len(report.optimization_plan.items)
+    assert set(re.findall(r"\*\*Implementation Effort\*\*: (\w+)", text)) <= {"Low", "Medium", "High"}
+
+
+def test_a_number_stands_with_its_interval_or_with_why_there_is_none(reports: Reports) -> None:
+    full, empty = report_markdown(reports["full"]()), report_markdown(reports["empty"]())
+    assert re.search(r"\*\*Cost Reduction\*\*: 34\.0 % \[31\.0, 37\.0\] \(\$1,320 \[\$1,140, \$1,500\] over 30 days\)", full)
+    assert re.search(r"\*\*Average Routing Latency\*\*: cannot tell: \S", empty)
+
+
+@pytest.mark.parametrize(("kind", "says"), [("rules", "worth an A/B test"), ("proven rules", "are expected to lower cost by 34.0 %")])
+def test_the_tone_follows_the_grade_of_the_evidence(reports: Reports, kind: str, says: str) -> None:
+    summary = report_markdown(reports[kind]()).split("## Current State Analysis")[0]
+    assert says in summary
+    assert ("A/B test" in summary) == (kind == "rules")
+    assert "will save" not in report_markdown(reports[kind]())
+
+
+def test_no_change_says_what_to_explore_and_promises_nothing(reports: Reports) -> None:
+    text = report_markdown(reports["no change"]())
+    assert "No change of the routing rules is recommended" in text
+    assert "at random" in text.split("## Current State Analysis")[0]
+    assert re.search(r"\*\*Cost Reduction\*\*: 0 % \(\$0\.00 over 30 days\)", text)
+    assert "easy chat to gpt-4o-mini" in text
+
+
+def test_a_refusal_says_why_and_how_many_days_to_collect(reports: Reports) -> None:
+    text = report_markdown(reports["refusal"]())
+    assert "These logs cannot tell what other routing would do: fewer than 1,000 requests" in text
+    assert "12 more days of logs" in text
+
+
+def test_the_checklists_name_the_six_steps_and_the_six_criteria(reports: Reports) -> None:
+    text = report_markdown(reports["rules"]())
+    found = re.findall(r"^- \[([ x])\] ([^.:]+)", text.split("## Validation Checklist")[1], re.MULTILINE)
+    steps = [
+        "Data Accuracy",
+        "Baseline Establishment",
+        "Optimization Modeling",
+        "Impact Estimation",
+        "Risk Assessment",
+        "Stakeholder Review",
+    ]
+    assert [label for _, label in found[:6]] == steps
+    assert len(found) == 12
+    assert (found[5][1], found[5][0]) == ("Stakeholder Review", " "), "a change that moves 60 % of traffic is not approved yet"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_from_a_log_changes_the_structure(full_of: Callable[[str], Report], name: str) -> None:
+    harmless = parsed(report_markdown(full_of("a model")))
+    broken = parsed(report_markdown(full_of(name)))
+    assert shape(broken) == shape(harmless)
+    assert not {"html_block", "html_inline", "image", "link_open"} & set(shape(broken))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_escaped_text_renders_as_that_very_text(name: str) -> None:
+    (paragraph,) = (token for token in parsed(f"- {escape(printable(name))}") if token.type == "inline")
+    rendered = "".join(child.content for child in paragraph.children or [] if child.type in {"text", "text_special"})
+    assert rendered == printable(name)
+
+
+@pytest.mark.parametrize("name", ["https://evil.example", "www.evil.example", "me@evil.example"])
+def test_a_name_is_never_turned_into_a_link(name: str) -> None:
+    linkifying = MarkdownIt("commonmark").enable("table").render(str(escape(name)))
+    assert "<a" not in linkifying
+    assert not re.search(r"://|www\.|@", str(escape(name)))
+
+
+def test_a_report_stays_short_whatever_the_names(full_of: Callable[[str], Report]) -> None:
+    assert len(report_markdown(full_of("x" * 100_000))) < 200_000
+
+
+def test_the_command_that_makes_the_report_again_is_in_it(reports: Reports) -> None:
+    text = report_markdown(reports["rules"]())
+    assert (
+        "```\nrouting-pipeline analyze --home /data/home --timeframe 7d --as-of 2026-11-23T00:00:00Z --goal balanced --out OUT\n```" in text
+    )

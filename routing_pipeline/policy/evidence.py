@@ -48,9 +48,27 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, catalog: Catalog
     """
     del scope, catalog
     binning = cells_.binning_of(requests)
+    if not binning.tasks:
+        return _nothing()
     table = cells_.aggregate(requests, binning)
     cells_.write_cells(table, cells_path)
     return summarised(read_scores(str(cells_path)), str(cells_path))
+
+
+def _nothing() -> RoutingEvidence:
+    return RoutingEvidence(
+        grade="C",
+        grade_reason="There is no request to judge by.",
+        requests=0,
+        labelled=0,
+        clusters=0,
+        propensities="estimated",
+        complexity="absent",
+        tasks=(),
+        segments=(),
+        unsupported_share=1.0,
+        refusal=refusal_of(0, 0, 0),
+    )
 
 
 def read_scores(cells_uri: str) -> ScoreCube:

@@ -55,7 +55,8 @@ class Statistic:
         """(self - base) / base; IF = IF_self / base - self IF_base / base^2. NaN on a base of 0."""
         if base.value == 0.0:
             return Statistic(math.nan, np.zeros_like(self.influence), self.clusters)
-        influence = self.influence / base.value - self.value * base.influence / base.value**2
+        # In this order, what does not change differs by exactly nothing.
+        influence = (self.influence - self.value / base.value * base.influence) / base.value
         return Statistic(self.value / base.value - 1.0, influence, self.clusters)
 
     def scaled(self, factor: float) -> Statistic:

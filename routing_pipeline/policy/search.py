@@ -389,8 +389,7 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
                     found.append(solved)
         found = [each for each in found if within_caps(learnt, each, limits)]
     keep = learnt.sums.shape[1] - 1
-    changing = [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
-    return changing
+    return [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
 
 
 def ladders(learnt: Learned, found: list[Found], gain: Floats, limits: Limits) -> list[Found]:

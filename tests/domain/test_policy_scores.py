@@ -1,0 +1,219 @@
+"""Scores where the answer can be worked out: exact cases, invariances, and what breaks when a nuisance is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from routing_pipeline.engine import open_engine
+from routing_pipeline.policy import cells as cells_, nuisance, proof, scores
+from routing_pipeline.policy.evidence import propensity_check, read_scores
+from routing_pipeline.policy.scores import BOTH, COST, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.scope import half_of
+from tests.simulation import worlds
+from tests.simulation.worlds import World
+
+
+def cube_of(rows: pa.Table) -> ScoreCube:
+    requests = ibis.memtable(rows)
+    return scores.score_cube(cells_.cells_of(cells_.aggregate(requests, cells_.binning_of(requests))))
+
+
+def drawn(world: World, n: int, seed: int = 1) -> tuple[worlds.Requests, pa.Table]:
+    rng = np.random.default_rng(seed)
+    requests = worlds.contexts(world, n, rng)
+    return requests, worlds.logged(world, requests, rng)
+
+
+def with_column(rows: pa.Table, name: str, values: object) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), name, pa.array(values))
+
+
+def value_of(cube: ScoreCube, arm: int, outcome: int) -> float:
+    total = cube.scores[:, :, arm].sum(axis=(0, 1))
+    return float(total[outcome] / cube.requests.sum())
+
+
+def test_with_true_shares_as_propensities_one_cell_gives_the_mean_of_those_sent() -> None:
+    world = World(demands=(0.5,), logs_propensity=True)
+    _, rows = drawn(world, 4_000)
+    n = rows.num_rows
+    model = np.array(rows["routed_model"].to_pylist())
+    share = {name: (model == name).mean() for name in set(model)}
+    rows = with_column(rows, "complexity", np.full(n, 0.5))
+    rows = with_column(rows, "prompt_tokens", np.full(n, 100))
+    rows = with_column(rows, "propensity", [share[name] for name in model])
+    table = ibis.memtable(rows)
+    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    cost = rows["request_cost_usd"].to_numpy()
+    for constant in (0.0, 5.0):
+        fitted = nuisance.fit(cells)
+        cube = scores.score_cube(cells, replace(fitted, cost=np.full_like(fitted.cost, constant)))
+        for arm, name in enumerate(cube.models):
+            # Post-stratified mean = IPW = plain mean of those sent, whatever the regression said.
+            assert value_of(cube, arm, COST) == pytest.approx(cost[model == name].mean(), rel=1e-9)
+
+
+def test_leaving_everything_as_it_is_gives_the_sample_mean() -> None:
+    world = World(skills=(0.7,), prices=(1.0,), speeds=(500.0,), explored=0.0, labelled=1.0)
+    _, rows = drawn(world, 3_000)
+    quality = np.random.default_rng(0).random(rows.num_rows)
+    success = np.array(rows["status"].to_pylist()) == "success"
+    rows = with_column(rows, "quality", [float(value) if good else None for value, good in zip(quality, success, strict=True)])
+    today = proof.evaluated(cube_of(rows), np.zeros(0, dtype=np.int64), BOTH)
+    assert today.cost.value == pytest.approx(rows["request_cost_usd"].to_numpy().mean(), rel=1e-12)
+    assert today.latency.value == pytest.approx(rows["request_latency_ms"].to_numpy().mean(), rel=1e-12)
+    assert today.success.value == pytest.approx(success.mean(), rel=1e-12)
+    assert today.quality.value == pytest.approx(quality[success].mean(), rel=1e-9)
+
+
+def test_outcomes_that_are_always_one_are_one_for_every_model_under_any_overlap() -> None:
+    _, rows = drawn(World(), 6_000)
+    rows = with_column(rows, "request_cost_usd", np.ones(rows.num_rows))
+    cube = cube_of(rows)
+    supported = cube.all.supported
+    per_segment = cube.scores[:, : len(cube.segments), :-1, COST].sum(axis=0) / cube.requests[:, : len(cube.segments)].sum(axis=0)[:, None]
+    assert np.abs(per_segment[supported] - 1).max() < 0.02
+    today = proof.evaluated(cube, proof.kept(cube))
+    assert today.cost.value == pytest.approx(1.0, abs=1e-12)
+    assert today.cost.standard_error < 1e-12
+
+
+def test_a_policy_that_changes_nothing_differs_by_exactly_nothing() -> None:
+    _, rows = drawn(World(), 5_000)
+    cube = cube_of(rows)
+    today = proof.evaluated(cube, proof.kept(cube))
+    for name in ("cost", "latency", "quality", "success", "slow"):
+        difference = getattr(today, name).minus(getattr(today, name))
+        assert difference.value == 0.0
+        assert difference.standard_error == 0.0
+
+
+def test_segments_left_alone_cancel_from_a_paired_difference() -> None:
+    _, rows = drawn(World(), 8_000)
+    cube = cube_of(rows)
+    actions = proof.kept(cube)
+    actions[0] = int(cube.all.requests[0].argmax())
+    change = proof.evaluated(cube, actions).cost.minus(proof.evaluated(cube, proof.kept(cube)).cost)
+    moved = cube.scores[scores.PROVE, 0, actions[0], COST] - cube.scores[scores.PROVE, 0, cube.keep, COST]
+    assert change.value == pytest.approx(moved.sum() / cube.requests[scores.PROVE].sum(), rel=1e-9)
+
+
+def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
+    _, rows = drawn(World(), 5_000)
+    shuffled = rows.take(pa.array(np.random.default_rng(3).permutation(rows.num_rows)))
+    with open_engine() as engine:
+        found = []
+        for name, table in (("a", rows), ("b", shuffled)):
+            (tmp_path / name).mkdir()
+            evidence, _ = worlds.evidence_of(engine, table, tmp_path / name)
+            found.append(read_scores(str(evidence.cells_uri)).scores)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-9)
+
+
+def test_averages_rank_two_models_wrongly_and_scores_rank_them_rightly() -> None:
+    # Simpson: the strong model gets the hard requests.
+    world = World(skills=(0.6, 0.68), prices=(1.0, 2.0), speeds=(500.0, 600.0), demands=(2.0,), sharpness=25.0, explored=0.1, labelled=0.8)
+    requests, rows = drawn(world, 30_000)
+    cube = cube_of(rows)
+    weak, strong = (cube.models.index(name) for name in world.models)
+    quality = rows["quality"].to_numpy(zero_copy_only=False)
+    model = np.array(rows["routed_model"].to_pylist())
+    naive = [np.nanmean(quality[model == name]) for name in world.models]
+    total = cube.scores.sum(axis=(0, 1))
+    corrected = total[[weak, strong], QUALITY] / total[[weak, strong], SUCCESS]
+    truth = [worlds.truth_of(requests, np.eye(2)[np.full(len(requests.task), arm)]).quality for arm in range(2)]
+    assert naive[0] > naive[1]
+    assert truth[0] < truth[1]
+    np.testing.assert_allclose(corrected, truth, atol=0.015)
+
+
+def test_either_the_regression_or_the_propensities_may_be_wrong_but_not_both() -> None:
+    world = World(skills=(0.4, 0.9), prices=(1.0, 5.0), speeds=(500.0, 600.0), demands=(1.8,), sharpness=4.0, explored=0.1, labelled=0.9)
+    requests, rows = drawn(world, 60_000)
+    table = ibis.memtable(rows)
+    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    fitted = nuisance.fit(cells)
+    weak = cells.binning.models.index(world.models[0])
+    truth = worlds.truth_of(requests, np.eye(2)[np.zeros(len(requests.task), dtype=int)]).quality
+
+    def error(nuisances: nuisance.Nuisances) -> float:
+        total = scores.score_cube(cells, nuisances).scores[:, :, weak].sum(axis=(0, 1))
+        return abs(float(total[QUALITY] / total[SUCCESS]) - truth)
+
+    flat = np.full_like(fitted.quality, 0.8)
+    uniform = np.full_like(fitted.propensity, 0.5)
+    assert error(fitted) < 0.01
+    assert error(replace(fitted, quality=flat)) < 0.015
+    assert error(replace(fitted, propensity=uniform)) < 0.015
+    assert error(replace(fitted, quality=flat, propensity=uniform)) > 0.03
+
+
+def test_a_failure_without_prompt_length_does_not_form_a_context_of_its_own() -> None:
+    # Models fail differently, and failures carry no length: were the missing length a context, every model would seem equally reliable.
+    world = World(skills=(0.2, 0.9), prices=(1.0, 2.0), speeds=(500.0, 600.0), demands=(1.0,), explored=0.5, labelled=0.5)
+    requests, rows = drawn(world, 30_000)
+    rng = np.random.default_rng(2)
+    model = np.array(rows["routed_model"].to_pylist())
+    fails = rng.random(rows.num_rows) < np.where(model == world.models[0], 0.2, 0.02)
+    rows = with_column(rows, "status", np.where(fails, "failure", "success"))
+    rows = with_column(rows, "prompt_tokens", [None if failed else int(n) for failed, n in zip(fails, requests.tokens, strict=True)])
+    rows = with_column(
+        rows, "quality", [None if failed else value for failed, value in zip(fails, rows["quality"].to_pylist(), strict=True)]
+    )
+    cube = cube_of(rows)
+    for name, truth in zip(world.models, (0.8, 0.98), strict=True):
+        assert value_of(cube, cube.models.index(name), SUCCESS) == pytest.approx(truth, abs=0.01)
+
+
+def test_logged_propensities_that_contradict_the_choices_are_found_out() -> None:
+    _, rows = drawn(World(logs_propensity=True), 20_000)
+    good = ibis.memtable(rows)
+    lies = ibis.memtable(with_column(rows, "propensity", np.full(rows.num_rows, 0.9)))
+    for table, honest in ((good, True), (lies, False)):
+        cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+        check = propensity_check(cells)
+        assert len(check) == 6
+        assert all(each.matches for each in check) is honest
+
+
+def test_predictions_for_a_cluster_never_saw_its_fold_and_learning_never_saw_the_proving_half() -> None:
+    for fold in range(nuisance.FOLDS):
+        assert fold not in nuisance.fitted_on(fold)
+    for fold in range(nuisance.FOLDS_PER_HALF):
+        assert max(nuisance.fitted_on(fold)) < nuisance.FOLDS_PER_HALF
+    table = ibis.memtable({"cluster": list(range(256))})
+    learning = set(half_of(table, "learn").cluster.to_pyarrow().to_pylist())
+    assert {int(fold) for fold in nuisance.fold_of(np.array(sorted(learning)))} == set(range(nuisance.FOLDS_PER_HALF))
+
+
+def test_ridge_from_cell_sums_equals_the_dense_solution() -> None:
+    rng = np.random.default_rng(5)
+    tasks, contexts, p = 3, 7, 4
+    weight = rng.integers(0, 30, size=(1, tasks, contexts)).astype(float)
+    total = weight * rng.normal(size=weight.shape)
+    x = rng.normal(size=(tasks, contexts, p))
+    design = np.zeros((tasks * contexts, p * (tasks + 1)))
+    for task in range(tasks):
+        rows = slice(task * contexts, (task + 1) * contexts)
+        design[rows, :p] = x[task]
+        design[rows, p * (task + 1) : p * (task + 2)] = x[task]
+    penalty = np.diag([nuisance.POOLED_PENALTY] * p + [nuisance.TASK_PENALTY] * (p * tasks))
+    w = weight.ravel()
+    beta = np.linalg.solve(design.T @ (w[:, None] * design) + penalty, design.T @ total.ravel())
+    np.testing.assert_allclose(nuisance.ridge(weight, total, x).ravel(), design @ beta, rtol=1e-8, atol=1e-10)
+
+
+def test_smooth_shares_are_probabilities_and_follow_a_logit() -> None:
+    z = np.linspace(0.05, 0.95, 20)
+    x = np.stack([np.ones(20), z], axis=1)[None]
+    truth = 1 / (1 + np.exp(-(4 * z - 2)))
+    counts = 500.0 * np.stack([truth, 1 - truth], axis=1)[None]
+    found = nuisance.smooth_shares(counts, x)
+    np.testing.assert_allclose(found.sum(axis=2), 1.0, atol=1e-12)
+    np.testing.assert_allclose(found[0, :, 0], truth, atol=0.01)

@@ -1,0 +1,155 @@
+"""The demo's week, whose truth is known: real savings, true floors, intervals that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from routing_pipeline import demo_traffic
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.demo_traffic import ARMS, TASKS
+from routing_pipeline.engine import open_engine
+from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.policy.evidence import gather_evidence
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.rule_set import RuleSet, WeightedModel, When
+from routing_pipeline.recommendation.model_mix import optimize_model_mix
+from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
+from routing_pipeline.recommendation.simulation import simulate
+from routing_pipeline.recommendation.tradeoff_frontier import tradeoff_frontier
+from tests.conftest import ConformedWeek, conformed_week
+
+REQUESTS = 200_000
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The conformed week and everything that follows from it."""
+
+    week: ConformedWeek
+    evidence: RoutingEvidence
+    rules: RoutingRules
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("demo")
+    with open_engine() as engine:
+        week = conformed_week(engine, demo_traffic.traffic(REQUESTS), folder)
+        evidence = gather_evidence(week.requests, week.scope, Catalog(), cells_path=folder / "cells.parquet")
+        yield Demo(week, evidence, optimize_routing_rules(evidence, week.scope, Catalog(), goal="cost"))
+
+
+def mean_of_clipped(mean: np.ndarray, spread: float = float(np.hypot(0.12, 0.03))) -> np.ndarray:
+    """E[min(max(N(mean, spread), 0), 1)]: what the world draws around `true_quality`."""
+    low, high = -mean / spread, (1 - mean) / spread
+    inside = mean * (norm.cdf(high) - norm.cdf(low)) - spread * (norm.pdf(high) - norm.pdf(low))
+    return np.asarray(inside + 1 - norm.cdf(high))
+
+
+def true_quality_of(demo: Demo, rules: RuleSet | None) -> float:
+    """Mean true quality of the week's requests, with each routed as today or as the rules say.
+
+    First attempts alone: one in a hundred falls back to another model, under both routings alike.
+    """
+    wanted = demo.week.requests.filter(demo.week.requests.is_final, ~demo.week.requests.is_cache_hit)
+    rows = wanted.select("task_type", "complexity", "prompt_tokens", "routed_model").to_pyarrow()
+    task = np.array([[each.name for each in TASKS].index(name) for name in rows["task_type"].to_pylist()])
+    names = [each.model for each in ARMS]
+    arm = np.array([names.index(name) for name in rows["routed_model"].to_pylist()])
+    complexity = rows["complexity"].to_numpy()
+    if rules is not None:
+        for rule in sorted(rules.rules, key=lambda each: -each.priority):
+            assert rule.when.prompt_tokens is None
+            holds = np.isin(np.array(rows["task_type"].to_pylist()), rule.when.task_type)
+            between = rule.when.complexity
+            if between is not None:
+                holds &= complexity >= (-np.inf if between.gte is None else between.gte)
+                holds &= complexity < (np.inf if between.lt is None else between.lt)
+            assert rule.route != "unchanged"
+            arm[holds] = names.index(rule.route[0].model)
+    return float(mean_of_clipped(demo_traffic.true_quality(task, complexity, arm)).mean())
+
+
+def test_the_week_s_rules_save_a_lot_and_truly_keep_the_floor(demo: Demo) -> None:
+    rule_set = demo.rules.rule_set
+    assert rule_set.status == "proposed"
+    change = rule_set.expected.change.cost_usd.relative
+    assert isinstance(change, Estimate)
+    assert change.high < -0.4
+    today, then = true_quality_of(demo, None), true_quality_of(demo, rule_set)
+    assert then >= today - demo.week.scope.parameters.max_quality_drop
+    quality = rule_set.expected.change.quality.relative
+    assert isinstance(quality, Estimate)
+    # The degraded hours of one model, which the truth here leaves out, cost today's routing about two thousandths.
+    assert quality.low - 0.004 <= then / today - 1 <= quality.high + 0.004
+
+
+def test_planted_overuse_of_the_dearest_model_is_gone(demo: Demo) -> None:
+    mix = optimize_model_mix(demo.evidence, demo.week.scope, Catalog(), demo.rules)
+    dear = next(share for share in mix.shares if share.model == demo_traffic.OVERUSED_MODEL)
+    assert dear.recommended < dear.now / 2
+    assert sum(share.now for share in mix.shares) == pytest.approx(1)
+    assert sum(share.recommended for share in mix.shares) == pytest.approx(1)
+    for task in mix.by_task:
+        assert sum(share.recommended for share in task.shares) == pytest.approx(1)
+    assert mix.expected == demo.rules.rule_set.expected.proposed
+    priced = {price.constraint: price for price in mix.prices}
+    assert isinstance(priced["mean quality"].dual_value, Estimate)
+    assert priced["mean quality"].binding
+    assert not priced["completion"].binding
+
+
+def test_the_replay_of_the_rows_agrees_with_the_proof_from_the_cells(demo: Demo) -> None:
+    replay = simulate(demo.rules.rule_set, demo.evidence, demo.week.requests, demo.week.scope)
+    for name in ("cost_usd", "quality", "latency_ms"):
+        for side in ("baseline", "proposed"):
+            proven, replayed = (getattr(getattr(each, side), name) for each in (demo.rules.rule_set.expected, replay.expected))
+            assert replayed.estimate == pytest.approx(proven.estimate, rel=1e-9)
+    assert len(replay.by_task) == len(TASKS)
+    assert len(replay.by_day) == 7
+    assert sum(task.requests for task in replay.by_task) == pytest.approx(replay.requests, abs=len(TASKS))
+    assert isinstance(replay.saving_usd, Estimate)
+    assert replay.saving_usd.low > 0
+
+
+def test_a_hand_written_rule_gets_a_number_where_the_logs_can_tell_and_none_where_they_cannot(demo: Demo) -> None:
+    first = demo.rules.rule_set.rules[0]
+
+    def written(when: When, model: str) -> RuleSet:
+        rule = first.model_copy(update={"when": when, "route": (WeightedModel(model=model, weight=1.0),)})
+        return demo.rules.rule_set.model_copy(update={"rules": (rule,), "rule_set_id": "by hand"})
+
+    odd_edges = When(task_type=("chat",), prompt_tokens={"lt": 333.0}, team=("support",))
+    told = simulate(written(odd_edges, "claude-haiku-4-5"), demo.evidence, demo.week.requests, demo.week.scope)
+    assert isinstance(told.expected.proposed.quality, Estimate)
+    assert 0 < told.moved_share < 0.2
+    by_task = {task.task_type: task for task in told.by_task}
+    unchanged = by_task["code"].expected.change.cost_usd.relative
+    assert isinstance(unchanged, Estimate)
+    assert (unchanged.low, unchanged.estimate, unchanged.high) == (0.0, 0.0, 0.0)
+    unseen = simulate(written(When(task_type=("chat",)), "a-model-nobody-tried"), demo.evidence, demo.week.requests, demo.week.scope)
+    assert isinstance(unseen.expected.proposed.quality, Unidentifiable)
+    assert isinstance(unseen.saving_usd, Unidentifiable)
+    assert isinstance({task.task_type: task for task in unseen.by_task}["code"].expected.proposed.cost_usd, Estimate)
+    assert unseen.unsupported
+    by_tier = simulate(written(When(tier=("premium",)), "gpt-4o"), demo.evidence, demo.week.requests, demo.week.scope)
+    assert isinstance(by_tier.expected.proposed.cost_usd, Unidentifiable)
+
+
+def test_the_frontier_has_enough_points_and_no_point_that_another_beats(demo: Demo) -> None:
+    frontier = tradeoff_frontier(demo.evidence, demo.week.scope, Catalog(), demo.rules)
+    assert len(frontier.points) >= 15
+    values = [(point.cost_usd.estimate, point.quality.estimate) for point in frontier.points]  # type: ignore[union-attr]
+    assert values == sorted(values)
+    assert [quality for _, quality in values] == sorted(quality for _, quality in values)
+    assert frontier.today is not None
+    assert frontier.proposed is not None
+    assert frontier.proposed.cost_usd.estimate < frontier.today.cost_usd.estimate  # type: ignore[union-attr]
+    assert frontier.best_single_model is not None
+    assert frontier.random_mix is not None
+    assert isinstance(frontier.upper_bound, Unidentifiable)

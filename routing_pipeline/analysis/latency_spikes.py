@@ -31,7 +31,7 @@ MIN_COMPARABLE = 3
 """Other stretches of the same hour below which all stretches of the model are the baseline."""
 MIN_FACTOR = 1.25
 """A slowdown smaller than this is no spike, however certain."""
-HOUR_OF_WEEK_DAYS, HOUR_OF_DAY_DAYS = 28.0, 3.0
+HOUR_OF_WEEK_DAYS, HOUR_OF_DAY_DAYS, HALF_HOUR_DAYS = 28.0, 3.0, 0.5
 MEDIAN_CHI_SQUARE = float(stats.chi2.median(1))
 
 
@@ -91,13 +91,15 @@ class _Slowness:
 
 
 def _clock(scope: AnalysisScope) -> _Clock:
+    """Stretches long enough to hold calls, short enough to leave dozens of them to compare with."""
     if scope.days >= HOUR_OF_WEEK_DAYS:
         return _Clock(3600 // BUCKET_S, "the model's other hours of the same hour of the week", 168)
     if scope.days >= HOUR_OF_DAY_DAYS:
         return _Clock(
             3600 // BUCKET_S, "the model's other hours of the same hour of the day: the window is too short for hours of the week", 24
         )
-    return _Clock(1, "all other five-minute stretches of the model: the window is too short for hours of the day", None)
+    buckets = 1800 // BUCKET_S if scope.days >= HALF_HOUR_DAYS else 1
+    return _Clock(buckets, "all other stretches of the model: the window is too short for hours of the day", None)
 
 
 def latency_spikes(requests: ibis.Table, minutes: Sequence[ModelMinutes], scope: AnalysisScope) -> LatencySpikes | Unidentifiable:

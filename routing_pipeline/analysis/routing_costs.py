@@ -445,7 +445,7 @@ def _notices(whole: Row, ledger: Ledger, month: Projection) -> tuple[str, ...]:
     if not any(day.complete for day in ledger.days):
         notices.append("No day is covered whole: no trend and no projection; take a longer timeframe.")
     elapsed = (ledger.end_s / SECONDS_PER_DAY) - day_of(month.start)
-    if ledger.days and elapsed - month.observed_days > 1 - NEARLY_ALL:
+    if isinstance(month.elapsed_usd, Estimate) and elapsed - month.observed_days > 1 - NEARLY_ALL:
         notices.append(
             f"Of the {elapsed:.1f} days of {month.period} so far, the window and the one before hold {month.observed_days:.1f}; "
             "the spend of the others is filled in from the days observed."

@@ -224,16 +224,19 @@ def test_answers_from_the_cache_do_not_count_as_fast_calls(found: Any) -> None:
     assert result.spikes == ()
 
 
-def test_a_day_is_compared_by_five_minutes_and_says_so(found: Any) -> None:
+@pytest.mark.parametrize(("days", "minutes"), [(1.0, 30), (0.2, 5)])
+def test_a_short_window_is_compared_by_shorter_stretches_and_says_so(found: Any, days: float, minutes: int) -> None:
+    slow = range(9000, 9000 + minutes * 60)
     rows = [
-        {"at_s": 20.0 * number, "latency_ms": 4000.0 + number % 7 if 1995 <= number < 2025 else 1000.0 + number % 7}
-        for number in range(4320)
+        {"at_s": float(second), "latency_ms": (4000.0 if second in slow else 1000.0) + second % 7}
+        for second in range(0, int(days * 86_400), 20)
     ]
-    result = found(rows, days=1.0).latency_spikes
+    result = found(rows, days=days).latency_spikes
     assert isinstance(result, LatencySpikes)
-    assert result.stretch_minutes == 5
+    assert result.stretch_minutes == minutes
     assert "too short for hours of the day" in result.baseline
     (spike,) = result.spikes
+    assert (spike.end - spike.start) == timedelta(minutes=minutes)
     assert spike.factor == pytest.approx(4.0, rel=0.01)
 
 

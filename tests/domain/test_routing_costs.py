@@ -136,6 +136,11 @@ def test_the_month_is_projected_from_days_of_the_same_kind(costs: Any) -> None:
     # 9 to 31 March: 17 weekdays and 6 weekend days ahead; days of a kind never varied.
     assert found.month.total_usd.estimate == pytest.approx(62 + 17 * 10 + 6 * 4)
     assert found.month.observed_days == pytest.approx(8.0)
+    assert not any("filled in" in notice for notice in found.notices)
+    # Without the window before, Sunday the 1st is not in the logs.
+    alone = costs(days_of(fortnight[7:]))
+    assert alone.month.elapsed_usd.estimate == pytest.approx(58 + 4)
+    assert any("hold 7.0; the spend of the others is filled in" in notice for notice in alone.notices)
     assert found.quarter.period == "2026-Q1"
     assert found.quarter.end == date(2026, 4, 1)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, NULLABLE_WHEN_OUT_OF_RANGE, LogFormat
-from routing_pipeline.ingest.quarantine import LONGEST_FAST_LINE, Refused, explain, parquet_source, screen
+from routing_pipeline.ingest.quarantine import READ_JSON, Refused, explain, parquet_source, screen, write_wronged
 from routing_pipeline.ingest.staging import Batch, StagedFile
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
@@ -29,9 +29,6 @@ _COLUMNS = [column for column in REQUEST_LOG if column.name not in DERIVED_COLUM
 _CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
     {", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in _COLUMNS)},
     _nulled INTEGER, _shared_call_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
-
-_READ_JSON = f"""SELECT * FROM read_json($files, columns=$columns, format='newline_delimited', ignore_errors=true, filename=true,
-    maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""  # noqa: S608 (a number of ours)
 
 _REPEATED = """SELECT place FROM (
         SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed
@@ -181,7 +178,7 @@ class BatchConformer:
         if first.is_parquet:
             source = parquet_source(first.path, log_format)
         else:
-            source = _READ_JSON
+            source = READ_JSON
             parameters["columns"] = columns
         files = pa.table(
             {
@@ -217,22 +214,30 @@ class BatchConformer:
         error = self._read([(number, screened)])
         if error is not None:
             raise RuntimeError(f"screened records cannot be read back ({staged.format.name})") from error
-        found = explain(self.connection, screened, self.now_s)
-        if len(found) != self._one("SELECT count(*) FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number}):
+        if not self._settle(number, screened, scratch, outcome):
             raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
-        outcome.refused += found
-        self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number})
 
     def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
-        counts = dict(self._rows("SELECT _file, count(*) FROM conformed WHERE _reason IS NOT NULL GROUP BY 1"))
-        for number, count in sorted(counts.items()):
-            found = explain(self.connection, files[number], self.now_s)
-            if len(found) == count:
-                outcome.refused += found
-                self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file = $file", {"file": number})
-            else:
+        numbers = self._rows("SELECT DISTINCT _file FROM conformed WHERE _reason IS NOT NULL ORDER BY 1")
+        for (number,) in numbers:
+            if not self._settle(number, files[number], scratch, outcome):
                 self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
                 self._read_screened(number, files[number], scratch, outcome)
+
+    def _settle(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> bool:
+        """Put reasons in the place of the file's refused rows; False, and nothing accounted, when the passes disagree."""
+        refused_rows = "FROM conformed WHERE _reason IS NOT NULL AND _file = $file"
+        count = self._one(f"SELECT count(*) {refused_rows}", {"file": number})
+        judged = explain(self.connection, staged, self.now_s)
+        if len(judged.refused) + len(judged.wronged) != count:
+            return False
+        self.connection.execute(f"DELETE {refused_rows}", {"file": number})
+        if judged.wronged:
+            error = self._read([(number, write_wronged(staged, judged.wronged, scratch / f"wronged-{number}"))])
+            if error is not None or self._one(f"SELECT count(*) {refused_rows}", {"file": number}):
+                return False
+        outcome.refused += judged.refused
+        return True
 
     def _drop(self, places: str, parameters: dict[str, Any], outcome: Outcome) -> None:
         """Delete the rows that the query names by rowid, and count them as duplicates."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,66 @@ class Refused:
     excerpt: str | None
 
 
-def explain(connection: Any, staged: StagedFile, now_s: float) -> list[Refused]:
-    """Every record of the file that its format refuses, by the same rule over the same fields as the fast pass."""
+@dataclass
+class Judgement:
+    """What the second pass found: records that are refused, and lines (number, text) that the fast pass refused wrongly."""
+
+    refused: list[Refused] = field(default_factory=list)
+    wronged: list[tuple[int, str]] = field(default_factory=list)
+
+
+def explain(connection: Any, staged: StagedFile, now_s: float) -> Judgement:
+    """Every record of the file that the fast pass refuses, judged alone by the same rule over the same fields.
+
+    The file is read once more in order to find where they stand; then these lines alone are looked at. Some of them are
+    fine: where a line breaks off after a colon, DuckDB's reader takes the line after it for broken as well.
+    """
+    judgement = Judgement()
     if staged.is_parquet:
-        return _explain_parquet(connection, staged, now_s)
+        judgement.refused = _explain_parquet(connection, staged, now_s)
+        return judgement
     query = f"""
         SELECT _line, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
             WHEN json_type(_raw) <> 'OBJECT' THEN $not_object ELSE _reason END
         FROM (SELECT _line, _raw, {staged.format.reject_reason} AS _reason
-              FROM (SELECT _line, _raw, unnest(TRY(json_transform(_raw, $structure))) FROM _lines))
-        WHERE _reason IS NOT NULL ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
+              FROM (SELECT _line, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines))
+        ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
     structure = json.dumps(staged.format.structure)
-    found = []
-    for lines in _chunks(staged.path):
+    for lines in _chunks(staged.path, _places(connection, staged, now_s)):
         connection.register("_lines", lines)
         parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": structure, "now_s": now_s}
         for line, raw, reason in connection.execute(query, parameters).fetchall():
-            found.append(Refused(*staged.origin(line), reason, masked(raw)))
+            if reason is None:
+                judgement.wronged.append((line, raw))
+            else:
+                judgement.refused.append(Refused(*staged.origin(line), reason, masked(unpacked(raw) if staged.object is None else raw)))
         connection.unregister("_lines")
-    return found
+    return judgement
+
+
+def write_wronged(staged: StagedFile, wronged: list[tuple[int, str]], to: Path) -> StagedFile:
+    """These lines of a file as a file of their own, without the broken ones that hid them."""
+    to.write_text("".join(raw.rstrip("\r\n") + "\n" for _, raw in wronged), encoding="utf-8", newline="\n")
+    origins = [staged.origin(line) for line, _ in wronged]
+    if staged.object is None:
+        return StagedFile(to, staged.format, None, objects=tuple(number for number, _ in origins))
+    return StagedFile(to, staged.format, staged.object, lines=tuple(line for _, line in origins))
+
+
+READ_JSON = f"""SELECT * FROM read_json($files, columns=$columns, format='newline_delimited', ignore_errors=true, filename=true,
+    maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""  # noqa: S608 (a number of ours)
+
+
+def _places(connection: Any, staged: StagedFile, now_s: float) -> set[int]:
+    """Which of the file's records are refused, counted from 1 over the lines that are not blank."""
+    query = f"""SELECT place FROM (SELECT row_number() OVER () AS place, {staged.format.reject_reason} AS _reason FROM ({READ_JSON}))
+        WHERE _reason IS NOT NULL"""  # noqa: S608 (our own SQL; values are parameters)
+    connection.execute("SET preserve_insertion_order = true")
+    try:
+        parameters = {"files": [str(staged.path)], "columns": staged.format.json_columns, "now_s": now_s}
+        return {place for (place,) in connection.execute(query, parameters).fetchall()}
+    finally:
+        connection.execute("SET preserve_insertion_order = false")
 
 
 def _explain_parquet(connection: Any, staged: StagedFile, now_s: float) -> list[Refused]:
@@ -77,16 +118,19 @@ def parquet_source(path: Path, log_format: LogFormat) -> str:
     return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
 
 
-def _chunks(path: Path) -> Iterator[Any]:
-    """The file's lines as Arrow tables (_line from 1, _raw); blank lines are no records, bytes that are not UTF-8 are null."""
+def _chunks(path: Path, places: set[int]) -> Iterator[Any]:
+    """The lines at these places as Arrow tables (_line from 1, _raw); blank lines have no place, bytes that are not UTF-8 are null."""
     import pyarrow as pa
 
     numbers: list[int] = []
     lines: list[str | None] = []
-    size = 0
+    size = place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip(BLANK):
+                continue
+            place += 1
+            if place not in places:
                 continue
             numbers.append(number)
             lines.append(_decoded(line))
@@ -153,6 +197,11 @@ def _record(line: bytes) -> Any:
         return json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     except (ValueError, RecursionError):
         return _NO_JSON
+
+
+def unpacked(raw: str | None) -> str | None:
+    """A packed line without the number of its object that staging put in front."""
+    return None if raw is None else re.sub(r'^\{"__object": \d+(, )?', "{", raw, count=1)
 
 
 def masked(raw: str | None) -> str | None:

@@ -142,6 +142,16 @@ def test_each_unusable_record_is_quarantined_with_its_line_and_reason_and_the_go
         assert why in reasons[2 * number + 2], (bad[:80], reasons[2 * number + 2])
 
 
+@pytest.mark.parametrize(
+    "cut", [b'{"id": "x", "response_cost": ', b'{"id": "x", "response_cost":', b'{"id": "x",', b'{"id"', b"{", b"[", b'"']
+)
+def test_a_line_that_breaks_off_anywhere_takes_no_other_line_with_it(cut: bytes, logs: Logs) -> None:
+    logs.write("a.jsonl", b"\n".join([line(1), cut, line(2), cut, cut, line(3), line(4, response_cost=-1), cut]) + b"\n")
+    result = logs.ingest()
+    assert (result.ingested, result.quarantined) == (3, 5)
+    assert sorted(at for at in logs.reasons() if at is not None) == [2, 4, 5, 7, 8]
+
+
 def test_an_excerpt_shows_the_shape_of_a_record_and_none_of_its_text(logs: Logs) -> None:
     secret = b'{"id": "sk-secret-1", "messages": "my password is hunter2", "n": 5, bare words hunter2, "cut: hunter2'
     logs.write("a.jsonl", line(1) + b"\n" + secret + b"\n" + line(2, response_cost=-1, end_user="jane@example.org") + b"\n")

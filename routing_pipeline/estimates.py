@@ -52,10 +52,11 @@ def quantity(description: str, unit: str, **kwargs: Any) -> Any:
     return Field(description=description, json_schema_extra={"unit": unit}, **kwargs)
 
 
-def mean_interval(n: float, total: float, total_of_squares: float, level: float = LEVEL) -> Measured:
+def mean_interval(n: float, total: float, total_of_squares: float, level: float = LEVEL, *, least: float = -math.inf) -> Measured:
     """Student's interval for a mean, from its sufficient statistics (n, sum x, sum x^2).
 
-    mean +- t_{n-1} * s / sqrt(n), with s^2 = (sum x^2 - n mean^2) / (n - 1).
+    mean +- t_{n-1} * s / sqrt(n), with s^2 = (sum x^2 - n mean^2) / (n - 1). No value can lie below `least` (0 for a
+    duration or a price), so neither does the interval.
     """
     if n < 2:
         return Unidentifiable(unidentifiable=f"{n:.0f} observation(s); a mean with an interval needs at least 2")
@@ -64,7 +65,7 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(variance / n)
     if half == 0.0 and n < 30:
         return Unidentifiable(unidentifiable=f"all {n:.0f} observations are equal; too few to say how much they vary")
-    return Estimate(estimate=mean, low=mean - half, high=mean + half, level=level)
+    return Estimate(estimate=mean, low=max(mean - half, min(least, mean)), high=mean + half, level=level)
 
 
 def proportion_interval(successes: float, n: float, level: float = LEVEL) -> Measured:

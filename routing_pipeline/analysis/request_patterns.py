@@ -33,6 +33,7 @@ LENGTH_EDGES: tuple[int, ...] = (500, 2_000, 8_000)
 BINS = 10
 EASY_BELOW, HARD_FROM = 3, 7
 """Tenths of the complexity scale."""
+MIN_HOURS_FOR_PEAK = 6
 PEAK_TO_MEAN = 1.25
 HOURS_PER_WEEK = 168
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -328,7 +329,9 @@ def _peaks(hours: Mapping[int, HourSums], covered: Mapping[int, float]) -> Peaks
         mean_per_hour=mean,
         busiest_hour=datetime.fromtimestamp(busiest * 3600, UTC),
         busiest_hour_requests=hours[busiest].requests,
-        peak_to_mean=hours[busiest].requests / mean,
+        peak_to_mean=hours[busiest].requests / mean
+        if length >= MIN_HOURS_FOR_PEAK
+        else Unidentifiable(unidentifiable=f"{length:.1f} hours of logs; a peak stands out of at least {MIN_HOURS_FOR_PEAK}"),
         hours=tuple(sorted(by_hour, key=lambda each: (-each.per_hour, each.hour))),
         days=tuple(sorted(by_day, key=lambda each: (-each.per_hour, each.day))),
         peak_hours=tuple(sorted(each.hour for each in by_hour if each.to_mean >= PEAK_TO_MEAN)),

@@ -45,3 +45,10 @@ def test_the_wilson_interval_covers_at_least_nominally_in_simulation() -> None:
     draws = rng.binomial(200, 0.03, size=2000)
     covered = sum(isinstance(e, Estimate) and e.low <= 0.03 <= e.high for e in (proportion_interval(k, 200) for k in draws))
     assert covered / 2000 > 0.93
+
+
+def test_the_interval_of_a_duration_does_not_reach_below_zero() -> None:
+    found = mean_interval(2, 100.0, 9_000.0, least=0.0)
+    assert isinstance(found, Estimate)
+    assert found.low == 0.0
+    assert found.high > 100.0

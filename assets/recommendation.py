@@ -1,6 +1,7 @@
 """Steps 4 and 5 of the task: what to change, what it brings, in which order, at which risk.
 
-Belongs here: one asset per recommendation. None of them reads request rows, except the simulation's replay.
+Belongs here: one asset per recommendation. Three of them read request rows: the
+replay, the teams that a change would hit, and how quality varies between sessions.
 """
 
 import dagster as dg
@@ -132,9 +133,15 @@ def optimization_risks(
     analysis_scope: AnalysisScope,
     routing_evidence: RoutingEvidence,
     routing_rules: RoutingRules,
+    home: HomeResource,
 ) -> OptimizationRisks:
     """What could go wrong with each change, how likely, for whom, and what would stop it."""
-    result = optimization_risks_.optimization_risks(analysis_scope, routing_evidence, routing_rules)
+    result = home.analysed(
+        "optimization_risks",
+        analysis_scope,
+        OptimizationRisks,
+        lambda rows: optimization_risks_.optimization_risks(analysis_scope, routing_evidence, routing_rules, rows.requests),
+    )
     context.add_output_metadata(shown.result(result))
     return result
 
@@ -145,8 +152,14 @@ def monitoring_plan(
     analysis_scope: AnalysisScope,
     routing_evidence: RoutingEvidence,
     routing_rules: RoutingRules,
+    home: HomeResource,
 ) -> MonitoringPlan:
     """What to watch, from which baseline to which alarm, and the canary steps with the days each needs."""
-    result = monitoring_plan_.monitoring_plan(analysis_scope, routing_evidence, routing_rules)
+    result = home.analysed(
+        "monitoring_plan",
+        analysis_scope,
+        MonitoringPlan,
+        lambda rows: monitoring_plan_.monitoring_plan(analysis_scope, routing_evidence, routing_rules, rows.requests),
+    )
     context.add_output_metadata(shown.result(result))
     return result

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.markdown import escape, report_markdown
 from routing_pipeline.report.wording import printable
 
@@ -178,3 +179,10 @@ def test_the_command_that_makes_the_report_again_is_in_it(reports: Reports) -> N
     assert (
         "```\nrouting-pipeline analyze --home /data/home --timeframe 7d --as-of 2026-11-23T00:00:00Z --goal balanced --out OUT\n```" in text
     )
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_the_headlines_are_a_few_plain_lines(reports: Reports, kind: str) -> None:
+    lines = headlines(reports[kind]())
+    assert [line.split(":")[0] for line in lines] == ["Today", "Finding", "How sure", "Next"]
+    assert all(line.isprintable() and len(line) <= 600 for line in lines)

@@ -37,7 +37,10 @@ MAX_COMPLETION_DROP = 0.005
 MAX_SLOW_SHARE = 0.06
 CAP_MARGIN = 0.004
 SHORT_PATH = 8
-"""Below so many candidates, parts of policies become candidates too. Always adding them makes walks fail early."""
+"""Below so many candidates, models judged over joined segments and parts of policies become candidates too.
+
+Always adding them makes walks fail early: thinly seen models look safer than they are.
+"""
 LADDERS = 8
 """Policies of the sweep whose parts are candidates too."""
 FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 10)
@@ -198,7 +201,9 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
     by_cluster = scores.copy()
     for outcome in range(len(OUTCOMES)):
         correction = scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome]
-        pull = pull_of(correction, requests, scores[:, :, -1, outcome].sum(axis=0), eligible[:, :-1])
+        pull = pull_of(
+            correction, requests, scores[:, :, -1, outcome].sum(axis=0), eligible[:, :-1] & (np.arange(len(ranges)) < places)[:, None]
+        )
         by_cluster[:, :, :-1, outcome] = direct[:, :, :-1, outcome] + pull * correction
     keep = scores[:, :places, -1]
     tau = float(keep[..., QUALITY].sum()) / max(float(keep[..., SUCCESS].sum()), 1e-300)
@@ -392,6 +397,12 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
     return [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
 
 
+def judged_apart(learnt: Learned) -> Learned:
+    """The same, with joined segments open only to models that can be judged in each of them."""
+    apart = np.stack([learnt.eligible[list(each)].all(axis=0) for each in learnt.ranges])
+    return replace(learnt, eligible=apart)
+
+
 def ladders(learnt: Learned, found: list[Found], gain: Floats, limits: Limits) -> list[Found]:
     """Parts of some of the policies: their moves one by one, most gain per risk first, the rest left as it is.
 
@@ -439,9 +450,9 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     little to gain are dropped, and so is whatever is bolder without promising more.
     """
     gain = utility(learnt, goal, weights)
-    found = policies(learnt, limits, goal, weights)
-    path = _ordered(cube, learnt, limits, goal, gain, found)
+    path = _ordered(cube, learnt, limits, goal, gain, policies(judged_apart(learnt), limits, goal, weights))
     if len(path) < SHORT_PATH:
+        found = policies(learnt, limits, goal, weights)
         path = _ordered(cube, learnt, limits, goal, gain, found + ladders(learnt, found, gain, limits))
     return path
 

@@ -102,9 +102,6 @@ def test_a_model_that_is_best_and_cheapest_gets_the_traffic_and_nothing_gets_dea
     for each in runs(worlds.DOMINATED, 40_000, 3, tmp_path, seed=1_000):
         assert each.proposed.cost <= each.today.cost
         assert each.proposed.quality >= each.today.quality - 0.001
-        for rule in each.answer.rule_set.rules:
-            assert rule.route != "unchanged"
-            assert rule.route[0].model == worlds.DOMINATED.models[0]
 
 
 def test_without_overlap_nothing_is_claimed_and_an_exploration_is_offered(tmp_path: Path) -> None:

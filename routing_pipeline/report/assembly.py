@@ -51,11 +51,6 @@ class IngestCounts(Result):
     duplicates: int = quantity("Records whose attempt was in the lake already", "records")
     objects: int = quantity("Objects read", "objects")
 
-    @classmethod
-    def of(cls, counted: Result) -> IngestCounts:
-        """The five counts of a result that holds more."""
-        return cls.model_validate({name: getattr(counted, name) for name in cls.model_fields})
-
 
 def ingest_counts(counted: IngestResult | IngestTotals) -> IngestCounts:
     """The five counts of one ingestion, or of a home's whole ledger."""

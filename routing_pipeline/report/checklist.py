@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from routing_pipeline.estimates import Estimate
+from routing_pipeline.expectations import CheckResult
 from routing_pipeline.recommendation.optimization_plan import APPROVAL_SHARE
 from routing_pipeline.report import wording
 from routing_pipeline.report.assembly import Report
@@ -20,6 +21,29 @@ class Check:
     label: str
     done: bool
     evidence: str
+
+
+@dataclass(frozen=True)
+class QualityLine:
+    """One data-quality check as the report lists it; `result` is failed, warning, not checked or passed."""
+
+    claim: str
+    severity: str
+    result: str
+    observed: str
+
+
+def quality_lines(report: Report) -> tuple[QualityLine, ...]:
+    """What needs a reader's eye first, what passed last."""
+    order = ("failed", "warning", "not checked", "passed")
+    lines = [QualityLine(check.claim, check.severity, _result(check), check.observed) for check in report.data_quality.checks]
+    return tuple(sorted(lines, key=lambda line: order.index(line.result)))
+
+
+def _result(check: CheckResult) -> str:
+    if check.outcome == "failed":
+        return "failed" if check.severity == "blocking" else "warning"
+    return check.outcome.replace("_", " ")
 
 
 def validation_steps(report: Report) -> tuple[Check, ...]:
@@ -39,9 +63,8 @@ def validation_steps(report: Report) -> tuple[Check, ...]:
 
 
 def _data_accuracy(report: Report) -> Check:
-    checks, ingest = report.data_quality.checks, report.ingest
-    failed = sum(check.outcome == "failed" for check in checks)
-    unchecked = sum(check.outcome == "not_checked" for check in checks)
+    ingest = report.ingest
+    results = [line.result for line in quality_lines(report)]
     adds_up = ingest.records == ingest.ingested + ingest.quarantined + ingest.duplicates
     counts = (
         f"{wording.count(ingest.records)} records = {wording.count(ingest.ingested)} ingested + {wording.count(ingest.quarantined)} "
@@ -50,7 +73,8 @@ def _data_accuracy(report: Report) -> Check:
     return Check(
         "Data Accuracy: verify historical data completeness and accuracy",
         adds_up and report.data_quality.is_publishable,
-        f"{len(checks) - failed - unchecked} of {len(checks)} checks passed, {failed} failed, {unchecked} had nothing to compare with; {counts}.",
+        f"{results.count('passed')} of {len(results)} checks passed, {results.count('failed')} failed, {results.count('warning')} warn, "
+        f"{results.count('not checked')} had nothing to compare with; {counts}.",
     )
 
 

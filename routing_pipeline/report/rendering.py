@@ -150,6 +150,7 @@ def context(report: Report) -> dict[str, Any]:
         "items": {item.id: item for item in report.optimization_plan.items},
         "spend_step": step,
         "spend_points": spend,
+        "checks": checklist.quality_lines(report),
         "validation_steps": checklist.validation_steps(report),
         "success_criteria": checklist.success_criteria(report),
     }

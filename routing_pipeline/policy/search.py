@@ -41,6 +41,8 @@ SHORT_PATH = 8
 
 Always adding them makes walks fail early: thinly seen models look safer than they are.
 """
+SAFE_Z = 3.0
+"""A walk whose first candidate is less safe than this starts with parts of policies that are safer."""
 LADDERS = 8
 """Policies of the sweep whose parts are candidates too."""
 FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 10)
@@ -450,10 +452,15 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     little to gain are dropped, and so is whatever is bolder without promising more.
     """
     gain = utility(learnt, goal, weights)
-    path = _ordered(cube, learnt, limits, goal, gain, policies(judged_apart(learnt), limits, goal, weights))
+    apart = judged_apart(learnt)
+    found = policies(apart, limits, goal, weights)
+    path = _ordered(cube, learnt, limits, goal, gain, found)
     if len(path) < SHORT_PATH:
         found = policies(learnt, limits, goal, weights)
-        path = _ordered(cube, learnt, limits, goal, gain, found + ladders(learnt, found, gain, limits))
+        return _ordered(cube, learnt, limits, goal, gain, found + ladders(learnt, found, gain, limits))
+    if path[0].z < SAFE_Z:
+        rungs = _ordered(cube, learnt, limits, goal, gain, ladders(apart, found, gain, limits))
+        path = [rung for rung in rungs if rung.z > path[0].z and rung.gain < path[0].gain] + path
     return path
 
 

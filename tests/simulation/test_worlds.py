@@ -1,6 +1,6 @@
 """Rules against worlds whose truth is known: intervals hold, floors hold, averages do not.
 
-Small and seeded; `benchmarks/monte_carlo.py` runs the same worlds at length.
+Small and seeded: enough to notice a broken method, too few runs to measure coverage to the point.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Belongs here: publishing files. Does not belong here: rendering (routing_pipelin
 from pathlib import Path
 
 import dagster as dg
-from routing_pipeline.policy.exploration import exploration_rules
 
 from assets import shown
 from assets.ingest import OWNERS
@@ -24,6 +23,7 @@ from routing_pipeline.data_quality import data_quality
 from routing_pipeline.ingest.ingestion import IngestResult
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.exploration import exploration_rules
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
 from routing_pipeline.recommendation.model_mix import ModelMix
@@ -102,6 +102,7 @@ def optimization_report(
             ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,
             reason=context.run.tags.get("reason"),
+            stale_because=request_log.unavailable,
         ),
         scope=analysis_scope,
         ingest=ingest_counts(totals),

@@ -6,8 +6,9 @@ Belongs here: assets that write to the lake. Analyses never do.
 import dagster as dg
 
 from assets.resources import HomeResource
+from routing_pipeline.home import Home
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
-from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
+from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand
 
 OWNERS = ["team:llm-platform"]
 
@@ -18,6 +19,8 @@ class IngestConfig(dg.Config):
     logs: str = ""
     log_format: str = "auto"
     add_source: bool = False
+    # An analysis of what is there, marked as such, is worth more than none while the store is down.
+    stand_if_unavailable: bool = True
 
 
 class FeedbackConfig(dg.Config):
@@ -33,15 +36,17 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
     if not sources:
         raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
     for source in sources:
-        result = ingest_logs(
-            home.open(),
-            source,
-            log_format=config.log_format,
-            add_source=config.add_source,
-            progress=lambda what, done, of: context.log.debug("%s: %d of %d", what, done, of),
-        )
+        result = _read(home.open(), source, config)
+        if result.unavailable:
+            context.log.warning("%s; what was read earlier stands", result.unavailable)
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
     return result
+
+
+def _read(home: Home, source: str, config: IngestConfig) -> IngestResult:
+    if config.stand_if_unavailable and not config.add_source:
+        return ingest_or_stand(home, source, log_format=config.log_format)
+    return ingest_logs(home, source, log_format=config.log_format, add_source=config.add_source)
 
 
 @dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log])

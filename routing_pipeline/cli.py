@@ -181,7 +181,7 @@ def ingest(
             opened,
             "ingest_logs",
             resources=_resources(opened, None, "duckdb"),
-            ops=_ingest_ops(logs, feedback, log_format, add_source=add_source),
+            ops=_ingest_ops(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False),
             progress=progress,
         )
     from routing_pipeline.ingest.lake import Lake
@@ -261,9 +261,14 @@ def _checked(asked: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
     return values, config
 
 
-def _ingest_ops(logs: str, feedback: str | None, log_format: str, *, add_source: bool) -> dict[str, Any]:
+def _ingest_ops(logs: str, feedback: str | None, log_format: str, *, add_source: bool, stand_if_unavailable: bool = True) -> dict[str, Any]:
     return {
-        "request_log": {"logs": _uri(logs), "log_format": log_format, "add_source": add_source},
+        "request_log": {
+            "logs": _uri(logs),
+            "log_format": log_format,
+            "add_source": add_source,
+            "stand_if_unavailable": stand_if_unavailable,
+        },
         "feedback": {"feedback": _uri(feedback) if feedback else ""},
     }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import formats
@@ -60,6 +60,9 @@ class IngestResult(Result):
     formats: tuple[str, ...] = Field(description="Log formats found")
     snapshot_id: str | None = Field(description="Snapshot of the lake afterwards; null while it holds no rows")
     seconds: float = quantity("Wall time", "s")
+    unavailable: str | None = Field(
+        default=None, description="Why nothing could be read and what was read earlier stands; null when it could"
+    )
 
 
 class _ChangedWhileReadError(Exception):
@@ -125,6 +128,25 @@ def ingest_logs(
             snapshot_id=lake.snapshot_id(),
             seconds=time.monotonic() - began,
         )
+
+
+def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress: Progress | None = None) -> IngestResult:
+    """`ingest_logs`, except that when the store does not answer, what the home read from it earlier stands, marked as such.
+
+    Raises:
+        UnusableInputError: as `ingest_logs`.
+        ServiceUnavailableError: the store does not answer, and this home has never read anything from it.
+    """
+    try:
+        return ingest_logs(home, uri, log_format=log_format, progress=progress)
+    except ServiceUnavailableError as error:
+        source, snapshot_id = open_source(uri, exclude=home.root).uri, Lake(home).snapshot_id()
+        if snapshot_id is None or source not in home.sources():
+            raise
+        counts = dict.fromkeys(
+            ("objects_listed", "objects_new", "objects_skipped", "objects_changing", "records", "ingested", "quarantined", "duplicates"), 0
+        )
+        return IngestResult(source=source, **counts, nulled={}, formats=(), snapshot_id=snapshot_id, seconds=0.0, unavailable=str(error))
 
 
 class _Ingestion:

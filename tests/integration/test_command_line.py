@@ -198,6 +198,20 @@ def test_an_object_store_that_does_not_answer_ends_with_four(terminal: Terminal,
     assert len(ended.err.strip().splitlines()) == 1
 
 
+def test_a_store_that_goes_down_gives_the_last_good_analysis_marked_as_such(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week: Path
+) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    assert terminal("ingest", "--logs", week / "logs", "--home", home).code == 0
+    (home / "sources.json").write_text(json.dumps(["s3://bucket/logs"]))
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    ended = terminal("run", "--logs", "s3://bucket/logs", "--out", out, "--home", home)
+    assert ended.code == 0, ended.err
+    assert "last good analysis" in (out / "report.md").read_text()
+    assert terminal("ingest", "--logs", "s3://bucket/logs", "--home", home).code == 4
+
+
 def test_too_few_requests_end_well_and_say_so(terminal: Terminal, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

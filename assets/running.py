@@ -17,6 +17,10 @@ import dagster as dg
 
 from routing_pipeline.errors import DataQualityError, PipelineError
 from routing_pipeline.home import Home
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.rule_set import RuleSet
+from routing_pipeline.recommendation.simulation import Simulation, simulate
+from routing_pipeline.scope import AnalysisScope
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -74,6 +78,33 @@ def run_job(
         if not result.success:
             raise _reason(result)
         return run_id
+
+
+def simulated(
+    home: Home, rule_set: RuleSet, *, resources: Mapping[str, str], scope: Mapping[str, Any], progress: Progress | None = None
+) -> Simulation:
+    """Replay a rule set on the home's logs: scope and evidence by the job, the replay here.
+
+    Raises:
+        PipelineError: as run_job.
+    """
+    from assets.resources import HomeResource
+
+    run_id = run_job(
+        home,
+        "optimize_routing",
+        resources=resources,
+        ops={"analysis_scope": dict(scope)},
+        selection=("analysis_scope", "routing_evidence"),
+        tags={"reason": f"simulate {rule_set.rule_set_id}"[:200]},
+        progress=progress,
+    )
+    key = (home.results.root / "runs" / run_id).read_text(encoding="ascii")
+    found, evidence = home.results.load("analysis_scope", key, AnalysisScope), home.results.load("routing_evidence", key, RoutingEvidence)
+    if found is None or evidence is None:
+        raise RuntimeError("the run left no evidence behind")
+    with HomeResource(**resources).reading() as engine:
+        return simulate(rule_set, evidence, engine.read_parquet([found.requests_uri]), found)
 
 
 class _Steps:

@@ -163,6 +163,35 @@ def analyze(
 
 
 @app.command()
+@with_parameters
+def simulate(
+    asked: dict[str, Any],
+    rules: Annotated[Path, typer.Option("--rules", help="rules.json, ours or written by hand")],
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """What these rules would have done, with intervals, on sessions that no search has seen."""
+    values, config = _checked(asked)
+    from routing_pipeline.policy.rule_set import read_rule_set
+
+    rule_set = read_rule_set(rules)
+    opened = _open_home(home)
+    with _progress() as progress:
+        from assets.running import simulated
+
+        result = simulated(opened, rule_set, resources=_resources(opened, config, engine), scope=values, progress=progress)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+        return
+    from routing_pipeline.report.simulated import lines
+
+    for line in lines(result):
+        typer.echo(line)
+
+
+@app.command()
 def ingest(
     logs: Logs,
     feedback: Feedback = None,

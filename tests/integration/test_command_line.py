@@ -212,6 +212,53 @@ def test_a_store_that_goes_down_gives_the_last_good_analysis_marked_as_such(
     assert terminal("ingest", "--logs", "s3://bucket/logs", "--home", home).code == 4
 
 
+def hand_written(model: str) -> dict[str, Any]:
+    """The least that a person has to write to ask about one rule."""
+    unknown = {"unidentifiable": "written by hand"}
+    outcomes = {"cost_usd": unknown, "quality": unknown, "latency_ms": unknown}
+    change = {name: {"relative": unknown} for name in outcomes}
+    return {
+        "rule_set_id": "by-hand",
+        "status": "proposed",
+        "goal": "cost",
+        "constraints": {},
+        "window": {"start": "", "end": "", "snapshot_id": ""},
+        "rules": [
+            {
+                "id": "r1",
+                "priority": 1,
+                "when": {"task_type": ["summarization"]},
+                "route": [{"model": model, "weight": 1.0}],
+                "rationale": "a hunch",
+                "evidence": {"requests": 0, "labelled": 0, "effective_sample_size": 0, "min_propensity": 0, "grade": "C"},
+                "expected": outcomes,
+                "effort": "Low",
+                "risk": "Low",
+                "validation_criteria": [],
+            }
+        ],
+        "expected": {"baseline": outcomes, "proposed": outcomes, "change": change},
+        "assumptions": [],
+        "warnings": [],
+    }
+
+
+def test_a_rule_for_a_model_nobody_has_seen_gets_no_number(terminal: Terminal, ingested: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text(json.dumps(hand_written("gpt-99")))
+    ended = terminal("simulate", "--rules", tmp_path / "rules.json", "--home", ingested, "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert "unidentifiable" in told["expected"]["proposed"]["cost_usd"]
+    assert any("gpt-99" in part for part in told["unsupported"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"rules": []}', "not json"])
+def test_rules_that_break_the_contract_are_refused(terminal: Terminal, ingested: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "rules.json").write_text(content)
+    ended = terminal("simulate", "--rules", tmp_path / "rules.json", "--home", ingested)
+    assert (ended.code, "--rules" in ended.first_line) == (2, True), ended.err
+
+
 def test_too_few_requests_end_well_and_say_so(terminal: Terminal, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

@@ -32,7 +32,7 @@ run: $(VENV)/.run  ## A made-up week of traffic to a report; the last line is wh
 	@$(BIN)/routing-pipeline demo
 
 test: $(VENV)/.dev  ## The whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from routing_pipeline import demo_traffic
 from routing_pipeline.policy.rule_set import RuleSet
 
 ROOT = Path(__file__).parents[2]
-REQUESTS = 80_000
+REQUESTS = 200_000
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,6 @@ def test_every_record_is_accounted_for(report: dict[str, Any]) -> None:
     ingest = report["ingest"]
     assert ingest["records"] == ingest["ingested"] + ingest["quarantined"] + ingest["duplicates"]
     assert ingest["quarantined"] / ingest["records"] == pytest.approx(0.005, abs=0.001)
-    assert report["routing_analytics"]["requests"] == REQUESTS if "requests" in report["routing_analytics"] else True
     assert report["scope"]["requests"] == REQUESTS
 
 

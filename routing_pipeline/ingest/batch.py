@@ -100,6 +100,7 @@ class BatchConformer:
         """Read the batch into the connection's table `conformed`, without what is refused or repeated within it."""
         self.connection.execute(_CREATE)
         outcome = Outcome(refused=[Refused(number, None, reason, None) for number, reason in batch.refused.items()])
+        outcome.refused += [Refused(number, line, reason, None) for number, line, reason in batch.refused_lines]
         files = list(enumerate(batch.files))
         for group in _groups(files):
             if self._read(group) is not None:

@@ -1,7 +1,7 @@
-"""Scores that come beside the logs: JSON lines, CSV or Parquet with the columns of schema.FEEDBACK.
+"""Scores that come beside the logs: JSON lines, CSV or Parquet with the columns of schema.FEEDBACK, or as tools export them.
 
 Belongs here: reading such files, refusing rows that cannot be used, leaving out rows that are there already. Does not
-belong here: which score counts as a request's quality (`scope`).
+belong here: what a tool's own names mean (`formats`), which score counts as a request's quality (`scope`).
 
 A score outside its scale is refused, not clipped: a rating of 4 on an undeclared scale would otherwise read as perfect.
 """
@@ -25,6 +25,7 @@ from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows, unknown_objects
 from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.formats import scored_by
 from routing_pipeline.ingest.formats.log_format import FUTURE_TOLERANCE_S, MAX_TEXT, OLDEST_S, key_text
 from routing_pipeline.ingest.lake import Lake, arrow_schema
 from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject, open_source
@@ -182,8 +183,6 @@ def _usable(connection: Any, path: Path, now_s: float, account: Account, refused
 
 def _chunks(path: Path) -> Iterator[Any]:
     """The object's rows as Arrow tables of text, with _line, _problem (why it is no row at all) and _excerpt."""
-    import pyarrow as pa
-
     with path.open("rb") as file:
         head = file.read(4096)
     if head.startswith(b"PAR1"):
@@ -192,11 +191,23 @@ def _chunks(path: Path) -> Iterator[Any]:
     if b"\x00" in head:
         raise RefusedObjectError("not text: JSON lines, CSV or Parquet are expected")
     text = head.removeprefix(_BOM).lstrip()
-    rows = _json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path)
+    yield from _tables(_json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path))
+
+
+def _tables(rows: Iterator[_Row]) -> Iterator[Any]:
+    import pyarrow as pa
+
     schema = pa.schema([("_line", pa.int64()), *((name, pa.string()) for name in (*_NAMES, "_problem", "_excerpt"))])
     while chunk := list(islice(rows, _CHUNK_ROWS)):
         columns = list(zip(*chunk, strict=True))
         yield pa.table([pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _rows_of(line: int, values: dict[str, Any], excerpt: str | None = None) -> Iterator[_Row]:
+    """A record's scores: itself, unless it is another tool's."""
+    known = scored_by(values)
+    for score in (values,) if known is None else known.scores(values):
+        yield _row(line, score, excerpt)
 
 
 def _row(line: int, values: dict[str, Any], excerpt: str | None = None) -> _Row:
@@ -227,7 +238,10 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             except (ValueError, RecursionError):
                 yield _no_row(number, NOT_JSON, excerpt)
                 continue
-            yield _row(number, value, excerpt) if isinstance(value, dict) else _no_row(number, NOT_OBJECT, excerpt)
+            if isinstance(value, dict):
+                yield from _rows_of(number, value, excerpt)
+            else:
+                yield _no_row(number, NOT_OBJECT, excerpt)
 
 
 def _whole_document(path: Path) -> list[Any] | None:
@@ -254,7 +268,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 if len(values) != len(header):
                     yield _no_row(reader.line_num, f"{len(values)} fields where the header names {len(header)}")
                 else:
-                    yield _row(reader.line_num, {name: value or None for name, value in zip(header, values, strict=True)})
+                    yield from _rows_of(reader.line_num, {name: value or None for name, value in zip(header, values, strict=True)})
     except (UnicodeDecodeError, csv.Error) as error:
         raise RefusedObjectError("CSV that cannot be read: not UTF-8, or a field without end") from error
 
@@ -265,6 +279,9 @@ def _parquet_chunks(path: Path) -> Iterator[Any]:
 
     try:
         file = pq.ParquetFile(path)
+        if scored_by(dict.fromkeys(file.schema_arrow.names)) is not None:
+            yield from _tables(_parquet_rows(file))
+            return
         present = [name for name in _NAMES if name in file.schema_arrow.names]
         line = 1
         for batch in file.iter_batches(columns=present, batch_size=_CHUNK_ROWS):
@@ -275,3 +292,11 @@ def _parquet_chunks(path: Path) -> Iterator[Any]:
             line += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         raise RefusedObjectError("Parquet file that cannot be read; write it again") from error
+
+
+def _parquet_rows(file: Any) -> Iterator[_Row]:
+    line = 0
+    for batch in file.iter_batches(batch_size=_CHUNK_ROWS):
+        for values in batch.to_pylist():
+            line += 1
+            yield from _rows_of(line, values)

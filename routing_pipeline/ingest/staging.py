@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from routing_pipeline.ingest.formats import FORMATS, recognised
 from routing_pipeline.ingest.formats.litellm import LITELLM
-from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.formats.log_format import LogFormat, Records
 from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject
 
 BATCH_BYTES = 256 << 20
@@ -90,11 +90,12 @@ class StagedFile:
 
 @dataclass
 class Batch:
-    """What is conformed together. `is_complete`: no object goes on in the next batch."""
+    """What is conformed together. `is_complete`: no object goes on in the next batch; `refused_lines`: object, line, reason."""
 
     files: list[StagedFile] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
+    refused_lines: list[tuple[int, int, str]] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     bytes: int = 0
     is_complete: bool = True
@@ -106,6 +107,7 @@ class _Pack:
 
     path: Path
     file: IO[bytes]
+    format: LogFormat
     objects: list[int] = field(default_factory=list)
 
 
@@ -151,10 +153,9 @@ class Stager:
         self._batch_folder.mkdir(parents=True)
 
     def _flush(self, *, is_complete: bool) -> Iterator[Batch]:
-        for name, pack in self._packs.items():
+        for pack in self._packs.values():
             pack.file.close()
-            format_of_pack = next(each for each in FORMATS if each.name == name)
-            self._batch.files.append(StagedFile(pack.path, format_of_pack, None, tuple(pack.objects)))
+            self._batch.files.append(StagedFile(pack.path, pack.format, None, tuple(pack.objects)))
         self._batch.is_complete = is_complete
         done = self._batch_folder
         yield self._batch
@@ -231,7 +232,9 @@ class Stager:
             self._add_documents(number, documents)
             return
         log_format = self.log_format or _format_of_lines(text, is_whole=size <= len(head))
-        if size > SLICE_BYTES or head.startswith(_BOM):
+        if log_format.records is not None:
+            yield from self._stage_records(number, log_format, _records_of_lines(path, log_format.records))
+        elif size > SLICE_BYTES or head.startswith(_BOM):
             yield from self._stage_slices(number, path, log_format)
         else:
             self._add_file(number, path, log_format, size)
@@ -240,11 +243,15 @@ class Stager:
         if not documents:
             return
         first = self.log_format or _format_of_document(documents[0])
+        if first.records is not None:
+            documents = [record for document in documents for record in _records(document, first.records)]
+        if not documents:
+            return
         if len(documents) == 1:
             pack = self._packs.get(first.name)
             if pack is None:
                 path = self._new_path("pack")
-                pack = self._packs[first.name] = _Pack(path, path.open("wb"))
+                pack = self._packs[first.name] = _Pack(path, path.open("wb"), first)
             pack.file.write(_as_packed(documents[0], number))
             pack.objects.append(number)
         else:
@@ -277,6 +284,30 @@ class Stager:
                 first_line += newlines
                 if self._batch.bytes >= BATCH_BYTES:
                     yield from self._flush(is_complete=False)
+
+    def _stage_records(self, number: int, log_format: LogFormat, records: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
+        """One line per record, in files of bounded size; records come with their line in the object, as text why they are none."""
+        is_more = True
+        while is_more:
+            is_more = False
+            staged = self._new_path("records")
+            lines: list[int] = []
+            size = 0
+            with staged.open("wb") as out:
+                for line, record in records:
+                    if isinstance(record, str):
+                        self._batch.refused_lines.append((number, line, record))
+                        continue
+                    size += out.write(record + b"\n")
+                    lines.append(line)
+                    if size >= SLICE_BYTES:
+                        is_more = True
+                        break
+            if lines:
+                self._batch.files.append(StagedFile(staged, log_format, number, lines=tuple(lines)))
+                self._batch.bytes += size
+            if is_more and self._batch.bytes >= BATCH_BYTES:
+                yield from self._flush(is_complete=False)
 
     def _new_path(self, kind: str) -> Path:
         return self._batch_folder / f"{kind}-{len(self._batch.files)}-{len(self._packs)}"
@@ -418,6 +449,33 @@ def _parsed(line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
+
+
+def _records(document: bytes, records: Records) -> Iterator[bytes]:
+    """A document's records as lines; the document itself where it is none, so that it is refused like any other."""
+    parsed = _parsed(document)
+    if not isinstance(parsed, dict):
+        yield document
+        return
+    for record in records(parsed):
+        yield json.dumps(record).encode()
+
+
+def _records_of_lines(path: Path, records: Records) -> Iterator[tuple[int, bytes | str]]:
+    """The records of a file with a document per line, each with its line."""
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(MAX_DOCUMENT_BYTES + 1):
+            number += 1
+            if len(line) > MAX_DOCUMENT_BYTES and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_DOCUMENT_BYTES)
+                yield number, f"line longer than {MAX_DOCUMENT_BYTES >> 20} MiB"
+                continue
+            document = line.removeprefix(_BOM).strip()
+            if document:
+                for record in _records(document, records):
+                    yield number, record
 
 
 def _format_of_document(document: bytes) -> LogFormat:

@@ -8,9 +8,11 @@ from typing import Any
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.canonical import CANONICAL
 from routing_pipeline.ingest.formats.litellm import LITELLM
-from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
+from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 
-FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM)
+FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, OTLP)
+SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES,)
 
 
 def named(name: str) -> LogFormat | None:
@@ -30,3 +32,8 @@ def named(name: str) -> LogFormat | None:
 def recognised(record: Mapping[str, Any]) -> LogFormat | None:
     """The format that a record's keys speak of; None when no format knows them."""
     return next((each for each in FORMATS if each.recognises(record)), None)
+
+
+def scored_by(record: Mapping[str, Any]) -> ScoreFormat | None:
+    """The tool whose scores a record holds; None when it is a score of schema.FEEDBACK, or none at all."""
+    return next((each for each in SCORE_FORMATS if any(keys <= record.keys() for keys in each.keys)), None)

@@ -8,7 +8,7 @@ Every fragment is written by us; no value from a log ever becomes part of a SQL 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,9 @@ from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 Structure = Mapping[str, Any]
 """Names to a DuckDB type, a list of one element type, or a nested structure: what `json_transform` calls a structure."""
+
+Records = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+"""The records of a parsed document, flat."""
 
 OLDEST_S = 1_420_070_400
 """2015-01-01: no gateway logged LLM traffic before it, so an earlier time is a unit mistaken or a clock unset."""
@@ -62,9 +65,11 @@ class LogFormat:
         reject_reason: SQL CASE over those fields: why the record cannot be used, null when it can. May use `$now_s`.
         columns: SQL expression per column of schema.REQUEST_LOG (without provenance). May use `$hash_key`.
         optional: Columns of NULLABLE_WHEN_OUT_OF_RANGE; they replace `columns` for their names.
-        recognises: Whether a parsed record looks like one of this format.
         shared_call_id: SQL for an id that, once it occurs in two attempts, groups them into one request; null otherwise.
         fallbacks: SQL for the number of fallbacks reported with the attempt; null when not known.
+        keys: Sets of names; a record that holds all names of one of them is of this format.
+        lacks: Names of other formats; a record that holds one of them is not of this format.
+        records: For formats whose documents hold many records: those of a parsed document, flat, with the fields of `structure`.
     """
 
     name: str
@@ -75,10 +80,12 @@ class LogFormat:
     optional: Mapping[str, Optional] = field(default_factory=dict)
     shared_call_id: str = "NULL::VARCHAR"
     fallbacks: str = "NULL::BIGINT"
+    lacks: frozenset[str] = frozenset()
+    records: Records | None = None
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
-        """Whether all keys of one of the format's key sets are in the record."""
-        return any(keys <= record.keys() for keys in self.keys)
+        """Whether all keys of one of the format's key sets are in the record, and no name of another format."""
+        return any(keys <= record.keys() for keys in self.keys) and not self.lacks & record.keys()
 
     @property
     def json_columns(self) -> dict[str, str]:
@@ -102,6 +109,19 @@ class LogFormat:
         parts.append(f"({self.shared_call_id}) AS _shared_call_id")
         parts.append(f"({self.fallbacks})::BIGINT AS _fallbacks")
         return ",\n".join(parts)
+
+
+@dataclass(frozen=True)
+class ScoreFormat:
+    """How a tool writes scores.
+
+    Attributes:
+        keys: Sets of names; a record that holds all names of one of them is of this format.
+        scores: The scores in a parsed record, with the names of schema.FEEDBACK.
+    """
+
+    keys: tuple[frozenset[str], ...]
+    scores: Records
 
 
 def duckdb_type(structure: Any) -> str:

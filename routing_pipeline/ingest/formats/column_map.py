@@ -1,0 +1,160 @@
+"""A log format said as one SQL expression per column, in the units of the contract.
+
+Belongs here: what all formats without traps of their own share: which values are refused, which become null, times in their
+spellings and units. Does not belong here: any one format's field names, and what a format says other than column by column.
+
+The expressions are written by us over the fields of the format's structure; they give the column's unit, or null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from routing_pipeline.ingest.formats.log_format import (
+    LONGEST_ATTEMPT_S,
+    LogFormat,
+    Optional,
+    Records,
+    Structure,
+    amount_reasons,
+    complexity,
+    count_of,
+    key_text,
+    probability,
+    text,
+    time_reasons,
+    user_hash,
+    within,
+)
+
+_MAX_MS = LONGEST_ATTEMPT_S * 1e3
+_TEXTS = (
+    "session_id",
+    "model",
+    "provider",
+    "provider_model",
+    "task_type",
+    "status",
+    "error_type",
+    "fallback_from",
+    "team",
+    "routing_rule_id",
+    "routing_reason",
+)
+_OPTIONAL: dict[str, Callable[[str], Optional]] = {
+    "ttft_ms": lambda given: within(given, 0, _MAX_MS),
+    "routing_latency_ms": lambda given: within(given, 0, _MAX_MS),
+    "complexity": complexity,
+    "cached_tokens": count_of,
+    "reasoning_tokens": count_of,
+    "retries": count_of,
+    "queue_depth": count_of,
+    "quality_score": lambda given: within(given, 0, 1),
+    "user_rating": lambda given: within(given, 0, 1),
+    "propensity": probability,
+}
+_PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+NOTHING = "NULL::VARCHAR"
+
+
+@dataclass(frozen=True)
+class Time:
+    """A time: as seconds since 1970, as whole microseconds since 1970, and the WHEN clauses that refuse what is none."""
+
+    seconds: str
+    microseconds: str
+    reasons: str
+
+
+def time_of(given: str, name: str) -> Time:
+    """ISO 8601 (UTC unless it names a zone), or seconds since 1970."""
+    in_text = f"epoch_us(TRY_CAST({given} AS TIMESTAMPTZ))"
+    seconds = f"coalesce(TRY_CAST({given} AS DOUBLE), {in_text} / 1e6)"
+    return Time(seconds, f"coalesce(TRY_CAST(TRY_CAST({given} AS DOUBLE) * 1e6 AS BIGINT), {in_text})", time_reasons(seconds, name))
+
+
+def epoch_of(given: str, name: str, unit: str) -> Time:
+    """A count of milliseconds, microseconds or nanoseconds since 1970; a count in another unit is refused, not guessed."""
+    per_second = _PER_SECOND[unit]
+    number = f"TRY_CAST({given} AS DOUBLE)"
+    seconds = f"({number} / {per_second!r})"
+    # Nanoseconds do not fit into a double, and whole numbers do not divide into fractions.
+    whole = f"TRY_CAST({given} AS HUGEINT)"
+    us = f"{whole} // 1000" if per_second > 1e6 else f"CAST({number} * {1e6 / per_second!r} AS HUGEINT)"
+    reasons = f"""
+    WHEN {number} < {1e8 * per_second!r} OR {number} >= {1e11 * per_second!r} THEN '{name} is not in {unit} since 1970'"""
+    return Time(seconds, f"TRY_CAST({us} AS BIGINT)", reasons + time_reasons(seconds, name))
+
+
+def elapsed_ms(start: Time, end: Time) -> str:
+    """Milliseconds from one time to another; negative when they are the wrong way round."""
+    return f"(({end.microseconds}) - ({start.microseconds})) / 1e3"
+
+
+def column_map(
+    name: str,
+    *,
+    structure: Structure,
+    keys: tuple[frozenset[str], ...],
+    started: Time,
+    given: Mapping[str, str],
+    called: Mapping[str, str] | None = None,
+    failures_say_zero: bool = True,
+    refused: str = "",
+    lacks: frozenset[str] = frozenset(),
+    records: Records | None = None,
+) -> LogFormat:
+    """A format whose columns are `given`; what is not given is null.
+
+    Args:
+        name: Value of the `source_format` column.
+        structure: As in LogFormat.
+        keys: As in LogFormat.
+        started: When the attempt began.
+        given: SQL by column of schema.REQUEST_LOG but `started_at`, and `user_id`; text for text columns and `complexity`.
+        called: What reasons call a column, where the format calls it otherwise.
+        failures_say_zero: Tokens and a cost of 0 on attempts that did not succeed mean that nobody counted.
+        refused: WHEN clauses of the format's own, asked before all others.
+        lacks: As in LogFormat.
+        records: As in LogFormat.
+    """
+    of: dict[str, str] = {"request_id": given["attempt_id"], **given}
+    names = called or {}
+    columns = {each: text(of[each]) for each in _TEXTS if each in of}
+    columns |= {
+        "attempt_id": key_text(of["attempt_id"]),
+        "request_id": key_text(f"coalesce(nullif({of['request_id']}, ''), {of['attempt_id']})"),
+        "started_at": f"make_timestamp(CASE WHEN {started.seconds} BETWEEN 0 AND 1e11 THEN {started.microseconds} END)",
+        "latency_ms": f"TRY_CAST({of.get('latency_ms', NOTHING)} AS DOUBLE)",
+        "is_cache_hit": f"TRY_CAST({of.get('is_cache_hit', NOTHING)} AS BOOLEAN)",
+        "user_hash": user_hash(of.get("user_id", NOTHING)),
+    }
+    for each in ("prompt_tokens", "completion_tokens", "cost_usd"):
+        number = f"TRY_CAST({of.get(each, NOTHING)} AS DOUBLE)"
+        columns[each] = f"CASE WHEN {of['status']} <> 'success' THEN nullif({number}, 0) ELSE {number} END" if failures_say_zero else number
+    optional = {each: judge(of[each]) for each, judge in _OPTIONAL.items() if each in of}
+    amounts = "".join(
+        amount_reasons(of[each], names.get(each, each))
+        for each in ("latency_ms", "cost_usd", "prompt_tokens", "completion_tokens")
+        if each in of
+    )
+    reject_reason = f"""CASE {refused}
+    WHEN coalesce({of["attempt_id"]}, '') = '' THEN 'no key: {names.get("attempt_id", "attempt_id")} is not there'
+    {started.reasons}
+    {amounts}
+    WHEN TRY_CAST({of.get("latency_ms", NOTHING)} AS DOUBLE) > {_MAX_MS} THEN '{names.get("latency_ms", "latency_ms")} is longer than a week'
+    WHEN {of["status"]} IS NULL OR {of["status"]} NOT IN ('success', 'failure', 'cancelled')
+        THEN '{names.get("status", "status is none of success, failure, cancelled")}'
+    WHEN coalesce({of["model"]}, '') = '' THEN 'no model{names.get("model", "")}'
+    END"""
+    return LogFormat(
+        name=name,
+        structure=structure,
+        reject_reason=reject_reason,
+        columns=columns,
+        keys=keys,
+        optional=optional,
+        lacks=lacks,
+        records=records,
+    )

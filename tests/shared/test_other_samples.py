@@ -1,0 +1,77 @@
+"""Samples of the formats beside LiteLLM's, field by field: what each must read as, written down by hand from the sample."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routing_pipeline.ingest.formats import FORMATS
+from routing_pipeline.schema import REQUEST_LOG, column_names
+from tests.domain.reading import read_logs, read_scores
+
+SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
+
+pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not beside the repository")
+
+WANTED: dict[str, dict[str, Any]] = {
+    "otlp_traces.constructed.json": {
+        "source_format": "otlp",
+        "attempt_id": "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174",
+        "request_id": "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174",
+        "session_id": "s-77",
+        "started_at": datetime(2026, 11, 23, 0, 4, 40, 270147),
+        "latency_ms": 907.847,
+        "ttft_ms": 172.0,
+        "model": "gpt-4o",
+        "provider": "openai",
+        "provider_model": "gpt-4o-2024-08-06",
+        "prompt_tokens": 1200,
+        "completion_tokens": 25,
+        "cached_tokens": 1024,
+        "reasoning_tokens": 8,
+        "status": "success",
+    },
+}
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_each_sample_reads_as_it_says(name: str, tmp_path: Path) -> None:
+    read = read_logs(SAMPLES / name, tmp_path / "home")
+    assert (read.result.records, read.result.ingested, read.result.nulled) == (1, 1, {}), read.refused
+    columns = [column for column in column_names(REQUEST_LOG) if column not in {"user_hash", "source_object", "ingested_at"}]
+    want = dict.fromkeys(columns) | WANTED[name]
+    for column, value in want.items():
+        assert read.row[column] == (pytest.approx(value, abs=1e-9) if isinstance(value, float) else value), column
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_each_sample_is_of_one_format_only(name: str) -> None:
+    record = json.loads((SAMPLES / name).read_text(encoding="utf-8"))
+    assert [each.name for each in FORMATS if each.recognises(record)] == [WANTED[name]["source_format"]]
+
+
+def test_captured_litellm_records_are_of_one_format_only() -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in SAMPLES.glob("litellm_*.json")]
+    assert records
+    assert {tuple(each.name for each in FORMATS if each.recognises(record)) for record in records} == {("litellm",)}
+
+
+def test_the_evaluation_in_a_span_is_feedback_on_it(tmp_path: Path) -> None:
+    scores, refused = read_scores(SAMPLES / "otlp_traces.constructed.json", tmp_path / "home")
+    assert refused == []
+    assert scores == [
+        {
+            "request_id": None,
+            "attempt_id": "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174",
+            "name": "helpfulness",
+            "value": 0.82,
+            "scale_min": None,
+            "scale_max": None,
+            "source": "eval",
+            "scored_at": datetime(2026, 11, 23, 0, 4, 51, 177994),
+        }
+    ]

@@ -5,7 +5,7 @@ Run: python benchmarks/analyses.py [requests]
 
 from __future__ import annotations
 
-import resource
+import re
 import sys
 import tempfile
 import time
@@ -48,6 +48,12 @@ def conformed(folder: Path, requests: int, engine: Engine) -> AnalysisScope:
     )
 
 
+def peak_gb() -> float:
+    """Peak resident memory of this process since it began; `ru_maxrss` would count its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1e6
+
+
 def measure(folder: Path, scope: AnalysisScope) -> float:
     """Print seconds per step, return their sum; each step opens its own engine, as assets do."""
     total = 0.0
@@ -59,7 +65,8 @@ def measure(folder: Path, scope: AnalysisScope) -> float:
             result = work(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri]))
         seconds = time.perf_counter() - begin
         total += seconds
-        print(f"{name:24} {seconds:6.2f} s")
+        peak = peak_gb()
+        print(f"{name:24} {seconds:6.2f} s, peak so far {peak:.2f} GB")
         return result
 
     catalog = Catalog()
@@ -81,7 +88,7 @@ def child(folder: Path) -> None:
     """Measured in a process that did not make the traffic, so that its peak memory is that of the analyses alone."""
     scope = AnalysisScope.model_validate_json((folder / "scope.json").read_text())
     total = measure(folder, scope)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_gb()
     print(
         f"{scope.requests:,} requests: {total:.1f} s in all (to reach: {TO_REACH_S:.0f}), {peak:.2f} GB peak (to reach: {TO_REACH_GB:.0f})"
     )

@@ -45,11 +45,12 @@ def run_job(
     *,
     resources: Mapping[str, Any],
     ops: Mapping[str, Any],
-    selection: Sequence[str] | None = None,
+    only: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Run a job of the definitions to its end; returns the run's id.
+    """Run a job of the definitions, or a part of it, to its end; returns the run's id.
 
     Raises:
         PipelineError: the error that ended the run, with its exit code; a failed blocking check is a DataQualityError.
@@ -60,7 +61,8 @@ def run_job(
 
         job = defs.resolve_job_def(job_name)
         run_id = str(uuid4())
-        steps = _Steps(len(selection) if selection else len(job.nodes), progress)
+        selected = [key for key in job.asset_layer.executable_asset_keys if _is_asked(key, only, leave_out)]
+        steps = _Steps(len(selected), progress)
         instance.add_event_listener(run_id, steps)
         with _quiet():
             result = job.execute_in_process(
@@ -71,13 +73,18 @@ def run_job(
                 },
                 instance=instance,
                 run_id=run_id,
-                asset_selection=None if selection is None else [dg.AssetKey(name) for name in selection],
+                asset_selection=selected,
                 tags=dict(tags or {}),
                 raise_on_error=False,
             )
         if not result.success:
             raise _reason(result)
         return run_id
+
+
+def _is_asked(key: dg.AssetKey, only: Sequence[str], leave_out: Sequence[str]) -> bool:
+    name = key.to_user_string()
+    return name not in leave_out and (not only or name in only)
 
 
 def simulated(
@@ -95,7 +102,7 @@ def simulated(
         "optimize_routing",
         resources=resources,
         ops={"analysis_scope": dict(scope)},
-        selection=("analysis_scope", "routing_evidence"),
+        only=("analysis_scope", "routing_evidence"),
         tags={"reason": f"simulate {rule_set.rule_set_id}"[:200]},
         progress=progress,
     )

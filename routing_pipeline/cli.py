@@ -41,6 +41,9 @@ AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from 
 Format = Annotated[str, typer.Option("--format", help="auto, or the log format by name")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
 
+INGESTION = ("request_log", "feedback")
+"""Assets that `analyze` leaves as they are."""
+
 PARAMETERS: dict[str, Any] = {
     "timeframe": Annotated[str | None, typer.Option("--timeframe", help="1h, 24h, 7d or 30d [default: 7d]")],
     "as_of": Annotated[str | None, typer.Option("--as-of", help="End of the window, ISO 8601 [default: the newest request]")],
@@ -55,30 +58,6 @@ PARAMETERS: dict[str, Any] = {
     "config": Annotated[Path | None, typer.Option("--config", help="TOML: parameters, models, capacities, budgets, alerts")],
 }
 """Options of every command that analyses; `with_parameters` hands them over as one dict."""
-
-SCOPE_AND_ON = (
-    "analysis_scope",
-    "routing_evidence",
-    "routing_analytics",
-    "routing_costs",
-    "quality_metrics",
-    "request_patterns",
-    "model_performance",
-    "routing_decisions",
-    "bottlenecks",
-    "cost_drivers",
-    "quality_issues",
-    "routing_rules",
-    "tradeoff_frontier",
-    "model_mix",
-    "simulation",
-    "cost_optimization_plan",
-    "optimization_plan",
-    "optimization_risks",
-    "monitoring_plan",
-    "routing_rule_set",
-    "optimization_report",
-)
 
 
 def main() -> None:
@@ -144,7 +123,7 @@ def run(
     """Ingest what is new, check it, analyse it, and write report and rules."""
     opened = _open_home(home)
     ingest_ops = _ingest_ops(logs, feedback, log_format, add_source=add_source)
-    _deliver(opened, out, asked, engine=engine, ops=ingest_ops, selection=None, as_json=as_json)
+    _deliver(opened, out, asked, engine=engine, ops=ingest_ops, leave_out=(), as_json=as_json)
 
 
 @app.command()
@@ -159,7 +138,7 @@ def analyze(
 ) -> None:
     """Analyse what the home already holds; reads no logs."""
     opened = _open_home(home)
-    _deliver(opened, out, asked, engine=engine, ops={}, selection=SCOPE_AND_ON, as_json=as_json)
+    _deliver(opened, out, asked, engine=engine, ops={}, leave_out=INGESTION, as_json=as_json)
 
 
 @app.command()
@@ -243,7 +222,7 @@ def demo(
         write_demo(folder, requests=requests)
         progress("making up a week of traffic", 1, 1)
     ops = _ingest_ops(str(folder / "logs"), str(folder / "feedback"), "auto", add_source=False)
-    _deliver(opened, out, {}, engine="duckdb", ops=ops, selection=None, as_json=as_json)
+    _deliver(opened, out, {}, engine="duckdb", ops=ops, leave_out=(), as_json=as_json)
 
 
 @app.command()
@@ -312,7 +291,7 @@ def _resources(home: Home, config: Path | None, engine: str) -> dict[str, str]:
 
 
 def _deliver(
-    home: Home, out: Path, asked: dict[str, Any], *, engine: str, ops: dict[str, Any], selection: tuple[str, ...] | None, as_json: bool
+    home: Home, out: Path, asked: dict[str, Any], *, engine: str, ops: dict[str, Any], leave_out: tuple[str, ...], as_json: bool
 ) -> None:
     values, config = _checked(asked)
     from routing_pipeline.report.publishing import check_writable
@@ -326,7 +305,7 @@ def _deliver(
             "optimize_routing",
             resources=_resources(home, config, engine),
             ops=ops | {"analysis_scope": values, "optimization_report": {"out": str(out.absolute())}},
-            selection=selection,
+            leave_out=leave_out,
             progress=progress,
         )
     report = (out / "report.json").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ MAX_THREADS = 8
 _COLUMNS = [column for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS]
 _CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
     {", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in _COLUMNS)},
-    _nulled INTEGER, _shared_call_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
+    _nulled INTEGER, _shared_call_id VARCHAR, _lone_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
 
 _REPEATED = """SELECT place FROM (
         SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed
@@ -39,6 +39,9 @@ _IN_LAKE = """SELECT conformed.rowid AS place FROM conformed SEMI JOIN (
 # An SDK gives every attempt its own call id and groups them by trace; a call id seen in two attempts means a proxy.
 _GROUP_BY_CALL = """UPDATE conformed SET request_id = _shared_call_id WHERE _shared_call_id IN (
         SELECT _shared_call_id FROM conformed WHERE _shared_call_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1)"""
+# A trace that holds one call is named by it; one that holds several (an agent's) names none of them.
+_NAME_BY_LONE_ID = """UPDATE conformed SET request_id = _lone_id WHERE _lone_id IN (
+        SELECT _lone_id FROM conformed WHERE _lone_id IS NOT NULL GROUP BY 1 HAVING count(*) = 1)"""
 _FAILED = "SELECT request_id, attempt_id, started_at, model, status FROM {} WHERE status <> 'success'"
 _FAILED_HERE = _FAILED.format("conformed")
 _FAILED_IN_LAKE = _FAILED.format("read_parquet($files)")
@@ -129,6 +132,8 @@ class BatchConformer:
         """
         if self._one("SELECT count(_shared_call_id) FROM conformed"):
             self.connection.execute(_GROUP_BY_CALL)
+        if self._one("SELECT count(_lone_id) FROM conformed"):
+            self.connection.execute(_NAME_BY_LONE_ID)
         if self._one("SELECT count(*) FROM conformed WHERE status <> 'success'"):
             self.connection.execute(_FALLBACK_FROM.format(_FAILED_HERE))
         if before and self._one("SELECT count(*) FROM conformed WHERE _fallbacks > 0 AND fallback_from IS NULL"):
@@ -192,7 +197,8 @@ class BatchConformer:
         try:
             self.connection.execute(
                 f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
-                    $format, {object_column}, _file FROM ({source}) JOIN _files ON _name = filename""",  # noqa: S608 (our own SQL)
+                    $format, {object_column}, _file FROM ({source}) JOIN _files ON _name = filename
+                    WHERE NOT coalesce({log_format.ignores}, false)""",  # noqa: S608 (our own SQL)
                 parameters | {"format": log_format.name},
             )
         except duckdb.Error as error:

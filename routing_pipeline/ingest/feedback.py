@@ -28,6 +28,7 @@ from routing_pipeline.ingest.batch import connect
 from routing_pipeline.ingest.formats import scored_by
 from routing_pipeline.ingest.formats.log_format import FUTURE_TOLERANCE_S, MAX_TEXT, OLDEST_S, key_text
 from routing_pipeline.ingest.lake import Lake, arrow_schema
+from routing_pipeline.ingest.manifests import SCORE_TABLES, finished
 from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject, open_source
 from routing_pipeline.ingest.quarantine import NOT_JSON, NOT_OBJECT, Refused, masked
 from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, RefusedObjectError, plain_file
@@ -113,14 +114,15 @@ def ingest_feedback(
         lake = Lake(home)
         lake.recover()
         new = unknown_objects(lake, "feedback_ledger", source, listed)
+        ready, _ = finished(home, source, listed, new, SCORE_TABLES)
         read = 0
-        for done, each in enumerate(new, 1):
+        for done, each in enumerate(ready, 1):
             account = _ingest_object(home, lake, source, each, now)
             if account is not None:
                 totals.update(account.counts)
                 read += 1
             if progress is not None:
-                progress("reading feedback", done, len(new))
+                progress("reading feedback", done, len(ready))
         return FeedbackIngestResult(
             source=source.uri,
             objects_listed=len(listed),
@@ -206,8 +208,11 @@ def _tables(rows: Iterator[_Row]) -> Iterator[Any]:
 def _rows_of(line: int, values: dict[str, Any], excerpt: str | None = None) -> Iterator[_Row]:
     """A record's scores: itself, unless it is another tool's."""
     known = scored_by(values)
-    for score in (values,) if known is None else known.scores(values):
-        yield _row(line, score, excerpt)
+    if known is None:
+        yield _row(line, values, excerpt)
+        return
+    for score in known.scores(values):
+        yield _no_row(line, score["refused"], excerpt) if "refused" in score else _row(line, score, excerpt)
 
 
 def _row(line: int, values: dict[str, Any], excerpt: str | None = None) -> _Row:

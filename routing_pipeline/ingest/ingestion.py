@@ -26,6 +26,7 @@ from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.log_format import LogFormat
 from routing_pipeline.ingest.lake import IngestTotals, Lake
+from routing_pipeline.ingest.manifests import LOG_TABLES, finished
 from routing_pipeline.ingest.objects import Source, StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
 from routing_pipeline.ingest.staging import Batch, Stager
@@ -51,7 +52,9 @@ class IngestResult(Result):
     objects_listed: int = quantity("Objects at the source that may hold logs", "objects")
     objects_new: int = quantity("Of these, read now", "objects")
     objects_skipped: int = quantity("Of these, known from the ledger", "objects")
-    objects_changing: int = quantity("Of these, changing while being read and left for the next run", "objects")
+    objects_changing: int = quantity(
+        "Of these, changing while being read or not finished by their writer, and left for the next run", "objects"
+    )
     records: int = quantity("Records found in the objects read now", "records")
     ingested: int = quantity("Records that became rows", "records")
     quarantined: int = quantity("Records refused", "records")
@@ -111,14 +114,15 @@ def ingest_logs(
         lake.recover()
         new = unknown_objects(lake, "ledger", source, listed)
         run = _Ingestion(home, lake, source, time.time() if now_s is None else now_s, progress)
-        if new:
-            run.read(new, asked)
+        ready, unfinished = finished(home, source, listed, new, LOG_TABLES)
+        if ready:
+            run.read(ready, asked)
         return IngestResult(
             source=source.uri,
             objects_listed=len(listed),
             objects_new=run.objects,
             objects_skipped=len(listed) - len(new),
-            objects_changing=len(run.given_up),
+            objects_changing=len(run.given_up) + unfinished,
             records=run.totals.total(),
             ingested=run.totals["ingested"],
             quarantined=run.totals["quarantined"],

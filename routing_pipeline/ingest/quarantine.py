@@ -111,10 +111,15 @@ def _explain_parquet(connection: Any, staged: StagedFile, now_s: float) -> list[
 
 def parquet_source(path: Path, log_format: LogFormat) -> str:
     """A query that reads a Parquet file with exactly the format's fields, as text; fields the file lacks are null."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    present = set(pq.read_schema(path).names)
-    fields = [f'"{name}"::VARCHAR AS "{name}"' if name in present else f'NULL::VARCHAR AS "{name}"' for name in log_format.structure]
+    types = {field.name: field.type for field in pq.read_schema(path)}
+    fields = []
+    for name in log_format.structure:
+        # What is nested reads as in JSON lines.
+        value = "NULL" if name not in types else f'to_json("{name}")' if pa.types.is_nested(types[name]) else f'"{name}"'
+        fields.append(f'{value}::VARCHAR AS "{name}"')
     return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
 
 

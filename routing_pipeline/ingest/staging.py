@@ -9,6 +9,7 @@ never become names of files, because DuckDB reads `*`, `?` and `[` in them as pa
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import shutil
@@ -52,6 +53,7 @@ _FOREIGN = {
     b"\xff\xfe": "text in UTF-16; write UTF-8",
     b"\xfe\xff": "text in UTF-16; write UTF-8",
 }
+_DELIMITERS = (",", ";", "\t")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -226,6 +228,10 @@ class Stager:
             raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
         text = head.removeprefix(_BOM).lstrip()
         if not text:
+            return
+        table = None if text.startswith((b"{", b"[")) else _csv_dialect(text, self.log_format)
+        if table is not None:
+            yield from self._stage_records(number, table[0], _csv_records(path, table[0], table[1]))
             return
         documents = _documents(path, text, size)
         if documents is not None:
@@ -451,6 +457,37 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
+def _csv_dialect(text: bytes, asked: LogFormat | None) -> tuple[LogFormat, str] | None:
+    """The format whose columns the first line names, and what separates them; None when it is no header of a known table."""
+    csv.field_size_limit(MAX_DOCUMENT_BYTES)
+    first = text.partition(b"\n")[0].decode("utf-8", "replace")
+    for delimiter in _DELIMITERS:
+        names = dict.fromkeys(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        found = asked if asked is not None and len(names.keys() & asked.structure.keys()) > 1 else recognised(names)
+        if found is not None and found.is_tabular and (asked is None or found.name == asked.name):
+            return found, delimiter
+    return None
+
+
+def _csv_records(path: Path, log_format: LogFormat, delimiter: str) -> Iterator[tuple[int, bytes | str]]:
+    """The rows of a CSV file as JSON with the fields that the format reads, each with its first line; empty is null."""
+    # Prompts cut in the middle of a character are common, and stand in columns that are never read.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        header = [name.strip() for name in next(reader)]
+        line = reader.line_num + 1
+        try:
+            for values in reader:
+                if values and len(values) != len(header):
+                    yield line, f"{len(values)} fields where the header names {len(header)}"
+                elif values:
+                    row = zip(header, values, strict=True)
+                    yield line, json.dumps({name: value for name, value in row if value and name in log_format.structure}).encode()
+                line = reader.line_num + 1
+        except csv.Error:
+            yield line, f"CSV that cannot be read from here on: a field of more than {MAX_DOCUMENT_BYTES >> 20} MiB, or a quote without end"
+
+
 def _records(document: bytes, records: Records) -> Iterator[bytes]:
     """A document's records as lines; the document itself where it is none, so that it is refused like any other."""
     parsed = _parsed(document)
@@ -506,6 +543,7 @@ def _parquet_format(path: Path, asked: LogFormat | None) -> LogFormat:
     except (OSError, pa.ArrowException) as error:
         raise RefusedObjectError("Parquet file that cannot be read; upload the object again") from error
     found = recognised(dict.fromkeys(names))
-    if found is None or found.name != "canonical" or (asked is not None and asked.name != "canonical"):
-        raise RefusedObjectError("Parquet without the columns attempt_id and started_at of the canonical schema")
+    found = found if asked is None else asked
+    if found is None or not found.is_tabular or not found.structure.keys() & set(names):
+        raise RefusedObjectError("Parquet whose columns are those of no known format; the canonical schema has attempt_id and started_at")
     return found

@@ -35,6 +35,27 @@ WANTED: dict[str, dict[str, Any]] = {
         "reasoning_tokens": 8,
         "status": "success",
     },
+    "langfuse_observations_v2.constructed.jsonl": {
+        "source_format": "langfuse",
+        "attempt_id": "obs-1",
+        "request_id": "tr-1",
+        "session_id": "s-77",
+        "started_at": datetime(2026, 11, 20, 13, 46, 19, 963000),
+        "latency_ms": 1500.0,
+        "ttft_ms": 150.0,
+        "model": "gpt-4o",
+        "provider_model": "gpt-4o",
+        "task_type": "code",
+        "complexity": 0.75,
+        # 176 besides the 1024 cached ones: the total of 1225 says that they are apart.
+        "prompt_tokens": 1200,
+        "completion_tokens": 25,
+        "cached_tokens": 1024,
+        "cost_usd": 0.00197,
+        "status": "success",
+        "routing_rule_id": "r1",
+        "propensity": 0.9,
+    },
 }
 
 
@@ -73,5 +94,22 @@ def test_the_evaluation_in_a_span_is_feedback_on_it(tmp_path: Path) -> None:
             "scale_max": None,
             "source": "eval",
             "scored_at": datetime(2026, 11, 23, 0, 4, 51, 177994),
+        }
+    ]
+
+
+def test_a_langfuse_score_is_feedback_on_its_observation(tmp_path: Path) -> None:
+    scores, refused = read_scores(SAMPLES / "langfuse_scores.constructed.jsonl", tmp_path / "home")
+    assert refused == []
+    assert scores == [
+        {
+            "request_id": None,
+            "attempt_id": "obs-1",
+            "name": "helpfulness",
+            "value": 0.82,
+            "scale_min": None,
+            "scale_max": None,
+            "source": "judge",
+            "scored_at": datetime(2026, 11, 20, 14),
         }
     ]

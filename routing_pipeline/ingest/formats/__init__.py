@@ -7,12 +7,13 @@ from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.canonical import CANONICAL
+from routing_pipeline.ingest.formats.langfuse import LANGFUSE, LANGFUSE_SCORES
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 
-FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, OTLP)
-SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES,)
+FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, OTLP, LANGFUSE)
+SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
 
 
 def named(name: str) -> LogFormat | None:

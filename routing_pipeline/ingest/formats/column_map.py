@@ -102,6 +102,8 @@ def column_map(
     called: Mapping[str, str] | None = None,
     failures_say_zero: bool = True,
     refused: str = "",
+    ignores: str = "false",
+    lone_id: str = NOTHING,
     lacks: frozenset[str] = frozenset(),
     records: Records | None = None,
 ) -> LogFormat:
@@ -116,6 +118,8 @@ def column_map(
         called: What reasons call a column, where the format calls it otherwise.
         failures_say_zero: Tokens and a cost of 0 on attempts that did not succeed mean that nobody counted.
         refused: WHEN clauses of the format's own, asked before all others.
+        ignores: As in LogFormat.
+        lone_id: As in LogFormat; made as long as request ids are.
         lacks: As in LogFormat.
         records: As in LogFormat.
     """
@@ -139,7 +143,8 @@ def column_map(
         for each in ("latency_ms", "cost_usd", "prompt_tokens", "completion_tokens")
         if each in of
     )
-    reject_reason = f"""CASE {refused}
+    reject_reason = f"""CASE WHEN {ignores} THEN NULL
+    {refused}
     WHEN coalesce({of["attempt_id"]}, '') = '' THEN 'no key: {names.get("attempt_id", "attempt_id")} is not there'
     {started.reasons}
     {amounts}
@@ -156,5 +161,7 @@ def column_map(
         keys=keys,
         optional=optional,
         lacks=lacks,
+        ignores=ignores,
+        lone_id=key_text(lone_id),
         records=records,
     )

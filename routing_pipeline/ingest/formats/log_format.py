@@ -8,7 +8,7 @@ Every fragment is written by us; no value from a log ever becomes part of a SQL 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,9 @@ class LogFormat:
         fallbacks: SQL for the number of fallbacks reported with the attempt; null when not known.
         keys: Sets of names; a record that holds all names of one of them is of this format.
         lacks: Names of other formats; a record that holds one of them is not of this format.
+        ignores: SQL condition: the record is no attempt at all (a tool's other tables, spans around calls); it is left out uncounted,
+            and `reject_reason` must be null for it.
+        lone_id: SQL for an id by which the request is called as long as the id occurs in one attempt only; null otherwise.
         records: For formats whose documents hold many records: those of a parsed document, flat, with the fields of `structure`.
     """
 
@@ -81,6 +84,8 @@ class LogFormat:
     shared_call_id: str = "NULL::VARCHAR"
     fallbacks: str = "NULL::BIGINT"
     lacks: frozenset[str] = frozenset()
+    ignores: str = "false"
+    lone_id: str = "NULL::VARCHAR"
     records: Records | None = None
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
@@ -92,8 +97,13 @@ class LogFormat:
         """`columns` argument of DuckDB's read_json."""
         return {name: duckdb_type(value) for name, value in self.structure.items()}
 
+    @property
+    def is_tabular(self) -> bool:
+        """Whether CSV and Parquet can hold its records: every field is read as text."""
+        return all(value == "VARCHAR" for value in self.structure.values()) and self.records is None
+
     def select_list(self) -> str:
-        """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_fallbacks`."""
+        """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_lone_id`, `_fallbacks`."""
         expressions = {**self.columns, **{name: value.usable for name, value in self.optional.items()}}
         parts = [
             f"TRY_CAST({expressions.get(column.name, 'NULL')} AS {DUCKDB_TYPE[column.type]}) AS {column.name}"
@@ -107,6 +117,7 @@ class LogFormat:
         ]
         parts.append(f"({' + '.join(bits) or '0'})::INTEGER AS _nulled")
         parts.append(f"({self.shared_call_id}) AS _shared_call_id")
+        parts.append(f"({self.lone_id}) AS _lone_id")
         parts.append(f"({self.fallbacks})::BIGINT AS _fallbacks")
         return ",\n".join(parts)
 
@@ -117,7 +128,7 @@ class ScoreFormat:
 
     Attributes:
         keys: Sets of names; a record that holds all names of one of them is of this format.
-        scores: The scores in a parsed record, with the names of schema.FEEDBACK.
+        scores: The scores in a parsed record, with the names of schema.FEEDBACK; one that says why under `refused` is none.
     """
 
     keys: tuple[frozenset[str], ...]
@@ -131,6 +142,13 @@ def duckdb_type(structure: Any) -> str:
     if isinstance(structure, list):
         return f"{duckdb_type(structure[0])}[]"
     return "STRUCT(" + ", ".join(f'"{name}" {duckdb_type(value)}' for name, value in structure.items()) + ")"
+
+
+def json_texts(given: str, paths: Sequence[str]) -> dict[str, str]:
+    """Values in a field that holds JSON as text, by path (`name` or `name.name`, names of ours); null where there are none."""
+    quoted = ", ".join("'$." + ".".join(f'"{name}"' for name in path.split(".")) + "'" for path in paths)
+    found = f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, [{quoted}])"
+    return {path: f"{found}[{place}]" for place, path in enumerate(paths, 1)}
 
 
 def text(expression: str) -> str:

@@ -29,6 +29,7 @@ from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.report import figures
 from routing_pipeline.scope import AnalysisScope
 
 CURRENT_STATE = {"group_name": "current_state", "kinds": {"ibis", "duckdb"}, "owners": OWNERS, "code_version": "1"}
@@ -58,7 +59,7 @@ def routing_costs(context: dg.AssetExecutionContext, analysis_scope: AnalysisSco
         RoutingCosts,
         lambda rows: routing_costs_.routing_costs(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("cost over time", figures.spend(result, analysis_scope)))
     return result
 
 
@@ -84,7 +85,7 @@ def request_patterns(context: dg.AssetExecutionContext, analysis_scope: Analysis
         RequestPatterns,
         lambda rows: request_patterns_.request_patterns(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("peak hours", figures.peaks(result)))
     return result
 
 

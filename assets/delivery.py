@@ -7,7 +7,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
@@ -34,7 +33,6 @@ from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.report.assembly import Report, ingest_counts, run_of
-from routing_pipeline.report.figures import figures
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.publishing import publish
 from routing_pipeline.scope import AnalysisScope
@@ -130,14 +128,11 @@ def optimization_report(
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)
-    drawn = figures(report)
-    charts = {"cost over time": drawn.spend, "frontier": drawn.frontier, "model mix": drawn.mix, "peak hours": drawn.peaks}
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
             "report": dg.MetadataValue.path(str(out / "report.html")),
             "files": len(files),
-            **{name: shown.chart(chart.svg) for name, chart in charts.items() if chart is not None},
         }
     )
     return report

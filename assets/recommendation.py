@@ -33,6 +33,7 @@ from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
+from routing_pipeline.report import figures
 from routing_pipeline.scope import AnalysisScope
 
 RECOMMENDATION = {"group_name": "recommendation", "kinds": {"numpy"}, "owners": OWNERS, "code_version": "1"}
@@ -58,7 +59,7 @@ def tradeoff_frontier(
     """Cost against quality against latency: undominated policies, today, the proposal, the best single model, a random mix."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("frontier", figures.frontier(result)))
     return result
 
 
@@ -72,7 +73,7 @@ def model_mix(
     """Share of traffic per model now and recommended, and the price of every constraint that binds."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", figures.mix(result)))
     return result
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from routing_pipeline.estimates import Estimate, Result, Unidentifiable
+from routing_pipeline.report.charts import Chart
 
 MAX_ROWS = 25
 MAX_TABLES = 6
@@ -32,12 +33,14 @@ def result(value: Result) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-def chart(svg: str, scale: float = 1.5) -> dg.MetadataValue:
-    """An SVG as a picture that the UI shows inside Markdown."""
+def chart(name: str, drawn: Chart | None) -> dict[str, dg.MetadataValue]:
+    """A chart as a picture that the UI shows inside Markdown; nothing where there is too little to draw."""
+    if drawn is None:
+        return {}
     import vl_convert
 
-    png = vl_convert.svg_to_png(svg, scale=scale)
-    return dg.MetadataValue.md(f"![chart](data:image/png;base64,{base64.b64encode(png).decode()})")
+    png = base64.b64encode(vl_convert.svg_to_png(drawn.svg, scale=1.5)).decode()
+    return {name: dg.MetadataValue.md(f"![{_plain(drawn.text)}](data:image/png;base64,{png})")}
 
 
 def text(value: object) -> Cell:

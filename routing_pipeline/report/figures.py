@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from routing_pipeline.analysis.request_patterns import RequestPatterns
+from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy.rule_set import Between, Rule, When
-from routing_pipeline.recommendation.model_mix import ModelShare
-from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint
+from routing_pipeline.recommendation.model_mix import ModelMix, ModelShare
+from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
 from routing_pipeline.report import charts, wording
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.scope import AnalysisScope
 
 MAX_POINTS = 60
 HOURS_SHOWN_ONE_BY_ONE = 48
@@ -33,21 +36,25 @@ class Figures:
 
 def figures(report: Report) -> Figures:
     """All charts of a report."""
-    step, points = spend_points(report)
     return Figures(
-        spend=charts.spend_over_time(points, step),
-        frontier=charts.frontier(frontier_points(report)),
-        mix=charts.model_mix([charts.MixBar(share.model, share.now, share.recommended) for share in report.model_mix.shares]),
-        peaks=charts.peak_heat_map(requests_by_hour(report)),
+        spend=spend(report.routing_costs, report.scope),
+        frontier=frontier(report.tradeoff_frontier),
+        mix=mix(report.model_mix),
+        peaks=peaks(report.request_patterns),
     )
 
 
-def spend_points(report: Report) -> tuple[str, list[charts.SpendPoint]]:
+def spend(costs: RoutingCosts, scope: AnalysisScope) -> charts.Chart | None:
+    """Cost over time."""
+    step, points = spend_points(costs, scope)
+    return charts.spend_over_time(points, step)
+
+
+def spend_points(costs: RoutingCosts, scope: AnalysisScope) -> tuple[str, list[charts.SpendPoint]]:
     """Spend per hour of a short window, per UTC day of a long one."""
-    hours = report.routing_costs.hours
-    if len(hours) <= HOURS_SHOWN_ONE_BY_ONE:
-        return "hour", [charts.SpendPoint(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd) for hour in hours]
-    inside = [day for day in report.routing_costs.days if report.scope.start.date() <= day.day <= report.scope.end.date()]
+    if len(costs.hours) <= HOURS_SHOWN_ONE_BY_ONE:
+        return "hour", [charts.SpendPoint(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd) for hour in costs.hours]
+    inside = [day for day in costs.days if scope.start.date() <= day.day <= scope.end.date()]
     return "day", [
         charts.SpendPoint(
             f"{day.day:%a} {day.day.day} {day.day:%b}" + ("" if day.complete else " *"), day.day.toordinal() * 86_400.0, day.cost_usd
@@ -57,21 +64,25 @@ def spend_points(report: Report) -> tuple[str, list[charts.SpendPoint]]:
     ]
 
 
-def requests_by_hour(report: Report) -> Sequence[float]:
+def mix(found: ModelMix) -> charts.Chart | None:
+    """Share of requests per model, now and proposed."""
+    return charts.model_mix([charts.MixBar(share.model, share.now, share.recommended) for share in found.shares])
+
+
+def peaks(patterns: RequestPatterns) -> charts.Chart | None:
     """Requests per hour, 168 hours of the week; an hour that no log covers counts as none."""
-    by_hour = {cell.hour_of_week: cell.per_hour for cell in report.request_patterns.heat_map}
+    by_hour = {cell.hour_of_week: cell.per_hour for cell in patterns.heat_map}
     found = [by_hour.get(hour, 0.0) for hour in range(168)]
-    return [value if isinstance(value, float) else 0.0 for value in found]
+    return charts.peak_heat_map([value if isinstance(value, float) else 0.0 for value in found])
 
 
-def frontier_points(report: Report) -> list[charts.FrontierPoint]:
+def frontier(found: TradeoffFrontier) -> charts.Chart | None:
     """The frontier with today, the proposal and single models."""
-    frontier = report.tradeoff_frontier
-    named = [(point, kind) for point, kind in ((frontier.today, "today"), (frontier.proposed, "proposed")) if point is not None]
-    drawn = [(point, "frontier") for point in frontier.points[:MAX_POINTS] if point.kind == "policy"]
-    drawn += [(point, "single") for point in frontier.single_models[:12]]
-    found = (_drawn(point, kind) for point, kind in (*drawn, *named))
-    return [point for point in found if point is not None]
+    named = [(point, kind) for point, kind in ((found.today, "today"), (found.proposed, "proposed")) if point is not None]
+    shown = [(point, "frontier") for point in found.points[:MAX_POINTS] if point.kind == "policy"]
+    shown += [(point, "single") for point in found.single_models[:12]]
+    drawn = (_drawn(point, kind) for point, kind in (*shown, *named))
+    return charts.frontier([point for point in drawn if point is not None])
 
 
 def _drawn(point: FrontierPoint, kind: str) -> charts.FrontierPoint | None:

@@ -136,7 +136,7 @@ def environment(language: Language) -> Environment:
 
 def context(report: Report) -> dict[str, Any]:
     """What both templates read."""
-    step, spend = figures.spend_points(report)
+    step, spend = figures.spend_points(report.routing_costs, report.scope)
     return {
         "report": report,
         "summary": headlines.summary(report),

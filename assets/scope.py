@@ -4,12 +4,12 @@ Belongs here: the scope, and the evidence that recommendations and four of the a
 """
 
 import dagster as dg
-from routing_pipeline.policy.evidence import gather_evidence
 
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.parameters import read_parameters
+from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.scope import AnalysisScope, resolve_scope
 

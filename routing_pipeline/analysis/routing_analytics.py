@@ -246,7 +246,9 @@ def _latency(name: str, n: int, final: list[Row], levels: list[tuple[float, ...]
             quantiles.append(Estimate(estimate=found[0], low=found[1], high=found[2]))
         else:
             quantiles.append(Unidentifiable(unidentifiable=f"{n:,} requests are too few to bound the {each[0] * 100:.0f}th percentile"))
-    return Latency(requests=n, mean_ms=mean_interval(n, total, squares, least=0.0), p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2])
+    return Latency(
+        requests=n, mean_ms=mean_interval(n, total, squares, least=0.0), p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2]
+    )
 
 
 def _throughput(requests: ibis.Table) -> Throughput:

@@ -9,10 +9,11 @@ from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.canonical import CANONICAL
 from routing_pipeline.ingest.formats.langfuse import LANGFUSE, LANGFUSE_SCORES
 from routing_pipeline.ingest.formats.litellm import LITELLM
+from routing_pipeline.ingest.formats.litellm_spend_logs import LITELLM_SPEND_LOGS
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 
-FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, OTLP, LANGFUSE)
+FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, LITELLM_SPEND_LOGS, OTLP, LANGFUSE)
 SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
 
 

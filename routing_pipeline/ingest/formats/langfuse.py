@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, time_of
-from routing_pipeline.ingest.formats.log_format import ScoreFormat, json_texts
+from routing_pipeline.ingest.formats.log_format import ScoreFormat, json_tag, json_texts
 
 _TEXTS = (
     "id",
@@ -78,12 +78,6 @@ _METADATA = json_texts("metadata", _LABELS)
 _USED = {name: f"TRY_CAST({text} AS DOUBLE)" for name, text in json_texts("usage_details", _USAGE).items()}
 
 
-def _tag(name: str) -> str:
-    """What the first tag `name:...` says."""
-    tags = "json_extract_string(CASE WHEN json_valid(tags) THEN tags END, '$[*]')"
-    return f"list_filter({tags}, lambda tag: starts_with(tag, '{name}:'))[1][{len(name) + 2}:]"
-
-
 def _sum(*names: str) -> str:
     return "(" + " + ".join(f"coalesce({_USED[name]}, 0)" for name in names) + ")"
 
@@ -126,10 +120,10 @@ LANGFUSE = column_map(
         "provider": "CASE WHEN contains(provided_model_name, '/') THEN split_part(provided_model_name, '/', 1) END",
         "provider_model": "CASE WHEN contains(provided_model_name, '/') THEN provided_model_name[strpos(provided_model_name, '/') + 1:] "
         "ELSE provided_model_name END",
-        "task_type": f"coalesce(nullif({_METADATA['task_type']}, ''), nullif({_tag('task_type')}, ''))",
-        "complexity": f"coalesce(nullif({_METADATA['complexity']}, ''), nullif({_tag('complexity')}, ''))",
-        "team": f"coalesce(nullif({_METADATA['team']}, ''), nullif({_tag('team')}, ''))",
-        "routing_rule_id": f"coalesce(nullif({_METADATA['routing_rule_id']}, ''), nullif({_tag('rule')}, ''))",
+        "task_type": f"coalesce(nullif({_METADATA['task_type']}, ''), nullif({json_tag('tags', 'task_type')}, ''))",
+        "complexity": f"coalesce(nullif({_METADATA['complexity']}, ''), nullif({json_tag('tags', 'complexity')}, ''))",
+        "team": f"coalesce(nullif({_METADATA['team']}, ''), nullif({json_tag('tags', 'team')}, ''))",
+        "routing_rule_id": f"coalesce(nullif({_METADATA['routing_rule_id']}, ''), nullif({json_tag('tags', 'rule')}, ''))",
         "prompt_tokens": f"CASE WHEN {_USED['input']} IS NOT NULL OR {_IN_APART} > 0 THEN {_IN} + CASE WHEN {_IN_INCLUDES} THEN 0 ELSE {_IN_APART} END END",
         "completion_tokens": f"""CASE WHEN {_USED["output"]} IS NOT NULL OR {_OUT_APART} > 0
             THEN {_OUT} + CASE WHEN {_OUT_INCLUDES} THEN 0 ELSE {_OUT_APART} END END""",

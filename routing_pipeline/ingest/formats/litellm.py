@@ -207,4 +207,5 @@ LITELLM = LogFormat(
     optional=_OPTIONAL,
     shared_call_id=f"CASE WHEN NOT {_IS_PROXY} THEN {_CALL} END",
     fallbacks=_FALLBACKS,
+    lacks=frozenset({"spend"}),
 )

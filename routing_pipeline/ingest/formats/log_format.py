@@ -151,6 +151,12 @@ def json_texts(given: str, paths: Sequence[str]) -> dict[str, str]:
     return {path: f"{found}[{place}]" for place, path in enumerate(paths, 1)}
 
 
+def json_tag(given: str, name: str) -> str:
+    """What the first tag `name:...` says in a field that holds a JSON list as text."""
+    tags = f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, '$[*]')"
+    return f"list_filter({tags}, lambda tag: starts_with(tag, '{name}:'))[1][{len(name) + 2}:]"
+
+
 def text(expression: str) -> str:
     """Text cut to MAX_TEXT; empty is null."""
     return f"CASE WHEN strlen({expression}) > {MAX_TEXT} THEN left({expression}, {MAX_TEXT}) ELSE nullif({expression}, '') END"

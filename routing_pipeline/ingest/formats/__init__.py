@@ -7,13 +7,29 @@ from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.canonical import CANONICAL
+from routing_pipeline.ingest.formats.envoy_ai_gateway import ENVOY_AI_GATEWAY
+from routing_pipeline.ingest.formats.helicone import HELICONE
+from routing_pipeline.ingest.formats.kong import KONG
 from routing_pipeline.ingest.formats.langfuse import LANGFUSE, LANGFUSE_SCORES
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.litellm_spend_logs import LITELLM_SPEND_LOGS
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
+from routing_pipeline.ingest.formats.openrouter import OPENROUTER
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
+from routing_pipeline.ingest.formats.portkey import PORTKEY
 
-FORMATS: tuple[LogFormat, ...] = (CANONICAL, LITELLM, LITELLM_SPEND_LOGS, OTLP, LANGFUSE)
+FORMATS: tuple[LogFormat, ...] = (
+    CANONICAL,
+    LITELLM,
+    LITELLM_SPEND_LOGS,
+    OTLP,
+    LANGFUSE,
+    PORTKEY,
+    OPENROUTER,
+    HELICONE,
+    ENVOY_AI_GATEWAY,
+    KONG,
+)
 SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
 
 

@@ -92,6 +92,17 @@ def elapsed_ms(start: Time, end: Time) -> str:
     return f"(({end.microseconds}) - ({start.microseconds})) / 1e3"
 
 
+def if_priced(cost: str, *, tokens: str, is_hit: str = "false") -> str:
+    """A cost in USD, unless it is 0 for tokens that somebody had to pay: gateways write 0 where they know no price."""
+    return f"CASE WHEN TRY_CAST({cost} AS DOUBLE) = 0 AND TRY_CAST({tokens} AS DOUBLE) > 0 AND NOT coalesce({is_hit}, false) THEN NULL ELSE {cost} END"
+
+
+def status_of(code: str, *, is_cancelled: str = "false") -> str:
+    """Success, failure or cancelled by an HTTP status; null where there is none."""
+    number = f"TRY_CAST({code} AS INTEGER)"
+    return f"CASE WHEN coalesce({is_cancelled}, false) OR {number} = 499 THEN 'cancelled' WHEN {number} BETWEEN 200 AND 399 THEN 'success' WHEN {number} IS NOT NULL THEN 'failure' END"
+
+
 def column_map(
     name: str,
     *,
@@ -106,6 +117,7 @@ def column_map(
     lone_id: str = NOTHING,
     lacks: frozenset[str] = frozenset(),
     records: Records | None = None,
+    envelope: str = "",
 ) -> LogFormat:
     """A format whose columns are `given`; what is not given is null.
 
@@ -122,6 +134,7 @@ def column_map(
         lone_id: As in LogFormat; made as long as request ids are.
         lacks: As in LogFormat.
         records: As in LogFormat.
+        envelope: As in LogFormat.
     """
     of: dict[str, str] = {"request_id": given["attempt_id"], **given}
     names = called or {}
@@ -164,4 +177,5 @@ def column_map(
         ignores=ignores,
         lone_id=key_text(lone_id),
         records=records,
+        envelope=envelope,
     )

@@ -69,6 +69,7 @@ class LogFormat:
         fallbacks: SQL for the number of fallbacks reported with the attempt; null when not known.
         keys: Sets of names; a record that holds all names of one of them is of this format.
         lacks: Names of other formats; a record that holds one of them is not of this format.
+        envelope: The one name under which an interface's answer holds the record; `records` then takes it out.
         ignores: SQL condition: the record is no attempt at all (a tool's other tables, spans around calls); it is left out uncounted,
             and `reject_reason` must be null for it.
         lone_id: SQL for an id by which the request is called as long as the id occurs in one attempt only; null otherwise.
@@ -84,12 +85,15 @@ class LogFormat:
     shared_call_id: str = "NULL::VARCHAR"
     fallbacks: str = "NULL::BIGINT"
     lacks: frozenset[str] = frozenset()
+    envelope: str = ""
     ignores: str = "false"
     lone_id: str = "NULL::VARCHAR"
     records: Records | None = None
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """Whether all keys of one of the format's key sets are in the record, and no name of another format."""
+        if self.envelope and record.keys() == {self.envelope} and isinstance(record[self.envelope], dict):
+            record = record[self.envelope]
         return any(keys <= record.keys() for keys in self.keys) and not self.lacks & record.keys()
 
     @property

@@ -1,0 +1,74 @@
+"""The access log of Envoy AI Gateway as JSON lines, with the names that its documentation gives the fields.
+
+Traps: which fields there are is the operator's choice, and a value that is not there is null or `-`; `duration` is in
+milliseconds; `x-envoy-upstream-service-time` is the upstream's first byte, so the rest of the duration is no routing latency;
+backend and rule are paths; a client that goes away leaves the flag DC, whatever the code says. There is no cost.
+"""
+
+from __future__ import annotations
+
+from routing_pipeline.ingest.formats.column_map import column_map, status_of, time_of
+
+_LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth")
+_CACHED = ("gen_ai.usage.cached_input_tokens", "gen_ai.usage.cache_read.input_tokens", "llm_cached_input_token")
+_SESSION = ("session_id", "session.id", "gen_ai.conversation.id", "x-session-id")
+_USER = ("user_id", "user.id", "x-user-id")
+_TEXTS = (
+    "x-request-id",
+    "start_time",
+    "duration",
+    "gen_ai.provider.name",
+    "gen_ai.request.model",
+    "gen_ai.request.model_override",
+    "gen_ai.response.model",
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "response_code",
+    "response_flags",
+    "route_name",
+    *(_CACHED + _SESSION + _USER + _LABELS),
+    *(f"x-{name.replace('_', '-')}" for name in _LABELS),
+)
+
+
+def _any(*names: str) -> str:
+    """The first of the fields that says something."""
+    return "coalesce(" + ", ".join(f"nullif(nullif(\"{name}\", ''), '-')" for name in names) + ")"
+
+
+_BACKEND = _any("gen_ai.provider.name")
+_FLAGS = _any("response_flags")
+_STATUS = status_of(_any("response_code"), is_cancelled=f"list_contains(string_split({_FLAGS}, ','), 'DC')")
+
+ENVOY_AI_GATEWAY = column_map(
+    "envoy_ai_gateway",
+    structure=dict.fromkeys(_TEXTS, "VARCHAR"),
+    keys=(frozenset({"start_time", "duration", "response_code", "gen_ai.request.model"}),),
+    started=time_of('"start_time"', "start_time"),
+    given={name: _any(name, f"x-{name.replace('_', '-')}") for name in _LABELS}
+    | {
+        "attempt_id": _any("x-request-id"),
+        "session_id": _any(*_SESSION),
+        "latency_ms": _any("duration"),
+        "model": _any("gen_ai.request.model", "gen_ai.response.model"),
+        # namespace/backend/route/...: the backend is who served.
+        "provider": f"CASE WHEN contains({_BACKEND}, '/route/') THEN split_part({_BACKEND}, '/', 2) ELSE {_BACKEND} END",
+        "provider_model": _any("gen_ai.response.model", "gen_ai.request.model_override", "gen_ai.request.model"),
+        "prompt_tokens": _any("gen_ai.usage.input_tokens"),
+        "completion_tokens": _any("gen_ai.usage.output_tokens"),
+        "cached_tokens": _any(*_CACHED),
+        "status": _STATUS,
+        "error_type": f"CASE WHEN {_STATUS} <> 'success' THEN coalesce({_FLAGS}, {_any('response_code')}) END",
+        "routing_rule_id": f"coalesce({_any('routing_rule_id', 'x-routing-rule-id')}, "
+        f"nullif(regexp_extract({_any('route_name')}, '[^/]+/rule/[0-9]+'), ''))",
+        "user_id": _any(*_USER),
+    },
+    called={
+        "attempt_id": "x-request-id",
+        "latency_ms": "duration",
+        "prompt_tokens": "gen_ai.usage.input_tokens",
+        "completion_tokens": "gen_ai.usage.output_tokens",
+        "status": "response_code is no status",
+        "model": ": gen_ai.request.model is empty",
+    },
+)

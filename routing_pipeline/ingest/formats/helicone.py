@@ -1,0 +1,84 @@
+"""Helicone's requests as its export tool writes them: JSON, JSON lines or CSV.
+
+Traps: `cost` and `costUSD` are both US dollars; `response_status` below 0 is Helicone's own (-1 timed out, -2 pending, -3
+cancelled, -4 blocked); a `cache_reference_id` of zeros means that the answer did not come from the cache; cached prompt
+tokens are counted apart from the others by some providers, which the total tells; scores are on scales of their own.
+"""
+
+from __future__ import annotations
+
+from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, if_priced, status_of, time_of
+from routing_pipeline.ingest.formats.log_format import json_texts
+
+_TEXTS = (
+    "request_id",
+    "request_created_at",
+    "response_created_at",
+    "response_status",
+    "request_model",
+    "response_model",
+    "provider",
+    "delay_ms",
+    "time_to_first_token",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_cache_read_tokens",
+    "prompt_cache_write_tokens",
+    "cost",
+    "costUSD",
+    "feedback_rating",
+    "scores",
+    "properties",
+    "request_user_id",
+    "cache_reference_id",
+)
+_LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth")
+_PREFIX = "Helicone-Property-"
+_PROPERTIES = json_texts("properties", (*_LABELS, *(_PREFIX + name for name in _LABELS), "Helicone-Session-Id"))
+_NO_REFERENCE = "00000000-0000-0000-0000-000000000000"
+_IS_HIT = f"(cache_reference_id <> '' AND cache_reference_id <> '{_NO_REFERENCE}')"
+_CODE = "TRY_CAST(response_status AS INTEGER)"
+_STATUS = f"CASE WHEN {_CODE} = -2 THEN NULL ELSE {status_of('response_status', is_cancelled=f'{_CODE} = -3')} END"
+_PROMPT, _COMPLETION, _TOTAL, _READ, _WRITTEN = (
+    f"TRY_CAST({name} AS DOUBLE)"
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_read_tokens", "prompt_cache_write_tokens")
+)
+_CACHED = f"(coalesce({_READ}, 0) + coalesce({_WRITTEN}, 0))"
+_STARTED, _ENDED = time_of("request_created_at", "request_created_at"), time_of("response_created_at", "response_created_at")
+_COST = "coalesce(nullif(costUSD, ''), nullif(cost, ''))"
+
+HELICONE = column_map(
+    "helicone",
+    structure=dict.fromkeys(_TEXTS, "VARCHAR"),
+    keys=(frozenset({"request_id", "request_created_at"}),),
+    started=_STARTED,
+    given={name: f"coalesce(nullif({_PROPERTIES[name]}, ''), nullif({_PROPERTIES[_PREFIX + name]}, ''))" for name in _LABELS}
+    | {
+        "attempt_id": "request_id",
+        "session_id": _PROPERTIES["Helicone-Session-Id"],
+        "latency_ms": f"coalesce(nullif(delay_ms, ''), ({elapsed_ms(_STARTED, _ENDED)})::VARCHAR)",
+        "ttft_ms": "nullif(time_to_first_token, '')",
+        "model": "coalesce(nullif(request_model, ''), response_model)",
+        "provider": "provider",
+        "provider_model": "coalesce(nullif(response_model, ''), request_model)",
+        "prompt_tokens": f"""CASE WHEN {_CACHED} > {_PROMPT} OR ({_CACHED} > 0 AND {_TOTAL} = {_PROMPT} + {_CACHED} + {_COMPLETION})
+            THEN ({_PROMPT} + {_CACHED})::VARCHAR ELSE nullif(prompt_tokens, '') END""",
+        "completion_tokens": "nullif(completion_tokens, '')",
+        "cached_tokens": "nullif(prompt_cache_read_tokens, '')",
+        "cost_usd": if_priced(_COST, tokens="total_tokens", is_hit=_IS_HIT),
+        "status": _STATUS,
+        "error_type": f"CASE WHEN {_STATUS} <> 'success' THEN response_status END",
+        "is_cache_hit": f"CASE WHEN cache_reference_id IS NOT NULL THEN {_IS_HIT} END",
+        "quality_score": json_texts("scores", ("quality",))["quality"],
+        "user_rating": "CASE lower(feedback_rating) WHEN 'true' THEN 1 WHEN 'false' THEN 0 END",
+        "user_id": "request_user_id",
+    },
+    called={
+        "attempt_id": "request_id",
+        "latency_ms": "delay_ms",
+        "cost_usd": "costUSD",
+        "status": "response_status is missing, or the request is pending",
+        "model": ": request_model and response_model are both empty",
+    },
+)

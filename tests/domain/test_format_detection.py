@@ -1,0 +1,55 @@
+"""Formats are told by content: each record is of one format and no other, whatever its object is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.ingest.formats import FORMATS, named, recognised
+from tests.domain import (
+    test_format_envoy_ai_gateway as envoy_ai_gateway,
+    test_format_helicone as helicone,
+    test_format_kong as kong,
+    test_format_langfuse as langfuse,
+    test_format_litellm_spend_logs as litellm_spend_logs,
+    test_format_openrouter as openrouter,
+    test_format_otlp as otlp,
+    test_format_portkey as portkey,
+    test_litellm as litellm,
+)
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "canonical": {"attempt_id": "a", "started_at": 1, "model": "m", "status": "success", "request_id": "r", "provider": "p"},
+    "litellm": litellm.BASE,
+    "litellm_spend_logs": litellm_spend_logs.BASE,
+    "otlp": otlp.document(otlp.span()),
+    "langfuse": langfuse.BASE,
+    "portkey": portkey.BASE,
+    "openrouter": {"data": openrouter.BASE},
+    "helicone": helicone.BASE,
+    "envoy_ai_gateway": envoy_ai_gateway.BASE,
+    "kong": kong.BASE | {"started_at": kong.START_MS, "request": {"id": "k"}},
+}
+
+
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+def test_every_format_has_a_record_here_that_no_other_format_takes_for_its_own(each: Any) -> None:
+    record = RECORDS[each.name]
+    assert [other.name for other in FORMATS if other.recognises(record)] == [each.name]
+    assert recognised(record) is each
+
+
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+def test_every_format_is_a_module_of_its_name_that_can_be_asked_for(each: Any) -> None:
+    assert named(each.name) is each
+    assert importlib.import_module(f"routing_pipeline.ingest.formats.{each.name}").__doc__
+
+
+def test_what_no_format_knows_is_of_none() -> None:
+    assert recognised({"id": "x", "model": "m"}) is None
+    assert named("auto") is None
+    with pytest.raises(UnusableInputError, match="canonical, envoy_ai_gateway, helicone"):
+        named("unheard of")

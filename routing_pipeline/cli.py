@@ -38,7 +38,7 @@ Logs = Annotated[str, typer.Option("--logs", help="Directory, file:// or s3://bu
 Feedback = Annotated[str | None, typer.Option("--feedback", help="Scores: JSONL, CSV or Parquet, at a URI")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that receives report and rules")]
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]
-Format = Annotated[str, typer.Option("--format", help="auto, or the log format by name")]
+Format = Annotated[str, typer.Option("--format", help="auto, a log format by name, or a TOML file that maps one")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
 
 INGESTION = ("request_log", "feedback")
@@ -273,7 +273,7 @@ def _ingest_ops(logs: str, feedback: str | None, log_format: str, *, add_source:
     return {
         "request_log": {
             "logs": _uri(logs),
-            "log_format": log_format,
+            "log_format": str(Path(log_format).absolute()) if log_format.endswith(".toml") else log_format,
             "add_source": add_source,
             "stand_if_unavailable": stand_if_unavailable,
         },

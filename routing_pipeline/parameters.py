@@ -110,6 +110,8 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
             raise UnusableInputError(f"--config {config}: {error.strerror}; give a readable TOML file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UnusableInputError(f"--config {config}: not TOML ({error}); see docs/configuration.md") from error
+    # How logs are read is no parameter of an analysis.
+    values.pop("format", None)
     values |= {name: value for name, value in asked.items() if value is not None}
     try:
         return Parameters.model_validate(values)

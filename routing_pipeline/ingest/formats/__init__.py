@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
@@ -14,6 +15,7 @@ from routing_pipeline.ingest.formats.langfuse import LANGFUSE, LANGFUSE_SCORES
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.litellm_spend_logs import LITELLM_SPEND_LOGS
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
+from routing_pipeline.ingest.formats.mapping import read_mapping
 from routing_pipeline.ingest.formats.openrouter import OPENROUTER
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 from routing_pipeline.ingest.formats.portkey import PORTKEY
@@ -34,17 +36,22 @@ SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
 
 
 def named(name: str) -> LogFormat | None:
-    """The format of that name; None for `auto`.
+    """The format of that name, or that a TOML file describes; None for `auto`.
 
     Raises:
-        UnusableInputError: no format has that name.
+        UnusableInputError: no format has that name, or the file describes none.
     """
     if name == "auto":
         return None
+    if name.endswith(".toml"):
+        described = read_mapping(Path(name))
+        if any(each.name == described.name for each in FORMATS):
+            raise UnusableInputError(f"--format {name}: {described.name} is the name of a format already; give another")
+        return described
     for each in FORMATS:
         if each.name == name:
             return each
-    raise UnusableInputError(f"--format {name}: give auto, {', '.join(sorted(each.name for each in FORMATS))}")
+    raise UnusableInputError(f"--format {name}: give auto, {', '.join(sorted(each.name for each in FORMATS))}, or a TOML file")
 
 
 def recognised(record: Mapping[str, Any]) -> LogFormat | None:

@@ -192,7 +192,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
     yield PlanItem(
         id="rules-canary",
         category="Routing rules",
-        title=f"{change} the {len(found)} proposed rules on 1 %, then 5 % of the sessions they touch",
+        title=f"{change} the proposed {_rules(len(found))} on 1 %, then 5 % of the sessions touched",
         phase=1,
         impact_level=_rules_impact(rules),
         current_state="The gateway's present rules route everything.",
@@ -627,10 +627,14 @@ def _payback(plan: CostOptimizationPlan) -> Payback:
     )
 
 
+def _rules(count: int) -> str:
+    return "rule" if count == 1 else f"{count} rules"
+
+
 def _verdict(rules: RoutingRules, items: Sequence[PlanItem], *, approval: bool) -> str:
     first = sum(item.phase == 1 for item in items)
     if not rules.rule_set.rules:
         return f"No routing change is recommended yet. {first} item{'s' if first != 1 else ''} for week 1; the first step is to let the logs tell more."
     grade = max(rule.evidence.grade for rule in rules.rule_set.rules)
     start = "Start the canary" if grade == "A" else "Start an A/B test"
-    return f"{start} of the {len(rules.rule_set.rules)} rules in week 1" + (", once a stakeholder has approved it." if approval else ".")
+    return f"{start} of the {_rules(len(rules.rule_set.rules))} in week 1" + (", once a stakeholder has approved it." if approval else ".")

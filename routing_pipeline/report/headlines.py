@@ -93,11 +93,11 @@ def _what(report: Report) -> str:
     if not rules.rule_set.rules:
         why = f" {rules.reasons[0]}" if rules.reasons else ""
         return f"No change of the routing rules is recommended: nothing better than today could be proven on these logs.{why}"
-    count = len(rules.rule_set.rules)
-    effect = _effect(report)
+    count, effect = len(rules.rule_set.rules), _effect(report)
+    found, they = ("1 routing rule is", "it") if count == 1 else (f"{count} routing rules are", "they")
     if grade_of(report) == "A":
-        return f"{count} routing rules are expected to {effect}."
-    return f"{count} routing rules are worth an A/B test: by these logs they would {effect}."
+        return f"{found} expected to {effect}."
+    return f"{found} worth an A/B test: by these logs {they} would {effect}."
 
 
 def _effect(report: Report) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.ingest import formats
 from routing_pipeline.ingest.formats import FORMATS, named, recognised
 from tests.domain import (
     test_format_envoy_ai_gateway as envoy_ai_gateway,
@@ -20,6 +23,7 @@ from tests.domain import (
     test_format_portkey as portkey,
     test_litellm as litellm,
 )
+from tests.domain.reading import json_lines, read_logs
 
 RECORDS: dict[str, dict[str, Any]] = {
     "canonical": {"attempt_id": "a", "started_at": 1, "model": "m", "status": "success", "request_id": "r", "provider": "p"},
@@ -53,3 +57,31 @@ def test_what_no_format_knows_is_of_none() -> None:
     assert named("auto") is None
     with pytest.raises(UnusableInputError, match="canonical, envoy_ai_gateway, helicone"):
         named("unheard of")
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_format_is_documented() -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    assert listed == {each.name for each in FORMATS}
+
+
+def test_the_documented_description_of_a_log_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    (tmp_path / "acme.toml").write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    described = named(str(tmp_path / "acme.toml"))
+    assert described is not None
+    assert described.name == "acme"
+
+
+def test_the_module_that_contributors_are_shown_reads_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    module: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], module)  # noqa: S102 (our own page)
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, module["ACME"]))
+    record = {"call": "c", "started": 1_795_400_000_000, "took_ms": 5, "model": "m", "cost": 2, "code": 200, "meta": {"session": "s"}}
+    (tmp_path / "a.jsonl").write_bytes(json_lines([record]))
+    row = read_logs(tmp_path / "a.jsonl", tmp_path / "home", "acme").row
+    assert (row["cost_usd"], row["session_id"], row["status"], row["source_format"]) == (0.02, "s", "success", "acme")

@@ -45,7 +45,7 @@ SAFE_Z = 3.0
 """A walk whose first candidate is less safe than this starts with parts of policies that are safer."""
 LADDERS = 8
 """Policies of the sweep whose parts are candidates too."""
-FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 10)
+FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 6)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,8 @@ def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, ka
         integrality=np.ones(size),
         bounds=Bounds(0.0, learnt.eligible.reshape(size).astype(np.float64)),
         # With presolve, HiGHS writes to standard output now and then, whatever it is told; these programmes are small.
-        options={"time_limit": 1.0, "mip_rel_gap": 0.002, "presolve": False},
+        # A limit in nodes, not in seconds: the answer must not depend on how busy the machine is.
+        options={"node_limit": 60, "mip_rel_gap": 0.004, "presolve": False},
     )
     if solved.x is None:
         return None

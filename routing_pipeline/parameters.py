@@ -81,6 +81,9 @@ class Parameters(_Asked):
     max_quality_drop: float = Field(default=0.01, ge=0, le=1, description="Floor when no threshold is given: today's quality less this")
     budget: float | None = Field(default=None, gt=0, description="Budget, USD per month")
     target_reduction: float = Field(default=0.20, gt=0, lt=1, description="Saving that the cost plan aims at")
+    router_inputs: tuple[Literal["task_type", "complexity", "prompt_tokens", "team", "chance"], ...] = Field(
+        default=(), description="All that the router decides by, as its owner knows; evidence is graded by whether the logs hold it"
+    )
     quality_feedback: str = Field(default="quality", description="Name of the feedback that is a request's quality")
     models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
     capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")

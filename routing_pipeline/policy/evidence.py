@@ -38,7 +38,7 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, catalog: Catalog
 
     Args:
         requests: conformed rows, schema.SCOPED_REQUESTS, grain one attempt.
-        scope: the window; its own counts are not used, the rows speak.
+        scope: the window; of it only `router_inputs` is used, the rows speak.
         catalog: unused by the statistics; prices enter through the rows' costs.
         cells_path: Parquet file to write; at most about a million rows.
 
@@ -46,13 +46,14 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, catalog: Catalog
         Estimates per request with 95 % intervals, errors clustered by session. With under MIN_REQUESTS requests, under
         MIN_CLUSTERS clusters of sessions or without any label, `refusal` says so and every estimate is Unidentifiable.
     """
-    del scope, catalog
+    del catalog
+    inputs = frozenset(scope.parameters.router_inputs)
     binning = cells_.binning_of(requests)
     if not binning.tasks:
         return _nothing()
     table = cells_.aggregate(requests, binning)
     cells_.write_cells(table, cells_path)
-    return summarised(read_scores(str(cells_path)), str(cells_path))
+    return summarised(read_scores(str(cells_path)), str(cells_path), router_inputs=inputs)
 
 
 def _nothing() -> RoutingEvidence:
@@ -99,11 +100,28 @@ def refusal_of(requests: float, labelled: float, clusters: int) -> str | None:
     return None
 
 
-def grade_of(cells: Cells, *, weights_match: bool) -> tuple[Grade, str]:
-    """How far the logs allow conclusions about choices not made."""
+def grade_of(cells: Cells, *, weights_match: bool, router_inputs: frozenset[str] = frozenset()) -> tuple[Grade, str]:
+    """How far the logs allow conclusions about choices not made.
+
+    router_inputs: all that the router decides by, where its owner has said so; else task type and complexity are taken for it.
+    """
     binning = cells.binning
     if binning.weighted and weights_match:
         return "A", "The router's own probabilities are logged and agree with what it chose."
+    held = {"chance"} | ({"task_type"} if binning.tasks_logged else set()) | ({binning.axis} if binning.axis != "none" else set())
+    if binning.axis == "complexity" and binning.lengths > 1:
+        held.add("prompt_tokens")
+    if router_inputs:
+        lacking = sorted(router_inputs - held)
+        if not lacking:
+            return "B", (
+                f"The router decides by {', '.join(sorted(router_inputs))}, as the configuration says, and the evidence corrects for that; "
+                "that nothing else decides cannot be tested without random routing. Results are worth an A/B test."
+            )
+        return "C", (
+            f"The router decides by {', '.join(lacking)} too, as the configuration says, for which the evidence cannot correct; harder requests "
+            "may hide behind equal-looking ones. Results are worth an A/B test at most."
+        )
     if binning.axis == "complexity" and binning.tasks_logged:
         return "B", (
             "Task type and complexity, by which the router decides, are logged; that nothing else decided is assumed and cannot be "
@@ -147,7 +165,7 @@ def propensity_check(cells: Cells) -> tuple[PropensityCheck, ...]:
     return tuple(found)
 
 
-def summarised(cube: ScoreCube, cells_uri: str) -> RoutingEvidence:
+def summarised(cube: ScoreCube, cells_uri: str, *, router_inputs: frozenset[str] = frozenset()) -> RoutingEvidence:
     """The score cube in words and intervals."""
     cells = cube.cells
     n, labelled = float(cells.sums["n"].sum()), float(cells.sums["labelled"].sum())
@@ -155,7 +173,7 @@ def summarised(cube: ScoreCube, cells_uri: str) -> RoutingEvidence:
     refusal = refusal_of(n, labelled, clusters)
     check = propensity_check(cells)
     uses_weights = cells.weighted is not None and not cells.distrusts_weights
-    grade, reason = grade_of(cells, weights_match=bool(check) and not cells.distrusts_weights)
+    grade, reason = grade_of(cells, weights_match=bool(check) and not cells.distrusts_weights, router_inputs=router_inputs)
     axis = cells.binning.axis
     tasks = tuple(Segment(f"t{place + 1}", place, name, 0, cells.binning.levels) for place, name in enumerate(cells.binning.tasks))
     by_task = support(cells, cube.nuisances, tasks, learning=False)

@@ -19,8 +19,8 @@ from routing_pipeline.scope import CLUSTERS
 
 FOLDS_PER_HALF = 4
 FOLDS = 2 * FOLDS_PER_HALF
-TASK_PENALTY = 3.0
-"""Requests that a task's own coefficients must outweigh before they leave the pooled ones."""
+TASK_PENALTIES: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Requests that a task's own coefficients must outweigh before they leave the pooled ones; the learning half chooses."""
 POOLED_PENALTY = 0.05
 PROPENSITY_PRIOR = 20.0
 """Requests that the smooth propensity counts for against the shares observed in a cell."""
@@ -95,11 +95,11 @@ def basis(cells: Cells) -> Floats:
     return np.stack(parts, axis=-1).reshape(tasks, levels * lengths, len(parts))
 
 
-def ridge(weight: Floats, total: Floats, x: Floats) -> Floats:
+def ridge(weight: Floats, total: Floats, x: Floats, task_penalty: float) -> Floats:
     """Ridge regression from cell sums, partially pooled over tasks; predictions of the same shape as `weight`.
 
     weight (requests) and total (sum of the outcome): (batch, task, context); x: (task, context, p).
-    Minimises sum_tc w (ybar - x'(b0 + b_t))^2 + POOLED_PENALTY |b0|^2 + TASK_PENALTY sum_t |b_t|^2. Its normal
+    Minimises sum_tc w (ybar - x'(b0 + b_t))^2 + POOLED_PENALTY |b0|^2 + task_penalty sum_t |b_t|^2. Its normal
     equations form an arrow, solved by the Schur complement of the task blocks, so cost is linear in tasks.
     """
     batch, tasks, contexts = weight.shape
@@ -107,7 +107,7 @@ def ridge(weight: Floats, total: Floats, x: Floats) -> Floats:
     products = (x[:, :, :, None] * x[:, :, None, :]).reshape(tasks, contexts, p * p)
     gram = (weight.transpose(1, 0, 2) @ products).transpose(1, 0, 2).reshape(batch, tasks, p, p)
     moment = (total.transpose(1, 0, 2) @ x).transpose(1, 0, 2)[..., None]
-    own = gram + TASK_PENALTY * np.eye(p)
+    own = gram + task_penalty * np.eye(p)
     solved = np.linalg.solve(own, np.concatenate([gram, moment], axis=3))
     schur = gram.sum(axis=1) + POOLED_PENALTY * np.eye(p) - (gram @ solved[..., :p]).sum(axis=1)
     right = moment.sum(axis=1) - (gram @ solved[..., p:]).sum(axis=1)
@@ -178,7 +178,7 @@ def observed_rate(observed: Floats, of: Floats) -> Floats:
 
 
 def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> Floats:
-    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm).
+    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm); how much tasks share is chosen by cross-validation.
 
     `by_scale`: the outcome is taken relative to the task's mean, so that tasks of other size can lend to each other.
     """
@@ -195,9 +195,19 @@ def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) ->
     def flat(values: Floats) -> Floats:
         return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
 
-    fitted = ridge(flat(weight), flat(sums / scale[:, :, None, None, None]), x)
-    shaped = fitted.reshape(folds, arms, tasks, levels, lengths).transpose(0, 2, 3, 4, 1)
-    return shaped * scale[:, :, None, None, None]
+    size = scale[:, :, None, None, None]
+
+    def fitted(penalty: float) -> Floats:
+        shaped = ridge(flat(weight), flat(sums / size), x, penalty).reshape(folds, arms, tasks, levels, lengths)
+        return shaped.transpose(0, 2, 3, 4, 1)
+
+    return min((fitted(penalty) for penalty in TASK_PENALTIES), key=lambda each: _held_out_loss(each, observed, total / size)) * size
+
+
+def _held_out_loss(fitted: Floats, observed: Floats, total: Floats) -> float:
+    """Squared error of the learning folds' cross-fitted predictions, from cell sums, less what no prediction changes."""
+    learn = slice(0, FOLDS_PER_HALF)
+    return float((observed[learn] * fitted[learn] ** 2 - 2.0 * fitted[learn] * total[learn]).sum())
 
 
 def fit(cells: Cells) -> Nuisances:

@@ -18,7 +18,7 @@ import numpy as np
 
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, ratio, weighted_sum
-from routing_pipeline.policy.scores import COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import BOTH, COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy, moved_share
 
 
@@ -66,6 +66,50 @@ def outcomes_of(scores: Floats, n: Floats) -> Evaluated:
     )
 
 
+def proven(cube: ScoreCube, actions: Ints, places: Ints | None = None) -> Evaluated:
+    """What a policy would give over the window's traffic: the change that the proving half shows, carried over to today's level."""
+    keep = kept(cube)
+    then, now = evaluated(cube, actions, PROVE, places), evaluated(cube, keep, PROVE, places)
+    return replace(carried(then, now, evaluated(cube, keep, BOTH, places)), moved=then.moved)
+
+
+def proven_mixtures(cube: ScoreCube, mixtures: Sequence[Floats]) -> list[Evaluated]:
+    """The same for policies given as shares of each action by (place, action), each place's shares adding up to 1."""
+
+    def outcome(shares: Floats, clusters: slice) -> Evaluated:
+        return outcomes_of(np.einsum("jpao,pa->jo", cube.scores[clusters], shares), cube.requests[clusters].sum(axis=1))
+
+    keep = np.zeros(cube.scores.shape[1:3])
+    keep[:, cube.keep] = 1.0
+    now, window = outcome(keep, PROVE), outcome(keep, BOTH)
+    return [carried(outcome(shares, PROVE), now, window) for shares in mixtures]
+
+
+def carried(then: Evaluated, now: Evaluated, window: Evaluated) -> Evaluated:
+    """Levels under a policy: V = T then / now, with T today's level over all sessions, `then` and `now` of the proving half.
+
+    Today's level is no choice of the search, so all sessions tell it; the change was searched for, so only those that the
+    search never saw do. A ratio estimator (Cochran 1977, ch. 6): IF_V = T IF_{then/now} + (then/now) IF_T. The two parts hardly
+    correlate, because a score of what was chosen differs from what happened by (w - 1) r where the model was the policy's and
+    by -r elsewhere, w = 1 / pi, and pi (1/pi - 1) r^2 = (1 - pi) r^2: today's noise r cancels in the product.
+    """
+    return Evaluated(
+        cost=_carried(then.cost, now.cost, window.cost),
+        latency=_carried(then.latency, now.latency, window.latency),
+        success=_carried(then.success, now.success, window.success),
+        quality=_carried(then.quality, now.quality, window.quality),
+        slow=_carried(then.slow, now.slow, window.slow),
+    )
+
+
+def _carried(then: Statistic, now: Statistic, window: Statistic) -> Statistic:
+    change = then.relative_to(now) if now.value > 0 else then.minus(now)
+    scale = window.value if now.value > 0 else 1.0
+    seen_only = np.concatenate([np.zeros(len(window.influence) - len(change.influence)), change.influence])
+    factor = 1.0 + change.value if now.value > 0 else 1.0
+    return Statistic(window.value + scale * change.value, scale * seen_only + factor * window.influence, now.clusters)
+
+
 def kept(cube: ScoreCube) -> Ints:
     """The policy that changes nothing."""
     return np.full(len(cube.segments), cube.keep)
@@ -105,7 +149,7 @@ def _above(statistic: Statistic, floor: float) -> Statistic:
 
 def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated) -> Verdict:
     """One candidate against all limits."""
-    outcome = evaluated(cube, policy.array)
+    outcome = proven(cube, policy.array)
     for name, margin in margins(outcome, today, limits):
         if not margin.is_known or margin.low(PROOF_LEVEL) < 0:
             return Verdict(policy, outcome, name, (margin, margin.value))
@@ -114,7 +158,7 @@ def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated) ->
 
 def walk(cube: ScoreCube, path: Sequence[Policy], limits: Limits) -> list[Verdict]:
     """Test candidates in order, up to and including the first failure."""
-    today = evaluated(cube, kept(cube))
+    today = proven(cube, kept(cube))
     verdicts: list[Verdict] = []
     for policy in path:
         verdicts.append(tested(cube, policy, limits, today))

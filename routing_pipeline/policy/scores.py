@@ -29,8 +29,8 @@ from routing_pipeline.scope import CLUSTERS
 
 OUTCOMES: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow")
 COST, LATENCY, SUCCESS, QUALITY, SLOW = range(len(OUTCOMES))
-MIN_SENT = 50
-MIN_LABELS = 15
+MIN_SENT = 30
+MIN_LABELS = 10
 MIN_COVERED = 0.9
 """Share of a segment's traffic that must lie where the model was seen."""
 REQUESTS_PER_STRIP = 150

@@ -11,24 +11,39 @@ is sum (SQ - tau S) >= 0, which is a sum as well, so each trade-off is solved se
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import linprog
 
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.intervals import Statistic, ratio
-from routing_pipeline.policy.scores import COST, LATENCY, LEARN, MIN_LABELS, MIN_SENT, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube, support
+from routing_pipeline.policy.scores import (
+    COST,
+    LATENCY,
+    LEARN,
+    MIN_COVERED,
+    MIN_LABELS,
+    MIN_SENT,
+    OUTCOMES,
+    QUALITY,
+    SLOW,
+    SUCCESS,
+    ScoreCube,
+    support,
+)
 
+HALF = 0.4
+"""Of what a model needs to be judged over the window, each half of the sessions must hold so much."""
 KAPPAS: tuple[float, ...] = (0.25, 0.5, 1.0)
 """How many standard errors a segment's quality is marked down while searching."""
 PRICES: Floats = np.concatenate([[0.0], np.logspace(-2.0, 3.5, 67)])
 """What a relative unit of quality is worth in relative units of the goal: the sweep that traces the frontier."""
 SLOW_PRICES: tuple[float, ...] = (0.0, 1.0, 5.0, 25.0)
-MIN_BENEFIT = 0.001
+MIN_BENEFIT = 0.0005
 """Gain, as a share of today's value of the goal, below which a segment is left as it is."""
 MIN_GAIN: dict[Goal, float] = {"cost": 0.01, "speed": 0.01, "quality": 0.002, "balanced": 0.01}
 """Predicted gain below which a candidate is not worth a proof."""
@@ -45,6 +60,15 @@ SAFE_Z = 3.0
 """A walk whose first candidate is less safe than this starts with parts of policies that are safer."""
 LADDERS = 8
 """Policies of the sweep whose parts are candidates too."""
+WIDE_GAP = 0.005
+"""Neighbours on a path whose gains differ by more are too far apart."""
+HEAVY = 0.03
+MAX_HEAVY = 4
+"""A segment is heavy that could by itself gain such a share of today's value of the goal; so many are considered."""
+NODES = 60
+GAP = 0.004
+"""Where an integer programme may stop: so many nodes of its tree, or so near its bound."""
+WHOLE = 1e-6
 FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 6)
 
 
@@ -182,8 +206,12 @@ def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
     ranges = ranges_of(cube)
     spans = tuple(replace(cube.segments[each[0]], last=cube.segments[each[-1]].last) for each in ranges)
     learn, both = (support(cube.cells, cube.nuisances, spans, learning=learning) for learning in (True, False))
-    provable = (both.requests - learn.requests >= MIN_SENT * 0.4) & (both.labelled - learn.labelled >= MIN_LABELS * 0.4)
-    allowed = learn.supported & provable & learn.has_cost
+    halves = (
+        (learn.requests, learn.labelled),
+        (both.requests - learn.requests, both.labelled - learn.labelled),
+    )
+    shared = np.logical_and.reduce([(n >= MIN_SENT * HALF) & (labelled >= MIN_LABELS * HALF) for n, labelled in halves])
+    allowed = both.supported & shared & (learn.covered >= MIN_COVERED) & learn.has_cost
     if limits.max_slow is not None:
         allowed &= learn.has_latency
     uncapped = np.array([cap is None or cap > CAP_MARGIN for cap in limits.caps], dtype=bool)
@@ -317,7 +345,7 @@ def _best(learnt: Learned, worth: Floats) -> Found:
 
 
 def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, kappa: float, max_cost: float | None) -> Found | None:
-    """The best policy under linear limits as an integer programme (HiGHS); None when no policy meets them.
+    """The best policy under linear limits as an integer programme; None when no policy was found that meets them.
 
     max sum gain x, x in {0, 1} by range and action, every segment in one chosen range, sum (SQ - floor S - kappa se) x >= 0,
     sum cost x <= max_cost n, and for each capped model its own traffic plus what KEEP sends it <= cap - CAP_MARGIN.
@@ -326,29 +354,70 @@ def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, ka
     size = ranges * actions
     fee = np.full_like(gain, MIN_BENEFIT)
     fee[:, -1] = 0.0
-    rows = [LinearConstraint(sparse.csr_array(covering(learnt, actions)), 1.0, 1.0)]
     margin = learnt.sums[..., QUALITY] - floor * learnt.sums[..., SUCCESS] - kappa * learnt.quality_error
-    rows.append(LinearConstraint(margin.reshape(1, size) / learnt.requests, -_rest_margin(learnt, floor) / learnt.requests, np.inf))
+    rows = [-margin.reshape(size) / learnt.requests]
+    most = [_rest_margin(learnt, floor) / learnt.requests]
     if max_cost is not None:
-        ceiling = max_cost * learnt.requests - learnt.rest[COST]
         scale = max(float(learnt.today[COST]), 1e-300)
-        rows.append(LinearConstraint(learnt.sums[..., COST].reshape(1, size) / scale, -np.inf, ceiling / scale))
+        rows.append(learnt.sums[..., COST].reshape(size) / scale)
+        most.append((max_cost * learnt.requests - learnt.rest[COST]) / scale)
     for arm, cap in enumerate(limits.caps):
         if cap is not None:
-            rows.append(LinearConstraint(traffic_of(learnt, arm).reshape(1, size), -np.inf, cap - CAP_MARGIN))
-    solved = milp(
-        (fee - gain).reshape(size),
-        constraints=rows,
-        integrality=np.ones(size),
-        bounds=Bounds(0.0, learnt.eligible.reshape(size).astype(np.float64)),
-        # With presolve, HiGHS writes to standard output now and then, whatever it is told; these programmes are small.
-        # A limit in nodes, not in seconds: the answer must not depend on how busy the machine is.
-        options={"node_limit": 60, "mip_rel_gap": 0.004, "presolve": False},
-    )
-    if solved.x is None:
+            rows.append(traffic_of(learnt, arm).reshape(size))
+            most.append(cap - CAP_MARGIN)
+    allowed = np.flatnonzero(learnt.eligible.reshape(size))
+    covers = covering(learnt, actions)[:, allowed]
+    cost = (fee - gain).reshape(size)[allowed]
+    chosen = whole_programme(cost, np.array(rows)[:, allowed], np.array(most), covers, allowed % actions)
+    if chosen is None:
         return None
-    chosen = np.argwhere(np.asarray(solved.x).reshape(ranges, actions) > 0.5)
-    return Found(tuple(int(place) for place, _ in chosen), tuple(int(arm) for _, arm in chosen))
+    picked = allowed[chosen]
+    return Found(tuple(int(place) for place in picked // actions), tuple(int(arm) for arm in picked % actions))
+
+
+def whole_programme(cost: Floats, rows: Floats, most: Floats, covers: Floats, arm: Ints) -> Ints | None:
+    """Which x in {0, 1} minimise cost x with rows x <= most and covers x = 1: branch and bound over HiGHS' linear programmes.
+
+    Branches on which action (`arm`, by column) a segment takes, then on columns; the most promising branch first, once a dive
+    has found an answer (Land and Doig 1960, Econometrica 28:497). Few rows couple the segments, so a linear programme's corner
+    is whole in all but as many of them. SciPy's `milp` is not used: HiGHS' integer solver writes to standard output, whatever
+    it is told, and its limit in seconds makes answers depend on how busy the machine is. Stops after NODES, or where no
+    branch can be better by more than GAP.
+    """
+    best, value = None, math.inf
+    ones = np.ones(covers.shape[0])
+    open_ = [(-math.inf, np.ones(len(cost)))]
+    for _ in range(NODES):
+        place = len(open_) - 1 if best is None else int(np.argmin([bound for bound, _ in open_]))
+        _, high = open_.pop(place)
+        solved = linprog(cost, rows, most, covers, ones, bounds=[(0.0, float(each)) for each in high], method="highs-ds")
+        if solved.status == 0 and (best is None or solved.fun < value - GAP * abs(value)):
+            split = _split(np.asarray(solved.x), covers, arm)
+            if split is None:
+                best, value = np.flatnonzero(solved.x > 0.5), float(solved.fun)
+                open_ = [each for each in open_ if each[0] < value - GAP * abs(value)]
+            else:
+                open_ += [(float(solved.fun), high * ~without) for without in split]
+        if not open_:
+            break
+    return best
+
+
+def _split(x: Floats, covers: Floats, arm: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Columns to forbid in each of two branches, the more promising last; None when x is whole."""
+    by_action = np.stack([covers @ (x * (arm == action)) for action in range(int(arm.max()) + 1)], axis=1)
+    unsure = np.where((by_action > WHOLE) & (by_action < 1 - WHOLE), by_action, 0.0)
+    segment, action = np.unravel_index(int(unsure.argmax()), unsure.shape)
+    if unsure[segment, action] > 0.0:
+        touches = covers[int(segment)] > 0
+        return touches & (arm == action), touches & (arm != action)
+    fraction = np.where((x > WHOLE) & (x < 1 - WHOLE), x, 0.0)
+    column = int(fraction.argmax())
+    if fraction[column] == 0.0:
+        return None
+    this = np.arange(len(x)) == column
+    overlaps = covers.T @ covers[:, column] > 0
+    return this, overlaps & ~this
 
 
 def covering(learnt: Learned, actions: int) -> Floats:
@@ -385,8 +454,10 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
     if goal == "balanced":
         learnt = replace(learnt, eligible=learnt.eligible & gentle(learnt))
     gain = utility(learnt, goal, weights)
-    slow = limits.max_slow is not None
-    found = sweep(learnt, gain, by_cost=goal == "quality", slow=slow)
+    slow, by_cost = limits.max_slow is not None, goal == "quality"
+    found = sweep(learnt, gain, by_cost=by_cost, slow=slow)
+    for left_alone in heavy_segments(learnt, gain):
+        found += sweep(left_alone, gain, by_cost=by_cost, slow=slow)
     if limits.has_caps:
         floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
         ceiling = ceiling_of(learnt, limits)
@@ -398,6 +469,25 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
         found = [each for each in found if within_caps(learnt, each, limits)]
     keep = learnt.sums.shape[1] - 1
     return [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
+
+
+def heavy_segments(learnt: Learned, gain: Floats) -> list[Learned]:
+    """What was learnt, each time with one of the segments left as it is that promise most by themselves.
+
+    A sweep over prices finds the convex frontier alone. Where one segment holds much of what there is to gain, that frontier
+    has a hole as wide as the segment: the policies in between leave it alone and move smaller ones.
+    """
+    single = np.where(learnt.eligible, gain, -np.inf)[: learnt.segments]
+    promise = single.max(axis=1) - gain[: learnt.segments, -1]
+    found = []
+    for segment in np.argsort(-promise, kind="stable")[:MAX_HEAVY]:
+        if promise[segment] < HEAVY:
+            break
+        holds = np.array([segment in each for each in learnt.ranges])
+        eligible = learnt.eligible.copy()
+        eligible[holds, :-1] = False
+        found.append(replace(learnt, eligible=eligible))
+    return found
 
 
 def judged_apart(learnt: Learned) -> Learned:
@@ -462,7 +552,38 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     if path[0].z < SAFE_Z:
         rungs = _ordered(cube, learnt, limits, goal, gain, ladders(apart, found, gain, limits))
         path = [rung for rung in rungs if rung.z > path[0].z and rung.gain < path[0].gain] + path
-    return path
+    filled = [step for step in between(learnt, path, gain) if within_caps(learnt, step, limits)]
+    return _ordered(cube, learnt, limits, goal, gain, [*filled, *(_as_found(learnt, policy) for policy in path)])
+
+
+def _as_found(learnt: Learned, policy: Policy) -> Found:
+    """Segment by segment."""
+    return Found(tuple(range(learnt.segments)), policy.actions)
+
+
+def between(learnt: Learned, path: list[Policy], gain: Floats) -> list[Found]:
+    """Policies in the gaps of a path: from each one to the next bolder, their differences one by one, most gain per quality first.
+
+    The sweep's neighbours may lie far apart, and a walk that fails at the bolder one would have to stop far short of the limit.
+    """
+    margin = learnt.sums[..., QUALITY] - learnt.quality_today * learnt.sums[..., SUCCESS]
+    steps: list[Found] = []
+    for safe, bold in itertools.pairwise(path):
+        differ = [place for place, pair in enumerate(zip(safe.actions, bold.actions, strict=True)) if pair[0] != pair[1]]
+        if bold.gain - safe.gain < WIDE_GAP or len(differ) < 2:
+            continue
+
+        def worth(place: int, safe: Policy = safe, bold: Policy = bold) -> tuple[bool, float, int]:
+            before, after = safe.actions[place], bold.actions[place]
+            gained = float(gain[place, after] - gain[place, before])
+            lost = float(margin[place, before] - margin[place, after])
+            return (gained <= 0, lost / max(abs(gained), 1e-12), place)
+
+        actions = list(safe.actions)
+        for place in sorted(differ, key=worth)[:-1]:
+            actions[place] = bold.actions[place]
+            steps.append(Found(tuple(range(learnt.segments)), tuple(actions)))
+    return steps
 
 
 def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain: Floats, policies_: list[Found]) -> list[Policy]:

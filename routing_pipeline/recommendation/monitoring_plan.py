@@ -17,6 +17,7 @@ from scipy import stats
 from routing_pipeline.comparisons import around, standard_error
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.scores import MIN_LABELS, MIN_SENT
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.scope import AnalysisScope
 
@@ -33,9 +34,6 @@ LATENCY_MARGIN = 0.10
 LOOK_DAYS: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 14, 21, 30)
 EXPLORED_WITH_RULES = 0.02
 EXPLORED_WITHOUT = 0.05
-ENOUGH_REQUESTS = 50
-"""Of one model in one segment, before anything is said of it; the evidence asks for the same."""
-ENOUGH_LABELS = 15
 MAX_EXPLORED_MODELS = 8
 EXPLORED_TRAFFIC = 0.8
 """Exploring goes on until the largest segments, making up this share of traffic, can be judged."""
@@ -495,7 +493,7 @@ def _exploration_needs(
         return needed, needed / per_day if per_day > 0 else None
     if per_day <= 0 or not sizes or not label_rate:
         return None, None
-    per_arm = max(ENOUGH_REQUESTS, ENOUGH_LABELS / label_rate)
+    per_arm = max(MIN_SENT, MIN_LABELS / label_rate)
     all_requests = per_arm * models / share / min(sizes)
     return math.ceil(all_requests), all_requests / per_day
 

@@ -36,14 +36,14 @@ from routing_pipeline.policy.rule_set import (
     WeightedModel,
     cannot_tell,
 )
-from routing_pipeline.policy.scores import COST, PROVE, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import COST, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Found, Learned, Limits, Policy
 from routing_pipeline.scope import AnalysisScope
 
 DAYS_PER_MONTH = 30
 WALK_SHOWN = 40
 RISKY_DROP = 0.03
-HIDDEN_BIAS: dict[Grade, float] = {"A": 0.0, "B": 0.0, "C": 0.02}
+HIDDEN_BIAS: dict[Grade, float] = {"A": 0.0, "B": 0.0, "C": 0.01}
 """By how much unlogged difficulty may flatter moved requests, on average, without undoing the quality limit, by grade of the evidence.
 
 Where the logs lack what routers go by, such flattery is to be expected and not merely possible.
@@ -113,7 +113,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Told:
-    """Outcomes with intervals that hold for the whole walk at once."""
+    """Outcomes with intervals that hold for the whole walk at once; levels and changes (`cost`, `cost change`) each by themselves."""
 
     question: Question
     critical: dict[str, float]
@@ -129,40 +129,38 @@ class Told:
     def change(self, outcome: Evaluated, today: Evaluated) -> Change:
         """Relative to today; exactly 0 where nothing changes."""
         return Change(
-            cost_usd=RelativeChange(relative=self._cost(outcome.cost.relative_to(today.cost))),
-            quality=RelativeChange(relative=interval(outcome.quality.relative_to(today.quality), self.critical["quality"])),
-            latency_ms=RelativeChange(relative=self._latency(outcome.latency.relative_to(today.latency))),
+            cost_usd=RelativeChange(relative=self.cost_change(outcome, today)),
+            quality=RelativeChange(relative=interval(outcome.quality.relative_to(today.quality), self.critical["quality change"])),
+            latency_ms=RelativeChange(relative=self._latency(outcome.latency.relative_to(today.latency), " change")),
         )
 
     def quality_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
         """Difference from today, in points of quality."""
-        return interval(outcome.quality.minus(today.quality), self.critical["quality"])
+        return interval(outcome.quality.minus(today.quality), self.critical["quality change"])
 
     def cost_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
         """Relative to today."""
-        return self._cost(outcome.cost.relative_to(today.cost))
+        return self._cost(outcome.cost.relative_to(today.cost), " change")
 
-    def _cost(self, statistic: Statistic) -> Measured:
+    def _cost(self, statistic: Statistic, kind: str = "") -> Measured:
         if not self.question.has_cost:
             return Unidentifiable(unidentifiable="too many requests have no known cost; log cost, or name the models' prices")
-        return interval(statistic, self.critical["cost"])
+        return interval(statistic, self.critical[f"cost{kind}"])
 
-    def _latency(self, statistic: Statistic) -> Measured:
+    def _latency(self, statistic: Statistic, kind: str = "") -> Measured:
         if not self.question.has_latency:
             return Unidentifiable(unidentifiable="latency is not logged")
-        return interval(statistic, self.critical["latency"])
+        return interval(statistic, self.critical[f"latency{kind}"])
 
 
 def told_together(question: Question, family: list[Evaluated], today: Evaluated) -> Told:
-    """Critical values under which the levels and the changes of every policy in the family hold together, by outcome."""
+    """Critical values under which the levels of every policy in the family hold together, and so the changes, by outcome."""
     critical = {}
     for name in ("cost", "quality", "latency"):
         now: Statistic = getattr(today, name)
-        members = [now]
-        for outcome in family:
-            then: Statistic = getattr(outcome, name)
-            members += [then, then.relative_to(now), then.minus(now)]
-        critical[name] = simultaneous(members)
+        then: list[Statistic] = [getattr(outcome, name) for outcome in family]
+        critical[name] = simultaneous([now, *then])
+        critical[f"{name} change"] = simultaneous([change for each in then for change in (each.relative_to(now), each.minus(now))])
     return Told(question, critical)
 
 
@@ -262,7 +260,7 @@ def goal_weights(question: Question) -> dict[str, float]:
 
 def last_improving(question: Question, verdicts: list[Verdict]) -> Verdict | None:
     """The boldest candidate that passed and whose goal is better than today at the safe end."""
-    today = proof.evaluated(question.cube, proof.kept(question.cube))
+    today = proof.proven(question.cube, proof.kept(question.cube))
     parts = goal_weights(question)
     for verdict in reversed(verdicts):
         if verdict.passed and proof.improvement(verdict.outcome, today, parts).low() > 0:
@@ -342,7 +340,7 @@ def _unchanged(
     conflicts: list[Conflict],
     hypothesis: UnprovenHypothesis | None,
 ) -> RoutingRules:
-    today = proof.evaluated(question.cube, proof.kept(question.cube))
+    today = proof.proven(question.cube, proof.kept(question.cube))
     told = told_together(question, [each.outcome for each in verdicts], today)
     baseline = told.outcomes(today)
     rule_set = RuleSet(
@@ -401,7 +399,7 @@ def moved_shares(cube: ScoreCube, actions: Ints) -> tuple[float, float]:
 
 
 def _proposed(question: Question, verdicts: list[Verdict], best: Verdict, conflicts: list[Conflict]) -> RoutingRules:
-    today = proof.evaluated(question.cube, proof.kept(question.cube))
+    today = proof.proven(question.cube, proof.kept(question.cube))
     told = told_together(question, [each.outcome for each in verdicts], today)
     moved, spend = moved_shares(question.cube, best.policy.array)
     rules = write_rules(question, best.policy.array)
@@ -426,7 +424,9 @@ def _proposed(question: Question, verdicts: list[Verdict], best: Verdict, confli
         hypothesis=None,
         moved_share=moved,
         moved_spend_share=spend,
-        saving_usd_per_day=told.cost_change(best.outcome, today) if not question.has_cost else interval(per_day, told.critical["cost"]),
+        saving_usd_per_day=told.cost_change(best.outcome, today)
+        if not question.has_cost
+        else interval(per_day, told.critical["cost change"]),
         tipping_point=tipping,
     )
 
@@ -439,7 +439,8 @@ def tipping_point(question: Question, outcome: Evaluated, today: Evaluated, move
     if moved <= 0:
         return Unidentifiable(unidentifiable="nothing is moved")
     _, margin = proof.margins(outcome, today, replace(question.limits, hidden_bias=0.0))[0]
-    return interval(margin.scaled(1.0 / moved), told.critical["quality"])
+    kind = "quality change" if question.limits.min_quality is None else "quality"
+    return interval(margin.scaled(1.0 / moved), told.critical[kind])
 
 
 def _warnings(question: Question, moved: float, tipping: Measured) -> tuple[str, ...]:
@@ -510,7 +511,7 @@ def _hypothesis(question: Question, path: list[Policy], verdicts: list[Verdict])
     """The safest candidate, and how many requests like these would decide it: n (t SE / margin)^2 for the limit that failed."""
     if not path:
         return None
-    today = proof.evaluated(question.cube, proof.kept(question.cube))
+    today = proof.proven(question.cube, proof.kept(question.cube))
     verdict = verdicts[0]
     told = told_together(question, [verdict.outcome], today)
     statistic, margin = verdict.shortfall or _shortfall_of_goal(question, verdict.outcome, today)
@@ -639,17 +640,13 @@ def write_rules(question: Question, actions: Ints) -> tuple[Rule, ...]:
     pairs = []
     for block in blocks:
         places = np.array(block.places)
-        pairs.append((proof.evaluated(cube, actions, PROVE, places), proof.evaluated(cube, proof.kept(cube), PROVE, places)))
-    critical = {
-        name: simultaneous(
-            [
-                each
-                for then, now in pairs
-                for each in (getattr(then, name), getattr(now, name), getattr(then, name).minus(getattr(now, name)))
-            ]
-        )
-        for name in ("cost", "quality", "latency")
-    }
+        pairs.append((proof.proven(cube, actions, places), proof.proven(cube, proof.kept(cube), places)))
+    # Rules are told one beside the other, so their intervals hold together too, each rule with its own today.
+    critical = {}
+    for name in ("cost", "quality", "latency"):
+        both = [(getattr(then, name), getattr(now, name)) for then, now in pairs]
+        critical[name] = simultaneous([each for pair in both for each in pair])
+        critical[f"{name} change"] = simultaneous([then.minus(now) for then, now in both])
     told = Told(question, critical)
     return tuple(
         _rule(question, place, block, then, now, told)

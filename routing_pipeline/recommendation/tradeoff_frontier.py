@@ -19,7 +19,7 @@ from routing_pipeline.policy import proof, rules as rules_, search
 from routing_pipeline.policy.cells import Floats, Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.proof import Evaluated
-from routing_pipeline.policy.scores import COST, LEARN, PROVE, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import COST, LEARN, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Learned
 from routing_pipeline.recommendation.routing_rules import Question, RoutingRules, Told, question_of, told_together
 from routing_pipeline.scope import AnalysisScope
@@ -114,7 +114,7 @@ def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, catalog: 
     mix = _random_mix(cube, singles)
     others = [each for each in (today, proposal, *singles, mix) if each is not None]
     family = [*swept, *others]
-    outcomes = [_evaluated(cube, each, PROVE) for each in family]
+    outcomes = proof.proven_mixtures(cube, [each.shares for each in family])
     judged = [each.why_not is None for each in family]
     now = outcomes[len(swept)]
     told = told_together(question, [outcome for outcome, is_judged in zip(outcomes, judged, strict=True) if is_judged], now)
@@ -148,11 +148,6 @@ def one_hot(cube: ScoreCube, actions: Ints) -> Floats:
     shares = np.zeros(cube.scores.shape[1:3])
     shares[np.arange(len(padded)), padded] = 1.0
     return shares
-
-
-def _evaluated(cube: ScoreCube, policy: _Policy, clusters: slice) -> Evaluated:
-    scores = np.einsum("jpao,pa->jo", cube.scores[clusters], policy.shares)
-    return proof.outcomes_of(scores, cube.requests[clusters].sum(axis=1))
 
 
 def _swept(question: Question, learnt: Learned) -> list[tuple[int, ...]]:

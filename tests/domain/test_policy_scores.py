@@ -104,6 +104,21 @@ def test_segments_left_alone_cancel_from_a_paired_difference() -> None:
     assert change.value == pytest.approx(moved.sum() / cube.requests[scores.PROVE].sum(), rel=1e-9)
 
 
+def test_levels_carry_the_proving_half_s_change_over_to_today_s_level_of_the_whole_window() -> None:
+    cube = cube_of(drawn(World(), 8_000)[1])
+    actions = np.zeros(len(cube.segments), dtype=np.int64)
+    then, now = proof.evaluated(cube, actions), proof.evaluated(cube, proof.kept(cube))
+    window = proof.evaluated(cube, proof.kept(cube), BOTH)
+    told, today = proof.proven(cube, actions), proof.proven(cube, proof.kept(cube))
+    assert today.cost.value == pytest.approx(window.cost.value, rel=1e-12)
+    assert told.cost.value == pytest.approx(window.cost.value * then.cost.value / now.cost.value, rel=1e-12)
+    # What is told of the change rests on the proving half alone.
+    change, seen = told.cost.relative_to(today.cost), then.cost.relative_to(now.cost)
+    assert change.value == pytest.approx(seen.value, rel=1e-12)
+    np.testing.assert_allclose(change.influence[:128], 0.0, atol=1e-15)
+    np.testing.assert_allclose(change.influence[128:], seen.influence, atol=1e-15)
+
+
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     _, rows = drawn(World(), 5_000)
     shuffled = rows.take(pa.array(np.random.default_rng(3).permutation(rows.num_rows)))
@@ -203,10 +218,10 @@ def test_ridge_from_cell_sums_equals_the_dense_solution() -> None:
         rows = slice(task * contexts, (task + 1) * contexts)
         design[rows, :p] = x[task]
         design[rows, p * (task + 1) : p * (task + 2)] = x[task]
-    penalty = np.diag([nuisance.POOLED_PENALTY] * p + [nuisance.TASK_PENALTY] * (p * tasks))
+    penalty = np.diag([nuisance.POOLED_PENALTY] * p + [3.0] * (p * tasks))
     w = weight.ravel()
     beta = np.linalg.solve(design.T @ (w[:, None] * design) + penalty, design.T @ total.ravel())
-    np.testing.assert_allclose(nuisance.ridge(weight, total, x).ravel(), design @ beta, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(nuisance.ridge(weight, total, x, 3.0).ravel(), design @ beta, rtol=1e-8, atol=1e-10)
 
 
 def test_smooth_shares_are_probabilities_and_follow_a_logit() -> None:

@@ -42,7 +42,7 @@ def run(world: World, n: int, seed: int, engine: Engine, folder: Path, populatio
         answer=answer,
         today=worlds.truth_of(population, population.route),
         proposed=worlds.truth_of(population, worlds.followed(world, population, answer.rule_set)),
-        by_averages=worlds.truth_of(population, worlds.averages_table(world, rows, population, DROP)),
+        by_averages=worlds.truth_of(population, worlds.averages_table(world, rows, population, worlds.raw_quality(rows) - DROP)),
     )
 
 

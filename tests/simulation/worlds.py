@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,8 @@ from routing_pipeline.scope import AnalysisScope, missing_sources
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+QUIET = {"presolve": False, "mip_rel_gap": 1e-4}
+"""With presolve, HiGHS writes to standard output now and then, whatever it is told."""
 START_S = 1_795_000_000.0
 DAYS = 7
 
@@ -36,7 +38,8 @@ class World:
 
     explored: share routed at random. hidden: weight of difficulty that the router sees and the logs do not.
     labelled: mean share of successes that are scored; missing_by_quality: how much worse answers are scored more often
-    than their features explain. deterministic: the router always takes its favourite.
+    than their features explain. deterministic: the router always takes its favourite. drift: how far the mix of tasks moves
+    from the demanding ones to the easy ones over the window.
     """
 
     skills: tuple[float, ...] = (0.15, 0.35, 0.55, 0.70, 0.85, 1.0)
@@ -53,6 +56,7 @@ class World:
     logs_propensity: bool = False
     session_effect: float = 0.15
     price_tail: float = 0.7
+    drift: float = 0.0
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -78,6 +82,8 @@ class Requests:
     success: Floats
     cost: Floats
     latency: Floats
+    moment: Floats | None = None
+    """When in the window, 0..1; None: at any time."""
 
 
 def contexts(world: World, n: int, rng: np.random.Generator) -> Requests:
@@ -85,6 +91,12 @@ def contexts(world: World, n: int, rng: np.random.Generator) -> Requests:
     tasks = len(world.demands)
     share = np.linspace(1.5, 0.7, tasks)
     task = rng.choice(tasks, size=n, p=share / share.sum())
+    moment = None
+    if world.drift:
+        moment = rng.random(n)
+        # Late in the window demanding tasks give way: kept with a chance that falls with time, else drawn anew among the easy.
+        gives_way = (task >= tasks // 2) & (rng.random(n) < world.drift * moment)
+        task = np.where(gives_way, rng.integers(0, tasks // 2, size=n), task)
     complexity = np.round(rng.beta(1.6 + 0.25 * task, 2.6), 3)
     unlogged = rng.normal(0.0, 1.0, size=n)
     tokens = np.maximum(rng.lognormal(np.log(300 * (1 + 0.5 * task) * (0.7 + 0.6 * complexity)), 0.6), 5).astype(np.int64)
@@ -106,7 +118,7 @@ def contexts(world: World, n: int, rng: np.random.Generator) -> Requests:
         favourite = score.argmax(axis=1) if world.hidden else np.clip(task * len(skill) // tasks, 0, len(skill) - 1)
         route = np.eye(len(skill))[favourite]
     route = (1 - world.explored) * route + world.explored / len(skill)
-    return Requests(task, complexity, tokens, session, route, quality, success, price, latency)
+    return Requests(task, complexity, tokens, session, route, quality, success, price, latency, moment)
 
 
 def logged(world: World, requests: Requests, rng: np.random.Generator) -> pa.Table:
@@ -125,7 +137,7 @@ def logged(world: World, requests: Requests, rng: np.random.Generator) -> pa.Tab
     scored = success & (rng.random(n) < np.clip(chance, 0, 1))
     session = requests.session
     cluster = (session * 2_654_435_761 % 2**32) >> 24
-    started = START_S + np.sort(rng.random(n)) * DAYS * 86_400
+    started = START_S + (np.sort(rng.random(n)) if requests.moment is None else requests.moment) * DAYS * 86_400
     names, tasks = np.array(world.models), np.array(world.tasks)
     own = requests.route[at]
     nothing = np.zeros(n, dtype=bool)
@@ -217,7 +229,17 @@ def truth_of(requests: Requests, shares: Floats) -> Truth:
     )
 
 
-def followed(world: World, requests: Requests, rules: RuleSet) -> Floats:
+class Named(Protocol):
+    """What a world calls its models and tasks."""
+
+    @property
+    def models(self) -> tuple[str, ...]: ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+
+def followed(world: Named, requests: Requests, rules: RuleSet) -> Floats:
     """Shares by (request, model) when a gateway follows the rules."""
     shares = requests.route.copy()
     undecided = np.ones(len(requests.task), dtype=bool)
@@ -240,7 +262,7 @@ def followed(world: World, requests: Requests, rules: RuleSet) -> Floats:
     return shares
 
 
-def task_table(world: World, requests: Requests, floor: float) -> Floats:
+def task_table(world: Named, requests: Requests, floor: float) -> Floats:
     """Shares of the cheapest task -> model table that truly keeps the floor: what a seer of all outcomes could write."""
     tasks, models = len(world.tasks), len(world.models)
     n = len(requests.task)
@@ -253,17 +275,23 @@ def task_table(world: World, requests: Requests, floor: float) -> Floats:
         cost.ravel(),
         constraints=[LinearConstraint(one, 1, 1), LinearConstraint((good - floor * success).reshape(1, -1), 0, np.inf)],
         integrality=np.ones(tasks * models),
+        options=QUIET,
         bounds=Bounds(0, 1),
     )
     chosen = solved.x.reshape(tasks, models).argmax(axis=1)
     return np.eye(models)[chosen][requests.task]
 
 
-def averages_table(world: World, rows: pa.Table, requests: Requests, drop: float) -> Floats:
-    """What rivals do: the cheapest task -> model table whose raw averages per task and model keep today's raw quality less `drop`."""
+def raw_quality(rows: pa.Table) -> float:
+    """Mean of the scores in the logs, as they are."""
+    return float(np.nanmean(rows["quality"].to_numpy(zero_copy_only=False).astype(np.float64)))
+
+
+def averages_table(world: Named, rows: pa.Table, requests: Requests, floor: float) -> Floats:
+    """What rivals do: the cheapest task -> model table whose raw averages per task and model keep the floor."""
     task = np.array([world.tasks.index(name) for name in rows["task_type"].to_pylist()])
     arm = np.array([world.models.index(name) for name in rows["routed_model"].to_pylist()])
-    quality = rows["quality"].to_numpy(zero_copy_only=False)
+    quality = rows["quality"].to_numpy(zero_copy_only=False).astype(np.float64)
     cost = rows["request_cost_usd"].to_numpy()
     tasks, models = len(world.tasks), len(world.models)
     scored = ~np.isnan(quality)
@@ -273,13 +301,13 @@ def averages_table(world: World, rows: pa.Table, requests: Requests, drop: float
     counts = np.bincount(place, minlength=tasks * models)
     mean_cost = np.bincount(place, cost, minlength=tasks * models) / np.maximum(counts, 1)
     weight = np.bincount(task, minlength=tasks) / len(task)
-    floor = quality[scored].mean() - drop
     one = np.kron(np.eye(tasks), np.ones((1, models)))
     weights = weight.repeat(models)
     solved = milp(
         weights * mean_cost,
         constraints=[LinearConstraint(one, 1, 1), LinearConstraint((weights * mean_quality).reshape(1, -1), floor, np.inf)],
         integrality=np.ones(tasks * models),
+        options=QUIET,
         bounds=Bounds(0, (labels >= 15).astype(float)),
     )
     if solved.x is None:
@@ -295,5 +323,6 @@ DOMINATED = replace(CONFOUNDED, skills=(1.0, 0.5, 0.4), prices=(0.3, 4.0, 8.0), 
 TWO_NEAR = replace(CONFOUNDED, skills=(0.80, 0.90), prices=(0.5, 5.0), speeds=(600.0, 1200.0))
 MISSING_BY_QUALITY = replace(CONFOUNDED, missing_by_quality=2.0)
 LENGTH_ONLY = replace(CONFOUNDED, logs_complexity=False)
+DRIFTING = replace(CONFOUNDED, drift=0.8)
 RANDOMISED = replace(CONFOUNDED, logs_propensity=True, hidden=0.9)
 HEAVY_TAILED = replace(CONFOUNDED, price_tail=1.6)

@@ -39,8 +39,12 @@ class ModelOverride(_Asked):
     tier: str | None = None
     context_window: int | None = Field(default=None, gt=0)
     input_usd_per_million: float | None = Field(default=None, ge=0)
-    cached_input_usd_per_million: float | None = Field(default=None, ge=0)
+    cached_input_usd_per_million: float | None = Field(default=None, ge=0, description="Read from the provider's cache; default: as input")
+    cache_write_usd_per_million: float | None = Field(default=None, ge=0, description="Written to it; default: as input")
+    audio_input_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as input")
     output_usd_per_million: float | None = Field(default=None, ge=0)
+    reasoning_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
+    audio_output_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
 
 
 class Capacity(_Asked):

@@ -35,7 +35,7 @@ from routing_pipeline.expectations import (
 from routing_pipeline.expectations_baseline import EVALUATED_BY, Compared, compare, ledger_checks
 from routing_pipeline.expectations_gx import validate
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.schema import REQUEST_LOG
+from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG
 from routing_pipeline.scope import AnalysisScope, Window, conform
 
 WEEK_S = 7 * 86_400
@@ -78,8 +78,8 @@ def test_completeness_is_about_optional_columns_of_the_request_log():
     optional = {column.name for column in REQUEST_LOG if not column.required}
     covered = {rule.predicate.column for rule in COMPLETENESS if isinstance(rule.predicate, Filled)}
     assert covered <= optional
-    # A score may also come as feedback (`answers_are_scored`), and only some attempts are fallbacks.
-    assert optional - covered == {"quality_score", "user_rating", "fallback_from"}
+    # A score may also come as feedback (`answers_are_scored`); only some attempts are fallbacks, write to a cache, or hold audio.
+    assert optional - covered == {"quality_score", "user_rating", "fallback_from", *ADDED_LATER}
 
 
 # Rules about rows

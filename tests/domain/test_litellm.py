@@ -216,6 +216,19 @@ def test_cached_and_reasoning_tokens_come_from_either_providers_shape(read: Any)
     assert column(rows, "reasoning_tokens") == [8, None, None]
 
 
+def test_tokens_written_to_a_cache_and_audio_come_from_either_providers_shape(read: Any) -> None:
+    usage = {"cache_creation_input_tokens": 40, "prompt_tokens_details": {"cache_creation_tokens": 40, "audio_tokens": 7}}
+    rows = read(
+        {"metadata": {"usage_object": usage | {"completion_tokens_details": {"audio_tokens": 9}}}},
+        {"metadata": {"usage_object": {"prompt_tokens_details": {"cache_write_tokens": 30}}}},
+        {"metadata": {"usage_object": {"prompt_tokens_details": {"cached_tokens": 3}}}},
+        {"metadata": {"usage_object": {"cache_creation_input_tokens": -1}}},
+    )
+    assert column(rows, "cache_write_tokens") == [40, 30, None, None]
+    assert column(rows, "audio_prompt_tokens") == [7, None, None, None]
+    assert column(rows, "audio_completion_tokens") == [9, None, None, None]
+
+
 def test_teams_pay_and_users_are_hashed(read: Any) -> None:
     rows = read(
         {"metadata": {"user_api_key_team_alias": "search"}, "request_tags": ["team:tag"], "end_user": "u-1"},

@@ -75,9 +75,15 @@ STRUCTURE = {
             "request_type": "VARCHAR",
         },
         "usage_object": {
-            "prompt_tokens_details": {"cached_tokens": "VARCHAR"},
+            "prompt_tokens_details": {
+                "cached_tokens": "VARCHAR",
+                "cache_creation_tokens": "VARCHAR",
+                "cache_write_tokens": "VARCHAR",
+                "audio_tokens": "VARCHAR",
+            },
             "cache_read_input_tokens": "VARCHAR",
-            "completion_tokens_details": {"reasoning_tokens": "VARCHAR"},
+            "cache_creation_input_tokens": "VARCHAR",
+            "completion_tokens_details": {"reasoning_tokens": "VARCHAR", "audio_tokens": "VARCHAR"},
         },
     },
     "hidden_params": {
@@ -99,6 +105,7 @@ _CALL = key_text("coalesce(nullif(litellm_call_id, ''), nullif(id, ''))")
 _ROUTED = "nullif(metadata.routing_decision.routed_model, '')"
 _IS_FAILURE = "status = 'failure'"
 _COST = "TRY_CAST(response_cost AS DOUBLE)"
+_SENT, _RECEIVED = "metadata.usage_object.prompt_tokens_details", "metadata.usage_object.completion_tokens_details"
 
 
 def _tag(prefix: str) -> str:
@@ -169,10 +176,13 @@ _OPTIONAL = {
     ),
     "routing_latency_ms": within(_OVERHEAD_GIVEN, 0, LONGEST_ATTEMPT_S * 1e3),
     "complexity": complexity(_labelled("complexity")),
-    "cached_tokens": count_of(
-        "coalesce(metadata.usage_object.prompt_tokens_details.cached_tokens, metadata.usage_object.cache_read_input_tokens)"
+    "cached_tokens": count_of(f"coalesce({_SENT}.cached_tokens, metadata.usage_object.cache_read_input_tokens)"),
+    "cache_write_tokens": count_of(
+        f"coalesce(metadata.usage_object.cache_creation_input_tokens, {_SENT}.cache_creation_tokens, {_SENT}.cache_write_tokens)"
     ),
-    "reasoning_tokens": count_of("metadata.usage_object.completion_tokens_details.reasoning_tokens"),
+    "audio_prompt_tokens": count_of(f"{_SENT}.audio_tokens"),
+    "reasoning_tokens": count_of(f"{_RECEIVED}.reasoning_tokens"),
+    "audio_completion_tokens": count_of(f"{_RECEIVED}.audio_tokens"),
     "retries": count_of(f"coalesce({_RETRIES}, metadata.attempted_retries::VARCHAR)"),
     "queue_depth": count_of("metadata.requester_metadata.queue_depth"),
     "quality_score": within("metadata.requester_metadata.quality_score", 0, 1),

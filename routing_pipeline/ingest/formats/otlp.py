@@ -167,6 +167,7 @@ OTLP = column_map(
             THEN ({_INPUT} + coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0))::VARCHAR ELSE {_any(INPUT_TOKENS)} END""",
         "completion_tokens": _any(OUTPUT_TOKENS),
         "cached_tokens": _any(CACHE_READ),
+        "cache_write_tokens": _any(CACHE_WRITE),
         "reasoning_tokens": _any(REASONING),
         "cost_usd": _any(COST),
         "status": f"""CASE WHEN contains(lower({_ERROR}), 'cancel') OR {_ERROR} = '499' THEN 'cancelled'

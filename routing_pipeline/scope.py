@@ -369,11 +369,11 @@ def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
     cost = (
         sent["uncached"] * rows.input_usd
         + sent["cached"] * rows.cached_input_usd
-        + sent["cache write"] * rows.cache_write_usd
-        + sent["audio prompt"] * rows.audio_input_usd
+        + sent["cache_write"] * rows.cache_write_usd
+        + sent["audio_prompt"] * rows.audio_input_usd
         + (received["completion"] - received["reasoning"]) * rows.output_usd
         + received["reasoning"] * rows.reasoning_usd
-        + received["audio completion"] * rows.audio_output_usd
+        + received["audio_completion"] * rows.audio_output_usd
         + rows.request_usd
     )
     is_hit = rows.is_cache_hit.fill_null(False)
@@ -390,7 +390,7 @@ def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
 def token_classes(rows: ibis.Table) -> tuple[dict[str, ibis.expr.types.FloatingValue], dict[str, ibis.expr.types.FloatingValue]]:
     """Tokens by the class that they are priced in, as numbers: of the prompt, and of the completion.
 
-    The parts of a prompt add up to prompt_tokens; `completion` holds `reasoning`, and with `audio completion` adds up to
+    The parts of a prompt add up to prompt_tokens; `completion` holds `reasoning`, and with `audio_completion` adds up to
     completion_tokens. A part that the log makes larger than what holds it is cut.
     """
 
@@ -402,9 +402,9 @@ def token_classes(rows: ibis.Table) -> tuple[dict[str, ibis.expr.types.FloatingV
     written = ibis.least(tokens("cache_write_tokens"), prompt - cached)
     heard = ibis.least(tokens("audio_prompt_tokens"), prompt - cached - written)
     spoken = ibis.least(tokens("audio_completion_tokens"), completion)
-    sent = {"uncached": prompt - cached - written - heard, "cached": cached, "cache write": written, "audio prompt": heard}
+    sent = {"uncached": prompt - cached - written - heard, "cached": cached, "cache_write": written, "audio_prompt": heard}
     text = completion - spoken
-    return sent, {"completion": text, "reasoning": ibis.least(tokens("reasoning_tokens"), text), "audio completion": spoken}
+    return sent, {"completion": text, "reasoning": ibis.least(tokens("reasoning_tokens"), text), "audio_completion": spoken}
 
 
 Half = Literal["learn", "prove"]

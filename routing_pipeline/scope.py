@@ -215,20 +215,22 @@ def with_time(attempts: ibis.Table) -> ibis.Table:
 def newest_scores(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
     """Newest quality and newest user's rating by request and by attempt, each on 0..1 by its declared scale.
 
-    Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix.
+    Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix: where anybody
+    but users gives that name, users' scores under it are ratings too. Of scores given at the same moment the lowest counts.
     """
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
     scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
-    is_quality = scores.name == quality_name
-    scores = scores.mutate(is_quality=is_quality, is_rating=(scores.source == "user") & ~is_quality)
-    scores = scores.filter(scores.is_quality | scores.is_rating)
+    is_named, is_users = scores.name == quality_name, scores.source == "user"
+    others = scores.filter(is_named & ~is_users).limit(1).count().execute()
+    is_quality = is_named & ~is_users if others else is_named
+    scores = scores.mutate(is_quality=is_quality).filter(is_quality | is_users)
 
     def newest(by: str) -> ibis.Table:
         keyed = scores.filter(scores[by].notnull())
-        return keyed.group_by(by).agg(
-            quality=keyed.score.argmax(keyed.scored_at, where=keyed.is_quality),
-            rating=keyed.score.argmax(keyed.scored_at, where=keyed.is_rating),
-        )
+        last = keyed.scored_at.max().over(ibis.window(group_by=[by, "is_quality"]))
+        keyed = keyed.mutate(newest_at=last)
+        keyed = keyed.filter(keyed.scored_at == keyed.newest_at)
+        return keyed.group_by(by).agg(quality=keyed.score.min(where=keyed.is_quality), rating=keyed.score.min(where=~keyed.is_quality))
 
     return newest("request_id"), newest("attempt_id")
 

@@ -168,7 +168,9 @@ class RoutingCosts(Result):
     quarter: Projection = Field(description="The calendar quarter in which the window ends")
     budgets: tuple[BudgetUse, ...] = Field(description="The whole budget first, then teams; empty when none is configured")
     unpriced: UnpricedSpend
-    checks: tuple[CostCheck, ...] = Field(description="Logged against recomputed cost by model, provider and what was called, dearest first")
+    checks: tuple[CostCheck, ...] = Field(
+        description="Logged against recomputed cost by model, provider and what was called, dearest first"
+    )
     checks_not_listed: int = quantity("Models too small to be listed", "models")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 

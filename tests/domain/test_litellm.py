@@ -180,13 +180,16 @@ def test_rules_come_from_a_tag_then_the_client_then_a_tier_that_is_no_built_in_o
 
 def test_a_cost_of_zero_is_unknown_on_failures_and_where_the_gateway_says_it_could_not_price(read: Any) -> None:
     rows = read(
+        {"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}},
+        {"response_cost": 0.0, "cache_hit": True},
         {"response_cost": 0.0},
+        {"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}, "response_cost_failure_debug_info": {"error_str": "not mapped"}},
         {"response_cost": 0.0, "status": "failure"},
         {"response_cost": 0.0, "zero_cost_diagnostic": {"reason": "unknown model"}},
         {"response_cost": None},
         {"response_cost": 0.02, "status": "failure"},
     )
-    assert column(rows, "cost_usd") == [0.0, None, None, None, 0.02]
+    assert column(rows, "cost_usd") == [0.0, 0.0, None, None, None, None, None, 0.02]
 
 
 def test_failures_carry_a_normalised_error_and_no_tokens_of_zero(read: Any) -> None:

@@ -16,7 +16,12 @@ INPUT_TOKENS = ("gen_ai.usage.input_tokens", "genai_tokens_input")
 OUTPUT_TOKENS = ("gen_ai.usage.output_tokens", "genai_tokens_output")
 _TOOL = ("mcp_method", "mcp.method.name")
 _LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth")
-_CACHED = ("gen_ai.usage.cached_input_tokens", "gen_ai.usage.cache_read.input_tokens", "genai_tokens_cached_input", "llm_cached_input_token")
+_CACHED = (
+    "gen_ai.usage.cached_input_tokens",
+    "gen_ai.usage.cache_read.input_tokens",
+    "genai_tokens_cached_input",
+    "llm_cached_input_token",
+)
 _WRITTEN = (
     "gen_ai.usage.cache_creation_input_tokens",
     "gen_ai.usage.cache_creation.input_tokens",

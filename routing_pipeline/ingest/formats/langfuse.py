@@ -63,7 +63,7 @@ def scores(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if kind in {"TEXT", "CATEGORICAL"}:
         yield {"refused": "a score in words has no scale; numeric and boolean scores are read"}
         return
-    by_users = record.get("source") == "API" and isinstance(name, str) and _BY_USERS.search(name) is not None
+    by_users = record.get("source") in {"API", "ANNOTATION"} and isinstance(name, str) and _BY_USERS.search(name) is not None
     yield {
         "attempt_id": record.get("observation_id"),
         "request_id": None if record.get("observation_id") else record.get("trace_id"),

@@ -4,7 +4,7 @@ Traps, all met in captured logs: times are epoch seconds; `response_time` is the
 latency is endTime - startTime; `completionStartTime` equals `endTime` without streaming; `id` alone is no key; the proxy
 shares one `litellm_call_id` among the attempts of a client request while the SDK gives each attempt its own and
 groups them by `trace_id`, which in the proxy is the client's session; `litellm_overhead_time_ms` includes failed attempts;
-failures say cost 0 and tokens 0; `model_group` stays the router's name under an auto-router.
+failures say cost 0 and tokens 0, and so does a call to a model without a known price say cost 0; `model_group` stays the router's name under an auto-router.
 Prompts, responses and the price table of each record (`messages`, `response`, `model_map_information`) are never read.
 """
 
@@ -56,6 +56,8 @@ STRUCTURE = {
     "prompt_tokens": "VARCHAR",
     "completion_tokens": "VARCHAR",
     "zero_cost_diagnostic": "VARCHAR",
+    "response_cost_failure_debug_info": "VARCHAR",
+    "cost_breakdown": {"total_cost": "VARCHAR"},
     "request_tags": ["VARCHAR"],
     "end_user": "VARCHAR",
     "metadata": {
@@ -105,6 +107,9 @@ _CALL = key_text("coalesce(nullif(litellm_call_id, ''), nullif(id, ''))")
 _ROUTED = "nullif(metadata.routing_decision.routed_model, '')"
 _IS_FAILURE = "status = 'failure'"
 _COST = "TRY_CAST(response_cost AS DOUBLE)"
+# A cost of 0 says that nobody knew a price, unless it comes with a calculation or out of the gateway's own cache.
+_IS_UNPRICED = """(zero_cost_diagnostic IS NOT NULL OR response_cost_failure_debug_info IS NOT NULL
+        OR (TRY_CAST(prompt_tokens AS DOUBLE) > 0 AND cost_breakdown IS NULL AND NOT coalesce(cache_hit, false)))"""
 _SENT, _RECEIVED = "metadata.usage_object.prompt_tokens_details", "metadata.usage_object.completion_tokens_details"
 
 
@@ -150,7 +155,7 @@ _COLUMNS = {
     "prompt_tokens": f"CASE WHEN {_IS_FAILURE} THEN nullif(TRY_CAST(prompt_tokens AS DOUBLE), 0) ELSE TRY_CAST(prompt_tokens AS DOUBLE) END",
     "completion_tokens": f"""CASE WHEN {_IS_FAILURE} THEN nullif(TRY_CAST(completion_tokens AS DOUBLE), 0)
         ELSE TRY_CAST(completion_tokens AS DOUBLE) END""",
-    "cost_usd": f"CASE WHEN {_COST} = 0 AND ({_IS_FAILURE} OR zero_cost_diagnostic IS NOT NULL) THEN NULL ELSE {_COST} END",
+    "cost_usd": f"CASE WHEN {_COST} = 0 AND ({_IS_FAILURE} OR {_IS_UNPRICED}) THEN NULL ELSE {_COST} END",
     "status": f"""CASE WHEN {_IS_FAILURE} AND
         (error_information.error_code = '499' OR contains(error_information.error_class, 'Cancelled')) THEN 'cancelled' ELSE status END""",
     "error_type": f"""CASE WHEN {_IS_FAILURE} THEN

@@ -54,7 +54,8 @@ def test_scores_of_a_langfuse_export_reach_their_observation_and_the_trace_of_on
 def test_a_side_file_names_requests_or_attempts_and_comes_after_the_logs_were_analysed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     rows = [
-        {"attempt_id": f"a{n}", "request_id": f"r{n}", "started_at": NOW_S - 90_000 + n, "model": "m", "status": "success"} for n in range(3)
+        {"attempt_id": f"a{n}", "request_id": f"r{n}", "started_at": NOW_S - 90_000 + n, "model": "m", "status": "success"}
+        for n in range(3)
     ]
     (tmp_path / "logs.jsonl").write_bytes(json_lines(rows))
     ingest_logs(home, str(tmp_path / "logs.jsonl"), now_s=NOW_S)

@@ -370,7 +370,7 @@ def unscored(rows: Compared) -> Compared:
 
 
 def cheaper(rows: ibis.Table) -> ibis.Table:
-    return rows.mutate(cost_usd=ibis.ifelse(rows.model == "gpt-4o", rows.cost_usd * 0.8, rows.cost_usd))
+    return rows.mutate(logged_cost_usd=ibis.ifelse(rows.model == "gpt-4o", rows.logged_cost_usd * 0.8, rows.logged_cost_usd))
 
 
 def renamed(rows: ibis.Table) -> ibis.Table:
@@ -415,7 +415,7 @@ BROKEN_WEEKS: list[tuple[str, str, Callable[[Compared], Compared]]] = [
     (
         "successes_have_a_cost",
         "one percent is free",
-        lambda rows: only_requests(rows, lambda t: t.mutate(cost_usd=ibis.ifelse(part_of(t, 0.02), 0.0, t.cost_usd))),
+        lambda rows: only_requests(rows, lambda t: t.mutate(logged_cost_usd=ibis.ifelse(part_of(t, 0.02), 0.0, t.logged_cost_usd))),
     ),
     ("logged_cost_is_the_list_price", "a discount of a fifth", lambda rows: only_requests(rows, cheaper)),
     ("answers_are_scored", "no answer is", unscored),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -270,3 +271,15 @@ def test_names_of_any_length_and_content_stay_text(read: Any) -> None:
     assert column(rows, "model")[0] == "m" * 256
     assert len(rows[0]["request_id"]) == 32
     assert rows[1]["model"].startswith("</script>'; DROP")
+
+
+def test_objects_of_a_google_bucket_are_read_whatever_they_are_called(tmp_path: Path) -> None:
+    """Batches end in `.ndjson`; single objects are called after the response or the failure, without any ending."""
+    day = tmp_path / "logs" / "2026-11-23"
+    day.mkdir(parents=True)
+    records = [BASE | {"id": f"r{number}", "litellm_call_id": f"call-{number}"} for number in range(4)]
+    (day / "batch-1795400000000-0a1b2c3d.ndjson").write_text("\n".join(map(json.dumps, records[:2])), encoding="utf-8")
+    (day / "chatcmpl-1").write_text(json.dumps(records[2]), encoding="utf-8")
+    (day / "failure-8c3c").write_text(json.dumps(records[3] | {"status": "failure"}), encoding="utf-8")
+    result = ingest_logs(Home(tmp_path / "home"), str(tmp_path / "logs"), now_s=NOW_S)
+    assert (result.records, result.ingested, result.formats) == (4, 4, ("litellm",))

@@ -10,6 +10,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand
+from routing_pipeline.parameters import read_scales
 
 OWNERS = ["team:llm-platform"]
 
@@ -63,7 +64,7 @@ def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: Ho
     if not uri:
         context.log.info("no feedback was named; quality is what the logs hold themselves")
         return None
-    result = ingest_feedback(home.open(), uri)
+    result = ingest_feedback(home.open(), uri, scales=read_scales(home.config_file()))
     context.add_output_metadata(_counts(result))
     return result
 

@@ -2,6 +2,9 @@
 
 Belongs here: looking a model up in the bundled price list, and the user's overrides. Does not belong here: what a model
 was observed to cost or deliver (`analysis`), and joining prices onto requests (`scope`).
+
+Prices are those of noon UTC: a provider that is cheaper at night is taken at its price by day. Batch, priority and other
+service tiers are not known to the logs, so that standard prices are used; what they change shows as a discount or a margin.
 """
 
 from __future__ import annotations
@@ -10,30 +13,46 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from routing_pipeline.parameters import ModelOverride
 
-SECONDS_PER_DAY = 86_400
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
+
 PREMIUM_USD_PER_MILLION = 6.0
 """Blended list price (3 parts input, 1 part output) from which a model counts as premium."""
 ECONOMY_USD_PER_MILLION = 1.0
 """Blended list price below which a model counts as economy."""
 
 SAMPLE_TOKENS = 1_000
-"""Unit prices are read off a request of this length: short enough to stay below every long-context price step."""
+"""Unit prices are read off a request that is this much longer than where a price step begins."""
 
 TIERS: tuple[str, ...] = ("economy", "standard", "premium")
+SELF_HOSTED = frozenset({"vllm", "hosted_vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "triton", "xinference", "infinity"})
+"""Providers that send no bill: what somebody else asks for the same weights is not what a call costs."""
 
 
 @dataclass(frozen=True)
 class ListPrice:
-    """USD per token of each class, on one day; a class that the list does not price is None."""
+    """USD per token of each class, on one day, for prompts of more than `above_tokens` tokens.
+
+    A class that the list does not price on its own has the price of the class that holds it: tokens read from the cache,
+    written to it or heard that of the prompt, reasoning and spoken tokens that of the completion.
+    """
 
     input_usd: float
     output_usd: float
     cached_input_usd: float
+    cache_write_usd: float
+    reasoning_usd: float
+    audio_input_usd: float
+    audio_output_usd: float
+    request_usd: float = 0.0
+    above_tokens: int = -1
 
     @property
     def blended_usd_per_million(self) -> float:
@@ -49,7 +68,13 @@ class Model:
     provider: str | None = None
     tier: str | None = None
     context_window: int | None = None
-    price: ListPrice | None = None
+    prices: tuple[ListPrice, ...] = ()
+    """By length of the prompt, shortest first; empty where the list has no price by token, which is not the same as free."""
+
+    @property
+    def price(self) -> ListPrice | None:
+        """The price of short prompts."""
+        return self.prices[0] if self.prices else None
 
 
 @dataclass(frozen=True)
@@ -67,17 +92,15 @@ class Catalog:
         """What is known of `name` (as the gateway calls it), priced as `provider_model` on a day since 1970."""
         override = self.overrides.get(name, ModelOverride())
         priced_as = override.provider_model or provider_model or name
-        found = _bundled(priced_as, override.provider or provider, on_day)
-        price = found.price
-        if override.input_usd_per_million is not None and override.output_usd_per_million is not None:
-            cached = override.cached_input_usd_per_million
-            price = ListPrice(
-                input_usd=override.input_usd_per_million / 1e6,
-                output_usd=override.output_usd_per_million / 1e6,
-                cached_input_usd=(override.input_usd_per_million if cached is None else cached) / 1e6,
-            )
-        tier = override.tier or (None if price is None else _tier(price))
-        return Model(name, override.provider or found.provider or provider, tier, override.context_window or found.context_window, price)
+        served_by = override.provider or provider
+        found = _bundled(priced_as, served_by, on_day)
+        prices = _overridden(override) or found.prices
+        is_own = served_by in SELF_HOSTED
+        if is_own and not (override.provider_model or _overridden(override)):
+            prices = ()
+        tier = override.tier or (_tier(prices[0]) if prices else None)
+        named = override.provider or (provider if is_own else found.provider or provider)
+        return Model(name, named, tier, override.context_window or found.context_window, prices)
 
     def models(self, names: Iterable[str]) -> dict[str, Model]:
         """`model` for each name, at today's prices."""
@@ -90,26 +113,74 @@ def _tier(price: ListPrice) -> str:
     return "economy" if price.blended_usd_per_million < ECONOMY_USD_PER_MILLION else "standard"
 
 
+def _overridden(override: ModelOverride) -> tuple[ListPrice, ...]:
+    """The price that the configuration gives; empty when it does not give those of prompt and completion."""
+    sent, received = override.input_usd_per_million, override.output_usd_per_million
+    if sent is None or received is None:
+        return ()
+
+    def usd(given: float | None, otherwise: float) -> float:
+        return (otherwise if given is None else given) / 1e6
+
+    price = ListPrice(
+        input_usd=sent / 1e6,
+        output_usd=received / 1e6,
+        cached_input_usd=usd(override.cached_input_usd_per_million, sent),
+        cache_write_usd=usd(override.cache_write_usd_per_million, sent),
+        reasoning_usd=usd(override.reasoning_usd_per_million, received),
+        audio_input_usd=usd(override.audio_input_usd_per_million, sent),
+        audio_output_usd=usd(override.audio_output_usd_per_million, received),
+    )
+    return (price,)
+
+
 @lru_cache(maxsize=4096)
 def _bundled(priced_as: str, provider: str | None, on_day: int | None) -> Model:
     # Imported here because the price data takes half a second to load.
     from genai_prices import Usage, calc_price
 
-    day = None if on_day is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=on_day)
+    noon = None if on_day is None else datetime(1970, 1, 1, 12, tzinfo=UTC) + timedelta(days=on_day)
     candidates = [(priced_as, provider), (priced_as, None), (re.sub(r"[@:].*$", "", priced_as.rsplit("/", 1)[-1]), None)]
     for reference, provider_id in candidates:
         try:
-            asked = calc_price(Usage(input_tokens=1, output_tokens=1), reference, provider_id=provider_id, genai_request_timestamp=day)
-
-            def usd_per_token(usage: Usage, model: str = reference, of: str | None = provider_id) -> float:
-                return float(calc_price(usage, model, provider_id=of, genai_request_timestamp=day).total_price) / SAMPLE_TOKENS
-
-            price = ListPrice(
-                input_usd=usd_per_token(Usage(input_tokens=SAMPLE_TOKENS)),
-                output_usd=usd_per_token(Usage(output_tokens=SAMPLE_TOKENS)),
-                cached_input_usd=usd_per_token(Usage(input_tokens=SAMPLE_TOKENS, cache_read_tokens=SAMPLE_TOKENS)),
-            )
+            found = calc_price(Usage(), reference, provider_id=provider_id, genai_request_timestamp=noon)
+            prices = _by_length(found)
         except (LookupError, ValueError):
             continue
-        return Model(priced_as, asked.provider.id, None, asked.model.context_window, price)
+        return Model(priced_as, found.provider.id, None, found.model.context_window, prices)
     return Model(priced_as)
+
+
+def _by_length(found: PriceCalculation) -> tuple[ListPrice, ...]:
+    """A model's prices below and above each length at which the list changes them; empty when it has none by token."""
+    from genai_prices import Usage
+    from genai_prices.types import TieredPrices
+
+    if found.model_price.input_mtok is None:
+        return ()
+    steps = {tier.start for each in vars(found.model_price).values() if isinstance(each, TieredPrices) for tier in each.tiers}
+
+    def step(above: int) -> ListPrice:
+        n = max(above, 0) + SAMPLE_TOKENS
+
+        def usd(**used: int) -> Decimal:
+            return found.model_price.calc_price(Usage(input_tokens=n, **used))["total_price"]
+
+        def per_token(of: Decimal, beside: Decimal) -> float:
+            return float((of - beside) / n)
+
+        # What a request costs whatever its length, and what it costs without an answer.
+        once, sent = found.total_price, usd()
+        return ListPrice(
+            input_usd=per_token(sent, once),
+            output_usd=per_token(usd(output_tokens=n), sent),
+            cached_input_usd=per_token(usd(cache_read_tokens=n), once),
+            cache_write_usd=per_token(usd(cache_write_tokens=n), once),
+            reasoning_usd=per_token(usd(output_tokens=n, output_reasoning_tokens=n), sent),
+            audio_input_usd=per_token(usd(input_audio_tokens=n), once),
+            audio_output_usd=per_token(usd(output_tokens=n, output_audio_tokens=n), sent),
+            request_usd=float(once),
+            above_tokens=above,
+        )
+
+    return tuple(step(above) for above in (-1, *sorted(steps)))

@@ -29,7 +29,7 @@ class Engine:
     backend: BaseBackend
 
     def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
-        """One table over Parquet files of one schema.
+        """One table over Parquet files of one schema, or of schemas that grew by columns.
 
         Raises:
             UnusableInputError: no file was given (an empty table has no columns to speak of).
@@ -38,9 +38,9 @@ class Engine:
             raise UnusableInputError("nothing to read: the window holds no data file")
         files = [str(path) for path in paths]
         if self.name == "duckdb":
-            return self.backend.read_parquet(files)
+            return self.backend.read_parquet(files, union_by_name=True)
         spark: Any = self.backend
-        frame = spark._session.read.parquet(*files)
+        frame = spark._session.read.option("mergeSchema", "true").parquet(*files)
         name = f"parquet_{abs(hash(tuple(files))):x}"
         frame.createOrReplaceTempView(name)
         return spark.table(name)

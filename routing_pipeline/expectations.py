@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.schema import REQUEST_LOG
+from routing_pipeline.schema import REQUEST_LOG, TOKEN_PARTS
 
 Severity = Literal["blocking", "warning"]
 Outcome = Literal["passed", "failed", "not_checked"]
@@ -233,7 +233,7 @@ BLOCKING: tuple[Expectation, ...] = (
     _blocking(
         "counts_are_never_negative",
         "Tokens, retries and queue depth are not below 0",
-        Between(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "retries", "queue_depth")),
+        Between(("prompt_tokens", "completion_tokens", *TOKEN_PARTS, "retries", "queue_depth")),
         "Costs are recomputed from tokens",
     ),
     _blocking(

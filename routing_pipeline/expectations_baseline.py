@@ -119,7 +119,7 @@ class Compared:
             unknown=rows.tier.isnull().sum(),
             paid=is_paid.sum(),
             # A model that the list gives away is no surprise at a cost of 0.
-            free=(is_paid & (rows.cost_usd == 0) & ~(rows.list_cost_usd == 0).fill_null(False)).sum(),
+            free=(is_paid & (rows.logged_cost_usd == 0) & ~(rows.list_cost_usd == 0).fill_null(False)).sum(),
             **priced_sums(rows),
         )
         return _rows(grouped.order_by([ibis.desc("attempts"), "model", "provider", "provider_model"]).limit(MAX_GROUPS))

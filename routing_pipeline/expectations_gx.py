@@ -38,7 +38,7 @@ from routing_pipeline.expectations import (
     Unique,
     WithinWindow,
 )
-from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
+from routing_pipeline.schema import ADDED_LATER, DUCKDB_TYPE, REQUEST_LOG
 from routing_pipeline.scope import SECONDS_PER_DAY, Window
 
 if TYPE_CHECKING:
@@ -117,6 +117,9 @@ def _opened(files: Sequence[str], window: Window) -> Iterator[bool]:
     registry.register(DIALECT, __name__, AutocommitDialect.__name__)
     with duckdb.connect(":memory:") as database:
         rows = database.read_parquet(list(files), union_by_name=True)
+        later = [name for name in ADDED_LATER if name not in rows.columns]
+        if later:
+            rows = rows.select("*", *(f"NULL::BIGINT AS {name}" for name in later))
         rows.create_view("lake_files")
         database.execute(
             f"""CREATE VIEW {COLUMNS} AS SELECT concat(column_name, ' ', data_type) AS declared

@@ -6,6 +6,7 @@ anything that looks at data to decide (`scope`).
 
 from __future__ import annotations
 
+import math
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,8 +40,12 @@ class ModelOverride(_Asked):
     tier: str | None = None
     context_window: int | None = Field(default=None, gt=0)
     input_usd_per_million: float | None = Field(default=None, ge=0)
-    cached_input_usd_per_million: float | None = Field(default=None, ge=0)
+    cached_input_usd_per_million: float | None = Field(default=None, ge=0, description="Read from the provider's cache; default: as input")
+    cache_write_usd_per_million: float | None = Field(default=None, ge=0, description="Written to it; default: as input")
+    audio_input_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as input")
     output_usd_per_million: float | None = Field(default=None, ge=0)
+    reasoning_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
+    audio_output_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
 
 
 class Capacity(_Asked):
@@ -99,6 +104,34 @@ class Parameters(_Asked):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _toml(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnusableInputError(f"--config {config}: {error.strerror}; give a readable TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnusableInputError(f"--config {config}: not TOML ({error}); see docs/configuration.md") from error
+
+
+def read_scales(config: Path | None) -> dict[str, tuple[float, float]]:
+    """Table `[scales]` of the configuration: lowest and highest value by name of a score.
+
+    Raises:
+        UnusableInputError: the file cannot be read, or a scale is not two finite numbers, the lower first.
+    """
+    declared = {} if config is None else _toml(config).get("scales", {})
+    if not isinstance(declared, dict):
+        raise UnusableInputError("scales: a table is expected, one line per name of a score, as in stars = [1, 5]")
+    scales = {}
+    for name, scale in declared.items():
+        ends = scale if isinstance(scale, list) and len(scale) == 2 else [None, None]
+        numbers = [float(end) for end in ends if isinstance(end, (int, float)) and not isinstance(end, bool) and math.isfinite(end)]
+        if len(numbers) != 2 or numbers[0] >= numbers[1]:
+            raise UnusableInputError(f"scales.{name[:80]}: give its lowest and its highest value, as in [1, 5]")
+        scales[name] = (numbers[0], numbers[1])
+    return scales
+
+
 def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     """Merge a TOML file with what was asked on the command line; what was asked wins, None means not asked.
 
@@ -107,14 +140,10 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     """
     values: dict[str, Any] = {}
     if config is not None:
-        try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UnusableInputError(f"--config {config}: {error.strerror}; give a readable TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UnusableInputError(f"--config {config}: not TOML ({error}); see docs/configuration.md") from error
-    # How logs are read is no parameter of an analysis.
+        values = _toml(config)
+    # How logs and scores are read is no parameter of an analysis.
     values.pop("format", None)
+    values.pop("scales", None)
     values |= {name: value for name, value in asked.items() if value is not None}
     try:
         return Parameters.model_validate(values)

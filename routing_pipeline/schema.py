@@ -49,10 +49,13 @@ REQUEST_LOG: tuple[Column, ...] = (
     _text("provider_model", "What was called, with its version; a new version is a new arm"),
     _text("task_type", "Kind of task, as logged"),
     Column("complexity", "double", "Difficulty as the router saw it, as logged", "0..1"),
-    Column("prompt_tokens", "bigint", "Tokens sent, cached ones included", "tokens"),
-    Column("completion_tokens", "bigint", "Tokens received, reasoning included", "tokens"),
+    Column("prompt_tokens", "bigint", "Tokens sent; cached ones, those written to the cache and audio included", "tokens"),
+    Column("completion_tokens", "bigint", "Tokens received, reasoning and audio included", "tokens"),
     Column("cached_tokens", "bigint", "Prompt tokens served from the provider's cache", "tokens"),
+    Column("cache_write_tokens", "bigint", "Prompt tokens written to the provider's cache", "tokens"),
     Column("reasoning_tokens", "bigint", "Completion tokens spent on reasoning", "tokens"),
+    Column("audio_prompt_tokens", "bigint", "Prompt tokens that are audio", "tokens"),
+    Column("audio_completion_tokens", "bigint", "Completion tokens that are audio", "tokens"),
     Column("cost_usd", "double", "Cost of the attempt as logged; null means unpriced", "USD"),
     _text("status", "success, failure or cancelled", required=True),
     _text("error_type", "Normalised class of the failure"),
@@ -72,6 +75,12 @@ REQUEST_LOG: tuple[Column, ...] = (
     Column("ingested_at", "timestamp", "When the row was committed to the lake, UTC", "UTC", required=True),
 )
 """Grain: one attempt. `attempt_id` is unique. Partitioned by the UTC day of `started_at`."""
+
+TOKEN_PARTS: tuple[str, ...] = ("cached_tokens", "cache_write_tokens", "audio_prompt_tokens", "reasoning_tokens", "audio_completion_tokens")
+"""Columns that count a part of prompt_tokens (the first three) or of completion_tokens."""
+
+ADDED_LATER: tuple[str, ...] = ("cache_write_tokens", "audio_prompt_tokens", "audio_completion_tokens")
+"""Columns of the request log that files of earlier versions lack; they read as null there."""
 
 FEEDBACK: tuple[Column, ...] = (
     _text("request_id", "Request that was scored; null when the attempt is named instead"),
@@ -108,13 +117,17 @@ LEDGER: tuple[Column, ...] = (
 )
 """Grain: one object version (object, etag, size_bytes). records = ingested + quarantined + duplicates."""
 
+_NOT_SCOPED = {"cost_usd", "quality_score", "source_format", "source_object", "ingested_at"}
+
 SCOPED_REQUESTS: tuple[Column, ...] = (
-    *(column for column in REQUEST_LOG if column.name not in {"quality_score", "source_format", "source_object", "ingested_at"}),
+    *(column for column in REQUEST_LOG if column.name not in _NOT_SCOPED),
+    Column("cost_usd", "double", "Cost of the attempt: as logged, else list_cost_usd; null means that nobody knows a price", "USD"),
+    Column("logged_cost_usd", "double", "Cost of the attempt as logged; null where the log holds none", "USD"),
     Column("started_s", "double", "started_at as seconds since 1970; all arithmetic on time uses it", "s", required=True),
     Column("day", "bigint", "floor(started_s / 86400): days since 1970-01-01", "days", required=True),
     Column("hour_of_week", "bigint", "0 = Monday 00:00 to 00:59 UTC, 167 = Sunday 23:00", "hour", required=True),
     _text("tier", "Tier from the model catalog; null when the model is not in it"),
-    Column("list_cost_usd", "double", "Cost of the attempt at dated list prices by token class", "USD"),
+    Column("list_cost_usd", "double", "Cost of the attempt at the day's list prices by token class; null without a price or tokens", "USD"),
     Column("is_final", "boolean", "The client saw this attempt's outcome", required=True),
     _text("routed_model", "Model of the request's first attempt: what the router chose", required=True),
     Column("request_cost_usd", "double", "On final rows: cost of all attempts of the request; null if any is unpriced", "USD"),

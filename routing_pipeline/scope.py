@@ -23,7 +23,7 @@ from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
 from routing_pipeline.results import ResultStore, code_version, key_of
-from routing_pipeline.schema import SCOPED_REQUESTS, column_names
+from routing_pipeline.schema import ADDED_LATER, SCOPED_REQUESTS, column_names
 
 MIN_REQUESTS = 1_000
 MIN_LABELLED = 300
@@ -149,28 +149,44 @@ PriceKey = tuple[str, str | None, str | None, int]
 
 
 def list_prices(keys: list[PriceKey], catalog: Catalog) -> ibis.Table:
-    """Tier and unit prices of each distinct (model, provider, provider_model, day), as a small table to join."""
+    """Tier and unit prices of each distinct (model, provider, provider_model, day), as a small table to join.
+
+    One row for each length of prompt from which the list has another price: prompts of more than `above_tokens` tokens and
+    not more than `up_to_tokens`.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in _PRICES.names}
     for model, provider, provider_model, day in keys:
         found = catalog.model(model, provider=provider, provider_model=provider_model, on_day=day)
-        price = found.price
-        row = (
-            model,
-            provider or "",
-            provider_model or "",
-            day,
-            found.tier,
-            None if price is None else price.input_usd,
-            None if price is None else price.output_usd,
-            None if price is None else price.cached_input_usd,
-        )
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
+        steps = found.prices or (None,)
+        for step, following in zip(steps, (*steps[1:], None), strict=True):
+            row = {
+                "model": model,
+                "price_provider": provider or "",
+                "price_provider_model": provider_model or "",
+                "day": day,
+                "catalog_tier": found.tier,
+                "above_tokens": -1 if step is None else step.above_tokens,
+                "up_to_tokens": _NO_LIMIT if following is None else following.above_tokens,
+                **{name: None if step is None else getattr(step, name) for name in _USD},
+            }
+            for name, value in row.items():
+                columns[name].append(value)
     import pyarrow as pa
 
     return ibis.memtable(pa.table(columns, schema=_PRICES.to_pyarrow()), schema=_PRICES)
 
 
+_NO_LIMIT = 2**62
+_USD = (
+    "input_usd",
+    "output_usd",
+    "cached_input_usd",
+    "cache_write_usd",
+    "reasoning_usd",
+    "audio_input_usd",
+    "audio_output_usd",
+    "request_usd",
+)
 _PRICES = ibis.schema(
     {
         "model": "string",
@@ -178,9 +194,9 @@ _PRICES = ibis.schema(
         "price_provider_model": "string",
         "day": "int64",
         "catalog_tier": "string",
-        "input_usd": "float64",
-        "output_usd": "float64",
-        "cached_input_usd": "float64",
+        "above_tokens": "int64",
+        "up_to_tokens": "int64",
+        **dict.fromkeys(_USD, "float64"),
     }
 )
 
@@ -199,20 +215,22 @@ def with_time(attempts: ibis.Table) -> ibis.Table:
 def newest_scores(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
     """Newest quality and newest user's rating by request and by attempt, each on 0..1 by its declared scale.
 
-    Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix.
+    Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix: where anybody
+    but users gives that name, users' scores under it are ratings too. Of scores given at the same moment the lowest counts.
     """
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
     scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
-    is_quality = scores.name == quality_name
-    scores = scores.mutate(is_quality=is_quality, is_rating=(scores.source == "user") & ~is_quality)
-    scores = scores.filter(scores.is_quality | scores.is_rating)
+    is_named, is_users = scores.name == quality_name, scores.source == "user"
+    others = scores.filter(is_named & ~is_users).limit(1).count().execute()
+    is_quality = is_named & ~is_users if others else is_named
+    scores = scores.mutate(is_quality=is_quality).filter(is_quality | is_users)
 
     def newest(by: str) -> ibis.Table:
         keyed = scores.filter(scores[by].notnull())
-        return keyed.group_by(by).agg(
-            quality=keyed.score.argmax(keyed.scored_at, where=keyed.is_quality),
-            rating=keyed.score.argmax(keyed.scored_at, where=keyed.is_rating),
-        )
+        last = keyed.scored_at.max().over(ibis.window(group_by=[by, "is_quality"]))
+        keyed = keyed.mutate(newest_at=last)
+        keyed = keyed.filter(keyed.scored_at == keyed.newest_at)
+        return keyed.group_by(by).agg(quality=keyed.score.min(where=keyed.is_quality), rating=keyed.score.min(where=~keyed.is_quality))
 
     return newest("request_id"), newest("attempt_id")
 
@@ -234,8 +252,9 @@ def conform(
     Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
     other than a success are looked up, so the cost follows the failures and not the traffic.
     """
-    around = with_time(attempts)
+    around = with_time(_with_all_columns(attempts))
     around = around.filter(around.started_s >= window.start_s - LOOK_AROUND_S, around.started_s < window.end_s + LOOK_AROUND_S)
+    around = _with_prices(around, catalog)
     failed = around.filter(around.status != "success").select("request_id").distinct()
     siblings = around.semi_join(failed, "request_id")
     # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
@@ -277,10 +296,14 @@ def conform(
     )
     rows = _with_scores(rows, feedback, quality_name)
     rows = _with_complexity(rows)
-    rows = _with_prices(rows, catalog)
     session = ibis.coalesce(rows.session_id, rows.request_id)
     rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
     return rows.select(*column_names(SCOPED_REQUESTS))
+
+
+def _with_all_columns(attempts: ibis.Table) -> ibis.Table:
+    """Files written before a column was there have none of it: null, as wherever a log does not say."""
+    return attempts.mutate(**{name: ibis.null("int64") for name in ADDED_LATER if name not in attempts.columns})
 
 
 def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
@@ -324,6 +347,7 @@ def _with_complexity(rows: ibis.Table) -> ibis.Table:
 
 
 def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+    """Tier, cost at the list prices of the day, and cost: as logged, else at list prices. Nothing priced stays null, never 0."""
     keys = rows.select("model", "provider", "provider_model", "day").distinct().to_pyarrow().to_pylist()
     prices = list_prices(
         sorted(
@@ -331,6 +355,7 @@ def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
         ),
         catalog,
     ).rename(price_model="model", price_day="day")
+    length = rows.prompt_tokens.fill_null(0)
     rows = rows.left_join(
         prices,
         [
@@ -338,16 +363,50 @@ def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
             rows.provider.fill_null("") == prices.price_provider,
             rows.provider_model.fill_null("") == prices.price_provider_model,
             rows.day == prices.price_day,
+            length > prices.above_tokens,
+            length <= prices.up_to_tokens,
         ],
     )
-    cached = ibis.least(rows.cached_tokens.fill_null(0), rows.prompt_tokens).cast("float64")
+    sent, received = token_classes(rows)
     cost = (
-        (rows.prompt_tokens.cast("float64") - cached) * rows.input_usd
-        + cached * rows.cached_input_usd
-        + rows.completion_tokens.cast("float64") * rows.output_usd
+        sent["uncached"] * rows.input_usd
+        + sent["cached"] * rows.cached_input_usd
+        + sent["cache_write"] * rows.cache_write_usd
+        + sent["audio_prompt"] * rows.audio_input_usd
+        + (received["completion"] - received["reasoning"]) * rows.output_usd
+        + received["reasoning"] * rows.reasoning_usd
+        + received["audio_completion"] * rows.audio_output_usd
+        + rows.request_usd
     )
-    free = rows.is_cache_hit.fill_null(False) | (rows.status != "success")
-    return rows.mutate(tier=rows.catalog_tier, list_cost_usd=ibis.ifelse(free, ibis.null("float64"), cost))
+    is_hit = rows.is_cache_hit.fill_null(False)
+    rows = rows.mutate(
+        tier=rows.catalog_tier,
+        logged_cost_usd=rows.cost_usd,
+        list_cost_usd=ibis.ifelse(is_hit | (rows.status != "success"), ibis.null("float64"), cost),
+    )
+    # The gateway's own cache costs nothing; everything else that nobody priced does not become free.
+    unlogged = ibis.ifelse(is_hit, ibis.literal(0.0), rows.list_cost_usd)
+    return rows.mutate(cost_usd=ibis.coalesce(rows.logged_cost_usd, unlogged))
+
+
+def token_classes(rows: ibis.Table) -> tuple[dict[str, ibis.expr.types.FloatingValue], dict[str, ibis.expr.types.FloatingValue]]:
+    """Tokens by the class that they are priced in, as numbers: of the prompt, and of the completion.
+
+    The parts of a prompt add up to prompt_tokens; `completion` holds `reasoning`, and with `audio_completion` adds up to
+    completion_tokens. A part that the log makes larger than what holds it is cut.
+    """
+
+    def tokens(name: str) -> ibis.expr.types.FloatingValue:
+        return rows[name].fill_null(0).cast("float64")
+
+    prompt, completion = rows.prompt_tokens.cast("float64"), rows.completion_tokens.cast("float64")
+    cached = ibis.least(tokens("cached_tokens"), prompt)
+    written = ibis.least(tokens("cache_write_tokens"), prompt - cached)
+    heard = ibis.least(tokens("audio_prompt_tokens"), prompt - cached - written)
+    spoken = ibis.least(tokens("audio_completion_tokens"), completion)
+    sent = {"uncached": prompt - cached - written - heard, "cached": cached, "cache_write": written, "audio_prompt": heard}
+    text = completion - spoken
+    return sent, {"completion": text, "reasoning": ibis.least(tokens("reasoning_tokens"), text), "audio_completion": spoken}
 
 
 Half = Literal["learn", "prove"]

@@ -31,7 +31,9 @@ from routing_pipeline.analysis.daily_spend import (
     projections,
     trend_of,
 )
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.comparisons import clustered_mean
+from routing_pipeline.cost_reconciliation import ClassCost, priced_sums, reconcile
 from routing_pipeline.estimates import Estimate, Known, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope
 
@@ -55,11 +57,11 @@ class CostLine(Result):
     requests: int = quantity("Final requests", "requests")
     attempts: int = quantity("Attempts", "attempts")
     tokens: int = quantity("Prompt and completion tokens", "tokens")
-    cost_usd: Known = quantity("Of all attempts, as logged", "USD")
+    cost_usd: Known = quantity("Of all attempts: as logged, else at list price", "USD")
     share: Known = quantity("Of all spend", "0..1")
     per_request_usd: Known = quantity("All attempts of a request, mean over final requests with a price", "USD")
     per_1000_tokens_usd: Known = quantity("Over attempts with both cost and tokens", "USD")
-    unpriced_attempts: int = quantity("Successful attempts without a cost", "attempts")
+    unpriced_attempts: int = quantity("Successful attempts that neither the log nor the list prices", "attempts")
 
 
 class CostGrouping(Result):
@@ -76,7 +78,7 @@ class HourCost(Result):
 
     hour: datetime = Field(description="Start of the hour, UTC")
     requests: int = quantity("Final requests", "requests")
-    cost_usd: float = quantity("Of all attempts that began in it, as logged", "USD")
+    cost_usd: float = quantity("Of all attempts that began in it: as logged, else at list price", "USD")
     covered: float = quantity("Share of the hour that lies in the window", "0..1")
 
 
@@ -93,33 +95,67 @@ class BudgetUse(Result):
     verdict: Verdict = Field(description="For the month: over or within budget with its whole interval, else cannot tell")
 
 
-class UnpricedSpend(Result):
-    """Successful attempts whose cost the log does not hold; they are missing from every total."""
+class UnpricedModel(Result):
+    """A model whose calls neither the log nor the list prices, with the traffic that is missing from every total."""
 
-    attempts: int = quantity("Successful attempts without a cost, cache hits left out", "attempts")
+    model: str
+    provider: str | None = Field(description="Who served it, as logged")
+    attempts: int = quantity("Successful attempts without any price, cache hits left out", "attempts")
+    share: float = quantity("Of all successful attempts, cache hits left out", "0..1")
+    prompt_tokens: int = quantity("Sent in them", "tokens")
+    completion_tokens: int = quantity("Received in them", "tokens")
+
+
+class UnpricedSpend(Result):
+    """Successful attempts whose cost the log does not hold: counted at list price where there is one, else in no total."""
+
+    attempts: int = quantity("Successful attempts without a cost in the log, cache hits left out", "attempts")
     share: Known = quantity("Of successful attempts, cache hits left out", "0..1")
-    list_cost_usd: float = quantity("What those with a list price would cost at it", "USD")
-    attempts_without_list_price: int = quantity("Of them, without a list price or tokens: nothing can be said", "attempts")
+    list_cost_usd: float = quantity("Those with a list price, at it; part of every total", "USD")
+    attempts_without_list_price: int = quantity("Of them, without a list price or tokens: in no total, and not free", "attempts")
+    models: tuple[UnpricedModel, ...] = Field(default=(), description="The models of these, most attempts first")
+    models_not_listed: int = quantity("Models with too few to be listed", "models", default=0)
     free_attempts: int = quantity("Successful attempts logged at 0 USD though they have a list price", "attempts")
     free_list_cost_usd: float = quantity("What those would cost at list price", "USD")
 
 
+class TokenClassCost(Result):
+    """Tokens of one class of one model's calls, as the gateway charged them and as the list prices them.
+
+    What the gateway charged is inferred from the costs of all calls together; null where these cannot tell classes apart.
+    """
+
+    token_class: str = Field(
+        description="uncached, cached, cache_write, audio_prompt; completion (with reasoning), reasoning (beside that), audio_completion"
+    )
+    tokens: int = quantity("In the calls that were compared", "tokens")
+    charged_usd_per_million: float | None = quantity("What the logged costs imply", "USD per million tokens")
+    list_usd_per_million: float | None = quantity("What the list asks", "USD per million tokens")
+    logged_usd: float | None = quantity("These tokens at what was charged", "USD")
+    list_usd: float | None = quantity("These tokens at list price", "USD")
+    difference_usd: float | None = quantity("Logged less list", "USD")
+
+
 class CostCheck(Result):
-    """Logged cost of one model against the same calls at dated list prices."""
+    """Logged cost of one model against the same calls recomputed at the list prices of their days."""
 
     model: str
-    attempts: int = quantity("Attempts with both", "attempts")
+    provider: str | None = Field(description="Who served it, as logged")
+    provider_model: str | None = Field(description="What was called, as logged; what the list was asked for")
+    attempts: int = quantity("Attempts with both, neither of them 0", "attempts")
     logged_usd: float = quantity("As logged", "USD")
     list_usd: float = quantity("At list prices by token class", "USD")
     difference: Known = quantity("(logged - list) / list", "1")
-    within_tolerance: bool | None = Field(description="Within 10 %; null when there is nothing to compare")
+    within_tolerance: bool | None = Field(description="Total and every token class within 10 %; null when there is nothing to compare")
+    cause: str = Field(default="", description="What most likely explains a difference; empty when there is none")
+    classes: tuple[TokenClassCost, ...] = Field(default=(), description="By token class, those with tokens")
     unchecked_attempts: int = quantity("Priced attempts without a list price", "attempts")
 
 
 class RoutingCosts(Result):
     """The answer to `get_routing_costs`."""
 
-    total_usd: Known = quantity("Spend in the window, all attempts, as logged", "USD")
+    total_usd: Known = quantity("Spend in the window, all attempts: as logged, else at list price", "USD")
     requests: int = quantity("Final requests", "requests")
     per_request_usd: Measured = quantity("All attempts of a request; interval over sessions", "USD")
     per_1000_tokens_usd: Known = quantity("Over attempts with both cost and tokens", "USD")
@@ -132,7 +168,9 @@ class RoutingCosts(Result):
     quarter: Projection = Field(description="The calendar quarter in which the window ends")
     budgets: tuple[BudgetUse, ...] = Field(description="The whole budget first, then teams; empty when none is configured")
     unpriced: UnpricedSpend
-    checks: tuple[CostCheck, ...] = Field(description="Logged against recomputed cost by model, dearest first")
+    checks: tuple[CostCheck, ...] = Field(
+        description="Logged against recomputed cost by model, provider and what was called, dearest first"
+    )
     checks_not_listed: int = quantity("Models too small to be listed", "models")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 
@@ -154,7 +192,7 @@ def routing_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisSco
     hours, hours_before = hour_sums(requests), hour_sums(previous)
     ledger = ledger_of(hours, hours_before, scope)
     month, quarter = projections(ledger, scope)
-    checks = _checks(cells)
+    checks, more_checks = _checks(requests, scope)
     return RoutingCosts(
         total_usd=_cost(whole),
         requests=whole["requests"],
@@ -173,9 +211,9 @@ def routing_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisSco
         month=month,
         quarter=quarter,
         budgets=_budgets(requests, previous, ledger, scope),
-        unpriced=_unpriced(whole),
-        checks=checks[:MAX_LISTED],
-        checks_not_listed=max(len(checks) - MAX_LISTED, 0),
+        unpriced=_unpriced(whole, cells),
+        checks=checks,
+        checks_not_listed=more_checks,
         notices=_notices(whole, ledger, month),
     )
 
@@ -192,9 +230,9 @@ def _sums(t: ibis.Table) -> dict[str, ibis.expr.types.NumericScalar]:
     """What every line of a grouping is made of; all of it adds up over groups."""
     tokens = t.prompt_tokens + t.completion_tokens
     is_answer = (t.status == "success") & ~t.is_cache_hit.fill_null(False)
+    unlogged = is_answer & t.logged_cost_usd.isnull()
     unpriced = is_answer & t.cost_usd.isnull()
-    free = is_answer & (t.cost_usd == 0).fill_null(False) & (t.list_cost_usd > 0).fill_null(False)
-    both = t.cost_usd.notnull() & t.list_cost_usd.notnull()
+    free = is_answer & (t.logged_cost_usd == 0).fill_null(False) & (t.list_cost_usd > 0).fill_null(False)
     return {
         "requests": t.is_final.sum(),
         "attempts": t.count(),
@@ -206,19 +244,17 @@ def _sums(t: ibis.Table) -> dict[str, ibis.expr.types.NumericScalar]:
         "cost_of_tokens": t.cost_usd.sum(where=tokens.notnull()),
         "tokens_with_cost": tokens.sum(where=t.cost_usd.notnull()),
         "answers": is_answer.sum(),
+        "unlogged": unlogged.sum(),
+        "unlogged_list": t.list_cost_usd.sum(where=unlogged),
         "unpriced": unpriced.sum(),
-        "unpriced_list": t.list_cost_usd.sum(where=unpriced),
-        "unpriced_unknown": (unpriced & t.list_cost_usd.isnull()).sum(),
+        "unpriced_sent": t.prompt_tokens.sum(where=unpriced),
+        "unpriced_received": t.completion_tokens.sum(where=unpriced),
         "free": free.sum(),
         "free_list": t.list_cost_usd.sum(where=free),
-        "checked": both.sum(),
-        "checked_logged": t.cost_usd.sum(where=both),
-        "checked_list": t.list_cost_usd.sum(where=both),
-        "unchecked": (is_answer & t.cost_usd.notnull() & t.list_cost_usd.isnull()).sum(),
     }
 
 
-_MONEY = ("cost", "request_cost", "cost_of_tokens", "unpriced_list", "free_list", "checked_logged", "checked_list")
+_MONEY = ("cost", "request_cost", "cost_of_tokens", "unlogged_list", "free_list")
 _COUNTS = (
     "requests",
     "attempts",
@@ -227,11 +263,11 @@ _COUNTS = (
     "priced_requests",
     "tokens_with_cost",
     "answers",
+    "unlogged",
     "unpriced",
-    "unpriced_unknown",
+    "unpriced_sent",
+    "unpriced_received",
     "free",
-    "checked",
-    "unchecked",
 )
 
 
@@ -320,40 +356,102 @@ def _per_request(requests: ibis.Table) -> Measured:
     return clustered_mean(clusters["total"].to_numpy().astype(float), clusters["n"].to_numpy().astype(float))
 
 
-def _unpriced(whole: Row) -> UnpricedSpend:
+def _unpriced(whole: Row, cells: list[Row]) -> UnpricedSpend:
+    by_model: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
+    for cell in cells:
+        if cell["unpriced"]:
+            by_model[cell["model"], cell["provider"]].append(cell)
+    models = [
+        UnpricedModel(
+            model=model,
+            provider=provider,
+            attempts=sums["unpriced"],
+            share=sums["unpriced"] / whole["answers"],
+            prompt_tokens=sums["unpriced_sent"],
+            completion_tokens=sums["unpriced_received"],
+        )
+        for (model, provider), sums in ((group, _rolled_up(rows)) for group, rows in by_model.items())
+    ]
+    models.sort(key=lambda each: (-each.attempts, each.model, each.provider or ""))
     return UnpricedSpend(
-        attempts=whole["unpriced"],
-        share=whole["unpriced"] / whole["answers"] if whole["answers"] else Unidentifiable(unidentifiable="no successful attempt"),
-        list_cost_usd=whole["unpriced_list"],
-        attempts_without_list_price=whole["unpriced_unknown"],
+        attempts=whole["unlogged"],
+        share=whole["unlogged"] / whole["answers"] if whole["answers"] else Unidentifiable(unidentifiable="no successful attempt"),
+        list_cost_usd=whole["unlogged_list"],
+        attempts_without_list_price=whole["unpriced"],
+        models=tuple(models[:MAX_LISTED]),
+        models_not_listed=max(len(models) - MAX_LISTED, 0),
         free_attempts=whole["free"],
         free_list_cost_usd=whole["free_list"],
     )
 
 
-def _checks(cells: list[Row]) -> tuple[CostCheck, ...]:
-    by_model: dict[str, list[Row]] = defaultdict(list)
-    for cell in cells:
-        by_model[cell["model"]].append(cell)
-    checks = [_check(model, _rolled_up(rows)) for model, rows in by_model.items()]
-    return tuple(sorted(checks, key=lambda check: (-check.logged_usd, check.model)))
+# --- Logged against recomputed
 
 
-def _check(model: str, sums: Row) -> CostCheck:
-    known = sums["checked_list"] > 0
-    difference = (sums["checked_logged"] - sums["checked_list"]) / sums["checked_list"] if known else None
-    return CostCheck(
-        model=model,
-        attempts=sums["checked"],
-        logged_usd=sums["checked_logged"],
-        list_usd=sums["checked_list"],
-        difference=Unidentifiable(
-            unidentifiable="no call has both a logged cost and a list price; name the model's prices in the configuration"
+def _checks(requests: ibis.Table, scope: AnalysisScope) -> tuple[tuple[CostCheck, ...], int]:
+    """By model, provider and what was called, because each has a price of its own; dearest first, and how many more there are."""
+    t = requests
+    unchecked = (t.status == "success") & ~t.is_cache_hit.fill_null(False) & (t.logged_cost_usd > 0) & t.list_cost_usd.isnull()
+    sums = priced_sums(t) | {"unchecked": unchecked.fill_null(False).sum(), "spent": t.logged_cost_usd.sum()}
+    keys = ("model", "provider", "provider_model")
+    grouped = t.group_by(*keys).agg(**sums)
+    grouped = grouped.filter((grouped.priced_calls > 0) | (grouped.unchecked > 0))
+    order = [grouped.spent.desc(), *(grouped[name].fill_null("").asc() for name in keys)]
+    rows = _rows(grouped.order_by(order).limit(MAX_LISTED))
+    more = int(grouped.count().execute()) - MAX_LISTED if len(rows) == MAX_LISTED else 0
+    catalog = Catalog(scope.parameters.models)
+    on_day = int(scope.end_s // SECONDS_PER_DAY)
+    return tuple(_check(row, catalog, on_day) for row in rows), more
+
+
+def _check(row: Row, catalog: Catalog, on_day: int) -> CostCheck:
+    names = {name: row[name] for name in ("model", "provider", "provider_model")}
+    found = reconcile(
+        row["model"],
+        row,
+        tolerance=TOLERANCE,
+        catalog=catalog,
+        provider=row["provider"],
+        provider_model=row["provider_model"],
+        on_day=on_day,
+    )
+    if found is None:
+        why = "no call has both a logged cost and a list price; name the model's prices in the configuration"
+        return CostCheck(
+            **names,
+            attempts=0,
+            logged_usd=0.0,
+            list_usd=0.0,
+            difference=Unidentifiable(unidentifiable=why),
+            within_tolerance=None,
+            unchecked_attempts=row["unchecked"] or 0,
         )
-        if difference is None
-        else difference,
-        within_tolerance=None if difference is None else abs(difference) <= TOLERANCE,
-        unchecked_attempts=sums["unchecked"],
+    return CostCheck(
+        **names,
+        attempts=found.calls,
+        logged_usd=found.logged_usd,
+        list_usd=found.list_usd,
+        difference=found.ratio - 1.0,
+        within_tolerance=not found.is_beyond(TOLERANCE),
+        cause=found.cause,
+        classes=tuple(_class_cost(each) for each in found.classes),
+        unchecked_attempts=row["unchecked"] or 0,
+    )
+
+
+def _class_cost(of: ClassCost) -> TokenClassCost:
+    def times(usd: float | None, tokens: float) -> float | None:
+        return None if usd is None else usd * tokens
+
+    logged, listed = times(of.charged_usd, of.tokens), times(of.listed_usd, of.tokens)
+    return TokenClassCost(
+        token_class=of.name,
+        tokens=of.tokens,
+        charged_usd_per_million=times(of.charged_usd, 1e6),
+        list_usd_per_million=times(of.listed_usd, 1e6),
+        logged_usd=logged,
+        list_usd=listed,
+        difference_usd=None if logged is None or listed is None else logged - listed,
     )
 
 
@@ -440,8 +538,14 @@ def _verdict(month_end: Measured) -> Verdict:
 
 def _notices(whole: Row, ledger: Ledger, month: Projection) -> tuple[str, ...]:
     notices: list[str] = []
+    at_list = whole["unlogged"] - whole["unpriced"]
+    if at_list:
+        notices.append(
+            f"{at_list:,} successful attempts have no cost in the log and are counted at list prices, "
+            f"${whole['unlogged_list']:,.2f} of the total; discounts and margins are not in it."
+        )
     if whole["priced"] and whole["unpriced"]:
-        notices.append(f"{whole['unpriced']:,} successful attempts have no cost: every total is a lower bound.")
+        notices.append(f"{whole['unpriced']:,} successful attempts have no price at all: every total is a lower bound.")
     if not any(day.complete for day in ledger.days):
         notices.append("No day is covered whole: no trend and no projection; take a longer timeframe.")
     elapsed = (ledger.end_s / SECONDS_PER_DAY) - day_of(month.start)

@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, RefusedObjectErr
 from routing_pipeline.schema import DUCKDB_TYPE, FEEDBACK, column_names
 
 SOURCES: tuple[str, ...] = ("judge", "user", "check", "eval")
+Scales = Mapping[str, tuple[float, float]]
+"""Lowest and highest value by name of a score."""
+
 _CHUNK_ROWS = 50_000
 _BOM = b"\xef\xbb\xbf"
 _NAMES = column_names(FEEDBACK)
@@ -55,7 +58,7 @@ _REASON = f"""CASE
     WHEN scale_max <> '' AND ({_HIGH} IS NULL OR NOT isfinite({_HIGH})) THEN 'scale_max is not a finite number'
     WHEN coalesce({_LOW}, 0) >= coalesce({_HIGH}, 1) THEN 'scale_max is not above scale_min'
     WHEN {_VALUE} NOT BETWEEN coalesce({_LOW}, 0) AND coalesce({_HIGH}, 1)
-        THEN 'value lies outside its scale; without scale_min and scale_max the scale is 0 to 1'
+        THEN 'value lies outside its scale; it is 0 to 1 unless scale_min and scale_max, or [scales] in the configuration, say otherwise'
     WHEN source IS NULL OR source NOT IN {SOURCES!r} THEN 'source is none of judge, user, check, eval'
     WHEN {_SCORED_S} IS NULL OR isnan({_SCORED_S}) THEN 'scored_at is missing or no time'
     WHEN {_SCORED_S} >= 1e11 THEN 'scored_at is not in seconds since 1970'
@@ -73,7 +76,12 @@ _USABLE = {
     "scored_at": f"make_timestamp({_SCORED_US})",
 }
 _TYPED = ", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in FEEDBACK)
-_JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM _rows"  # noqa: S608 (our own SQL)
+_HAS_NO_SCALE = "coalesce(scale_min, '') = '' AND coalesce(scale_max, '') = ''"
+_SCALED = f"""SELECT _rows.* REPLACE (
+        CASE WHEN {_HAS_NO_SCALE} THEN low::VARCHAR ELSE scale_min END AS scale_min,
+        CASE WHEN {_HAS_NO_SCALE} THEN high::VARCHAR ELSE scale_max END AS scale_max)
+    FROM _rows LEFT JOIN scales ON scales.of = _rows.name"""  # noqa: S608 (our own SQL)
+_JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM ({_SCALED})"  # noqa: S608 (our own SQL)
 _APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])}
     FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
 
@@ -94,9 +102,21 @@ class FeedbackIngestResult(Result):
 
 
 def ingest_feedback(
-    home: Home, uri: str, *, progress: Callable[[str, int, int], None] | None = None, now_s: float | None = None
+    home: Home,
+    uri: str,
+    *,
+    scales: Scales | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    now_s: float | None = None,
 ) -> FeedbackIngestResult:
     """Read new feedback files from a directory, a file, `file://` or `s3://bucket/prefix`; a file read before adds nothing.
+
+    Args:
+        home: where the lake is.
+        uri: where the files are.
+        scales: of scores that come without one, by name; 0 to 1 where nothing is said.
+        progress: told what is done, how many of how many.
+        now_s: seconds since 1970, for tests.
 
     Raises:
         UnusableInputError: no such place, nothing in it, or no permission.
@@ -117,7 +137,7 @@ def ingest_feedback(
         ready, _ = finished(home, source, listed, new, SCORE_TABLES)
         read = 0
         for done, each in enumerate(ready, 1):
-            account = _ingest_object(home, lake, source, each, now)
+            account = _ingest_object(home, lake, source, each, now, scales or {})
             if account is not None:
                 totals.update(account.counts)
                 read += 1
@@ -137,7 +157,7 @@ def ingest_feedback(
         )
 
 
-def _ingest_object(home: Home, lake: Lake, source: Source, listed: StoredObject, now_s: float) -> Account | None:
+def _ingest_object(home: Home, lake: Lake, source: Source, listed: StoredObject, now_s: float, scales: Scales) -> Account | None:
     """Read and commit one object; None when it changed under the reader, which leaves it for the next run."""
     home.scratch.mkdir(parents=True, exist_ok=True)
     account = Account("feedback")
@@ -148,6 +168,9 @@ def _ingest_object(home: Home, lake: Lake, source: Source, listed: StoredObject,
         try:
             source.fetch(listed, copy)
             with connect(Path(folder) / "spill") as connection:
+                connection.execute("CREATE TEMP TABLE scales (of VARCHAR, low DOUBLE, high DOUBLE)")
+                if scales:
+                    connection.executemany("INSERT INTO scales VALUES ($1, $2, $3)", [(name, *ends) for name, ends in scales.items()])
                 scores = _usable(connection, plain_file(copy, Path(folder) / "plain"), now_s, account, refused, lake.feedback_files())
         except ObjectChangedError:
             return None

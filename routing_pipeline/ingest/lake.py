@@ -25,7 +25,7 @@ from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
-from routing_pipeline.schema import FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.schema import ADDED_LATER, FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,7 +201,7 @@ class Lake:
         """
         from pyiceberg.exceptions import CommitFailedException
 
-        table = self._open() or self._create()
+        table = self._widened(self._open() or self._create())
         files = [] if data_folder is None else sorted(str(path) for path in data_folder.rglob("*.parquet"))
         properties = {name: json.dumps(self._with_added(table, name, added[name])) for name in get_args(SideTable) if name in added}
         try:
@@ -296,6 +296,13 @@ class Lake:
             return None
         finally:
             catalog.close()
+
+    def _widened(self, table: Table) -> Table:
+        """The table with the columns that were added since it was made."""
+        if any(name not in table.schema().column_names for name in ADDED_LATER):
+            with table.update_schema() as update:
+                update.union_by_name(_iceberg_schema())
+        return table
 
     def _create(self) -> Table:
         from pyiceberg.partitioning import PartitionField, PartitionSpec

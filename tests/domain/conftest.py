@@ -55,6 +55,7 @@ def _row(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
         "cluster": number % 256,
     }
     row |= values
+    row["logged_cost_usd"] = values.get("logged_cost_usd", row["cost_usd"])
     row.setdefault("routed_model", row["model"])
     row["routed_model"] = row["routed_model"] or row["model"]
     if row["is_final"]:

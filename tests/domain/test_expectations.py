@@ -35,7 +35,7 @@ from routing_pipeline.expectations import (
 from routing_pipeline.expectations_baseline import EVALUATED_BY, Compared, compare, ledger_checks
 from routing_pipeline.expectations_gx import validate
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.schema import REQUEST_LOG
+from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG
 from routing_pipeline.scope import AnalysisScope, Window, conform
 
 WEEK_S = 7 * 86_400
@@ -78,8 +78,8 @@ def test_completeness_is_about_optional_columns_of_the_request_log():
     optional = {column.name for column in REQUEST_LOG if not column.required}
     covered = {rule.predicate.column for rule in COMPLETENESS if isinstance(rule.predicate, Filled)}
     assert covered <= optional
-    # A score may also come as feedback (`answers_are_scored`), and only some attempts are fallbacks.
-    assert optional - covered == {"quality_score", "user_rating", "fallback_from"}
+    # A score may also come as feedback (`answers_are_scored`); only some attempts are fallbacks, write to a cache, or hold audio.
+    assert optional - covered == {"quality_score", "user_rating", "fallback_from", *ADDED_LATER}
 
 
 # Rules about rows
@@ -370,7 +370,7 @@ def unscored(rows: Compared) -> Compared:
 
 
 def cheaper(rows: ibis.Table) -> ibis.Table:
-    return rows.mutate(cost_usd=ibis.ifelse(rows.model == "gpt-4o", rows.cost_usd * 0.8, rows.cost_usd))
+    return rows.mutate(logged_cost_usd=ibis.ifelse(rows.model == "gpt-4o", rows.logged_cost_usd * 0.8, rows.logged_cost_usd))
 
 
 def renamed(rows: ibis.Table) -> ibis.Table:
@@ -415,7 +415,7 @@ BROKEN_WEEKS: list[tuple[str, str, Callable[[Compared], Compared]]] = [
     (
         "successes_have_a_cost",
         "one percent is free",
-        lambda rows: only_requests(rows, lambda t: t.mutate(cost_usd=ibis.ifelse(part_of(t, 0.02), 0.0, t.cost_usd))),
+        lambda rows: only_requests(rows, lambda t: t.mutate(logged_cost_usd=ibis.ifelse(part_of(t, 0.02), 0.0, t.logged_cost_usd))),
     ),
     ("logged_cost_is_the_list_price", "a discount of a fifth", lambda rows: only_requests(rows, cheaper)),
     ("answers_are_scored", "no answer is", unscored),

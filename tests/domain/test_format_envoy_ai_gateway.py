@@ -47,6 +47,23 @@ def test_the_duration_is_in_milliseconds_and_the_upstreams_time_is_no_routing_la
     assert (row["provider"], row["routing_rule_id"], row["status"], row["error_type"]) == ("tars", "aigw-run/rule/0", "success", None)
 
 
+def test_the_names_of_older_documentation_are_read_too(read: Any) -> None:
+    new, old = {name for name in BASE if name.startswith("gen_ai.")}, {}
+    old |= {"genai_model_name": "gpt-4o", "genai_model_name_override": "gpt-4o-mini", "genai_tokens_input": 15, "genai_tokens_output": 7}
+    old |= {"genai_backend_name": "default/tars/route/aigw-run/rule/0/ref/0", "genai_tokens_cache_creation_input": 4}
+    row = read(dict.fromkeys(new, "-") | old).row
+    assert (row["model"], row["provider_model"], row["provider"]) == ("gpt-4o", "gpt-4o-mini", "tars")
+    assert (row["prompt_tokens"], row["completion_tokens"], row["cache_write_tokens"]) == (15, 7, 4)
+
+
+def test_calls_to_tools_in_the_same_log_are_no_records(tmp_path: Path) -> None:
+    tool = {"genai_model_name": None, "genai_backend_name": None, "mcp_method": "tools/call", "mcp_backend": "context7", "duration": 653}
+    tool |= {"response_code": 200, "start_time": "2026-11-20T13:46:19.894Z", "x-request-id": "t"}
+    (tmp_path / "logs.jsonl").write_bytes(json_lines([tool, BASE]))
+    read = read_logs(tmp_path / "logs.jsonl", tmp_path / "home")
+    assert (read.result.records, read.row["attempt_id"], read.refused) == (1, "e", [])
+
+
 def test_a_dash_is_nothing(read: Any) -> None:
     nothing = {"gen_ai.usage.input_tokens": "-", "gen_ai.usage.output_tokens": "-", "route_name": "-", "gen_ai.provider.name": "-"}
     row = read(nothing | {"duration": "-", "task_type": "-", "x-session-id": "-"}).row

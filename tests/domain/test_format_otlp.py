@@ -134,7 +134,7 @@ def test_output_tokens_include_reasoning(read: Any) -> None:
 
 
 def test_there_is_no_cost_unless_a_vendor_names_one(read: Any) -> None:
-    assert read(*with_attributes({}, {"gen_ai.usage.cost": 0.0125}, {"gen_ai.usage.cost": 0.0})).column("cost_usd") == [None, 0.0125, 0.0]
+    assert read(*with_attributes({}, {"gen_ai.usage.cost": 0.0125}, {"gen_ai.usage.cost": 0.0})).column("cost_usd") == [None, 0.0125, None]
 
 
 def test_failures_are_told_from_errors_and_cancellations(read: Any) -> None:
@@ -266,9 +266,16 @@ def test_evaluations_that_come_as_log_records_name_their_span(tmp_path: Path) ->
         "attributes": [*named["attributes"], *pairs({"event.name": "gen_ai.evaluation.result"})],
     }
     loose = named | {"spanId": ""}
+    later = named | {"spanId": "evaluator", "attributes": [*named["attributes"], *pairs({"gen_ai.response.id": "chatcmpl-1"})]}
     other = named | {"eventName": "gen_ai.client.inference.operation.details"}
-    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [named, old, loose, other]}]}]}
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [named, old, loose, later, other]}]}]}
     (tmp_path / "a.jsonl").write_bytes(json_lines([logs, document(span(0))]))
     scores, refused = read_scores(tmp_path / "a.jsonl", tmp_path / "home")
-    assert [score["attempt_id"] for score in scores] == ["t/s", "t/s2"]
+    assert [(score["attempt_id"], score["request_id"]) for score in scores] == [(None, "chatcmpl-1"), ("t/s", None), ("t/s2", None)]
     assert refused == ["neither request_id nor attempt_id is there"]
+
+
+def test_a_call_is_a_request_by_the_name_of_its_response_unless_two_share_it(read: Any) -> None:
+    rows = read(*with_attributes({"gen_ai.response.id": "one"}, {"gen_ai.response.id": "two"}, {"gen_ai.response.id": "two"}, {}))
+    assert rows.column("request_id")[0] == "one"
+    assert rows.column("request_id")[1:] == rows.column("attempt_id")[1:]

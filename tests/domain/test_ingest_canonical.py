@@ -14,9 +14,10 @@ import pytest
 from routing_pipeline import demo_traffic
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.home import Home
+from routing_pipeline.ingest import lake
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.schema import FEEDBACK, REQUEST_LOG, column_names
+from routing_pipeline.schema import ADDED_LATER, FEEDBACK, REQUEST_LOG, column_names
 
 NOW_S = 1_795_500_000.0
 
@@ -163,3 +164,16 @@ def test_broken_lines_and_short_rows_of_feedback_are_refused_one_by_one(tmp_path
 def test_no_feedback_where_some_was_named_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UnusableInputError, match="no feedback files"):
         ingest_feedback(Home(tmp_path / "home"), str(tmp_path), now_s=NOW_S)
+
+
+def test_a_lake_of_before_a_column_was_there_takes_rows_that_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"attempt_id": "a", "started_at": NOW_S - 9_000, "model": "m", "status": "success", "cache_write_tokens": 7}
+    home = Home(tmp_path / "home")
+    with monkeypatch.context() as before:
+        before.setattr(lake, "REQUEST_LOG", tuple(column for column in REQUEST_LOG if column.name not in ADDED_LATER))
+        before.setattr(lake, "ADDED_LATER", ())
+        table = lake.Lake(home)._create()
+        assert not set(ADDED_LATER) & set(table.schema().column_names)
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert ingest_logs(home, str(tmp_path / "a.jsonl"), now_s=NOW_S).ingested == 1
+    assert query(Lake(home).attempt_files(0, NOW_S), "cache_write_tokens") == [(7,)]

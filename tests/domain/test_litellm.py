@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -180,13 +181,16 @@ def test_rules_come_from_a_tag_then_the_client_then_a_tier_that_is_no_built_in_o
 
 def test_a_cost_of_zero_is_unknown_on_failures_and_where_the_gateway_says_it_could_not_price(read: Any) -> None:
     rows = read(
+        {"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}},
+        {"response_cost": 0.0, "cache_hit": True},
         {"response_cost": 0.0},
+        {"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}, "response_cost_failure_debug_info": {"error_str": "not mapped"}},
         {"response_cost": 0.0, "status": "failure"},
         {"response_cost": 0.0, "zero_cost_diagnostic": {"reason": "unknown model"}},
         {"response_cost": None},
         {"response_cost": 0.02, "status": "failure"},
     )
-    assert column(rows, "cost_usd") == [0.0, None, None, None, 0.02]
+    assert column(rows, "cost_usd") == [0.0, 0.0, None, None, None, None, None, 0.02]
 
 
 def test_failures_carry_a_normalised_error_and_no_tokens_of_zero(read: Any) -> None:
@@ -214,6 +218,19 @@ def test_cached_and_reasoning_tokens_come_from_either_providers_shape(read: Any)
     )
     assert column(rows, "cached_tokens") == [64, 32, None]
     assert column(rows, "reasoning_tokens") == [8, None, None]
+
+
+def test_tokens_written_to_a_cache_and_audio_come_from_either_providers_shape(read: Any) -> None:
+    usage = {"cache_creation_input_tokens": 40, "prompt_tokens_details": {"cache_creation_tokens": 40, "audio_tokens": 7}}
+    rows = read(
+        {"metadata": {"usage_object": usage | {"completion_tokens_details": {"audio_tokens": 9}}}},
+        {"metadata": {"usage_object": {"prompt_tokens_details": {"cache_write_tokens": 30}}}},
+        {"metadata": {"usage_object": {"prompt_tokens_details": {"cached_tokens": 3}}}},
+        {"metadata": {"usage_object": {"cache_creation_input_tokens": -1}}},
+    )
+    assert column(rows, "cache_write_tokens") == [40, 30, None, None]
+    assert column(rows, "audio_prompt_tokens") == [7, None, None, None]
+    assert column(rows, "audio_completion_tokens") == [9, None, None, None]
 
 
 def test_teams_pay_and_users_are_hashed(read: Any) -> None:
@@ -254,3 +271,15 @@ def test_names_of_any_length_and_content_stay_text(read: Any) -> None:
     assert column(rows, "model")[0] == "m" * 256
     assert len(rows[0]["request_id"]) == 32
     assert rows[1]["model"].startswith("</script>'; DROP")
+
+
+def test_objects_of_a_google_bucket_are_read_whatever_they_are_called(tmp_path: Path) -> None:
+    """Batches end in `.ndjson`; single objects are called after the response or the failure, without any ending."""
+    day = tmp_path / "logs" / "2026-11-23"
+    day.mkdir(parents=True)
+    records = [BASE | {"id": f"r{number}", "litellm_call_id": f"call-{number}"} for number in range(4)]
+    (day / "batch-1795400000000-0a1b2c3d.ndjson").write_text("\n".join(map(json.dumps, records[:2])), encoding="utf-8")
+    (day / "chatcmpl-1").write_text(json.dumps(records[2]), encoding="utf-8")
+    (day / "failure-8c3c").write_text(json.dumps(records[3] | {"status": "failure"}), encoding="utf-8")
+    result = ingest_logs(Home(tmp_path / "home"), str(tmp_path / "logs"), now_s=NOW_S)
+    assert (result.records, result.ingested, result.formats) == (4, 4, ("litellm",))

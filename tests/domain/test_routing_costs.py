@@ -192,8 +192,8 @@ def test_a_team_budget_counts_that_team_alone_and_an_unknown_team_is_named(costs
 def test_what_has_no_price_is_counted_and_never_taken_for_free(costs: Any) -> None:
     rows = [
         {"cost_usd": 0.05, "list_cost_usd": 0.05},
-        {"cost_usd": None, "list_cost_usd": 0.07},
-        {"cost_usd": None, "list_cost_usd": None},
+        {"cost_usd": 0.07, "logged_cost_usd": None, "list_cost_usd": 0.07},
+        {"cost_usd": None, "list_cost_usd": None, "model": "own", "provider": "vllm"},
         {"cost_usd": 0.0, "list_cost_usd": 0.03},
         {"cost_usd": 0.0, "list_cost_usd": None, "is_cache_hit": True},
         {"cost_usd": None, "status": "failure"},
@@ -201,10 +201,15 @@ def test_what_has_no_price_is_counted_and_never_taken_for_free(costs: Any) -> No
     found = costs(rows)
     assert found.unpriced.attempts == 2
     assert found.unpriced.share == pytest.approx(0.5)
+    assert found.total_usd == pytest.approx(0.12)
+    (missing,) = found.unpriced.models
+    assert (missing.model, missing.provider, missing.attempts, missing.share) == ("own", "vllm", 1, pytest.approx(0.25))
+    assert (missing.prompt_tokens, missing.completion_tokens) == (900, 100)
     assert found.unpriced.list_cost_usd == pytest.approx(0.07)
     assert found.unpriced.attempts_without_list_price == 1
     assert (found.unpriced.free_attempts, found.unpriced.free_list_cost_usd) == (1, pytest.approx(0.03))
-    assert any("lower bound" in notice for notice in found.notices)
+    assert any("1 successful attempts have no price at all: every total is a lower bound" in notice for notice in found.notices)
+    assert any("counted at list prices, $0.07 of the total" in notice for notice in found.notices)
 
 
 def test_a_bill_beyond_ten_percent_of_list_price_is_flagged_and_an_unknown_model_is_not_called_right(costs: Any) -> None:

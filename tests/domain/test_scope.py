@@ -14,9 +14,9 @@ from routing_pipeline import demo_traffic
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import ModelOverride, Parameters
 from routing_pipeline.results import ResultStore
-from routing_pipeline.schema import REQUEST_LOG, SCOPED_REQUESTS, column_names
+from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG, SCOPED_REQUESTS, column_names
 from routing_pipeline.scope import LakeState, Window, conform, half_of, resolve_scope, window_of
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -51,7 +51,7 @@ def conformed(rows: list[dict[str, Any]], **options: Any) -> dict[str, dict[str,
     schema = pa.schema([(column.name, ARROW[column.type]) for column in REQUEST_LOG])
     with open_engine("duckdb") as engine:
         table = ibis.memtable(pa.Table.from_pylist(rows, schema=schema))
-        expression = conform(table, options.pop("window", WINDOW), catalog=Catalog(), **options)
+        expression = conform(table, options.pop("window", WINDOW), catalog=options.pop("catalog", Catalog()), **options)
         result = engine.backend.to_pyarrow(expression).to_pylist()
     assert all(set(row) == set(column_names(SCOPED_REQUESTS)) for row in result)
     return {row["attempt_id"]: row for row in result}
@@ -123,6 +123,53 @@ def test_a_missing_task_type_reads_unknown() -> None:
     assert (row["task_type"], row["is_task_type_logged"]) == ("unknown", False)
 
 
+def test_every_token_class_is_recomputed_at_its_own_price() -> None:
+    tokens = {"prompt_tokens": 1000, "cached_tokens": 400, "cache_write_tokens": 300, "completion_tokens": 100, "reasoning_tokens": 60}
+    tokens |= {"audio_prompt_tokens": 200, "audio_completion_tokens": 30}
+    own = ModelOverride(
+        input_usd_per_million=1,
+        cached_input_usd_per_million=0.1,
+        cache_write_usd_per_million=1.25,
+        audio_input_usd_per_million=5,
+        output_usd_per_million=10,
+        reasoning_usd_per_million=20,
+        audio_output_usd_per_million=50,
+    )
+    row = conformed([attempt("a", model="own", cost_usd=None, **tokens)], catalog=Catalog({"own": own}))["a/1"]
+    assert row["list_cost_usd"] == pytest.approx((100 * 1 + 400 * 0.1 + 300 * 1.25 + 200 * 5 + 10 * 10 + 60 * 20 + 30 * 50) / 1e6)
+
+
+def test_parts_that_are_larger_than_what_holds_them_are_cut() -> None:
+    row = conformed([attempt("a", prompt_tokens=10, cached_tokens=1000, cache_write_tokens=50, reasoning_tokens=900)])["a/1"]
+    assert row["list_cost_usd"] == pytest.approx((10 * 1.25 + 100 * 10) / 1e6)
+
+
+def test_a_call_without_a_logged_cost_has_the_lists_and_one_without_either_has_none() -> None:
+    rows = conformed(
+        [
+            attempt("a", cost_usd=None),
+            attempt("b", cost_usd=None, model="own", provider_model="own", provider="vllm"),
+            attempt("c", cost_usd=None, model="own", provider_model="own", provider="vllm", is_cache_hit=True),
+            attempt("d", cost_usd=0.5),
+            attempt("e", cost_usd=None, status="failure"),
+        ]
+    )
+    found = {name: (rows[f"{name}/1"]["cost_usd"], rows[f"{name}/1"]["logged_cost_usd"]) for name in "abcde"}
+    assert found == {"a": (pytest.approx(0.0035), None), "b": (None, None), "c": (0.0, None), "d": (0.5, 0.5), "e": (None, None)}
+
+
+def test_the_cost_of_a_request_counts_attempts_that_only_the_list_prices() -> None:
+    rows = conformed([attempt("a", 1, cost_usd=0.001, status="failure"), attempt("a", 2, second=1.0, cost_usd=None)])
+    assert rows["a/2"]["request_cost_usd"] == pytest.approx(0.001 + 0.0035)
+
+
+def test_files_from_before_a_column_was_there_read_as_null() -> None:
+    schema = pa.schema([(column.name, ARROW[column.type]) for column in REQUEST_LOG if column.name not in ADDED_LATER])
+    table = ibis.memtable(pa.Table.from_pylist([attempt("a")], schema=schema))
+    row = table.pipe(conform, WINDOW, catalog=Catalog()).to_pyarrow().to_pylist()[0]
+    assert (row["list_cost_usd"], *(row[name] for name in ADDED_LATER)) == (pytest.approx(0.0035), None, None, None)
+
+
 def test_cached_tokens_are_recomputed_at_the_cached_price() -> None:
     row = conformed([attempt("a", cached_tokens=400)])["a/1"]
     assert row["list_cost_usd"] == pytest.approx((600 * 2.5 + 400 * 1.25 + 100 * 10) / 1e6)
@@ -177,6 +224,33 @@ def test_users_ratings_that_came_as_feedback_reach_the_final_attempt_and_stay_ap
     )
     assert {name: row["user_rating"] for name, row in rows.items()} == {"a/1": None, "a/2": 0.75, "b/1": 0.0, "c/1": 0.9}
     assert rows["a/2"]["quality"] == 0.2
+
+
+def test_a_judges_scores_and_users_scores_of_one_name_are_kept_apart() -> None:
+    judged = {"request_id": "a", "value": 0.4, "source": "judge"}
+    by_user = {"value": 1.0, "source": "user", "scored_at": datetime(2026, 3, 5)}
+    rows = conformed([attempt("a"), attempt("b")], feedback=feedback(judged, by_user | {"request_id": "a"}, by_user | {"request_id": "b"}))
+    assert [(rows[f"{name}/1"]["quality"], rows[f"{name}/1"]["user_rating"]) for name in "ab"] == [(0.4, 1.0), (None, 1.0)]
+
+
+def test_where_nobody_else_scores_quality_users_do() -> None:
+    rows = conformed([attempt("a")], feedback=feedback({"request_id": "a", "value": 1.0, "source": "user"}))
+    assert (rows["a/1"]["quality"], rows["a/1"]["user_rating"]) == (1.0, None)
+
+
+def test_a_request_that_is_scored_again_keeps_the_newest_of_each_source() -> None:
+    scores = [
+        {"value": value, "source": source, "name": name, "scored_at": datetime(2026, 3, day)}
+        for source, name in (("judge", "quality"), ("user", "stars"))
+        for value, day in ((0.1, 3), (0.7, 5), (0.2, 4))
+    ]
+    rows = conformed([attempt("a")], feedback=feedback(*({"request_id": "a"} | score for score in scores)))
+    assert (rows["a/1"]["quality"], rows["a/1"]["user_rating"]) == (0.7, 0.7)
+
+
+def test_of_two_scores_given_at_once_the_lower_counts_on_every_run() -> None:
+    scores = [{"request_id": "a", "value": value} for value in (0.6, 0.2, 0.9)]
+    assert {conformed([attempt("a")], feedback=feedback(*order))["a/1"]["quality"] for order in (scores, scores[::-1])} == {0.2}
 
 
 def test_a_score_for_a_failed_request_is_not_quality() -> None:

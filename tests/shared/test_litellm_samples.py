@@ -48,9 +48,19 @@ def assert_reads(row: dict[str, Any], **given: Any) -> None:
 
 
 CODE = {"task_type": "code", "complexity": 0.75, "quality_score": 0.8, "routing_rule_id": "r1", "propensity": 0.9}
-SMALL = {"prompt_tokens": 40, "completion_tokens": 25, "cached_tokens": 0, "reasoning_tokens": 8, "status": "success", "retries": 0}
+NO_AUDIO = {"audio_prompt_tokens": 0, "audio_completion_tokens": 0}
+SMALL = {
+    **NO_AUDIO,
+    "prompt_tokens": 40,
+    "completion_tokens": 25,
+    "cached_tokens": 0,
+    "reasoning_tokens": 8,
+    "status": "success",
+    "retries": 0,
+}
 ROUTER = {
     **CODE,
+    **NO_AUDIO,
     "model": "rule/r1",
     "provider": "openai",
     "provider_model": "gpt-4o",

@@ -21,7 +21,7 @@ WANTED: dict[str, dict[str, Any]] = {
     "otlp_traces.constructed.json": {
         "source_format": "otlp",
         "attempt_id": "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174",
-        "request_id": "5b8efff798038103d269b633813fc60c/eee19b7ec3c1b174",
+        "request_id": "chatcmpl-1",
         "session_id": "s-77",
         "started_at": datetime(2026, 11, 23, 0, 4, 40, 270147),
         "latency_ms": 907.847,

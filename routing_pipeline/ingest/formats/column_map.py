@@ -27,6 +27,7 @@ from routing_pipeline.ingest.formats.log_format import (
     user_hash,
     within,
 )
+from routing_pipeline.schema import TOKEN_PARTS
 
 _MAX_MS = LONGEST_ATTEMPT_S * 1e3
 _TEXTS = (
@@ -46,8 +47,7 @@ _OPTIONAL: dict[str, Callable[[str], Optional]] = {
     "ttft_ms": lambda given: within(given, 0, _MAX_MS),
     "routing_latency_ms": lambda given: within(given, 0, _MAX_MS),
     "complexity": complexity,
-    "cached_tokens": count_of,
-    "reasoning_tokens": count_of,
+    **dict.fromkeys(TOKEN_PARTS, count_of),
     "retries": count_of,
     "queue_depth": count_of,
     "quality_score": lambda given: within(given, 0, 1),

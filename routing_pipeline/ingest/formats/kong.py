@@ -15,7 +15,9 @@ _USAGE = ("prompt_tokens", "prompt_token", "completion_tokens", "completion_toke
 _PARTS = (
     *(f"usage.{name}" for name in _USAGE),
     "usage.prompt_tokens_details.cached_tokens",
+    "usage.prompt_tokens_details.audio_tokens",
     "usage.completion_tokens_details.reasoning_tokens",
+    "usage.completion_tokens_details.audio_tokens",
     *(f"meta.{name}" for name in ("request_model", "response_model", "provider_name", "llm_latency")),
     "cache.cache_status",
 )
@@ -54,7 +56,9 @@ KONG = column_map(
         "prompt_tokens": _said("usage.prompt_tokens", "usage.prompt_token"),
         "completion_tokens": _said("usage.completion_tokens", "usage.completion_token"),
         "cached_tokens": _said("usage.prompt_tokens_details.cached_tokens"),
+        "audio_prompt_tokens": _said("usage.prompt_tokens_details.audio_tokens"),
         "reasoning_tokens": _said("usage.completion_tokens_details.reasoning_tokens"),
+        "audio_completion_tokens": _said("usage.completion_tokens_details.audio_tokens"),
         "cost_usd": if_priced(
             _said("usage.cost"), tokens=_said("usage.total_tokens", "usage.prompt_tokens", "usage.prompt_token"), is_hit=f"{_CACHE} = 'hit'"
         ),

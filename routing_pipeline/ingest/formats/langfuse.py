@@ -63,7 +63,7 @@ def scores(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if kind in {"TEXT", "CATEGORICAL"}:
         yield {"refused": "a score in words has no scale; numeric and boolean scores are read"}
         return
-    by_users = record.get("source") == "API" and isinstance(name, str) and _BY_USERS.search(name) is not None
+    by_users = record.get("source") in {"API", "ANNOTATION"} and isinstance(name, str) and _BY_USERS.search(name) is not None
     yield {
         "attempt_id": record.get("observation_id"),
         "request_id": None if record.get("observation_id") else record.get("trace_id"),
@@ -128,7 +128,10 @@ LANGFUSE = column_map(
         "completion_tokens": f"""CASE WHEN {_USED["output"]} IS NOT NULL OR {_OUT_APART} > 0
             THEN {_OUT} + CASE WHEN {_OUT_INCLUDES} THEN 0 ELSE {_OUT_APART} END END""",
         "cached_tokens": f"coalesce({', '.join(_USED[name] for name in _CACHED)})",
+        "cache_write_tokens": f"coalesce({', '.join(_USED[name] for name in _CACHE_WRITES)})",
+        "audio_prompt_tokens": _USED["input_audio_tokens"],
         "reasoning_tokens": _USED["output_reasoning_tokens"],
+        "audio_completion_tokens": _USED["output_audio_tokens"],
         "cost_usd": f"CASE WHEN TRY_CAST(total_cost AS DOUBLE) = 0 AND {_NO_PRICE} THEN NULL ELSE nullif(total_cost, '') END",
         "status": f"CASE WHEN level <> 'ERROR' OR level IS NULL THEN 'success' WHEN contains({_ERROR}, 'Cancel') THEN 'cancelled' ELSE 'failure' END",
         "error_type": f"CASE WHEN level = 'ERROR' THEN {_ERROR} END",

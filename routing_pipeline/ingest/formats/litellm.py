@@ -4,7 +4,7 @@ Traps, all met in captured logs: times are epoch seconds; `response_time` is the
 latency is endTime - startTime; `completionStartTime` equals `endTime` without streaming; `id` alone is no key; the proxy
 shares one `litellm_call_id` among the attempts of a client request while the SDK gives each attempt its own and
 groups them by `trace_id`, which in the proxy is the client's session; `litellm_overhead_time_ms` includes failed attempts;
-failures say cost 0 and tokens 0; `model_group` stays the router's name under an auto-router.
+failures say cost 0 and tokens 0, and so does a call to a model without a known price say cost 0; `model_group` stays the router's name under an auto-router.
 Prompts, responses and the price table of each record (`messages`, `response`, `model_map_information`) are never read.
 """
 
@@ -56,6 +56,8 @@ STRUCTURE = {
     "prompt_tokens": "VARCHAR",
     "completion_tokens": "VARCHAR",
     "zero_cost_diagnostic": "VARCHAR",
+    "response_cost_failure_debug_info": "VARCHAR",
+    "cost_breakdown": {"total_cost": "VARCHAR"},
     "request_tags": ["VARCHAR"],
     "end_user": "VARCHAR",
     "metadata": {
@@ -75,9 +77,15 @@ STRUCTURE = {
             "request_type": "VARCHAR",
         },
         "usage_object": {
-            "prompt_tokens_details": {"cached_tokens": "VARCHAR"},
+            "prompt_tokens_details": {
+                "cached_tokens": "VARCHAR",
+                "cache_creation_tokens": "VARCHAR",
+                "cache_write_tokens": "VARCHAR",
+                "audio_tokens": "VARCHAR",
+            },
             "cache_read_input_tokens": "VARCHAR",
-            "completion_tokens_details": {"reasoning_tokens": "VARCHAR"},
+            "cache_creation_input_tokens": "VARCHAR",
+            "completion_tokens_details": {"reasoning_tokens": "VARCHAR", "audio_tokens": "VARCHAR"},
         },
     },
     "hidden_params": {
@@ -99,6 +107,10 @@ _CALL = key_text("coalesce(nullif(litellm_call_id, ''), nullif(id, ''))")
 _ROUTED = "nullif(metadata.routing_decision.routed_model, '')"
 _IS_FAILURE = "status = 'failure'"
 _COST = "TRY_CAST(response_cost AS DOUBLE)"
+# A cost of 0 says that nobody knew a price, unless it comes with a calculation or out of the gateway's own cache.
+_IS_UNPRICED = """(zero_cost_diagnostic IS NOT NULL OR response_cost_failure_debug_info IS NOT NULL
+        OR (TRY_CAST(prompt_tokens AS DOUBLE) > 0 AND cost_breakdown IS NULL AND NOT coalesce(cache_hit, false)))"""
+_SENT, _RECEIVED = "metadata.usage_object.prompt_tokens_details", "metadata.usage_object.completion_tokens_details"
 
 
 def _tag(prefix: str) -> str:
@@ -143,7 +155,7 @@ _COLUMNS = {
     "prompt_tokens": f"CASE WHEN {_IS_FAILURE} THEN nullif(TRY_CAST(prompt_tokens AS DOUBLE), 0) ELSE TRY_CAST(prompt_tokens AS DOUBLE) END",
     "completion_tokens": f"""CASE WHEN {_IS_FAILURE} THEN nullif(TRY_CAST(completion_tokens AS DOUBLE), 0)
         ELSE TRY_CAST(completion_tokens AS DOUBLE) END""",
-    "cost_usd": f"CASE WHEN {_COST} = 0 AND ({_IS_FAILURE} OR zero_cost_diagnostic IS NOT NULL) THEN NULL ELSE {_COST} END",
+    "cost_usd": f"CASE WHEN {_COST} = 0 AND ({_IS_FAILURE} OR {_IS_UNPRICED}) THEN NULL ELSE {_COST} END",
     "status": f"""CASE WHEN {_IS_FAILURE} AND
         (error_information.error_code = '499' OR contains(error_information.error_class, 'Cancelled')) THEN 'cancelled' ELSE status END""",
     "error_type": f"""CASE WHEN {_IS_FAILURE} THEN
@@ -169,10 +181,13 @@ _OPTIONAL = {
     ),
     "routing_latency_ms": within(_OVERHEAD_GIVEN, 0, LONGEST_ATTEMPT_S * 1e3),
     "complexity": complexity(_labelled("complexity")),
-    "cached_tokens": count_of(
-        "coalesce(metadata.usage_object.prompt_tokens_details.cached_tokens, metadata.usage_object.cache_read_input_tokens)"
+    "cached_tokens": count_of(f"coalesce({_SENT}.cached_tokens, metadata.usage_object.cache_read_input_tokens)"),
+    "cache_write_tokens": count_of(
+        f"coalesce(metadata.usage_object.cache_creation_input_tokens, {_SENT}.cache_creation_tokens, {_SENT}.cache_write_tokens)"
     ),
-    "reasoning_tokens": count_of("metadata.usage_object.completion_tokens_details.reasoning_tokens"),
+    "audio_prompt_tokens": count_of(f"{_SENT}.audio_tokens"),
+    "reasoning_tokens": count_of(f"{_RECEIVED}.reasoning_tokens"),
+    "audio_completion_tokens": count_of(f"{_RECEIVED}.audio_tokens"),
     "retries": count_of(f"coalesce({_RETRIES}, metadata.attempted_retries::VARCHAR)"),
     "queue_depth": count_of("metadata.requester_metadata.queue_depth"),
     "quality_score": within("metadata.requester_metadata.quality_score", 0, 1),

@@ -40,6 +40,8 @@ _TEXTS = (
 )
 _LABELS = ("task_type", "complexity", "quality_score", "user_rating", "propensity", "queue_depth", "routing_rule_id", "session_id")
 _CACHED = ("prompt_tokens_details.cached_tokens", "cache_read_input_tokens")
+_WRITTEN = ("cache_creation_input_tokens", "prompt_tokens_details.cache_creation_tokens", "prompt_tokens_details.cache_write_tokens")
+_USAGE = ("usage_object", "additional_usage_values")
 _METADATA = json_texts(
     "metadata",
     (
@@ -59,11 +61,10 @@ _METADATA = json_texts(
         "routing_decision.request_type",
         "routing_decision.cause",
         "routing_decision.tier",
-        "usage_object.prompt_tokens_details.cached_tokens",
-        "usage_object.cache_read_input_tokens",
+        *(f"{place}.{name}" for name in (*_CACHED, *_WRITTEN) for place in _USAGE),
+        "usage_object.prompt_tokens_details.audio_tokens",
         "usage_object.completion_tokens_details.reasoning_tokens",
-        "additional_usage_values.prompt_tokens_details.cached_tokens",
-        "additional_usage_values.cache_read_input_tokens",
+        "usage_object.completion_tokens_details.audio_tokens",
         *(f"{place}.{name}" for place in ("requester_metadata", "spend_logs_metadata") for name in _LABELS),
     ),
 )
@@ -118,7 +119,10 @@ LITELLM_SPEND_LOGS = replace(
             "task_type": _labelled("task_type", _said("routing_decision.request_type")),
             "prompt_tokens": "nullif(prompt_tokens, '')",
             "completion_tokens": "nullif(completion_tokens, '')",
-            "cached_tokens": _said(*(f"{place}.{name}" for name in _CACHED for place in ("usage_object", "additional_usage_values"))),
+            "cached_tokens": _said(*(f"{place}.{name}" for name in _CACHED for place in _USAGE)),
+            "cache_write_tokens": _said(*(f"{place}.{name}" for name in _WRITTEN for place in _USAGE)),
+            "audio_prompt_tokens": _said("usage_object.prompt_tokens_details.audio_tokens"),
+            "audio_completion_tokens": _said("usage_object.completion_tokens_details.audio_tokens"),
             "reasoning_tokens": _said("usage_object.completion_tokens_details.reasoning_tokens"),
             "cost_usd": f"CASE WHEN TRY_CAST(spend AS DOUBLE) = 0 AND {_METADATA['cost_breakdown']} IS NULL AND NOT coalesce({_IS_HIT}, false) "
             "THEN NULL ELSE nullif(spend, '') END",

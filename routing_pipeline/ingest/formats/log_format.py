@@ -40,6 +40,9 @@ NULLABLE_WHEN_OUT_OF_RANGE: tuple[str, ...] = (
     "quality_score",
     "user_rating",
     "propensity",
+    "cache_write_tokens",
+    "audio_prompt_tokens",
+    "audio_completion_tokens",
 )
 """Optional columns whose unusable values become null and are counted; bit i of `_nulled` is the i-th of them."""
 

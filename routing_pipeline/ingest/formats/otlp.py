@@ -1,7 +1,7 @@
 """OpenTelemetry traces as JSON: the objects that a collector's S3 or file exporter writes, spans with `gen_ai.*` attributes.
 
-A span of a call to a model is an attempt and a request of its own: nothing in a trace tells a retry from the next step of
-an agent. Spans of agents, tools and workflows sum up the calls below them and are no records, as are spans without a model.
+A span of a call to a model is an attempt and a request of its own, called by the id of its response where that is given once:
+nothing in a trace tells a retry from the next step of an agent. Spans of agents, tools and workflows sum up the calls below them and are no records, as are spans without a model.
 
 Traps: a document holds many spans, one document per object or one per line; whole numbers are strings from the collector
 and numbers elsewhere; attributes are lists of key and value; `time_to_first_chunk` is in seconds; the conventions' input
@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, epoch_of
+from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, epoch_of, if_priced
 from routing_pipeline.ingest.formats.log_format import ScoreFormat
 
 OPERATION = ("gen_ai.operation.name",)
 REQUEST_MODEL = ("gen_ai.request.model",)
 RESPONSE_MODEL = ("gen_ai.response.model",)
+RESPONSE_ID = ("gen_ai.response.id",)
 PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
 TTFT_S = ("gen_ai.response.time_to_first_chunk", "gen_ai.server.ttft")
 INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
@@ -37,7 +38,7 @@ LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason"
 
 _ATTRIBUTES = frozenset(
     {
-        *(OPERATION + REQUEST_MODEL + RESPONSE_MODEL + PROVIDER + TTFT_S + INPUT_TOKENS + OUTPUT_TOKENS),
+        *(OPERATION + REQUEST_MODEL + RESPONSE_MODEL + RESPONSE_ID + PROVIDER + TTFT_S + INPUT_TOKENS + OUTPUT_TOKENS),
         *(CACHE_READ + CACHE_WRITE + REASONING + COST + SESSION + USER + ERROR + LABELS),
     }
 )
@@ -63,26 +64,35 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def scores(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Evaluation events, on spans and as log records, with the names of schema.FEEDBACK."""
+    """Evaluation events, on spans and as log records, with the names of schema.FEEDBACK.
+
+    An event on a span is about that span. A log record is about the response that it names, else about its span: an
+    evaluator that runs later writes it from a span of its own.
+    """
     for _, span in _below(document, "resourceSpans", "scopeSpans", "spans"):
         for event in _dicts(span.get("events")):
             if event.get("name") == EVALUATION:
-                yield _score(span, event, event.get("timeUnixNano"))
+                yield _score(event, event.get("timeUnixNano")) | {"attempt_id": _attempt(span)}
     for _, log in _below(document, "resourceLogs", "scopeLogs", "logRecords"):
         said = _attributes(log.get("attributes"), frozenset({"event.name"})).get("event.name")
         if EVALUATION in (log.get("eventName"), said):
-            yield _score(log, log, log.get("timeUnixNano") or log.get("observedTimeUnixNano"))
+            response = _attributes(log.get("attributes"), RESPONSE_ID).get(RESPONSE_ID[0])
+            about = {"request_id": response} if response else {"attempt_id": _attempt(log)}
+            yield _score(log, log.get("timeUnixNano") or log.get("observedTimeUnixNano")) | about
 
 
-def _score(of: Mapping[str, Any], event: Mapping[str, Any], nanoseconds: Any) -> dict[str, Any]:
-    said = _attributes(event.get("attributes"), frozenset({"gen_ai.evaluation.name", "gen_ai.evaluation.score.value"}))
+def _attempt(of: Mapping[str, Any]) -> str | None:
     trace, span = _text(of.get("traceId")), _text(of.get("spanId"))
+    return f"{trace}/{span}" if trace and span else None
+
+
+def _score(event: Mapping[str, Any], nanoseconds: Any) -> dict[str, Any]:
+    said = _attributes(event.get("attributes"), frozenset({"gen_ai.evaluation.name", "gen_ai.evaluation.score.value"}))
     try:
         scored_at: str | None = f"{int(nanoseconds) / 1e9:.6f}"
     except (TypeError, ValueError, OverflowError):
         scored_at = None
     return {
-        "attempt_id": f"{trace}/{span}" if trace and span else None,
         "name": said.get("gen_ai.evaluation.name"),
         "value": said.get("gen_ai.evaluation.score.value"),
         "source": "eval",
@@ -153,6 +163,8 @@ OTLP = column_map(
     keys=_KEYS,
     records=spans,
     started=_STARTED,
+    # By it the client, and an evaluator that saw no span, knows the call.
+    lone_id=_any(RESPONSE_ID),
     given={
         "attempt_id": """CASE WHEN "traceId" <> '' AND "spanId" <> '' THEN concat("traceId", '/', "spanId") END""",
         "session_id": _any(SESSION),
@@ -167,8 +179,9 @@ OTLP = column_map(
             THEN ({_INPUT} + coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0))::VARCHAR ELSE {_any(INPUT_TOKENS)} END""",
         "completion_tokens": _any(OUTPUT_TOKENS),
         "cached_tokens": _any(CACHE_READ),
+        "cache_write_tokens": _any(CACHE_WRITE),
         "reasoning_tokens": _any(REASONING),
-        "cost_usd": _any(COST),
+        "cost_usd": if_priced(_any(COST), tokens=_any(INPUT_TOKENS)),
         "status": f"""CASE WHEN contains(lower({_ERROR}), 'cancel') OR {_ERROR} = '499' THEN 'cancelled'
             WHEN {_ERROR} IS NOT NULL OR "{_STATUS}" IN ('2', 'STATUS_CODE_ERROR') THEN 'failure' ELSE 'success' END""",
         "error_type": _ERROR,

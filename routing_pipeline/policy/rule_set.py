@@ -198,6 +198,11 @@ class RuleSet(Result):
         return None
 
 
+def logged_rule_id(rule_set_id: str, rule_id: str) -> str:
+    """What a gateway that follows one of our rules logs as the rule that decided."""
+    return f"{rule_set_id}/{rule_id}"
+
+
 def read_rule_set(path: Path) -> RuleSet:
     """A rule set from a file.
 

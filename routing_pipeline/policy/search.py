@@ -102,8 +102,8 @@ class Learned:
 
     A range is one segment or several neighbours of a task: a model too rarely tried in each may be judged over all of
     them. The first ranges are the segments themselves. partitions: ways to cut a task into ranges, as (partition, range)
-    membership; task_of: the task of each partition. rest: KEEP's sums of what no rule reaches. quality_error, success_error:
-    standard error of each action's sum against KEEP's. eligible: actions that the logs can judge. share: today's share of
+    membership; task_of: the task of each partition. rest: KEEP's sums of what no rule reaches. quality_error: standard error of
+    each action's sum against KEEP's; success_error: the same, but what the other half must expect (`expected_error`). eligible: actions that the logs can judge. share: today's share of
     all requests by (range, model); weight: by range. by_cluster: the sums by cluster, for resampling.
     """
 
@@ -248,12 +248,43 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
         rest=cube.scores[LEARN, places:, cube.keep].sum(axis=(0, 1)),
         requests=total,
         quality_error=_cluster_error(margin - margin[:, :, -1:], requests),
-        success_error=_cluster_error(scores[..., SUCCESS] - scores[:, :, -1:, SUCCESS], requests),
+        success_error=np.maximum(
+            _cluster_error(scores[..., SUCCESS] - scores[:, :, -1:, SUCCESS], requests), member_error(expected_error(cube), member)
+        ),
         eligible=eligible,
         share=member.T @ cube.learn.requests / max(total, 1.0),
         weight=requests.sum(axis=0) / max(total, 1.0),
         by_cluster=by_cluster,
     )
+
+
+def expected_error(cube: ScoreCube) -> Floats:
+    """By (segment, action): standard error to expect of the sum of successes against KEEP's, from propensities alone.
+
+    Failures are rare and weighted by 1 / pi: the learning half may hold none where the other half holds one that counts for
+    hundreds. Var sum (G(a) - y) = sum_x n_x f_a (1 - f_a) (1 - pi_a(x)) / pi_a(x), with f_a the model's share of failures.
+    """
+    cells, binning = cube.cells, cube.cells.binning
+    keep = cube.keep
+    learnt = cells.learning
+    n = cells.total("n", cells=learnt)
+    sent = n[..., :keep].sum(axis=(0, 1, 2))
+    failed = (n - cells.total("success", cells=learnt))[..., :keep].sum(axis=(0, 1, 2))
+    rate = (failed + 1.0) / (sent + 2.0)
+    propensity = cube.nuisances.propensity[0][..., :keep]
+    by_level = (n[:-1, :-1].sum(axis=3)[..., None] * (1.0 - propensity) / propensity).sum(axis=2)
+    error = np.zeros((len(cube.segments), keep + 1))
+    for place, segment in enumerate(cube.segments):
+        error[place, :keep] = np.sqrt(
+            by_level[segment.task, segment.first : min(segment.last, binning.levels)].sum(axis=0) * rate * (1 - rate)
+        )
+    return error
+
+
+def member_error(error: Floats, member: Floats) -> Floats:
+    """Of ranges, from that of their segments, which are independent."""
+    joined: Floats = np.sqrt(member.T @ error**2)
+    return joined
 
 
 def _cluster_error(sums: Floats, requests: Floats) -> Floats:
@@ -384,20 +415,24 @@ def whole_programme(cost: Floats, rows: Floats, most: Floats, covers: Floats, ar
     it is told, and its limit in seconds makes answers depend on how busy the machine is. Stops after NODES, or where no
     branch can be better by more than GAP.
     """
-    best, value = None, math.inf
+    best: Ints | None = None
+    value = math.inf
     ones = np.ones(covers.shape[0])
-    open_ = [(-math.inf, np.ones(len(cost)))]
+    open_: list[tuple[float, Floats]] = [(-math.inf, np.ones(len(cost)))]
     for _ in range(NODES):
         place = len(open_) - 1 if best is None else int(np.argmin([bound for bound, _ in open_]))
         _, high = open_.pop(place)
         solved = linprog(cost, rows, most, covers, ones, bounds=[(0.0, float(each)) for each in high], method="highs-ds")
-        if solved.status == 0 and (best is None or solved.fun < value - GAP * abs(value)):
-            split = _split(np.asarray(solved.x), covers, arm)
+        reached = math.inf if solved.status != 0 or solved.fun is None else float(solved.fun)
+        if reached < value - (GAP * abs(value) if best is not None else 0.0):
+            x = np.asarray(solved.x, dtype=np.float64)
+            split = _split(x, covers, arm)
             if split is None:
-                best, value = np.flatnonzero(solved.x > 0.5), float(solved.fun)
-                open_ = [each for each in open_ if each[0] < value - GAP * abs(value)]
+                best, value = np.flatnonzero(x > 0.5), reached
+                bound = reached - GAP * abs(reached)
+                open_ = [branch for branch in open_ if branch[0] < bound]
             else:
-                open_ += [(float(solved.fun), high * ~without) for without in split]
+                open_ += [(reached, high * ~without) for without in split]
         if not open_:
             break
     return best
@@ -597,7 +632,9 @@ def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain:
             continue
         array = np.array(actions)
         hidden = limits.hidden_bias * moved_share(cube, array)
-        z = _distance(learnt, learnt.predicted(found), _statistics(cube, array), today, limits, hidden)
+        places, arms = list(found.ranges), list(found.arms)
+        completion_error = math.sqrt(float((learnt.success_error[places, arms] ** 2).sum())) / learnt.requests
+        z = _distance(learnt, learnt.predicted(found), _statistics(cube, array), today, limits, hidden, completion_error)
         if z >= MIN_Z:
             best[actions] = Policy(actions, promised, z)
     path: list[Policy] = []
@@ -623,7 +660,13 @@ def _statistics(cube: ScoreCube, actions: Ints) -> dict[int, Statistic]:
 
 
 def _distance(
-    learnt: Learned, sums: Floats, chosen: dict[int, Statistic], today: dict[int, Statistic], limits: Limits, hidden: float
+    learnt: Learned,
+    sums: Floats,
+    chosen: dict[int, Statistic],
+    today: dict[int, Statistic],
+    limits: Limits,
+    hidden: float,
+    completion_error: float,
 ) -> float:
     """Smallest predicted margin over its standard error, over all limits."""
     now, n = learnt.today, learnt.requests
@@ -632,7 +675,6 @@ def _distance(
         margins = [(quality - hidden - learnt.quality_today + limits.max_quality_drop, chosen[QUALITY].minus(today[QUALITY]))]
     else:
         margins = [(quality - hidden - limits.min_quality, chosen[QUALITY])]
-    margins.append((float(sums[SUCCESS] - now[SUCCESS]) / n + MAX_COMPLETION_DROP, chosen[SUCCESS].minus(today[SUCCESS])))
     if limits.max_slow is not None:
         # At today's own share the guard leaves MAX_SLOW_SHARE less that; see policy.proof.
         margins.append((limits.max_slow - float(sums[SLOW]) / n, chosen[SLOW].minus(today[SLOW])))
@@ -640,4 +682,7 @@ def _distance(
         margins.append(((limits.max_cost - float(sums[COST]) / n), chosen[COST]))
     if limits.keeps_cost:
         margins.append((float(now[COST] - sums[COST]) / n, chosen[COST].minus(today[COST])))
-    return min(margin / max(statistic.standard_error, 1e-300) for margin, statistic in margins)
+    completion = chosen[SUCCESS].minus(today[SUCCESS]).standard_error
+    spare = float(sums[SUCCESS] - now[SUCCESS]) / n + MAX_COMPLETION_DROP
+    distances = [margin / max(statistic.standard_error, 1e-300) for margin, statistic in margins]
+    return min([*distances, spare / max(completion, completion_error, 1e-300)])

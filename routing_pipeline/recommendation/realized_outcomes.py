@@ -1,0 +1,257 @@
+"""`realized_outcomes`: what rule sets promised against what the requests that they decided have got since.
+
+Belongs here: finding the requests that carry the id of one of our rules, and holding their outcomes against the promise
+in rules.json. Does not belong here: what would have happened under other rules (`recommendation.simulation`), deciding
+whether a canary goes on (`recommendation.monitoring_plan`).
+
+A gateway that follows our rules logs `<rule set id>/<rule id>` as the rule that decided (`policy.rule_set.logged_rule_id`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import ibis
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from routing_pipeline.comparisons import around, clustered_mean, standard_error
+from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.policy.rule_set import Rule, RuleSet, logged_rule_id
+from routing_pipeline.scope import CLUSTERS, AnalysisScope
+
+LEVELS = 5
+"""Bands of complexity within which scored requests stand for unscored ones."""
+MAX_RULE_SETS = 10
+
+Kept = Literal["kept", "better", "missed", "cannot tell"]
+OUTCOMES: tuple[Literal["cost_usd", "quality", "latency_ms"], ...] = ("cost_usd", "quality", "latency_ms")
+Floats = NDArray[np.float64]
+
+
+class PromiseKept(Result):
+    """One outcome of one rule, or of the rules together: promised, measured since, and whether the two agree."""
+
+    outcome: Literal["cost_usd", "quality", "latency_ms"]
+    promised: Measured = Field(description="Per request, as rules.json said, weighted by the traffic that came")
+    measured: Measured = Field(description="Per request, of the requests that the rules decided in this window")
+    difference: Measured = Field(description="Measured less promised; the interval holds the noise of both")
+    verdict: Kept = Field(description="`missed`: worse than promised by more than chance; `better`: the other way round")
+
+
+class RealizedRule(Result):
+    """One rule and the requests it decided."""
+
+    rule_id: str
+    requests: int = quantity("Final requests in the window that carry its id", "requests")
+    labelled: int = quantity("Of them, successful and with a quality", "requests")
+    outcomes: tuple[PromiseKept, ...]
+
+
+class RealizedRuleSet(Result):
+    """One rule set and what came of it."""
+
+    rule_set_id: str
+    promised_on: str = Field(description="End of the window that its promise was computed from, UTC")
+    requests: int = quantity("Final requests in the window that its rules decided", "requests")
+    share: float = quantity("Of all final requests in the window", "0..1")
+    days: float = quantity("From the first such request to the last", "days")
+    outcomes: tuple[PromiseKept, ...] = Field(description="Of its rules together")
+    rules: tuple[RealizedRule, ...] = Field(description="Most traffic first")
+    missed: tuple[str, ...] = Field(description="Promises that the measurement missed, in words")
+
+
+class RealizedOutcomes(Result):
+    """The answer to `realized_outcomes`."""
+
+    rule_sets: tuple[RealizedRuleSet, ...] = Field(description="Those of which the window holds requests, newest first")
+    waiting: tuple[str, ...] = Field(description="Ids of earlier rule sets of which no request in the window carries a rule")
+    notices: tuple[str, ...] = ()
+    verdict: str = Field(description="One sentence for a manager")
+
+
+def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequence[RuleSet]) -> RealizedOutcomes:
+    """Hold each earlier rule set against the requests that its rules decided in this window.
+
+    Quality is corrected for which answers got scored within rule, task and band of complexity, as far as those explain it
+    (post-stratification: Holt and Smith 1979, JRSS A 142:33); errors are clustered by session. A promise is missed, or more
+    than kept, when the difference exceeds 1.96 sqrt(SE_promised^2 + SE_measured^2): the promise came from other sessions.
+
+    Args:
+        requests: conformed rows of the window (schema.SCOPED_REQUESTS), grain one attempt.
+        scope: the window.
+        promises: rule sets of earlier windows, any order; those without rules promise nothing.
+    """
+    known = sorted((each for each in promises if each.rules), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
+    if not known:
+        return RealizedOutcomes(
+            rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to hold against what happened."
+        )
+    counted = _decided(requests, known)
+    found = [_held(each, place, counted, scope) for place, each in enumerate(known) if (counted["set"] == place).any()]
+    ids = {each.rule_set_id for each in found}
+    waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids)
+    return RealizedOutcomes(rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known))
+
+
+def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats]:
+    """Sums by (rule set, rule, session group, task, band of complexity) over final rows that carry one of the ids."""
+    ids = [(logged_rule_id(each.rule_set_id, rule.id), place, at) for place, each in enumerate(known) for at, rule in enumerate(each.rules)]
+    lookup = ibis.memtable(
+        pa.table(
+            {
+                "logged_id": pa.array([each[0] for each in ids], pa.string()),
+                "set": pa.array([each[1] for each in ids], pa.int64()),
+                "rule": pa.array([each[2] for each in ids], pa.int64()),
+            }
+        )
+    )
+    rows = requests.filter(requests.is_final).inner_join(lookup, requests.routing_rule_id == lookup.logged_id)
+    band = ibis.ifelse(
+        rows.is_complexity_derived | rows.complexity.isnull(),
+        ibis.literal(-1, "int64"),
+        (rows.complexity * LEVELS).floor().cast("int64"),
+    )
+    rows = rows.mutate(band=band)
+    grouped = (
+        rows.group_by("set", "rule", "cluster", "task_type", "band")
+        .agg(
+            n=rows.count().cast("float64"),
+            success=(rows.status == "success").cast("float64").sum(),
+            labelled=rows.quality.notnull().cast("float64").sum(),
+            quality=rows.quality.sum().fill_null(0.0),
+            n_cost=rows.request_cost_usd.notnull().cast("float64").sum(),
+            cost=rows.request_cost_usd.sum().fill_null(0.0),
+            n_latency=rows.request_latency_ms.notnull().cast("float64").sum(),
+            latency=rows.request_latency_ms.sum().fill_null(0.0),
+            first_s=rows.started_s.min(),
+            last_s=rows.started_s.max(),
+        )
+        .to_pyarrow()
+        .sort_by([(key, "ascending") for key in ("set", "rule", "cluster", "task_type", "band")])
+    )
+    _, stratum = np.unique(
+        np.array(
+            [
+                f"{rule}|{task}|{band}"
+                for rule, task, band in zip(*(grouped[key].to_pylist() for key in ("rule", "task_type", "band")), strict=True)
+            ]
+        )
+        if grouped.num_rows
+        else np.array([], dtype=str),
+        return_inverse=True,
+    )
+    columns: dict[str, Floats] = {name: grouped[name].to_numpy().astype(np.float64) for name in grouped.column_names if name != "task_type"}
+    return columns | {"stratum": stratum.astype(np.float64)}
+
+
+def _held(promise: RuleSet, place: int, counted: dict[str, Floats], scope: AnalysisScope) -> RealizedRuleSet:
+    of = counted["set"] == place
+    parts = []
+    for at, rule in enumerate(promise.rules):
+        mine = of & (counted["rule"] == at)
+        if mine.any():
+            parts.append((rule, mine))
+    shares = [float(counted["n"][mine].sum()) for _, mine in parts]
+    rules = tuple(
+        RealizedRule(
+            rule_id=rule.id,
+            requests=round(n),
+            labelled=round(float(counted["labelled"][mine].sum())),
+            outcomes=tuple(_kept(name, getattr(rule.expected, name), _measured(counted, mine, name)) for name in OUTCOMES),
+        )
+        for (rule, mine), n in zip(parts, shares, strict=True)
+    )
+    together = tuple(_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(counted, of, name)) for name in OUTCOMES)
+    total = sum(shares)
+    return RealizedRuleSet(
+        rule_set_id=promise.rule_set_id,
+        promised_on=promise.window.end,
+        requests=round(total),
+        share=min(total / max(scope.requests, 1), 1.0),
+        days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / 86_400,
+        outcomes=together,
+        rules=tuple(sorted(rules, key=lambda each: (-each.requests, each.rule_id))),
+        missed=tuple(_in_words(f"rule {rule.rule_id}", each) for rule in rules for each in rule.outcomes if each.verdict == "missed"),
+    )
+
+
+def _measured(counted: dict[str, Floats], of: NDArray[np.bool_], name: str) -> Measured:
+    """Mean per request with an interval clustered by session; quality by strata, each weighted by its successes."""
+    cluster = counted["cluster"][of].astype(np.int64)
+
+    def by_cluster(values: Floats) -> Floats:
+        return np.bincount(cluster, values, minlength=CLUSTERS).astype(np.float64)
+
+    if name != "quality":
+        column = "cost" if name == "cost_usd" else "latency"
+        return clustered_mean(by_cluster(counted[column][of]), by_cluster(counted[f"n_{column}"][of]))
+    stratum = counted["stratum"][of].astype(np.int64)
+    success, labelled = (np.bincount(stratum, counted[each][of]) for each in ("success", "labelled"))
+    weight = np.where(labelled > 0, success / np.maximum(labelled, 1.0), 0.0)[stratum]
+    return clustered_mean(by_cluster(weight * counted["quality"][of]), by_cluster(weight * counted["labelled"][of]))
+
+
+def _weighted(rules: Sequence[Rule], shares: Sequence[float], name: str) -> Measured:
+    """The rules' promises for the traffic that came; their noise is taken as if it hung together, which errs on the wide side."""
+    total = sum(shares)
+    estimate, error = 0.0, 0.0
+    for rule, share in zip(rules, shares, strict=True):
+        promised: Measured = getattr(rule.expected, name)
+        if isinstance(promised, Unidentifiable):
+            return promised
+        estimate += share / total * promised.estimate
+        error += share / total * standard_error(promised)
+    return around(estimate, error)
+
+
+def _kept(name: Literal["cost_usd", "quality", "latency_ms"], promised: Measured, measured: Measured) -> PromiseKept:
+    if isinstance(promised, Unidentifiable) or isinstance(measured, Unidentifiable):
+        why = promised if isinstance(promised, Unidentifiable) else measured
+        return PromiseKept(outcome=name, promised=promised, measured=measured, difference=why, verdict="cannot tell")
+    error = math.hypot(standard_error(promised), standard_error(measured))
+    difference = around(measured.estimate - promised.estimate, error)
+    worse = difference.high < 0 if name == "quality" else difference.low > 0
+    better = difference.low > 0 if name == "quality" else difference.high < 0
+    verdict: Kept = "missed" if worse else "better" if better else "kept"
+    return PromiseKept(outcome=name, promised=promised, measured=measured, difference=difference, verdict=verdict)
+
+
+_UNITS = {"cost_usd": ("cost", "{:.6f} USD per request"), "quality": ("quality", "{:.3f}"), "latency_ms": ("latency", "{:.0f} ms")}
+
+
+def _in_words(who: str, kept: PromiseKept) -> str:
+    name, form = _UNITS[kept.outcome]
+    told = [form.format(each.estimate) if isinstance(each, Estimate) else "unknown" for each in (kept.promised, kept.measured)]
+    return f"{who}: {name} of {told[0]} was promised, {told[1]} was measured"
+
+
+def _notices(found: Sequence[RealizedRuleSet], waiting: Sequence[str]) -> tuple[str, ...]:
+    told = []
+    if found:
+        told.append(
+            "Promise and measurement come from different weeks: where the mix of requests within a rule has changed, so may have its outcomes. "
+            "A canary with a control group tells the two apart."
+        )
+    if waiting:
+        told.append(f"No request carries a rule of {', '.join(waiting[:3])}; log `<rule set id>/<rule id>` as the rule that decided.")
+    return tuple(told)
+
+
+def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet]) -> str:
+    if not found:
+        return f"{len(known)} earlier rule set(s) promised something; no request of this window was decided by them yet."
+    newest = found[0]
+    kept = {each.outcome: each.verdict for each in newest.outcomes}
+    missed = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "missed"]
+    said = f"Rule set {newest.rule_set_id} decided {newest.requests:,} requests ({newest.share:.0%}): "
+    if missed:
+        return said + f"its promise on {' and '.join(missed)} was missed."
+    if newest.missed:
+        return said + f"together its rules keep their promise, but {len(newest.missed)} single promise(s) were missed."
+    untold = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "cannot tell"]
+    return said + "what was promised was kept" + (f"; {' and '.join(untold)} cannot be told." if untold else ".")

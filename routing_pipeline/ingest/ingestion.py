@@ -26,6 +26,7 @@ from routing_pipeline.ingest import formats
 from routing_pipeline.ingest.accounts import Account, known_keys, ledger_rows, quarantine_rows, unknown_objects
 from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
+from routing_pipeline.ingest.forgetting import leave_out_forgotten
 from routing_pipeline.ingest.formats.log_format import LogFormat
 from routing_pipeline.ingest.lake import CommitConflictError, IngestTotals, Lake
 from routing_pipeline.ingest.manifests import LOG_TABLES, finished
@@ -260,6 +261,7 @@ class _Group:
 
     def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
         outcome = conformer.conform(batch, scratch)
+        leave_out_forgotten(self.connection, self.run.lake)
         read = self._check_unchanged(batch)
         again = (self.objects[each] for each in {*read, *batch.finished} if self.objects[each].key in self.run.known)
         self.superseding.update((each.key, self.run.address(each)) for each in again)

@@ -27,13 +27,13 @@ from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
-from routing_pipeline.schema import ADDED_LATER, FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.schema import ADDED_LATER, FEEDBACK, FORGOTTEN, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
 
-SideTable = Literal["ledger", "quarantine", "feedback", "feedback_ledger", "feedback_quarantine"]
+SideTable = Literal["ledger", "quarantine", "feedback", "feedback_ledger", "feedback_quarantine", "forgotten"]
 
 SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "ledger": LEDGER,
@@ -41,6 +41,7 @@ SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "feedback": FEEDBACK,
     "feedback_ledger": LEDGER,
     "feedback_quarantine": QUARANTINE,
+    "forgotten": FORGOTTEN,
 }
 MAX_SIDE_FILES = 32
 """A side table of more files than this is rewritten as one at the next commit, while it fits in memory with ease."""
@@ -134,6 +135,13 @@ class Lake:
     def all_files(self) -> tuple[str, ...]:
         """Every Parquet file of the present snapshot."""
         return self._files_between(_EARLIEST_S, _LATEST_S)
+
+    def files_by_day(self) -> list[tuple[int, str]]:
+        """Every data file of the present snapshot with its day, in days since 1970."""
+        table = self._open()
+        if table is None or table.current_snapshot() is None:
+            return []
+        return sorted((task.file.partition[0], str(_local(task.file.file_path))) for task in table.scan().plan_files())
 
     def snapshot_id(self) -> str | None:
         """The present snapshot of the attempts; None while there are none."""
@@ -255,24 +263,25 @@ class Lake:
         snapshot = table.current_snapshot()
         return None if snapshot is None else str(snapshot.snapshot_id)
 
-    def side_rewritten(self, name: SideTable, query: str, parameters: Mapping[str, Any] | None = None, **tables: pa.Table) -> list[str]:
+    def side_rewritten(
+        self, connection: Any, name: SideTable, query: str, parameters: Mapping[str, Any] | None = None, **tables: pa.Table
+    ) -> list[str]:
         """Write the rows that `query` selects from `side`, and from `tables` by their names, as the side table's only file.
 
         Gives what `commit(rewritten=...)` takes; until then nothing has changed.
         """
-        import duckdb
         import pyarrow.parquet as pq
 
         files = self.side_files(name)
         if not files:
             return []
         file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
-        with duckdb.connect() as connection:
-            connection.execute("SET enable_progress_bar = false")
-            for each, rows in tables.items():
-                connection.register(each, rows)
-            connection.read_parquet(list(files)).create_view("side")
-            connection.sql(query, params=dict(parameters or {})).write_parquet(str(file), compression="zstd")
+        for each, rows in tables.items():
+            connection.register(each, rows)
+        connection.read_parquet(list(files)).create_view("side")
+        connection.sql(query, params=dict(parameters or {})).write_parquet(str(file), compression="zstd")
+        for each in tables:
+            connection.unregister(each)
         if pq.read_metadata(file).num_rows:
             return [file.name]
         file.unlink()

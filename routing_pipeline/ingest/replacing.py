@@ -16,6 +16,8 @@ from typing import Any
 
 from routing_pipeline.ingest.lake import Lake, SideTable
 
+ADDRESS = "CASE WHEN source = $first THEN object ELSE concat(object, ' in ', source) END"
+"""`Home.address` as SQL over schema.LEDGER; `$first` is the home's first source."""
 READ_AGAIN = ""
 """ETag of an object in the ledger whose next reading replaces what the lake holds of it."""
 
@@ -93,13 +95,14 @@ def replacement(connection: Any, lake: Lake, source: str, keys: Mapping[str, str
     gone = pa.table({"object": pa.array(list(keys), pa.string())})
     is_gone = "source = $source AND object IN (SELECT object FROM gone)"
     ledger = lake.side_rewritten(
+        connection,
         "ledger",
         f"""SELECT * REPLACE (CASE WHEN $vanished AND duplicates > 0 AND committed_at >= (SELECT min(committed_at) FROM side WHERE {is_gone})
             THEN '{READ_AGAIN}' ELSE etag END AS etag) FROM side WHERE NOT ({is_gone})""",  # noqa: S608 (our own SQL)
         {"source": source, "vanished": bool(vanished)},
         gone=gone,
     )
-    quarantine = lake.side_rewritten("quarantine", f"SELECT * FROM side WHERE NOT ({is_theirs})", addresses)  # noqa: S608
+    quarantine = lake.side_rewritten(connection, "quarantine", f"SELECT * FROM side WHERE NOT ({is_theirs})", addresses)  # noqa: S608
     return Replacement(removal.files, sum(removal.rows.values()), {"ledger": ledger, "quarantine": quarantine}, bool(vanished))
 
 

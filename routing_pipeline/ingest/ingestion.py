@@ -47,8 +47,8 @@ MAX_REFUSED_WAITING = 50_000
 MAX_TRIES_OF_CHANGING_OBJECT = 2
 MAX_CONFLICTS = 3
 """How often another writer may be first, one that takes no lock (an engine that tidies the table), before this one gives up."""
-FALLBACK_LOOK_BACK_US = 3_600_000_000
-"""How long before an attempt the one whose failure led to it may have begun, when it came in an earlier batch."""
+LOOK_AROUND_US = 3_600_000_000
+"""How far from an attempt others of its request or trace may have begun that came in an earlier batch."""
 
 
 class IngestResult(Result):
@@ -273,8 +273,8 @@ class _Group:
                 self.folder = self.run.lake.new_data_folder()
             folder = self.folder / f"batch-{number}"
             folder.mkdir()
-            before = low - FALLBACK_LOOK_BACK_US
-            conformer.finish(outcome, self.keys, folder, self._committed(before, high) + self._waiting(before, high))
+            around = low - LOOK_AROUND_US, high + LOOK_AROUND_US
+            conformer.finish(outcome, self.keys, folder, self._committed(*around) + self._waiting(*around), self.superseding.values())
             self.spans.append((*outcome.span_us, str(folder)))
         self.changed += batch.changed
         self.finished += batch.finished

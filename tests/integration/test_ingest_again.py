@@ -11,11 +11,14 @@ import duckdb
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import ingestion, staging
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
 from routing_pipeline.ingest.lake import TABLE_SETTINGS, CommitConflictError, Lake
+from routing_pipeline.scope import Window, conform
 
 NOW_S = 1_795_500_000.0
 DAY_S = 86_400
@@ -251,3 +254,41 @@ def test_the_table_never_retries_a_commit_by_itself(bucket: Bucket) -> None:
         else:
             with pytest.raises(CommitFailedException):
                 transaction.commit_transaction()
+
+
+MIDNIGHT_S = 1_795_392_000.0
+FAILURE = record(0, litellm_call_id="split", id="f", startTime=MIDNIGHT_S - 2, endTime=MIDNIGHT_S - 1, status="failure", model_group="dear")
+SUCCESS = record(0, litellm_call_id="split", id="s", startTime=MIDNIGHT_S + 1, endTime=MIDNIGHT_S + 2, model_group="cheap")
+
+
+@pytest.mark.parametrize(
+    "pieces", [[[FAILURE, SUCCESS]], [[FAILURE], [SUCCESS]], [[SUCCESS], [FAILURE]]], ids=["one", "failure first", "success first"]
+)
+def test_a_request_split_over_objects_days_and_ingestions_is_read_as_one(pieces: list[list[dict[str, Any]]], bucket: Bucket) -> None:
+    by_proxy = {"metadata": {"user_api_key_request_route": "/v1/chat/completions"}}
+    for number, piece in enumerate(pieces):
+        bucket.upload(f"{number}.jsonl", *(each | by_proxy for each in piece))
+        bucket.ingest()
+    files = bucket.lake.attempt_files(MIDNIGHT_S - 10, MIDNIGHT_S + 10)
+    with open_engine("duckdb") as engine:
+        rows = conform(engine.read_parquet(files), Window(MIDNIGHT_S - 10, MIDNIGHT_S + 10), catalog=Catalog())
+        failed, final = engine.backend.to_pyarrow(rows.order_by("started_s")).to_pylist()
+    assert (failed["is_final"], failed["fallback_from"]) == (False, None)
+    assert (final["is_final"], final["attempts"], final["routed_model"], final["fallback_from"]) == (True, 2, "dear", "dear")
+    assert final["request_latency_ms"] == pytest.approx(4000.0)
+    assert failed["request_id"] == final["request_id"] == "split"
+
+
+def test_a_trace_that_comes_in_pieces_names_one_call_at_most(bucket: Bucket) -> None:
+    call = {
+        "trace_id": "agent",
+        "type": "GENERATION",
+        "end_time": None,
+        "provided_model_name": "m",
+        "usage_details": {},
+        "cost_details": {},
+    }
+    for number in (2, 1, 3):
+        bucket.upload(f"{number}.jsonl", call | {"id": f"obs-{number}", "start_time": f"2026-11-20 13:0{number}:00.000000"})
+        bucket.ingest()
+    assert bucket.rows(columns="attempt_id, request_id") == [("obs-1", "obs-1"), ("obs-2", "agent"), ("obs-3", "obs-3")]

@@ -15,6 +15,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from assets.running import run_job
 from routing_pipeline.cli import app
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.home import Home
@@ -179,12 +180,18 @@ def test_what_makes_no_sense_is_not_marked(many_commits: Place, tmp_path: Path) 
     assert replacing.READ_AGAIN not in etags
 
 
-def test_the_commands_say_what_they_did(many_commits: Place) -> None:
+def test_the_commands_and_the_nightly_job_do_the_same(many_commits: Place) -> None:
     def command(*arguments: str) -> str:
         done = CliRunner().invoke(app, [*arguments, "--home", str(many_commits.home.root)])
         assert done.exception is None, done.output
         return done.stdout
 
     assert command("compact", "--keep-days", "0").startswith(f"{2 * ROUNDS + 1} files became 3;")
+    (many_commits.folder / "next.jsonl").write_text(lines(range(500, 510)))
+    many_commits.ingest()
+    run_job(many_commits.home, "maintain_lake", resources={"root": str(many_commits.home.root)}, ops={"lake_upkeep": {"kept_days": 0}})
+    table = many_commits.lake._open()
+    assert table is not None
+    assert len(table.metadata.snapshots) == 1
     (many_commits.folder / "2026-11-22-1.jsonl").unlink()
     assert command("reprocess", "--day", "2026-11-22").startswith(f"{ROUNDS - 1} objects read again; 1 are not there any more")

@@ -227,11 +227,11 @@ def _drop_scores(connection: Any, lake: Lake, what: What, value: str, leaving: _
     connection.execute("CREATE OR REPLACE TEMP TABLE gone (attempt_id VARCHAR, request_id VARCHAR)")
     if leaving.files:
         connection.execute(
-            f"INSERT INTO gone SELECT attempt_id, request_id FROM read_parquet($files) WHERE {_ROWS[what]}",  # noqa: S608
+            f"INSERT INTO gone SELECT attempt_id, request_id FROM read_parquet($files, union_by_name=true) WHERE {_ROWS[what]}",  # noqa: S608
             {"files": leaving.files, "value": value},
         )
         connection.execute(
-            f"""UPDATE gone SET request_id = NULL WHERE request_id IN (SELECT request_id FROM read_parquet($files)
+            f"""UPDATE gone SET request_id = NULL WHERE request_id IN (SELECT request_id FROM read_parquet($files, union_by_name=true)
             WHERE NOT coalesce({_ROWS[what]}, false))""",  # noqa: S608 (our own SQL)
             {"files": list(lake.all_files()), "value": value},
         )

@@ -98,7 +98,7 @@ def _join(connection: Any, files: list[str], to: Path) -> int:
     import pyarrow.parquet as pq
 
     # In order of time, so that readers of an hour skip the rest of the day.
-    rows = connection.sql("SELECT * FROM read_parquet($files) ORDER BY started_at", params={"files": files})
+    rows = connection.sql("SELECT * FROM read_parquet($files, union_by_name=true) ORDER BY started_at", params={"files": files})
     rows.write_parquet(str(to), compression="zstd")
     count: int = pq.read_metadata(to).num_rows
     if count != sum(pq.read_metadata(file).num_rows for file in files):

@@ -43,7 +43,7 @@ def without(connection: Any, files: Sequence[str], condition: str, parameters: M
     if not files:
         return Removal()
     found = connection.execute(
-        f"SELECT filename, source_object, count(*) FROM read_parquet($files, filename=true) WHERE {condition} GROUP BY ALL",  # noqa: S608
+        f"SELECT filename, source_object, count(*) FROM read_parquet($files, filename=true, union_by_name=true) WHERE {condition} GROUP BY ALL",  # noqa: S608
         {"files": list(files), **parameters},
     ).fetchall()
     removal = Removal(sorted({name for name, _, _ in found}))
@@ -88,7 +88,7 @@ def replacement(connection: Any, lake: Lake, source: str, keys: Mapping[str, str
     removal = without(connection, lake.all_files(), is_theirs, addresses, folder)
     vanished = removal.files and _one(
         connection,
-        f"""SELECT count(*) FROM (SELECT attempt_id FROM read_parquet($files) WHERE {is_theirs}) AS gone
+        f"""SELECT count(*) FROM (SELECT attempt_id FROM read_parquet($files, union_by_name=true) WHERE {is_theirs}) AS gone
         {"ANTI JOIN read_parquet($new) AS new USING (attempt_id)" if new else ""}""",  # noqa: S608 (our own SQL)
         {"files": removal.files, **addresses, **({"new": new} if new else {})},
     )

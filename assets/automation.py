@@ -1,4 +1,4 @@
-"""When things run: the jobs, the weekly review, and the sensor that a jump in spend wakes.
+"""When things run: the jobs, the weekly review, the nightly upkeep, and the sensor that a jump in spend wakes.
 
 Belongs here: jobs, schedules, sensors. Does not belong here: the decision whether spend jumped (routing_pipeline.alerts).
 """
@@ -23,8 +23,14 @@ ingest_logs = dg.define_asset_job(
 
 optimize_routing = dg.define_asset_job(
     "optimize_routing",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep"),
     description="Everything: ingest, check, analyse, recommend, publish.",
+)
+
+maintain_lake = dg.define_asset_job(
+    "maintain_lake",
+    selection=dg.AssetSelection.assets("lake_upkeep"),
+    description="Join the lake's small files, drop its old snapshots.",
 )
 
 
@@ -42,6 +48,18 @@ def weekly_review(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per Monday; set the zone with ROUTING_PIPELINE_TIMEZONE."""
     monday = context.scheduled_execution_time
     return dg.RunRequest(run_key=f"weekly_review:{monday:%Y-%m-%d}", run_config=_over("7d"), tags={"reason": "weekly review"})
+
+
+@dg.schedule(
+    job=maintain_lake,
+    cron_schedule="30 3 * * *",
+    execution_timezone=TIMEZONE,
+    description="03:30: what the day's ingestions left in small files is joined.",
+)
+def nightly_upkeep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run per night; waits for an ingestion under way."""
+    night = context.scheduled_execution_time
+    return dg.RunRequest(run_key=f"nightly_upkeep:{night:%Y-%m-%d}", tags={"reason": "upkeep of the lake"})
 
 
 @dg.sensor(

@@ -10,6 +10,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand
+from routing_pipeline.ingest.maintenance import KEPT_DAYS, MaintenanceResult, maintain
 from routing_pipeline.parameters import read_scales
 
 OWNERS = ["team:llm-platform"]
@@ -69,6 +70,19 @@ def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: Ho
     return result
 
 
-def _counts(result: IngestResult | FeedbackIngestResult) -> dict[str, dg.MetadataValue]:
+class UpkeepConfig(dg.Config):
+    """How long older snapshots of the lake stay readable, days."""
+
+    kept_days: float = KEPT_DAYS
+
+
+@dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log, feedback])
+def lake_upkeep(config: UpkeepConfig, home: HomeResource) -> dg.MaterializeResult:
+    """The lake with its small files joined, and without snapshots that were superseded long ago; no row changes."""
+    result = maintain(home.open(), kept_days=config.kept_days)
+    return dg.MaterializeResult(metadata={**_counts(result), "seconds": dg.MetadataValue.float(result.seconds)})
+
+
+def _counts(result: IngestResult | FeedbackIngestResult | MaintenanceResult) -> dict[str, dg.MetadataValue]:
     counts = {name: value for name, value in result.model_dump().items() if isinstance(value, int)}
     return {name: dg.MetadataValue.int(value) for name, value in counts.items()}

@@ -11,7 +11,7 @@ What is asked, and what things are called
 
 Object storage -> lake
     home            one folder that holds everything, and remembers its sources
-    ingest          listing, reading, typing, quarantine, the Iceberg lake and its ledger
+    ingest          listing, reading, typing, quarantine, the Iceberg lake and its ledger; replacing, forgetting, upkeep
     demo_traffic    a made-up week whose truth is known
     demo_logs       the same, written down as a gateway would
 

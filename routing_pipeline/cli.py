@@ -205,6 +205,86 @@ def ingest(
 
 
 @app.command()
+def reprocess(
+    day: Annotated[str | None, typer.Option("--day", help="Objects that hold this UTC day, as in 2026-11-24")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Objects whose key starts with this")] = None,
+    home: Root = None,
+    log_format: Format = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Read objects again that were read before; their rows are replaced once the new ones are there."""
+    from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+
+    opened = _open_home(home)
+    marked = mark_for_reading_again(opened, day=day, prefix=prefix)
+    with _progress() as progress:
+        from assets.running import run_job
+
+        for source in marked.sources:
+            ops = _ingest_ops(source, None, log_format, add_source=False, stand_if_unavailable=False)
+            run_job(opened, "ingest_logs", resources=_resources(opened, None, "duckdb"), ops=ops, progress=progress)
+    if as_json:
+        typer.echo(marked.model_dump_json(indent=1))
+        return
+    typer.echo(
+        f"{marked.objects:,} objects read again"
+        + (f"; {marked.gone:,} are not there any more, and what was read of them stays" if marked.gone else "")
+        + (f"; {marked.forgotten:,} were forgotten and stay so" if marked.forgotten else "")
+    )
+
+
+@app.command()
+def compact(
+    kept_days: Annotated[float, typer.Option("--keep-days", min=0, help="How long older snapshots stay readable")] = 7.0,
+    home: Root = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Join the lake's small files, drop old snapshots and what only they held; the asset lake_upkeep does so every night."""
+    from routing_pipeline.ingest.maintenance import maintain
+
+    with _progress() as progress:
+        result = maintain(_open_home(home), kept_days=kept_days, progress=progress)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+        return
+    typer.echo(
+        f"{result.files_before:,} files became {result.files_after:,}; {result.snapshots_expired:,} snapshots dropped, "
+        f"{result.files_removed:,} files removed, {result.bytes_freed / 1e6:,.1f} MB freed"
+    )
+
+
+@app.command()
+def forget(
+    user: Annotated[str | None, typer.Option("--user", help="A user's identifier, as the gateway logs it")] = None,
+    team: Annotated[str | None, typer.Option("--team", help="A team's name")] = None,
+    key: Annotated[str | None, typer.Option("--object", help="An object's key")] = None,
+    before: Annotated[str | None, typer.Option("--before", help="Everything that began before, ISO 8601, UTC")] = None,
+    home: Root = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove rows from the lake and from all its history, and say how many; the logs themselves are left as they are."""
+    asked = {"user": user, "team": team, "object": key, "before": before}
+    given = [(what, value) for what, value in asked.items() if value is not None]
+    if len(given) != 1:
+        raise UnusableInputError("give exactly one of --user, --team, --object, --before")
+    from routing_pipeline.ingest.forgetting import forget as forget_rows
+
+    ((what, value),) = given
+    with _progress() as progress:
+        result = forget_rows(_open_home(home), what, value, progress=progress)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+        return
+    typer.echo(
+        f"{result.attempts:,} rows from {result.objects:,} objects forgotten, with {result.quarantined:,} refused records and "
+        f"{result.scores:,} scores; {result.snapshots:,} older snapshots and {result.files:,} files deleted"
+    )
+
+
+@app.command()
 def demo(
     out: Out = Path("demo/report"),
     home: Root = None,

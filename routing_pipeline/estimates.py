@@ -10,7 +10,6 @@ import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
 LEVEL: float = 0.95
 
@@ -62,6 +61,8 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
         return Unidentifiable(unidentifiable=f"{n:.0f} observation(s); a mean with an interval needs at least 2")
     mean = total / n
     variance = max(total_of_squares - n * mean * mean, 0.0) / (n - 1)
+    from scipy import stats  # here, because it takes a second to load and every command loads this module
+
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(variance / n)
     if half == 0.0 and n < 30:
         return Unidentifiable(unidentifiable=f"all {n:.0f} observations are equal; too few to say how much they vary")
@@ -72,6 +73,8 @@ def proportion_interval(successes: float, n: float, level: float = LEVEL) -> Mea
     """Wilson's score interval for a proportion (Wilson 1927, JASA 22:209)."""
     if n <= 0:
         return Unidentifiable(unidentifiable="no observations")
+    from scipy import stats
+
     z = float(stats.norm.ppf(0.5 + level / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -87,6 +90,8 @@ def order_statistic_levels(n: int, q: float, level: float = LEVEL) -> tuple[floa
     """
     if n < 2:
         return None
+    from scipy import stats
+
     low = int(stats.binom.ppf(0.5 - level / 2, n, q))
     high = int(stats.binom.ppf(0.5 + level / 2, n, q)) + 1
     if low < 1 or high > n:

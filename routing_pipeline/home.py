@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,10 @@ class Home:
             )
         write_whole(self.root / "sources.json", json.dumps([*known, uri], indent=1).encode())
 
+    def address(self, uri: str, key: str) -> str:
+        """What an object is called in the lake: its key, which names the source as well where it is not the home's first."""
+        return key if uri in self.sources()[:1] else f"{key} in {uri}"
+
     def hash_key(self) -> str:
         """Key that user identifiers are hashed with; made once per home, readable by its owner only."""
         path = self.root / "hash.key"
@@ -92,11 +96,18 @@ class Home:
         return path.read_text(encoding="ascii")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the lock of the lake; waits for another writer to finish. Released by the system if the process dies."""
+    def writing(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the lock of the lake; waits for another writer to finish. Released by the system if the process dies.
+
+        `on_wait` is called when there is another writer.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lake.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 yield
             finally:

@@ -115,7 +115,14 @@ LEDGER: tuple[Column, ...] = (
     Column("duplicates", "bigint", "Records whose attempt was in the lake already", "records", required=True),
     Column("committed_at", "timestamp", "When its rows were committed, UTC", "UTC", required=True),
 )
-"""Grain: one object version (object, etag, size_bytes). records = ingested + quarantined + duplicates."""
+"""Grain: one object, as it was read last; an empty etag: to be read again. records = ingested + quarantined + duplicates."""
+
+FORGOTTEN: tuple[Column, ...] = (
+    _text("what", "user, team, object or before", required=True),
+    _text("value", "Keyed hash of the user, name of the team, what the lake calls the object, or a moment in UTC", required=True),
+    Column("forgotten_at", "timestamp", "When; what a user or team did before it stays away", "UTC", required=True),
+)
+"""Grain: one request to forget."""
 
 _NOT_SCOPED = {"cost_usd", "quality_score", "source_format", "source_object", "ingested_at"}
 

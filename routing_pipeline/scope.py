@@ -259,7 +259,11 @@ def conform(
     siblings = around.semi_join(failed, "request_id")
     # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
     order = ibis.window(group_by="request_id", order_by=[siblings.started_s, siblings.attempt_id])
-    ordered = siblings.mutate(place=ibis.row_number().over(order))
+    ordered = siblings.mutate(
+        place=ibis.row_number().over(order), model_before=siblings.model.lag().over(order), status_before=siblings.status.lag().over(order)
+    )
+    # Told here and not when it was read: the failure may have come in a later object, or in a later ingestion.
+    fell_back = (ordered.status == "success") & (ordered.status_before != "success") & (ordered.model != ordered.model_before)
     chains = (
         ordered.group_by("request_id")
         .agg(
@@ -267,6 +271,8 @@ def conform(
             last_attempt_id=ordered.attempt_id.argmax(ordered.place),
             first_model=ordered.model.argmin(ordered.place),
             first_started_s=ordered.started_s.min(),
+            fallback_attempt_id=ordered.attempt_id.argmax(ordered.place, where=fell_back),
+            fallback_model=ordered.model_before.argmax(ordered.place, where=fell_back),
             chain_cost_usd=ordered.cost_usd.fill_null(0.0).sum(),
             chain_unpriced=(ordered.cost_usd.isnull() & (ordered.status == "success")).sum(),
         )
@@ -283,6 +289,9 @@ def conform(
     closes_chain = rows.is_last & rows.chain_request_id.notnull()
     rows = rows.mutate(
         routed_model=ibis.coalesce(rows.first_model, rows.model),
+        fallback_from=ibis.coalesce(
+            rows.fallback_from, ibis.ifelse(rows.attempt_id == rows.fallback_attempt_id, rows.fallback_model, ibis.null("string"))
+        ),
         request_cost_usd=ibis.ifelse(
             closes_chain, ibis.ifelse(rows.chain_unpriced > 0, ibis.null("float64"), rows.chain_cost_usd), rows.cost_usd
         ),

@@ -6,8 +6,9 @@ Belongs here: which objects are new, and the two tables that commit beside the d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.ingest.lake import Lake, SideTable, arrow_schema
@@ -36,9 +37,21 @@ class Account:
 
 def unknown_objects(lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> list[StoredObject]:
     """Objects that the ledger does not hold in this version."""
-    columns = lake.side_table(ledger).select(["source", "object", "etag", "size_bytes"]).to_pydict()
-    known = set(zip(*columns.values(), strict=True))
-    return [each for each in listed if (source.uri, each.key, each.etag, each.size_bytes) not in known]
+    known = set(zip(*_columns(lake, ledger, source, ["object", "etag", "size_bytes"]), strict=True))
+    return [each for each in listed if (each.key, each.etag, each.size_bytes) not in known]
+
+
+def known_keys(lake: Lake, source: Source, etag: str | None = None) -> set[str]:
+    """Keys of the objects that the ledger holds in any version, or in this one."""
+    keys, etags = _columns(lake, "ledger", source, ["object", "etag"])
+    return set(keys) if etag is None else {key for key, held in zip(keys, etags, strict=True) if held == etag}
+
+
+def _columns(lake: Lake, ledger: SideTable, source: Source, names: list[str]) -> list[list[Any]]:
+    import pyarrow.compute as pc
+
+    rows = lake.side_table(ledger)
+    return list(rows.filter(pc.equal(rows["source"], source.uri)).select(names).to_pydict().values())
 
 
 def ledger_rows(source: Source, accounts: Iterable[tuple[StoredObject, Account]], now_s: float) -> pa.Table:
@@ -59,13 +72,18 @@ def ledger_rows(source: Source, accounts: Iterable[tuple[StoredObject, Account]]
     return pa.Table.from_pylist(rows, arrow_schema(LEDGER))
 
 
-def quarantine_rows(objects: Sequence[StoredObject], refused: Iterable[Refused], now_s: float) -> pa.Table:
-    """One row of schema.QUARANTINE per refused record; `Refused.object` counts into `objects`."""
+def quarantine_rows(
+    objects: Sequence[StoredObject],
+    refused: Iterable[Refused],
+    now_s: float,
+    called: Callable[[StoredObject], str] = attrgetter("key"),
+) -> pa.Table:
+    """One row of schema.QUARANTINE per refused record; `Refused.object` counts into `objects`, which go by what `called` says."""
     import pyarrow as pa
 
     rows = [
         {
-            "source_object": objects[each.object].key,
+            "source_object": called(objects[each.object]),
             "line": each.line,
             "reason": each.reason,
             "excerpt": each.excerpt,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ _REPEATED = """SELECT place FROM (
         SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed
         WHERE attempt_id IN (SELECT attempt_id FROM conformed GROUP BY attempt_id HAVING count(*) > 1)) WHERE nth > 1"""
 _IN_LAKE = """SELECT conformed.rowid AS place FROM conformed SEMI JOIN (
-        SELECT attempt_id FROM read_parquet($files) WHERE started_at BETWEEN $low AND $high) AS lake USING (attempt_id)"""
+        SELECT attempt_id FROM read_parquet($files) WHERE started_at BETWEEN $low AND $high{}) AS lake USING (attempt_id)"""
+_NOT_SUPERSEDED = " AND source_object NOT IN (SELECT unnest($superseded))"
 
 # An SDK gives every attempt its own call id and groups them by trace; a call id seen in two attempts means a proxy.
 _GROUP_BY_CALL = """UPDATE conformed SET request_id = _shared_call_id WHERE _shared_call_id IN (
@@ -42,6 +43,9 @@ _GROUP_BY_CALL = """UPDATE conformed SET request_id = _shared_call_id WHERE _sha
 # A trace that holds one call is named by it; one that holds several (an agent's) names none of them.
 _NAME_BY_LONE_ID = """UPDATE conformed SET request_id = _lone_id WHERE _lone_id IN (
         SELECT _lone_id FROM conformed WHERE _lone_id IS NOT NULL GROUP BY 1 HAVING count(*) = 1)"""
+_NOT_NAMED_BEFORE = (
+    " AND _lone_id NOT IN (SELECT request_id FROM read_parquet($files) WHERE source_object NOT IN (SELECT unnest($superseded)))"
+)
 _FAILED = "SELECT request_id, attempt_id, started_at, model, status FROM {} WHERE status <> 'success'"
 _FAILED_HERE = _FAILED.format("conformed")
 _FAILED_IN_LAKE = _FAILED.format("read_parquet($files)")
@@ -118,26 +122,33 @@ class BatchConformer:
         outcome.span_us = None if low is None else (low, high)
         return outcome
 
-    def drop_known(self, files: Sequence[str], outcome: Outcome) -> None:
-        """Take out the attempts that `files`, of the lake or waiting to be committed, hold already."""
+    def drop_known(self, files: Sequence[str], outcome: Outcome, superseded: Collection[str] = ()) -> None:
+        """Take out the attempts that `files`, of the lake or waiting to be committed, hold already.
+
+        `superseded`: what the lake calls objects whose rows in it are about to leave; these do not count.
+        """
         if not files or outcome.span_us is None:
             return
         low, high = (self._one("SELECT make_timestamp($us)", {"us": us}) for us in outcome.span_us)
-        self._drop(_IN_LAKE, {"files": list(files), "low": low, "high": high}, outcome)
+        parameters: dict[str, Any] = {"files": list(files), "low": low, "high": high}
+        if superseded:
+            parameters["superseded"] = list(superseded)
+        self._drop(_IN_LAKE.format(_NOT_SUPERSEDED if superseded else ""), parameters, outcome)
 
-    def finish(self, outcome: Outcome, keys: dict[int, str], folder: Path, before: Sequence[str]) -> None:
+    def finish(self, outcome: Outcome, keys: dict[int, str], folder: Path, around: Sequence[str], superseded: Collection[str] = ()) -> None:
         """Relate attempts of one request to each other, count, and write what is left below `folder`, by UTC day.
 
-        `before`: files that may hold earlier attempts of the same requests.
+        `around`: files that may hold other attempts of the same requests or traces; `superseded` as in `drop_known`.
         """
         if self._one("SELECT count(_shared_call_id) FROM conformed"):
             self.connection.execute(_GROUP_BY_CALL)
         if self._one("SELECT count(_lone_id) FROM conformed"):
-            self.connection.execute(_NAME_BY_LONE_ID)
+            known = {"files": list(around), "superseded": list(superseded)} if around else {}
+            self.connection.execute(_NAME_BY_LONE_ID + (_NOT_NAMED_BEFORE if around else ""), known)
         if self._one("SELECT count(*) FROM conformed WHERE status <> 'success'"):
             self.connection.execute(_FALLBACK_FROM.format(_FAILED_HERE))
-        if before and self._one("SELECT count(*) FROM conformed WHERE _fallbacks > 0 AND fallback_from IS NULL"):
-            self.connection.execute(_FALLBACK_FROM.format(_FAILED_IN_LAKE), {"files": list(before)})
+        if around and self._one("SELECT count(*) FROM conformed WHERE _fallbacks > 0 AND fallback_from IS NULL"):
+            self.connection.execute(_FALLBACK_FROM.format(_FAILED_IN_LAKE), {"files": list(around)})
         outcome.rows.update(dict(self._rows("SELECT _object, count(*) FROM conformed GROUP BY 1")))
         for mask, count in self._rows("SELECT _nulled, count(*) FROM conformed WHERE _nulled <> 0 GROUP BY 1"):
             for bit, name in enumerate(NULLABLE_WHEN_OUT_OF_RANGE):

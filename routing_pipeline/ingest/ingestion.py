@@ -3,7 +3,7 @@
 Belongs here: the order of steps, the accounts by object, what a caller gets back. Does not belong here: any of the steps.
 
 Every record ends as ingested, duplicate or quarantined, and the ledger commits with the rows: killed anywhere and run
-again, the totals are the same.
+again, the totals are the same. What was uploaded again replaces what was read of it before, in the same commit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -21,14 +23,16 @@ from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import formats
-from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows, unknown_objects
+from routing_pipeline.ingest.accounts import Account, known_keys, ledger_rows, quarantine_rows, unknown_objects
 from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
+from routing_pipeline.ingest.forgetting import leave_out_forgotten
 from routing_pipeline.ingest.formats.log_format import LogFormat
-from routing_pipeline.ingest.lake import IngestTotals, Lake
+from routing_pipeline.ingest.lake import CommitConflictError, IngestTotals, Lake
 from routing_pipeline.ingest.manifests import LOG_TABLES, finished
 from routing_pipeline.ingest.objects import Source, StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
+from routing_pipeline.ingest.replacing import READ_AGAIN, Replacement, replacement
 from routing_pipeline.ingest.staging import Batch, Stager
 
 __all__ = ["FeedbackIngestResult", "IngestResult", "IngestTotals", "Progress", "ingest_feedback", "ingest_logs"]
@@ -41,8 +45,10 @@ COMMIT_EVERY_S = 30.0
 MAX_REFUSED_WAITING = 50_000
 """Refused records wait in memory for the commit; with so many of them it does not wait for its time."""
 MAX_TRIES_OF_CHANGING_OBJECT = 2
-FALLBACK_LOOK_BACK_US = 3_600_000_000
-"""How long before an attempt the one whose failure led to it may have begun, when it came in an earlier batch."""
+MAX_CONFLICTS = 3
+"""How often another writer may be first, one that takes no lock (an engine that tidies the table), before this one gives up."""
+LOOK_AROUND_US = 3_600_000_000
+"""How far from an attempt others of its request or trace may have begun that came in an earlier batch."""
 
 
 class IngestResult(Result):
@@ -59,6 +65,7 @@ class IngestResult(Result):
     ingested: int = quantity("Records that became rows", "records")
     quarantined: int = quantity("Records refused", "records")
     duplicates: int = quantity("Records whose attempt was known already", "records")
+    replaced: int = quantity("Rows that left the lake because their objects were uploaded or read again", "rows", default=0)
     nulled: dict[str, int] = Field(description="Values out of range that became null, by column", json_schema_extra={"unit": "values"})
     formats: tuple[str, ...] = Field(description="Log formats found")
     snapshot_id: str | None = Field(description="Snapshot of the lake afterwards; null while it holds no rows")
@@ -109,14 +116,18 @@ def ingest_logs(
             f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
         )
     home.remember_source(source.uri, add=add_source)
-    with home.writing():
+    report = progress or (lambda *_: None)
+    with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
         lake = Lake(home)
         lake.recover()
         new = unknown_objects(lake, "ledger", source, listed)
-        run = _Ingestion(home, lake, source, time.time() if now_s is None else now_s, progress)
+        run = _Ingestion(home, lake, source, time.time() if now_s is None else now_s, report)
         ready, unfinished = finished(home, source, listed, new, LOG_TABLES)
-        if ready:
+        while ready:
+            run.has_vanished = False
             run.read(ready, asked)
+            again = known_keys(lake, source, READ_AGAIN) if run.has_vanished else set()
+            ready = [each for each in listed if each.key in again]
         return IngestResult(
             source=source.uri,
             objects_listed=len(listed),
@@ -127,6 +138,7 @@ def ingest_logs(
             ingested=run.totals["ingested"],
             quarantined=run.totals["quarantined"],
             duplicates=run.totals["duplicates"],
+            replaced=run.replaced,
             nulled=dict(sorted(run.nulled.items())),
             formats=tuple(sorted(run.formats)),
             snapshot_id=lake.snapshot_id(),
@@ -156,13 +168,16 @@ def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress:
 class _Ingestion:
     """One run over the new objects of one source, committed group by group."""
 
-    def __init__(self, home: Home, lake: Lake, source: Source, now_s: float, progress: Progress | None) -> None:
+    def __init__(self, home: Home, lake: Lake, source: Source, now_s: float, progress: Progress) -> None:
         self.home = home
         self.lake = lake
         self.source = source
         self.now_s = now_s
-        self.progress = progress or (lambda *_: None)
+        self.progress = progress
+        self.known = known_keys(lake, source)
         self.objects = 0
+        self.replaced = 0
+        self.has_vanished = False
         self.totals: Counter[str] = Counter()
         self.nulled: Counter[str] = Counter()
         self.formats: set[str] = set()
@@ -172,6 +187,7 @@ class _Ingestion:
         """Read until every object is committed, or kept changing."""
         self.home.scratch.mkdir(parents=True, exist_ok=True)
         tries: Counter[str] = Counter()
+        conflicts = 0
         remaining = new
         while remaining:
             group = _Group(self, remaining)
@@ -182,12 +198,26 @@ class _Ingestion:
                 except _ChangedWhileReadError as error:
                     group.discard()
                     changed = error.numbers
+                except CommitConflictError:
+                    group.discard()
+                    conflicts += 1
+                    if conflicts > MAX_CONFLICTS:
+                        raise
+                    # What the other one committed decides anew what is to be read.
+                    self.known = known_keys(self.lake, self.source)
+                    remaining = unknown_objects(self.lake, "ledger", self.source, remaining)
+                    continue
             changed_keys = {remaining[number].key for number in changed}
             tries.update(changed_keys)
             left = [each for number, each in enumerate(remaining) if number not in group.committed and each.key not in changed_keys]
             again = [key for key in sorted(changed_keys) if tries[key] <= MAX_TRIES_OF_CHANGING_OBJECT]
             self.given_up += [key for key in sorted(changed_keys) if tries[key] > MAX_TRIES_OF_CHANGING_OBJECT]
-            remaining = left + [found for key in again if (found := self.source.describe(key)) is not None and found.size_bytes]
+            found = [now for key in again if (now := self.source.describe(key)) is not None and now.size_bytes]
+            remaining = left + unknown_objects(self.lake, "ledger", self.source, found)
+
+    def address(self, listed: StoredObject) -> str:
+        """What the lake calls an object of the source."""
+        return self.home.address(self.source.uri, listed.key)
 
 
 class _Group:
@@ -196,7 +226,7 @@ class _Group:
     def __init__(self, run: _Ingestion, objects: list[StoredObject]) -> None:
         self.run = run
         self.objects = objects
-        self.keys = {number: each.key for number, each in enumerate(objects)}
+        self.keys = {number: run.address(each) for number, each in enumerate(objects)}
         self.committed: set[int] = set()
         self.changed: list[int] = []
         self.bytes_done = 0
@@ -210,18 +240,20 @@ class _Group:
         self.refused: list[Refused] = []
         self.nulled: Counter[str] = Counter()
         self.spans: list[tuple[int, int, str]] = []
+        self.superseding: dict[str, str] = {}
         self.began = time.monotonic()
 
     def read(self, asked: LogFormat | None, scratch: Path) -> None:
         stager = Stager(self.run.source, scratch, asked, self._progressed)
         with connect(scratch / "spill") as connection:
             conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key())
+            self.connection: Any = connection
             for number, batch in enumerate(stager.batches(list(enumerate(self.objects)))):
                 self._take(conformer, batch, number, scratch)
                 is_due = time.monotonic() - self.began > COMMIT_EVERY_S or len(self.refused) > MAX_REFUSED_WAITING
                 if batch.is_complete and is_due:
                     self._commit()
-        self._commit()
+            self._commit()
 
     def _progressed(self, size_bytes: int) -> None:
         self.bytes_done += size_bytes
@@ -229,32 +261,42 @@ class _Group:
 
     def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
         outcome = conformer.conform(batch, scratch)
-        self._check_unchanged(batch)
+        leave_out_forgotten(self.connection, self.run.lake)
+        read = self._check_unchanged(batch)
+        again = (self.objects[each] for each in {*read, *batch.finished} if self.objects[each].key in self.run.known)
+        self.superseding.update((each.key, self.run.address(each)) for each in again)
         if outcome.span_us is not None:
             low, high = outcome.span_us
-            conformer.drop_known(self._files_overlapping(low, high), outcome)
+            conformer.drop_known(self._committed(low, high), outcome, self.superseding.values())
+            conformer.drop_known(self._waiting(low, high), outcome)
             if self.folder is None:
                 self.folder = self.run.lake.new_data_folder()
             folder = self.folder / f"batch-{number}"
             folder.mkdir()
-            conformer.finish(outcome, self.keys, folder, self._files_overlapping(low - FALLBACK_LOOK_BACK_US, high))
+            around = low - LOOK_AROUND_US, high + LOOK_AROUND_US
+            conformer.finish(outcome, self.keys, folder, self._committed(*around) + self._waiting(*around), self.superseding.values())
             self.spans.append((*outcome.span_us, str(folder)))
         self.changed += batch.changed
         self.finished += batch.finished
         self._account(outcome)
 
-    def _check_unchanged(self, batch: Batch) -> None:
-        """Files read in place must still be what was listed; fetched ones were compared when they were fetched."""
+    def _check_unchanged(self, batch: Batch) -> set[int]:
+        """Files read in place must still be what was listed; fetched ones were compared when they were fetched. Gives what was read."""
         read = {number for staged in batch.files for number in (staged.objects if staged.object is None else (staged.object,))}
         in_place = [number for number in read if self.run.source.local_path(self.objects[number]) is not None]
         changed = [number for number in in_place if self.run.source.describe(self.objects[number].key) != self.objects[number]]
         if changed:
             raise _ChangedWhileReadError(changed)
+        return read
 
-    def _files_overlapping(self, low_us: int, high_us: int) -> list[str]:
-        committed = list(self.run.lake.files_holding(low_us / 1e6, high_us / 1e6))
+    def _committed(self, low_us: int, high_us: int) -> list[str]:
+        """Files of the lake that overlap a time."""
+        return list(self.run.lake.files_holding(low_us / 1e6, high_us / 1e6))
+
+    def _waiting(self, low_us: int, high_us: int) -> list[str]:
+        """Files that overlap a time and wait to be committed."""
         waiting = [folder for low, high, folder in self.spans if low <= high_us and high >= low_us]
-        return committed + [str(path) for folder in waiting for path in sorted(Path(folder).rglob("*.parquet"))]
+        return [str(path) for folder in waiting for path in sorted(Path(folder).rglob("*.parquet"))]
 
     def _account(self, outcome: Outcome) -> None:
         for number, name in outcome.formats.items():
@@ -274,12 +316,21 @@ class _Group:
         if not self.finished:
             return
         run = self.run
+        leaving = self._leaving()
         accounts = [(self.objects[number], self._account_of(number)) for number in self.finished]
+        # What it counted as a duplicate may have been of a row that leaves.
+        doubtful = {listed.key for listed, account in accounts if leaving.has_vanished and account.counts["duplicates"]}
+        entries = [(replace(listed, etag=READ_AGAIN) if listed.key in doubtful else listed, account) for listed, account in accounts]
         run.lake.commit(
             self.folder,
-            ledger=ledger_rows(run.source, accounts, run.now_s),
-            quarantine=quarantine_rows(self.objects, self.refused, run.now_s),
+            replaced=leaving.files,
+            rewritten=leaving.rewritten,
+            ledger=ledger_rows(run.source, entries, run.now_s),
+            quarantine=quarantine_rows(self.objects, self.refused, run.now_s, run.address),
         )
+        run.replaced += leaving.rows
+        run.has_vanished |= leaving.has_vanished
+        run.known.update(listed.key for listed, _ in accounts)
         for _, account in accounts:
             run.totals.update(account.counts)
             run.formats.add(account.format)
@@ -287,6 +338,17 @@ class _Group:
         run.nulled.update(self.nulled)
         self.committed |= set(self.finished)
         self._start()
+
+    def _leaving(self) -> Replacement:
+        """What the lake holds of earlier versions of the objects that are about to be committed."""
+        keys = {
+            listed.key: self.superseding[listed.key] for number in self.finished if (listed := self.objects[number]).key in self.superseding
+        }
+        if not keys:
+            return Replacement()
+        if self.folder is None:
+            self.folder = self.run.lake.new_data_folder()
+        return replacement(self.connection, self.run.lake, self.run.source.uri, keys, self.folder)
 
     def discard(self) -> None:
         """Forget what was read since the last commit."""

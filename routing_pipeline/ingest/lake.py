@@ -1,10 +1,11 @@
 """The lake: an Iceberg table of attempts, and beside it the ledger, the quarantine and the feedback as Parquet side files.
 
-Belongs here: opening the table, planning which files to read, committing rows and side files in one step, clearing up
-after a writer that died. Does not belong here: what the rows say (`batch`), and who may write (`Home.writing`).
+Belongs here: opening the table, planning which files to read, committing rows and side files in one step, dropping
+history, clearing up after a writer that died. Does not belong here: what the rows say (`batch`), which of them go
+(`replacing`, `forgetting`), when files are made larger (`maintenance`), and who may write (`Home.writing`).
 
-One commit is one metadata file of the table: data files join the snapshot and the table's properties name the side files,
-so rows and ledger can never disagree. Writers hold the home's lock; readers need none.
+One commit is one metadata file of the table: data files join and leave the snapshot and the table's properties name the
+side files, so rows and ledger can never disagree. Writers hold the home's lock; readers need none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote
@@ -25,13 +27,13 @@ from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
-from routing_pipeline.schema import ADDED_LATER, FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.schema import ADDED_LATER, FEEDBACK, FORGOTTEN, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
 
-SideTable = Literal["ledger", "quarantine", "feedback", "feedback_ledger", "feedback_quarantine"]
+SideTable = Literal["ledger", "quarantine", "feedback", "feedback_ledger", "feedback_quarantine", "forgotten"]
 
 SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "ledger": LEDGER,
@@ -39,16 +41,29 @@ SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "feedback": FEEDBACK,
     "feedback_ledger": LEDGER,
     "feedback_quarantine": QUARANTINE,
+    "forgotten": FORGOTTEN,
 }
 MAX_SIDE_FILES = 32
 """A side table of more files than this is rewritten as one at the next commit, while it fits in memory with ease."""
 MAX_ROWS_REWRITTEN = 2_000_000
 SUPERSEDED_KEPT_S = 86_400
 """Side files that were rewritten stay for a day: an analysis may be reading them."""
+TABLE_SETTINGS = {
+    # A silent retry would let two writers of one object both land; the second must fail and read the ledger again.
+    "commit.retry.num-retries": "0",
+    # A commit adds a manifest, and planning reads them all.
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
 TOP_REASONS = 20
 TABLE = "routing.request_log"
 SECONDS_PER_DAY = 86_400
 _EARLIEST_S, _LATEST_S = 0.0, 253_370_764_800.0
+
+
+class CommitConflictError(ServiceUnavailableError):
+    """Somebody else committed to the table first, and nothing of ours was; what was read has to be judged again."""
 
 
 class QuarantineReason(Result):
@@ -67,7 +82,7 @@ class IngestTotals(Result):
     ingested: int = quantity("Records that became rows", "records")
     quarantined: int = quantity("Records refused", "records")
     duplicates: int = quantity("Records whose attempt was in the lake already", "records")
-    objects: int = quantity("Objects read, each version of an object once", "objects")
+    objects: int = quantity("Objects read, each as it was read last", "objects")
     reasons: tuple[QuarantineReason, ...] = Field(default=(), description="Most frequent reasons for refusal, at most 20")
     other_reasons: int = quantity("Records refused for a reason not listed", "records", default=0)
 
@@ -117,6 +132,17 @@ class Lake:
         table = self._open()
         return () if table is None else tuple(str(self._side / file) for file in _names(table, name))
 
+    def all_files(self) -> tuple[str, ...]:
+        """Every Parquet file of the present snapshot."""
+        return self._files_between(_EARLIEST_S, _LATEST_S)
+
+    def files_by_day(self) -> list[tuple[int, str]]:
+        """Every data file of the present snapshot with its day, in days since 1970."""
+        table = self._open()
+        if table is None or table.current_snapshot() is None:
+            return []
+        return sorted((task.file.partition[0], str(_local(task.file.file_path))) for task in table.scan().plan_files())
+
     def snapshot_id(self) -> str | None:
         """The present snapshot of the attempts; None while there are none."""
         table = self._open()
@@ -141,11 +167,7 @@ class Lake:
 
     def side_table(self, name: SideTable) -> pa.Table:
         """A side table as a whole: for the ledger, which is small; never for feedback or quarantine."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        schema = arrow_schema(SIDE_COLUMNS[name])
-        return pa.concat_tables([schema.empty_table(), *(pq.read_table(file, schema=schema) for file in self.side_files(name))])
+        return _read(name, self.side_files(name))
 
     def totals(self) -> IngestTotals:
         """Everything this home ever read, and why records were refused."""
@@ -180,7 +202,7 @@ class Lake:
         make: Any = expressions  # its classes take their arguments in ways that mypy cannot follow
         in_range = make.And(make.GreaterThanOrEqual("started_at", _iso(start_s)), make.LessThan("started_at", _iso(before_s)))
         tasks = table.scan(row_filter=in_range).plan_files()
-        return tuple(sorted(str(task.file.file_path).removeprefix("file://") for task in tasks))
+        return tuple(sorted(str(_local(task.file.file_path)) for task in tasks))
 
     # Writing: under Home.writing() only
 
@@ -193,34 +215,76 @@ class Lake:
         folder.mkdir(parents=True)
         return folder
 
-    def commit(self, data_folder: Path | None = None, **added: pa.Table) -> str | None:
-        """Commit the Parquet files in `data_folder` and rows for side tables in one step; gives the snapshot id.
+    def commit(
+        self,
+        data_folder: Path | None = None,
+        *,
+        replaced: Iterable[str] = (),
+        rewritten: Mapping[SideTable, list[str]] | None = None,
+        **added: pa.Table,
+    ) -> str | None:
+        """Commit everything in one step; gives the snapshot id.
+
+        Args:
+            data_folder: From `new_data_folder`; its Parquet files join the table.
+            replaced: Data files that leave the table.
+            rewritten: Side tables that `side_rewritten` wrote anew.
+            added: Rows for side tables, after what was rewritten.
 
         Raises:
-            ServiceUnavailableError: somebody else committed at the same time without holding the home's lock.
+            CommitConflictError: somebody else committed at the same time without holding the home's lock.
         """
         from pyiceberg.exceptions import CommitFailedException
 
         table = self._widened(self._open() or self._create())
+        intent = self._intents / (uuid.uuid4().hex if data_folder is None else data_folder.name)
+        self._intents.mkdir(parents=True, exist_ok=True)
+        intent.touch()
         files = [] if data_folder is None else sorted(str(path) for path in data_folder.rglob("*.parquet"))
-        properties = {name: json.dumps(self._with_added(table, name, added[name])) for name in get_args(SideTable) if name in added}
+        names = {name: _names(table, name) for name in get_args(SideTable) if name in added} | dict(rewritten or {})
+        properties = {name: json.dumps(self._with_added(name, before, added.get(name))) for name, before in names.items()}
         try:
             with table.transaction() as transaction:
                 transaction.set_properties(properties)
-                if files:
+                if leaving := set(replaced):
+                    _overwrite(transaction, table, files, leaving)
+                elif files:
                     transaction.add_files(files, check_duplicate_files=False)
         except CommitFailedException as error:
-            raise ServiceUnavailableError("another writer committed to the lake at the same time; run again") from error
-        if data_folder is not None:
-            if not files:
-                shutil.rmtree(data_folder, ignore_errors=True)
-            (self._intents / data_folder.name).unlink(missing_ok=True)
+            raise CommitConflictError("another writer committed to the lake at the same time; run again") from error
+        if data_folder is not None and not files:
+            shutil.rmtree(data_folder, ignore_errors=True)
+        intent.unlink(missing_ok=True)
         self._drop_unnamed_side_files(before=time.time() - SUPERSEDED_KEPT_S)
         snapshot = table.current_snapshot()
         return None if snapshot is None else str(snapshot.snapshot_id)
 
+    def side_rewritten(
+        self, connection: Any, name: SideTable, query: str, parameters: Mapping[str, Any] | None = None, **tables: pa.Table
+    ) -> list[str]:
+        """Write the rows that `query` selects from `side`, and from `tables` by their names, as the side table's only file.
+
+        Gives what `commit(rewritten=...)` takes; until then nothing has changed.
+        """
+        import pyarrow.parquet as pq
+
+        files = self.side_files(name)
+        if not files:
+            return []
+        file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
+        for each, rows in tables.items():
+            connection.register(each, rows)
+        connection.read_parquet(list(files)).create_view("side")
+        connection.sql(query, params=dict(parameters or {})).write_parquet(str(file), compression="zstd")
+        for each in tables:
+            connection.unregister(each)
+        if pq.read_metadata(file).num_rows:
+            return [file.name]
+        file.unlink()
+        return []
+
     def recover(self) -> None:
-        """Remove what writers that died have left: data files never committed, side files never named, scratch."""
+        """Remove what writers that died have left: files never committed, side files never named, scratch."""
         for leftover in self.home.scratch.glob("ingest-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         intents = list(self._intents.glob("*")) if self._intents.exists() else []
@@ -228,7 +292,7 @@ class Lake:
             return
         died_after = min(intent.stat().st_mtime for intent in intents)
         table = self._open()
-        committed = set() if table is None else {str(task.file.file_path).removeprefix("file://") for task in table.scan().plan_files()}
+        committed = set(self.all_files())
         for intent in intents:
             folder = self._root / "data" / intent.name
             for path in folder.rglob("*.parquet"):
@@ -236,21 +300,56 @@ class Lake:
                     path.unlink()
             if not any(folder.rglob("*.parquet")):
                 shutil.rmtree(folder, ignore_errors=True)
-            intent.unlink()
+        if table is not None:
+            _remove_all(self._metadata_files(table) - _referenced_metadata(table, since=died_after), since=died_after)
         self._drop_unnamed_side_files(since=died_after)
+        # Last, so that a kill while clearing up leaves the reason to clear up.
+        for intent in intents:
+            intent.unlink()
 
-    def _with_added(self, table: Table, name: SideTable, rows: pa.Table) -> list[str]:
+    def drop_history(self, superseded_before_s: float, *, unused_since_s: float) -> tuple[int, int]:
+        """Expire snapshots and remove the files that only they held; gives how many snapshots and how many files.
+
+        Args:
+            superseded_before_s: Snapshots that were followed by another one before this moment go, seconds since 1970.
+            unused_since_s: Files that nothing refers to go when they are older than this.
+        """
+        table = self._open()
+        if table is None:
+            return 0, 0
+        history = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
+        expired = [older.snapshot_id for older, newer in pairwise(history) if newer.timestamp_ms < superseded_before_s * 1e3]
+        if expired:
+            table.maintenance.expire_snapshots().by_ids(expired).commit()
+            table = self._open() or table
+        held = _referenced_metadata(table) | {
+            _local(entry.data_file.file_path)
+            for manifest in _manifests(table).values()
+            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        }
+        present = self._metadata_files(table) | set((self._root / "data").rglob("*.parquet"))
+        removed = _remove_all(present - held, before=unused_since_s)
+        for folder in sorted((self._root / "data").glob("**/"), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        self._drop_unnamed_side_files(before=unused_since_s)
+        return len(expired), removed
+
+    def _metadata_files(self, table: Table) -> set[Path]:
+        return set(_local(table.metadata_location).parent.iterdir())
+
+    def _with_added(self, name: SideTable, names: list[str], rows: pa.Table | None) -> list[str]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = _names(table, name)
-        if not rows.num_rows:
+        if rows is None or not rows.num_rows:
             return names
+        schema = arrow_schema(SIDE_COLUMNS[name])
         if len(names) >= MAX_SIDE_FILES and sum(pq.read_metadata(self._side / each).num_rows for each in names) < MAX_ROWS_REWRITTEN:
-            rows, names = pa.concat_tables([self.side_table(name), rows]), []
+            rows, names = pa.concat_tables([_read(name, [str(self._side / each) for each in names]), rows]), []
         self._side.mkdir(parents=True, exist_ok=True)
         file = f"{name}-{uuid.uuid4().hex}.parquet"
-        pq.write_table(rows.cast(arrow_schema(SIDE_COLUMNS[name])), self._side / file, compression="zstd")
+        pq.write_table(rows.cast(schema), self._side / file, compression="zstd")
         return [*names, file]
 
     def _drop_unnamed_side_files(self, *, since: float = 0.0, before: float = float("inf")) -> None:
@@ -313,11 +412,66 @@ class Lake:
         self._root.mkdir(parents=True, exist_ok=True)
         catalog = self._catalog()
         catalog.create_namespace_if_not_exists(TABLE.split(".")[0])
-        # A silent retry would let two writers of one object both land; the second must fail and read the ledger again.
         table: Table = catalog.create_table_if_not_exists(
-            TABLE, schema=schema, partition_spec=PartitionSpec(day), properties={"commit.retry.num-retries": "0"}
+            TABLE, schema=schema, partition_spec=PartitionSpec(day), properties=TABLE_SETTINGS
         )
         return table
+
+
+def _overwrite(transaction: Any, table: Table, files: list[str], leaving: set[str]) -> None:
+    """One snapshot in which data files join and others leave."""
+    from pyiceberg.io.pyarrow import parquet_files_to_data_files
+
+    names = {"schema.name-mapping.default": table.schema().name_mapping.model_dump_json()}
+    if table.name_mapping() is None:
+        transaction.set_properties(names)
+    with transaction.update_snapshot().overwrite() as snapshot:
+        for task in table.scan().plan_files():
+            if str(_local(task.file.file_path)) in leaving:
+                snapshot.delete_data_file(task.file)
+        for joining in parquet_files_to_data_files(table.io, transaction.table_metadata, iter(files)):
+            snapshot.append_data_file(joining)
+
+
+def _manifests(table: Table, since: float = 0.0) -> dict[str, Any]:
+    """Manifests by path of the snapshots made since then."""
+    return {
+        manifest.manifest_path: manifest
+        for snapshot in table.metadata.snapshots
+        if snapshot.timestamp_ms >= since * 1e3
+        for manifest in snapshot.manifests(table.io)
+    }
+
+
+def _referenced_metadata(table: Table, since: float = 0.0) -> set[Path]:
+    """The table's own files that its present state needs: itself, and lists and manifests of snapshots made since then."""
+    # Clocks of files and of snapshots are the same machine's, rounded differently.
+    lists = [snapshot.manifest_list for snapshot in table.metadata.snapshots if snapshot.timestamp_ms >= (since - 1) * 1e3]
+    logged = [entry.metadata_file for entry in table.metadata.metadata_log]
+    return {_local(path) for path in (table.metadata_location, *logged, *lists, *_manifests(table, since - 1))}
+
+
+def _local(uri: str) -> Path:
+    return Path(uri.removeprefix("file://"))
+
+
+def _remove_all(paths: Iterable[Path], *, since: float = 0.0, before: float = float("inf")) -> int:
+    """Remove those of an age; gives how many."""
+    removed = 0
+    for path in paths:
+        if since <= path.stat().st_mtime < before:
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def _read(name: SideTable, files: Iterable[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema(SIDE_COLUMNS[name])
+    # Not read_table, which loads pandas: half a second of every start.
+    return pa.concat_tables([schema.empty_table(), *(pq.ParquetFile(file).read().cast(schema) for file in files)])
 
 
 def _iceberg_schema() -> Any:

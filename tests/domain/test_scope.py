@@ -73,6 +73,22 @@ def test_a_failure_followed_by_a_fallback_is_not_final_and_its_cost_stays_with_t
     assert first["request_cost_usd"] is None
 
 
+def test_a_success_right_after_a_failure_of_another_model_is_a_fallback_whatever_the_logs_say() -> None:
+    rows = [
+        attempt("a", 1, model="dear", status="failure"),
+        attempt("a", 2, second=1, model="other", status="failure"),
+        attempt("a", 3, second=2, model="cheap"),
+        attempt("b", 1, model="dear", status="failure"),
+        attempt("b", 2, second=1, model="dear"),
+        attempt("c", 1, model="dear", status="failure"),
+        attempt("c", 2, second=1, model="cheap", fallback_from="as logged"),
+        attempt("d", 1, model="dear"),
+        attempt("d", 2, second=1, model="cheap"),
+    ]
+    found = {name: row["fallback_from"] for name, row in conformed(rows).items() if row["fallback_from"] is not None}
+    assert found == {"a/3": "other", "c/2": "as logged"}
+
+
 def test_a_request_that_only_ever_failed_has_one_final_attempt() -> None:
     rows = conformed([attempt("a", number, second=number, status="failure", cost_usd=None) for number in (1, 2, 3)])
     assert [rows[f"a/{number}"]["is_final"] for number in (1, 2, 3)] == [False, False, True]

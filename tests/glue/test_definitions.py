@@ -93,11 +93,22 @@ def test_parameters_enter_at_the_scope_and_nowhere_else() -> None:
     assert configured == {"request_log", "feedback", "analysis_scope", "optimization_report"}
 
 
-def test_the_jobs_are_ingestion_alone_and_everything() -> None:
-    ingestion = {key.to_user_string() for key in defs.resolve_job_def("ingest_logs").asset_layer.executable_asset_keys}
-    everything = {key.to_user_string() for key in defs.resolve_job_def("optimize_routing").asset_layer.executable_asset_keys}
-    assert ingestion == {"request_log", "feedback"}
-    assert everything == {spec.key.to_user_string() for spec in asset_specs()}
+def assets_of(job: str) -> set[str]:
+    return {key.to_user_string() for key in defs.resolve_job_def(job).asset_layer.executable_asset_keys}
+
+
+def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
+    assert assets_of("ingest_logs") == {"request_log", "feedback"}
+    assert assets_of("maintain_lake") == {"lake_upkeep"}
+    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in asset_specs()} - {"lake_upkeep"}
+
+
+def test_the_lake_is_tidied_every_night_once() -> None:
+    schedule = defs.resolve_schedule_def("nightly_upkeep")
+    assert (schedule.cron_schedule, schedule.execution_timezone, schedule.job.name) == ("30 3 * * *", "UTC", "maintain_lake")
+    with dg.build_schedule_context(scheduled_execution_time=datetime(2026, 11, 24, 3, 30, tzinfo=UTC)) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.run_key == "nightly_upkeep:2026-11-24"
 
 
 def test_the_review_runs_on_monday_at_six() -> None:

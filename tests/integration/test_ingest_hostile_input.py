@@ -389,12 +389,12 @@ def test_a_file_uri_names_the_same_source_as_its_path(logs: Logs) -> None:
     assert (again.objects_skipped, again.records) == (1, 0)
 
 
-def test_a_growing_file_is_read_again_and_what_is_known_counts_as_duplicate(logs: Logs) -> None:
+def test_a_growing_file_is_read_again_and_replaces_what_was_read_of_it(logs: Logs) -> None:
     path = logs.write("a.jsonl", line(1) + b"\n" + line(2) + b"\n")
     logs.ingest()
     path.write_bytes(path.read_bytes() + line(3) + b"\n")
     result = logs.ingest()
-    assert (result.ingested, result.duplicates) == (1, 2)
+    assert (result.ingested, result.duplicates, result.replaced) == (3, 0, 2)
     assert len(logs.rows()) == 3
 
 

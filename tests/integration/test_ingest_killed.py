@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +32,13 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest import batch, ingestion, lake, staging
 
 def run(logs, home, now_s, owner, function, when):
-    if owner:
+    if owner == "moment":
+        staging.BATCH_BYTES = 100_000
+        ingestion.COMMIT_EVERY_S = 0.0
+        # A timer of the kernel's: whatever the process does just then, it ends.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, float(when))
+    elif owner:
         staging.BATCH_BYTES = 100_000
         ingestion.COMMIT_EVERY_S = 0.0
         holder = getattr(batch, owner, None) or getattr(lake, owner)
@@ -161,6 +169,84 @@ def test_a_kill_and_a_second_run_end_where_one_run_ends(
     assert {str(path) for path in home.lake.absolute().glob("side/*")} == named
     assert not list(home.scratch.glob("ingest-*"))
     assert not list((home.lake / "intents").iterdir())
+
+
+def rows_of(home: Home) -> list[tuple[object, ...]]:
+    """Rows without the object that gave them, where several hold the same attempt."""
+    with duckdb.connect() as connection:
+        query = "SELECT * EXCLUDE (ingested_at, source_object) FROM read_parquet($f) ORDER BY attempt_id"
+        return connection.execute(query, {"f": list(Lake(home).all_files())}).fetchall()
+
+
+@pytest.fixture
+def home_of_earlier_versions(logs: Path, tmp_path: Path, undisturbed: tuple[tuple[int, ...], int, int, int]) -> tuple[Path, Home]:
+    """A home that holds half of each of the first three objects, at other costs; their logs as they are now."""
+    folder, home = tmp_path / "logs", Home(tmp_path / "home")
+    folder.mkdir()
+    for path in sorted(logs.iterdir())[:3]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        (folder / path.name).write_text("\n".join(lines[: LINES // 2]).replace("0.01", "0.99") + "\n", encoding="utf-8")
+    ingest_logs(home, str(folder), now_s=NOW_S)
+    shutil.copytree(logs, folder, dirs_exist_ok=True)
+    return folder, home
+
+
+def no_strays(home: Home) -> bool:
+    """No data file that no snapshot knows, no manifest that no snapshot names, nothing that a dead writer wanted."""
+    table = Lake(home)._open()
+    assert table is not None
+    manifests = [manifest for snapshot in table.metadata.snapshots for manifest in snapshot.manifests(table.io)]
+    data = {entry.data_file.file_path for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)}
+    metadata = {manifest.manifest_path for manifest in manifests} | {snapshot.manifest_list for snapshot in table.metadata.snapshots}
+    root = home.lake.absolute()
+    left = [*home.scratch.glob("ingest-*"), *(home.lake / "intents").iterdir()]
+    return (
+        {str(path) for path in root.glob("data/**/*.parquet")} == {path.removeprefix("file://") for path in data}
+        and {str(path) for path in root.rglob("*.avro")} == {path.removeprefix("file://") for path in metadata}
+        and not left
+    )
+
+
+@pytest.mark.parametrize("point", [POINTS[1], POINTS[2], POINTS[4]], ids=["after-finish", "before-commit", "after-commit"])
+def test_a_kill_while_objects_are_replaced_loses_neither_the_old_nor_the_new(
+    point: tuple[str, str, str],
+    nursery: Nursery,
+    home_of_earlier_versions: tuple[Path, Home],
+    undisturbed: tuple[tuple[int, ...], int, int, int],
+    undisturbed_rows: list[tuple[object, ...]],
+) -> None:
+    logs, home = home_of_earlier_versions
+    assert nursery([[str(logs), str(home.root), NOW_S, *point]]) == [-signal.SIGKILL]
+    interim, rows = Lake(home).totals(), rows_of(home)
+    assert interim.ingested == len(rows) == len({row[0] for row in rows})
+    ingest_logs(home, str(logs), now_s=NOW_S)
+    assert accounts(home) == undisturbed
+    assert rows_of(home) == undisturbed_rows
+    assert no_strays(home)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_rows(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+    home = Home(tmp_path_factory.mktemp("undisturbed-rows"))
+    ingest_logs(home, str(logs), now_s=NOW_S)
+    return rows_of(home)
+
+
+def test_kills_at_random_moments_end_where_one_run_ends(
+    nursery: Nursery,
+    home_of_earlier_versions: tuple[Path, Home],
+    undisturbed: tuple[tuple[int, ...], int, int, int],
+    undisturbed_rows: list[tuple[object, ...]],
+) -> None:
+    rng = random.Random(7)  # noqa: S311 (when to kill)
+    logs, home = home_of_earlier_versions
+    codes = [nursery([[str(logs), str(home.root), NOW_S, "moment", "", str(rng.uniform(0.01, 0.6))]])[0] for _ in range(15)]
+    assert set(codes) <= {0, -signal.SIGALRM}
+    assert -signal.SIGALRM in codes
+    ingest_logs(home, str(logs), now_s=NOW_S)
+    assert accounts(home) == undisturbed
+    assert rows_of(home) == undisturbed_rows
+    assert no_strays(home)
 
 
 def test_two_ingestions_of_the_same_logs_at_once_count_them_once(

@@ -108,7 +108,7 @@ def test_a_prefix_is_read_across_pages_kinds_and_odd_keys_and_only_once(s3: Any,
     assert (again.objects_new, again.objects_skipped, again.snapshot_id) == (0, 32, result.snapshot_id)
     s3.put_object(Bucket=bucket, Key="logs/prod/zipped", Body=gzip.compress(lines(200, 201, 202)))
     rewritten = ingest_logs(home, f"s3://{bucket}/logs/prod", now_s=NOW_S)
-    assert (rewritten.objects_new, rewritten.ingested, rewritten.duplicates) == (1, 1, 2)
+    assert (rewritten.objects_new, rewritten.ingested, rewritten.duplicates, rewritten.replaced) == (1, 3, 0, 2)
 
 
 def test_more_objects_than_one_page_holds_are_all_listed(s3: Any) -> None:

@@ -3,8 +3,9 @@
 Belongs here: everything that touches the rows of a batch, in DuckDB. Does not belong here: what fields mean (`formats`),
 reasons in words (`quarantine`), the commit (`lake`).
 
-One typed pass reads everything at full speed; a malformed line becomes a row of nulls, which every format refuses. Only
-files in which it refused something are read again, line by line, to say which record and why; the two counts must agree.
+One typed pass reads everything at full speed and in order; a malformed line becomes a row of nulls, which every format
+refuses. Where a refused row stands among the rows of its file is where its line stands among the lines: only these lines are
+looked at again, to say which record and why. The two passes must agree; where they do not, the file is read the slow way.
 """
 
 from __future__ import annotations
@@ -194,6 +195,7 @@ class BatchConformer:
             }
         )
         self.connection.register("_files", files)
+        self.connection.execute("SET preserve_insertion_order = true")
         try:
             self.connection.execute(
                 f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
@@ -204,6 +206,7 @@ class BatchConformer:
         except duckdb.Error as error:
             return error
         finally:
+            self.connection.execute("SET preserve_insertion_order = false")
             self.connection.unregister("_files")
         return None
 
@@ -225,18 +228,32 @@ class BatchConformer:
             raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
 
     def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
-        numbers = self._rows("SELECT DISTINCT _file FROM conformed WHERE _reason IS NOT NULL ORDER BY 1")
-        for (number,) in numbers:
-            if not self._settle(number, files[number], scratch, outcome):
+        for number, refused in self._refused_places(files).items():
+            if not self._settle(number, files[number], scratch, outcome, refused):
                 self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
                 self._read_screened(number, files[number], scratch, outcome)
 
-    def _settle(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> bool:
+    def _refused_places(self, files: dict[int, StagedFile]) -> dict[int, dict[int, str] | None]:
+        """By file, the reasons of the fast pass by the place of the record in it; None where rows are not in step with lines."""
+        found: dict[int, dict[int, str] | None] = {}
+        rows = self._rows(
+            """SELECT _file, place, _reason FROM (
+                SELECT _file, _reason, rowid - min(rowid) OVER (PARTITION BY _file) + 1 AS place FROM conformed
+                WHERE _file IN (SELECT _file FROM conformed WHERE _reason IS NOT NULL))
+            WHERE _reason IS NOT NULL ORDER BY 1, 2"""
+        )
+        for number, place, reason in rows:
+            places = found.setdefault(number, {} if files[number].format.ignores == "false" else None)
+            if places is not None:
+                places[place] = reason
+        return found
+
+    def _settle(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome, refused: dict[int, str] | None = None) -> bool:
         """Put reasons in the place of the file's refused rows; False, and nothing accounted, when the passes disagree."""
         refused_rows = "FROM conformed WHERE _reason IS NOT NULL AND _file = $file"
         count = self._one(f"SELECT count(*) {refused_rows}", {"file": number})
-        judged = explain(self.connection, staged, self.now_s)
-        if len(judged.refused) + len(judged.wronged) != count:
+        judged = explain(self.connection, staged, self.now_s, refused)
+        if not judged.agrees or len(judged.refused) + len(judged.wronged) != count:
             return False
         self.connection.execute(f"DELETE {refused_rows}", {"file": number})
         if judged.wronged:

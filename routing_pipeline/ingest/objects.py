@@ -4,6 +4,7 @@ Belongs here: URIs, listing, fetching with retries, saying what went wrong in on
 belong here: what an object holds (`staging`).
 
 An object is read whole and unchanged or not at all: what is fetched is compared with the size and ETag that were listed.
+Bodies come through obstore (`bodies`); where that fails, boto3 tries, and says why.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
+from routing_pipeline.ingest.bodies import Bodies, Fetched
 
 FETCH_ATTEMPTS = 4
 """How often a body that breaks off is asked for again."""
 REQUEST_ATTEMPTS = 5
 """How often one request is tried when the store is throttling or down; AWS_MAX_ATTEMPTS says otherwise."""
 CHUNK_BYTES = 1 << 20
+MAX_OBJECTS = 5_000_000
+"""What one source may list: their names are held in memory, about 300 bytes each."""
 EXCLUDED_FOLDERS = frozenset({"audit_logs"})
 """LiteLLM writes its audit trail into the same bucket; it holds no requests."""
 
@@ -33,7 +37,7 @@ class ObjectChangedError(Exception):
     """The object is not what was listed any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One version of one object. `etag` is the modification time in nanoseconds for local files."""
 
@@ -117,6 +121,7 @@ class LocalSource:
                 found = self.describe(key) if is_log_key(name) else None
                 if found is not None and found.size_bytes:
                     objects.append(found)
+            _refuse_too_many(self.uri, len(objects))
         return sorted(objects, key=lambda each: each.key)
 
     def describe(self, key: str) -> StoredObject | None:
@@ -147,6 +152,13 @@ class LocalSource:
         return self.root if self.root.is_file() else self.root / key
 
 
+def _refuse_too_many(uri: str, count: int) -> None:
+    if count > MAX_OBJECTS:
+        raise UnusableInputError(
+            f"{uri}: holds more than {MAX_OBJECTS:,} objects; read one folder below it at a time (--add-source), or have the gateway write batches"
+        )
+
+
 def _refuse_unreadable(error: OSError) -> None:
     raise UnusableInputError(f"{error.filename}: {error.strerror}; give read permission to it") from error
 
@@ -157,7 +169,8 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = prefix.rstrip("/")
-        self._client = _s3_client()
+        self._client, credentials = _s3_client()
+        self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, _request_attempts())
 
     @property
     def uri(self) -> str:
@@ -180,10 +193,13 @@ class S3Source:
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
         with self._explained("list", "s3:ListBucket"):
+            count = 0
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     if entry["Size"] and is_log_key(entry["Key"][len(base) :].lstrip("/")):
+                        count += 1
                         yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                _refuse_too_many(self.uri, count)
 
     def describe(self, key: str) -> StoredObject | None:
         """HEAD; None when it is gone."""
@@ -200,6 +216,12 @@ class S3Source:
 
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """GET with the listed ETag as a condition; a body that breaks off is asked for again."""
+        if self._bodies is not None:
+            how = self._bodies.fetch(listed.key, listed.etag, listed.size_bytes, to)
+            if how is Fetched.CHANGED:
+                raise ObjectChangedError(listed.key)
+            if how is Fetched.WHOLE:
+                return
         with self._explained("read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
                 try:
@@ -249,7 +271,12 @@ class _BrokenBodyError(Exception):
     """The body ended before its announced length."""
 
 
-def _s3_client() -> Any:
+def _request_attempts() -> int:
+    return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
+
+
+def _s3_client() -> tuple[Any, Any]:
+    """boto3's client and its credentials, None where it finds none."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -257,7 +284,7 @@ def _s3_client() -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     retries: Any = {
-        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS))),
+        "total_max_attempts": _request_attempts(),
         "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
     }
     settings = Config(
@@ -270,7 +297,8 @@ def _s3_client() -> Any:
     )
     try:
         session = boto3.session.Session()
-        return session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
+        client = session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
+        return client, session.get_credentials()
     except (BotoCoreError, ValueError) as error:
         raise _explain_failure("s3", error) from error
 

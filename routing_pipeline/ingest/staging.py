@@ -10,6 +10,7 @@ never become names of files, because DuckDB reads `*`, `?` and `[` in them as pa
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import shutil
@@ -17,10 +18,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats import FORMATS, recognised
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.log_format import LogFormat, Records
@@ -38,8 +42,12 @@ MAX_DECOMPRESSED_BYTES = 64 << 30
 MAX_RATIO = 500
 RATIO_JUDGED_FROM_BYTES = 64 << 20
 """Logs compress 10 to 100 times; beyond MAX_RATIO, judged once this much came out, the object is a decompression bomb."""
-FETCH_THREADS = 16
+MAX_OBJECT_BYTES = 64 << 30
+"""Largest object that is fetched: it has to fit onto the disk."""
+FETCH_THREADS = 32
 FETCH_AHEAD_BYTES = 256 << 20
+FETCH_AHEAD_OBJECTS = 4_096
+"""Small objects pile up while a batch is conformed, so that the store is never waited for; bounds files in one folder."""
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 4 << 10
 """A zstd block may grow 32,000 times in one call; this bounds what one call can allocate."""
@@ -132,13 +140,31 @@ class Stager:
         self._serial = 0
 
     def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
-        """Batches in the order of `objects`, given as (number, object)."""
+        """Batches in the order of `objects`, given as (number, object).
+
+        Raises:
+            UnusableInputError: the disk is full.
+            ServiceUnavailableError: the store does not answer.
+        """
+        try:
+            yield from self._batches(objects)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise UnusableInputError(f"{self.folder}: the disk is full; free some space or choose a --home on a larger disk") from error
+
+    def _batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
         self._begin()
+        sizes = {number: listed.size_bytes for number, listed in objects if listed.size_bytes > MAX_OBJECT_BYTES}
         for number, path in self._fetched(objects):
             if path is None:
                 self._batch.changed.append(number)
                 continue
             try:
+                if number in sizes:
+                    raise RefusedObjectError(
+                        f"{sizes[number] >> 30} GiB in one object; more than {MAX_OBJECT_BYTES >> 30} GiB are not read, split it"
+                    )
                 yield from self._stage(number, path)
             except RefusedObjectError as refusal:
                 self._batch.refused[number] = str(refusal)
@@ -175,7 +201,7 @@ class Stager:
         pool = ThreadPoolExecutor(FETCH_THREADS)
         try:
             while upcoming is not None or waiting:
-                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < 16 * FETCH_THREADS:
+                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < FETCH_AHEAD_OBJECTS:
                     number, listed = upcoming
                     to = self.folder / f"fetched-{number}"
                     waiting.append((number, listed, to, pool.submit(self._fetch, listed, to)))
@@ -196,7 +222,7 @@ class Stager:
             pool.shutdown(cancel_futures=True)
 
     def _fetch(self, listed: StoredObject, to: Path) -> None:
-        if self.source.local_path(listed) is None:
+        if self.source.local_path(listed) is None and listed.size_bytes <= MAX_OBJECT_BYTES:
             self.source.fetch(listed, to)
 
     # Staging
@@ -209,12 +235,39 @@ class Stager:
             return
         except OSError as error:
             raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
+        if not _is_compressed(head):
+            yield from self._stage_plain(number, path, head)
+            return
         plain = self.folder / f"plain-{number}"
         try:
-            readable = plain_file(path, plain)
-            yield from self._stage_plain(number, readable, head if readable is path else _head(readable))
+            with _unpacking(path) as stream:
+                inner = stream.peek(HEAD_BYTES)
+                if self._is_cut_at_once(inner):
+                    yield from self._stage_unpacked(number, path, stream, self.log_format or _format_of_lines(inner, is_whole=False))
+                    return
+                with plain.open("wb") as out:
+                    shutil.copyfileobj(stream, out, _CHUNK)
+            yield from self._stage_plain(number, plain, _head(plain))
         finally:
             plain.unlink(missing_ok=True)
+
+    def _is_cut_at_once(self, head: bytes) -> bool:
+        """Whether unpacked text can go into slices without lying anywhere whole: lines of JSON beyond doubt, one record each."""
+        first, newline, rest = head.partition(b"\n")
+        if not first.startswith(b"{") or not newline or not rest.strip() or b"\x00" in head or _parsed(first) is None:
+            return False
+        return (self.log_format or _format_of_lines(head, is_whole=False)).records is None
+
+    def _stage_unpacked(self, number: int, path: Path, stream: BufferedReader, log_format: LogFormat) -> Iterator[Batch]:
+        """Slices as they are unpacked, so that an object never lies unpacked on the disk as a whole."""
+
+        def unpack_to_the_end() -> None:
+            with _unpacking(path) as again:
+                while again.read(_CHUNK):
+                    pass
+
+        # A damaged object is refused whole: nothing may go on before its end was seen.
+        yield from self._stage_slices(number, stream, log_format, before_second=unpack_to_the_end)
 
     def _stage_plain(self, number: int, path: Path, head: bytes) -> Iterator[Batch]:
         size = path.stat().st_size
@@ -240,10 +293,16 @@ class Stager:
         log_format = self.log_format or _format_of_lines(text, is_whole=size <= len(head))
         if log_format.records is not None:
             yield from self._stage_records(number, log_format, _records_of_lines(path, log_format.records))
-        elif size > SLICE_BYTES or head.startswith(_BOM):
-            yield from self._stage_slices(number, path, log_format)
         else:
+            yield from self._stage_lines(number, path, log_format, size, has_bom=head.startswith(_BOM))
+
+    def _stage_lines(self, number: int, path: Path, log_format: LogFormat, size: int, *, has_bom: bool) -> Iterator[Batch]:
+        if size <= SLICE_BYTES and not has_bom:
             self._add_file(number, path, log_format, size)
+            return
+        with path.open("rb") as file:
+            file.seek(len(_BOM) if has_bom else 0)
+            yield from self._stage_slices(number, file, log_format)
 
     def _add_documents(self, number: int, documents: list[bytes]) -> None:
         if not documents:
@@ -275,21 +334,22 @@ class Stager:
         self._batch.files.append(StagedFile(staged, log_format, number, is_parquet=is_parquet))
         self._batch.bytes += size
 
-    def _stage_slices(self, number: int, path: Path, log_format: LogFormat) -> Iterator[Batch]:
+    def _stage_slices(
+        self, number: int, file: BufferedReader, log_format: LogFormat, before_second: Callable[[], None] = lambda: None
+    ) -> Iterator[Batch]:
         first_line = 1
-        with path.open("rb") as file:
-            if file.read(len(_BOM)) != _BOM:
-                file.seek(0)
-            while True:
-                staged = self._new_path("slice")
-                size, newlines = _copy_lines(file, staged)
-                if not size:
-                    return
-                self._batch.files.append(StagedFile(staged, log_format, number, first_line=first_line))
-                self._batch.bytes += size
-                first_line += newlines
-                if self._batch.bytes >= BATCH_BYTES:
-                    yield from self._flush(is_complete=False)
+        while True:
+            staged = self._new_path("slice")
+            size, newlines = _copy_lines(file, staged)
+            if not size:
+                return
+            if first_line == 1 and file.peek(1):
+                before_second()
+            self._batch.files.append(StagedFile(staged, log_format, number, first_line=first_line))
+            self._batch.bytes += size
+            first_line += newlines
+            if self._batch.bytes >= BATCH_BYTES:
+                yield from self._flush(is_complete=False)
 
     def _stage_records(self, number: int, log_format: LogFormat, records: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
         """One line per record, in files of bounded size; records come with their line in the object, as text why they are none."""
@@ -347,27 +407,64 @@ def _copy_lines(file: IO[bytes], to: Path) -> tuple[int, int]:
 
 def plain_file(path: Path, to: Path) -> Path:
     """`path` itself, or what it decompresses to; raises RefusedObjectError for a damaged stream or a bomb."""
-    head = _head(path)
-    is_gzip = head.startswith(_GZIP)
-    if not is_gzip and not head.startswith(_ZSTD):
+    if not _is_compressed(_head(path)):
         return path
-    _decompress(path, to, path.stat().st_size, is_gzip=is_gzip)
+    with _unpacking(path) as stream, to.open("wb") as out:
+        shutil.copyfileobj(stream, out, _CHUNK)
     return to
 
 
-def _decompress(path: Path, to: Path, compressed_bytes: int, *, is_gzip: bool) -> None:
-    written = 0
-    try:
-        with path.open("rb") as raw, to.open("wb") as out:
-            for chunk in _gunzipped(raw) if is_gzip else _unzstded(raw):
-                out.write(chunk)
-                written += len(chunk)
-                if written > MAX_DECOMPRESSED_BYTES or (written > RATIO_JUDGED_FROM_BYTES and written > MAX_RATIO * compressed_bytes):
-                    raise RefusedObjectError(
-                        f"decompresses to more than {MAX_RATIO} times its size or {MAX_DECOMPRESSED_BYTES >> 30} GiB; upload it plain if it is genuine"
-                    )
-    except (EOFError, OSError, zlib.error) as error:
-        raise RefusedObjectError("compressed data is damaged or breaks off; upload the object again") from error
+def _is_compressed(head: bytes) -> bool:
+    return head.startswith((_GZIP, *_ZSTD))
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[BufferedReader]:
+    """What a compressed file holds; reading raises RefusedObjectError where it is damaged or swells beyond the limits."""
+    with path.open("rb") as raw:
+        yield BufferedReader(_Unpacked(raw, path.stat().st_size), HEAD_BYTES)
+
+
+class _Unpacked(RawIOBase):
+    def __init__(self, raw: IO[bytes], compressed_bytes: int) -> None:
+        is_gzip = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        self._chunks = _gunzipped(raw) if is_gzip else _unzstded(raw)
+        self._most = max(RATIO_JUDGED_FROM_BYTES, MAX_RATIO * compressed_bytes)
+        self._left = memoryview(b"")
+        self._read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the whole buffer unless the end comes first."""
+        filled = 0
+        while filled < len(buffer):
+            if not self._left:
+                chunk = self._next()
+                if chunk is None:
+                    break
+                self._left = memoryview(chunk)
+            part = self._left[: len(buffer) - filled]
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+            self._left = self._left[len(part) :]
+        return filled
+
+    def _next(self) -> bytes | None:
+        try:
+            chunk = next(self._chunks, None)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise RefusedObjectError("compressed data is damaged or breaks off; upload the object again") from error
+        except OSError as error:
+            raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
+        self._read_bytes += len(chunk or b"")
+        if self._read_bytes > min(self._most, MAX_DECOMPRESSED_BYTES):
+            raise RefusedObjectError(
+                f"decompresses to more than {MAX_RATIO} times its size or {MAX_DECOMPRESSED_BYTES >> 30} GiB; upload it plain if it is genuine"
+            )
+        return chunk
 
 
 def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
@@ -391,7 +488,7 @@ def _unzstded(raw: IO[bytes]) -> Iterator[bytes]:
                 if frame.eof:
                     chunk, frame, is_open = frame.unused_data, decompressor.decompressobj(), False
     except zstandard.ZstdError as error:
-        raise OSError("damaged zstd stream") from error
+        raise EOFError("damaged zstd stream") from error
     if is_open:
         raise EOFError
 

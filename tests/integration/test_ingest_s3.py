@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+import s3_server
 from moto.server import ThreadedMotoServer
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
@@ -23,13 +22,6 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import S3Source, StoredObject
-
-_SPEC = importlib.util.spec_from_file_location("s3_server", Path(__file__).with_name("s3_server.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-s3_server = importlib.util.module_from_spec(_SPEC)
-sys.modules["s3_server"] = s3_server
-_SPEC.loader.exec_module(s3_server)
 
 NOW_S = 1_795_500_000.0
 SECRET = "very-secret-key-8086"
@@ -64,15 +56,6 @@ def moto_endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        with s3_server.running(tmp_path_factory.mktemp("swift")) as server:
-            yield server.endpoint
-    except s3_server.UnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["moto", "swift"])

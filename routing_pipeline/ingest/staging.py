@@ -254,7 +254,7 @@ class Stager:
     def _is_cut_at_once(self, head: bytes) -> bool:
         """Whether unpacked text can go into slices without lying anywhere whole: lines of JSON beyond doubt, one record each."""
         first, newline, rest = head.partition(b"\n")
-        if not first.startswith(b"{") or not newline or not rest.strip() or b"\x00" in head or _parsed(first) is None:
+        if not first.startswith(b"{") or not newline or not rest.strip() or _parsed(first) is None:
             return False
         return (self.log_format or _format_of_lines(head, is_whole=False)).records is None
 
@@ -277,9 +277,10 @@ class Stager:
         if head.startswith(_PARQUET):
             self._add_file(number, path, _parquet_format(path, self.log_format), size, is_parquet=True)
             return
-        if b"\x00" in head:
-            raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
         text = head.removeprefix(_BOM).lstrip()
+        # Among lines of JSON a zero byte spoils its own line alone.
+        if b"\x00" in head and not _holds_record_lines(text):
+            raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
         if not text:
             return
         table = None if text.startswith((b"{", b"[")) else _csv_dialect(text, self.log_format)
@@ -514,7 +515,7 @@ def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
             raise RefusedObjectError(f"one JSON document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; write one record per line")
         return None
     documents = _parsed_documents(path.read_bytes().removeprefix(_BOM))
-    if documents is None and looks_pretty:
+    if documents is None and looks_pretty and not _holds_record_lines(text):
         raise RefusedObjectError(
             "not valid JSON: the document breaks off or holds an error; one record per line would lose only that record"
         )
@@ -559,7 +560,10 @@ def _csv_dialect(text: bytes, asked: LogFormat | None) -> tuple[LogFormat, str] 
     csv.field_size_limit(MAX_DOCUMENT_BYTES)
     first = text.partition(b"\n")[0].decode("utf-8", "replace")
     for delimiter in _DELIMITERS:
-        names = dict.fromkeys(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        try:
+            names = dict.fromkeys(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        except csv.Error:
+            return None
         found = asked if asked is not None and len(names.keys() & asked.structure.keys()) > 1 else recognised(names)
         if found is not None and found.is_tabular and (asked is None or found.name == asked.name):
             return found, delimiter
@@ -571,9 +575,10 @@ def _csv_records(path: Path, log_format: LogFormat, delimiter: str) -> Iterator[
     # Prompts cut in the middle of a character are common, and stand in columns that are never read.
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(reader)]
-        line = reader.line_num + 1
+        line = 1
         try:
+            header = [name.strip() for name in next(reader)]
+            line = reader.line_num + 1
             for values in reader:
                 if values and len(values) != len(header):
                     yield line, f"{len(values)} fields where the header names {len(header)}"
@@ -629,6 +634,12 @@ def _format_of_lines(text: bytes, *, is_whole: bool) -> LogFormat:
     if not objects and (is_whole or len(lines) > 1):
         raise RefusedObjectError("holds no JSON record; JSON lines, a JSON document or Parquet are expected, plain or as gzip or zstd")
     return next((each for each in map(recognised, objects) if each is not None), None) or _format_of_document(lines[0])
+
+
+def _holds_record_lines(text: bytes) -> bool:
+    """Whether some line of the text is by itself a record that a format knows, whatever its neighbours are."""
+    records = map(_parsed, text.split(b"\n")[:1000])
+    return any(isinstance(record, dict) and recognised(record) is not None for record in records)
 
 
 def _parquet_format(path: Path, asked: LogFormat | None) -> LogFormat:

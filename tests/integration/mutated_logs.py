@@ -36,7 +36,7 @@ def record(number: int) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{number}", "litellm_call_id": f"call-{number}", "call_type": "acompletion", "status": "success",
         "startTime": start, "endTime": start + 1.5, "model": "openai/gpt-4o", "model_group": "gpt-4o", "response_cost": 0.01,
-        "prompt_tokens": 100, "completion_tokens": 10, "request_tags": ["task_type:code"], "messages": "some text, \"quoted\"",
+        "prompt_tokens": 100, "completion_tokens": 10, "request_tags": ["task_type:code"], "messages": 'some text, "quoted"',
         "metadata": {"user_api_key_request_route": "/v1/chat/completions", "requester_metadata": {"task_type": "code"}},
     }  # fmt: skip
 
@@ -126,6 +126,6 @@ def check(folder: Path, home: Home, written: Written) -> IngestResult:
         assert (folder / name).exists()
         assert reason
         assert line is not None or name not in written.lines, (name, reason)
-        assert line is None or 1 <= line
+        assert line is None or line >= 1
     assert len({(name, line) for name, line, _ in refused}) == len(refused)
     return result

@@ -7,9 +7,9 @@ a store refuses: boto3 does these (`objects`), and is asked again wherever this 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any, Final
 
 PART_BYTES: Final = 16 << 20
@@ -66,14 +66,14 @@ class Bodies:
             credential_provider=_provider(credentials),
         )
 
-    def fetch(self, key: str, etag: str, size_bytes: int, to: Path) -> Fetched:
-        """Write the version with this ETag and size to a file; may be called from many threads."""
+    def fetch(self, key: str, etag: str, size_bytes: int, to: Callable[[Any], object]) -> Fetched:
+        """Give the version with this ETag and size to `to`, part by part, in order; may be called from many threads."""
         from obstore.exceptions import BaseError, PreconditionError
 
         if self._failures > _PATIENCE or _PLAIN_KEY.fullmatch(key) is None:
             return Fetched.UNCLEAR
         try:
-            is_whole = self._write(key, etag, size_bytes, to)
+            is_whole = self._get(key, etag, size_bytes, to)
         except PreconditionError:
             return Fetched.CHANGED
         except (BaseError, FileNotFoundError, PermissionError, ValueError):
@@ -82,23 +82,23 @@ class Bodies:
         self._failures = max(0, self._failures - 1)
         return Fetched.WHOLE if is_whole else Fetched.CHANGED
 
-    def _write(self, key: str, etag: str, size_bytes: int, to: Path) -> bool:
+    def _get(self, key: str, etag: str, size_bytes: int, to: Callable[[Any], object]) -> bool:
         """False when the store holds another version than was asked for."""
         import obstore
 
-        with to.open("wb", buffering=0) as file:
-            for start in range(0, size_bytes, PART_BYTES):
-                options: Any = {"if_match": f'"{etag}"'}
-                end = min(start + PART_BYTES, size_bytes)
-                if size_bytes > PART_BYTES:
-                    options["range"] = (start, end)
-                answer = obstore.get(self._store, key, options=options)
-                if (answer.meta["e_tag"] or "").strip('"') != etag or answer.meta["size"] != size_bytes:
-                    return False
-                body = answer.bytes()
-                if len(body) != end - start:
-                    raise ValueError("a body of another length than was announced")
-                file.write(body)
+        for start in range(0, size_bytes, PART_BYTES):
+            options: Any = {"if_match": f'"{etag}"'}
+            end = min(start + PART_BYTES, size_bytes)
+            if size_bytes > PART_BYTES:
+                options["range"] = (start, end)
+            answer = obstore.get(self._store, key, options=options)
+            meta = answer.meta
+            if (meta["e_tag"] or "").strip('"') != etag or meta["size"] != size_bytes:
+                return False
+            body = answer.bytes()
+            if len(body) != end - start:
+                raise ValueError("a body of another length than was announced")
+            to(body)
         return True
 
 

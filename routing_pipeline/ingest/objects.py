@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
@@ -61,6 +63,9 @@ class Source(Protocol):
 
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """Copy the listed version whole to a local file; raises ObjectChangedError when it is not there any more."""
+
+    def read(self, listed: StoredObject) -> bytes:
+        """The listed version whole, for small objects; raises ObjectChangedError when it is not there any more."""
 
     def local_path(self, listed: StoredObject) -> Path | None:
         """Where the object can be read in place; None when it has to be fetched."""
@@ -144,6 +149,12 @@ class LocalSource:
         if self.describe(listed.key) != listed:
             raise ObjectChangedError(listed.key)
 
+    def read(self, listed: StoredObject) -> bytes:
+        """Through a copy, as `fetch` does it."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.fetch(listed, Path(folder) / "copy")
+            return (Path(folder) / "copy").read_bytes()
+
     def local_path(self, listed: StoredObject) -> Path | None:
         """The file itself."""
         return self._path(listed.key)
@@ -216,14 +227,30 @@ class S3Source:
 
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """GET with the listed ETag as a condition; a body that breaks off is asked for again."""
-        if self._bodies is not None:
-            how = self._bodies.fetch(listed.key, listed.etag, listed.size_bytes, to)
-            if how is Fetched.CHANGED:
-                raise ObjectChangedError(listed.key)
-            if how is Fetched.WHOLE:
-                return
+        with to.open("wb") as file:
+            if not self._fetched_fast(listed, file.write):
+                self._fetch_and_explain(listed, file)
+
+    def read(self, listed: StoredObject) -> bytes:
+        """As `fetch`, without a file in between: these cost more than small bodies do."""
+        body = BytesIO()
+        if not self._fetched_fast(listed, body.write):
+            self._fetch_and_explain(listed, body)
+        return body.getvalue()
+
+    def _fetched_fast(self, listed: StoredObject, write: Callable[[Any], object]) -> bool:
+        if self._bodies is None:
+            return False
+        how = self._bodies.fetch(listed.key, listed.etag, listed.size_bytes, write)
+        if how is Fetched.CHANGED:
+            raise ObjectChangedError(listed.key)
+        return how is Fetched.WHOLE
+
+    def _fetch_and_explain(self, listed: StoredObject, to: IO[bytes]) -> None:
         with self._explained("read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
+                to.seek(0)
+                to.truncate()
                 try:
                     self._fetch_once(listed, to)
                     return
@@ -231,7 +258,7 @@ class S3Source:
                     time.sleep(0.2 * 2**attempt)
         raise ServiceUnavailableError(f"{self.uri}: an object broke off {FETCH_ATTEMPTS} times while being read; run again later")
 
-    def _fetch_once(self, listed: StoredObject, to: Path) -> None:
+    def _fetch_once(self, listed: StoredObject, to: IO[bytes]) -> None:
         from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
         try:
@@ -243,12 +270,11 @@ class S3Source:
         if answer["ETag"].strip('"') != listed.etag or answer["ContentLength"] != listed.size_bytes:
             raise ObjectChangedError(listed.key)
         try:
-            with to.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
-                    file.write(chunk)
+            for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+                to.write(chunk)
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPClientError) as error:
             raise _BrokenBodyError from error
-        if to.stat().st_size != listed.size_bytes:
+        if to.tell() != listed.size_bytes:
             raise _BrokenBodyError
 
     def local_path(self, listed: StoredObject) -> Path | None:  # noqa: ARG002 (the protocol's)

@@ -47,7 +47,9 @@ MAX_OBJECT_BYTES = 64 << 30
 FETCH_THREADS = 32
 FETCH_AHEAD_BYTES = 256 << 20
 FETCH_AHEAD_OBJECTS = 4_096
-"""Small objects pile up while a batch is conformed, so that the store is never waited for; bounds files in one folder."""
+"""Small objects pile up while a batch is conformed, so that the store is never waited for."""
+SMALL_BYTES = 64 << 10
+"""Objects up to this size are fetched into memory, FETCH_AHEAD_OBJECTS of them at most: a file each costs more than they do."""
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 4 << 10
 """A zstd block may grow 32,000 times in one call; this bounds what one call can allocate."""
@@ -63,6 +65,7 @@ _FOREIGN = {
 }
 _DELIMITERS = (",", ";", "\t")
 _BOM = b"\xef\xbb\xbf"
+_NAMES = [(each, [[b'"%b"' % key.encode() for key in keys] for keys in each.keys]) for each in FORMATS]
 
 
 class RefusedObjectError(Exception):
@@ -156,8 +159,8 @@ class Stager:
     def _batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
         self._begin()
         sizes = {number: listed.size_bytes for number, listed in objects if listed.size_bytes > MAX_OBJECT_BYTES}
-        for number, path in self._fetched(objects):
-            if path is None:
+        for number, found in self._fetched(objects):
+            if found is None:
                 self._batch.changed.append(number)
                 continue
             try:
@@ -165,7 +168,7 @@ class Stager:
                     raise RefusedObjectError(
                         f"{sizes[number] >> 30} GiB in one object; more than {MAX_OBJECT_BYTES >> 30} GiB are not read, split it"
                     )
-                yield from self._stage(number, path)
+                yield from self._stage_content(number, found) if isinstance(found, bytes) else self._stage(number, found)
             except RefusedObjectError as refusal:
                 self._batch.refused[number] = str(refusal)
             self._batch.finished.append(number)
@@ -192,9 +195,9 @@ class Stager:
 
     # Fetching
 
-    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | None]]:
-        """Each object with the file that holds it; None when it changed since it was listed. Fetches ahead."""
-        waiting: deque[tuple[int, StoredObject, Path, Future[None]]] = deque()
+    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | bytes | None]]:
+        """Each object as the file that holds it or its content; None when it changed since it was listed. Fetches ahead."""
+        waiting: deque[tuple[int, StoredObject, Path, Future[bytes | None]]] = deque()
         ahead = 0
         remaining = iter(objects)
         upcoming = next(remaining, None)
@@ -210,22 +213,43 @@ class Stager:
                 number, listed, to, fetching = waiting.popleft()
                 ahead -= listed.size_bytes
                 try:
-                    fetching.result()
+                    content = fetching.result()
                 except ObjectChangedError:
+                    content = None
                     yield number, None
                 else:
-                    yield number, self.source.local_path(listed) or to
-                to.unlink(missing_ok=True)
+                    yield number, content if content is not None else self.source.local_path(listed) or to
+                if content is None:
+                    to.unlink(missing_ok=True)
                 self.on_bytes(listed.size_bytes)
         finally:
             # Also when the caller gives up half-way: what is still queued must not be fetched for nobody.
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, listed: StoredObject, to: Path) -> None:
-        if self.source.local_path(listed) is None and listed.size_bytes <= MAX_OBJECT_BYTES:
-            self.source.fetch(listed, to)
+    def _fetch(self, listed: StoredObject, to: Path) -> bytes | None:
+        if self.source.local_path(listed) is None:
+            if listed.size_bytes <= SMALL_BYTES:
+                return self.source.read(listed)
+            if listed.size_bytes <= MAX_OBJECT_BYTES:
+                self.source.fetch(listed, to)
+        return None
 
     # Staging
+
+    def _stage_content(self, number: int, content: bytes) -> Iterator[Batch]:
+        """One document in memory goes into a pack at once, everything else through a file."""
+        text = content.removeprefix(_BOM).lstrip()
+        if text.startswith(b"{") and b"\x00" not in content:
+            documents = _documents(lambda: content, text, len(content))
+            if documents is not None:
+                self._add_documents(number, documents)
+                return
+        path = self.folder / f"fetched-{number}"
+        path.write_bytes(content)
+        try:
+            yield from self._stage(number, path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def _stage(self, number: int, path: Path) -> Iterator[Batch]:
         try:
@@ -287,7 +311,7 @@ class Stager:
         if table is not None:
             yield from self._stage_records(number, table[0], _csv_records(path, table[0], table[1]))
             return
-        documents = _documents(path, text, size)
+        documents = _documents(path.read_bytes, text, size)
         if documents is not None:
             self._add_documents(number, documents)
             return
@@ -317,7 +341,7 @@ class Stager:
             pack = self._packs.get(first.name)
             if pack is None:
                 path = self._new_path("pack")
-                pack = self._packs[first.name] = _Pack(path, path.open("wb"), first)
+                pack = self._packs[first.name] = _Pack(path, path.open("wb", buffering=_CHUNK), first)
             pack.file.write(_as_packed(documents[0], number))
             pack.objects.append(number)
         else:
@@ -494,7 +518,7 @@ def _unzstded(raw: IO[bytes]) -> Iterator[bytes]:
         raise EOFError
 
 
-def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
+def _documents(read: Callable[[], bytes], text: bytes, size: int) -> list[bytes] | None:
     """The object's JSON documents, a line each, when it is not one record per line already; None when it is.
 
     Raises:
@@ -502,7 +526,7 @@ def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
     """
     first, newline, rest = text.partition(b"\n")
     if first.startswith(b"{") and size <= PACKED_BYTES and not rest.strip():
-        whole = path.read_bytes().removeprefix(_BOM).strip()
+        whole = read().removeprefix(_BOM).strip()
         return [whole] if b"\n" not in whole else _parsed_documents(whole)
     is_array = text.startswith(b"[")
     if not is_array and not (first.startswith(b"{") and newline):
@@ -514,7 +538,7 @@ def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
         if looks_pretty:
             raise RefusedObjectError(f"one JSON document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; write one record per line")
         return None
-    documents = _parsed_documents(path.read_bytes().removeprefix(_BOM))
+    documents = _parsed_documents(read().removeprefix(_BOM))
     if documents is None and looks_pretty and not _holds_record_lines(text):
         raise RefusedObjectError(
             "not valid JSON: the document breaks off or holds an error; one record per line would lose only that record"
@@ -619,7 +643,7 @@ def _records_of_lines(path: Path, records: Records) -> Iterator[tuple[int, bytes
 
 def _format_of_document(document: bytes) -> LogFormat:
     """By the names in it where these leave no doubt: parsing each small document would cost more than reading it."""
-    candidates = [each for each in FORMATS if any(all(b'"%b"' % key.encode() in document for key in keys) for keys in each.keys)]
+    candidates = [each for each, needles in _NAMES if any(all(name in document for name in names) for names in needles)]
     if len(candidates) == 1:
         return candidates[0]
     record = _parsed(document)

@@ -127,16 +127,16 @@ def test_an_object_that_changes_between_listing_and_reading_is_read_as_it_is_now
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = filled(s3, "changing", {"a.jsonl": lines(1, 2), "b.jsonl": lines(3)})
-    fetch = S3Source.fetch
+    read = S3Source.read
     overwritten: list[str] = []
 
-    def overwrite_first(self: S3Source, listed: StoredObject, to: Path) -> None:
+    def overwrite_first(self: S3Source, listed: StoredObject) -> bytes:
         if listed.key == "a.jsonl" and not overwritten:
             overwritten.append(listed.etag)
             s3.put_object(Bucket=bucket, Key="a.jsonl", Body=lines(1, 2, 4))
-        fetch(self, listed, to)
+        return read(self, listed)
 
-    monkeypatch.setattr(S3Source, "fetch", overwrite_first)
+    monkeypatch.setattr(S3Source, "read", overwrite_first)
     result = ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S)
     assert (result.ingested, result.duplicates, result.objects_changing) == (4, 0, 0)
     ledger = Lake(Home(tmp_path / "home")).side_table("ledger").to_pylist()
@@ -145,14 +145,14 @@ def test_an_object_that_changes_between_listing_and_reading_is_read_as_it_is_now
 
 def test_an_object_that_goes_away_is_left_out(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = filled(s3, "going", {"a.jsonl": lines(1, 2), "b.jsonl": lines(3)})
-    fetch = S3Source.fetch
+    read = S3Source.read
 
-    def delete_first(self: S3Source, listed: StoredObject, to: Path) -> None:
+    def delete_first(self: S3Source, listed: StoredObject) -> bytes:
         if listed.key == "a.jsonl":
             s3.delete_object(Bucket=bucket, Key="a.jsonl")
-        fetch(self, listed, to)
+        return read(self, listed)
 
-    monkeypatch.setattr(S3Source, "fetch", delete_first)
+    monkeypatch.setattr(S3Source, "read", delete_first)
     assert ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S).ingested == 1
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, NULLABLE_WHEN_OUT_OF_RANGE, LogFormat
-from routing_pipeline.ingest.quarantine import READ_JSON, Refused, explain, parquet_source, screen, write_wronged
+from routing_pipeline.ingest.quarantine import READ_JSON, Judgement, Refused, explain, parquet_source, screen, write_wronged
 from routing_pipeline.ingest.staging import Batch, StagedFile
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
@@ -224,44 +224,54 @@ class BatchConformer:
         error = self._read([(number, screened)])
         if error is not None:
             raise RuntimeError(f"screened records cannot be read back ({staged.format.name})") from error
-        if not self._settle(number, screened, scratch, outcome):
+        if self._settle({number: screened}, scratch, outcome):
             raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
 
     def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
-        for number, refused in self._refused_places(files).items():
-            if not self._settle(number, files[number], scratch, outcome, refused):
-                self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
-                self._read_screened(number, files[number], scratch, outcome)
+        for number in sorted(self._settle(files, scratch, outcome)):
+            self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
+            self._read_screened(number, files[number], scratch, outcome)
 
-    def _refused_places(self, files: dict[int, StagedFile]) -> dict[int, dict[int, str] | None]:
-        """By file, the reasons of the fast pass by the place of the record in it; None where rows are not in step with lines."""
-        found: dict[int, dict[int, str] | None] = {}
-        rows = self._rows(
+    def _settle(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> set[int]:
+        """Put reasons in the place of the files' refused rows; gives the files on which the passes disagree, of which nothing is accounted."""
+        judged: dict[int, Judgement] = {}
+        for number, refused in self._refused(files).items():
+            is_in_step = files[number].format.ignores == "false"
+            found = explain(self.connection, files[number], self.now_s, refused if is_in_step else None)
+            if not found.agrees or len(found.refused) + len(found.wronged) != len(refused):
+                found.agrees = False
+            judged[number] = found
+        if not judged:
+            return set()
+        agreed = [number for number, each in judged.items() if each.agrees]
+        self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file IN (SELECT unnest($files))", {"files": agreed})
+        wronged = [
+            (number, write_wronged(files[number], judged[number].wronged, scratch / f"wronged-{number}"))
+            for number in agreed
+            if judged[number].wronged
+        ]
+        disagreed = judged.keys() - set(agreed)
+        for group in _groups(wronged):
+            if self._read(group) is not None:
+                disagreed |= {number for number, _ in group}
+        disagreed |= self._refused(dict(wronged)).keys()
+        for number, each in judged.items():
+            outcome.refused += each.refused if number not in disagreed else []
+        return disagreed
+
+    def _refused(self, files: Collection[int]) -> dict[int, dict[int, str]]:
+        """By file, the reasons of the fast pass by the place of their rows in it, counted from 1."""
+        found: dict[int, dict[int, str]] = {}
+        rows = self.connection.execute(
             """SELECT _file, place, _reason FROM (
                 SELECT _file, _reason, rowid - min(rowid) OVER (PARTITION BY _file) + 1 AS place FROM conformed
-                WHERE _file IN (SELECT _file FROM conformed WHERE _reason IS NOT NULL))
-            WHERE _reason IS NOT NULL ORDER BY 1, 2"""
-        )
+                WHERE _file IN (SELECT _file FROM conformed WHERE _reason IS NOT NULL) AND _file IN (SELECT unnest($files)))
+            WHERE _reason IS NOT NULL ORDER BY 1, 2""",
+            {"files": list(files)},
+        ).fetchall()
         for number, place, reason in rows:
-            places = found.setdefault(number, {} if files[number].format.ignores == "false" else None)
-            if places is not None:
-                places[place] = reason
+            found.setdefault(number, {})[place] = reason
         return found
-
-    def _settle(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome, refused: dict[int, str] | None = None) -> bool:
-        """Put reasons in the place of the file's refused rows; False, and nothing accounted, when the passes disagree."""
-        refused_rows = "FROM conformed WHERE _reason IS NOT NULL AND _file = $file"
-        count = self._one(f"SELECT count(*) {refused_rows}", {"file": number})
-        judged = explain(self.connection, staged, self.now_s, refused)
-        if not judged.agrees or len(judged.refused) + len(judged.wronged) != count:
-            return False
-        self.connection.execute(f"DELETE {refused_rows}", {"file": number})
-        if judged.wronged:
-            error = self._read([(number, write_wronged(staged, judged.wronged, scratch / f"wronged-{number}"))])
-            if error is not None or self._one(f"SELECT count(*) {refused_rows}", {"file": number}):
-                return False
-        outcome.refused += judged.refused
-        return True
 
     def _drop(self, places: str, parameters: dict[str, Any], outcome: Outcome) -> None:
         """Delete the rows that the query names by rowid, and count them as duplicates."""

@@ -147,7 +147,7 @@ def _chunks(path: Path, places: Container[int]) -> Iterator[Any]:
     size = place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip(BLANK):
+            if line[0] in BLANK and not line.strip(BLANK):
                 continue
             place += 1
             if place not in places:

@@ -78,6 +78,11 @@ def open_source(uri: str, *, exclude: Path | None = None) -> Source:
         UnusableInputError: the URI is of no such kind, or the path does not exist.
     """
     parts = urlsplit(uri)
+    if parts.scheme and "@" in parts.netloc:
+        # Not repeated: it is about to be printed.
+        raise UnusableInputError(
+            f"{parts.scheme}://...@...: credentials do not belong into an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if parts.scheme == "s3":
         if not parts.netloc:
             raise UnusableInputError(f"{uri}: name a bucket, as in s3://bucket/prefix")

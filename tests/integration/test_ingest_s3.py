@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.home import Home
+from routing_pipeline.ingest import bodies, staging
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import S3Source, StoredObject
@@ -92,6 +93,40 @@ def test_a_prefix_is_read_across_pages_kinds_and_odd_keys_and_only_once(s3: Any,
     s3.put_object(Bucket=bucket, Key="logs/prod/zipped", Body=gzip.compress(lines(200, 201, 202)))
     rewritten = ingest_logs(home, f"s3://{bucket}/logs/prod", now_s=NOW_S)
     assert (rewritten.objects_new, rewritten.ingested, rewritten.duplicates) == (1, 1, 2)
+
+
+def test_keys_are_only_names(s3: Any, tmp_path: Path) -> None:
+    keys = [
+        "logs/../../escape.json",
+        "logs//double.json",
+        "logs/'; DROP TABLE conformed; --.json",
+        "logs/%2e%2e/%2fx.json",
+        "logs/ünï 😀~.json",
+        "logs/a+b=c&d#e.json",
+        "logs/read_json('*').json",
+        "logs/plain.json",
+    ]
+    bucket = filled(s3, "names", {key: record(number) for number, key in enumerate(keys)})
+    (tmp_path / "home").mkdir()
+    result = ingest_logs(Home(tmp_path / "home" / "h"), f"s3://{bucket}", now_s=NOW_S)
+    ledger = Lake(Home(tmp_path / "home" / "h")).side_table("ledger").to_pylist()
+    # What begins with a dot is hidden, here as on a disk.
+    assert result.ingested == len(keys) - 1
+    assert {row["object"] for row in ledger} == set(keys[1:])
+    assert [path.name for path in tmp_path.rglob("*escape*")] == []
+
+
+def test_an_object_beyond_the_limit_is_refused_without_being_fetched(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "SMALL_BYTES", 1_000)
+    monkeypatch.setattr(staging, "MAX_OBJECT_BYTES", 100_000)
+    monkeypatch.setattr(bodies, "PART_BYTES", 10_000)
+    bucket = filled(s3, "large", {"huge.jsonl": lines(*range(1_000)), "parts.jsonl": lines(*range(400)), "small.json": record(5_000)})
+    fetched: list[str] = []
+    fetch = S3Source.fetch
+    monkeypatch.setattr(S3Source, "fetch", lambda self, listed, to: fetched.append(listed.key) or fetch(self, listed, to))
+    result = ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S)
+    assert (result.ingested, result.quarantined) == (401, 1)
+    assert fetched == ["parts.jsonl"]
 
 
 def test_more_objects_than_one_page_holds_are_all_listed(s3: Any) -> None:

@@ -33,6 +33,8 @@ from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredOb
 BATCH_BYTES = 256 << 20
 """Input conformed at a time: what bounds memory."""
 SLICE_BYTES = BATCH_BYTES
+IDLE_BATCH_BYTES = 64 << 20
+"""What is conformed already while the store is being waited for, so that the two go on side by side."""
 MAX_DOCUMENT_BYTES = 64 << 20
 """Longest JSON document (one line, or a pretty-printed or array file) that is read at all."""
 PACKED_BYTES = 1 << 20
@@ -140,6 +142,7 @@ class Stager:
         self._batch = Batch()
         self._batch_folder = folder
         self._packs: dict[str, _Pack] = {}
+        self._waiting: deque[tuple[int, StoredObject, Path, Future[bytes | None]]] = deque()
         self._serial = 0
 
     def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
@@ -172,7 +175,7 @@ class Stager:
             except RefusedObjectError as refusal:
                 self._batch.refused[number] = str(refusal)
             self._batch.finished.append(number)
-            if self._batch.bytes >= BATCH_BYTES:
+            if self._batch.bytes >= (IDLE_BATCH_BYTES if self._is_waiting_for_store() else BATCH_BYTES):
                 yield from self._flush(is_complete=True)
         yield from self._flush(is_complete=True)
 
@@ -197,7 +200,8 @@ class Stager:
 
     def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | bytes | None]]:
         """Each object as the file that holds it or its content; None when it changed since it was listed. Fetches ahead."""
-        waiting: deque[tuple[int, StoredObject, Path, Future[bytes | None]]] = deque()
+        waiting = self._waiting
+        waiting.clear()
         ahead = 0
         remaining = iter(objects)
         upcoming = next(remaining, None)
@@ -225,6 +229,12 @@ class Stager:
         finally:
             # Also when the caller gives up half-way: what is still queued must not be fetched for nobody.
             pool.shutdown(cancel_futures=True)
+
+    def _is_waiting_for_store(self) -> bool:
+        if not self._waiting:
+            return False
+        _, listed, _, fetching = self._waiting[0]
+        return not fetching.done() and self.source.local_path(listed) is None
 
     def _fetch(self, listed: StoredObject, to: Path) -> bytes | None:
         if self.source.local_path(listed) is None:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.resources import HomeResource
 from routing_pipeline.home import Home
+from routing_pipeline.ingest import pace
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand
@@ -39,7 +40,7 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
     if not sources:
         raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
     for source in sources:
-        result = _read(home.open(), source, config, _format(config, home))
+        result = _read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info))
         if result.unavailable:
             context.log.warning("%s; what was read earlier stands", result.unavailable)
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
@@ -52,10 +53,10 @@ def _format(config: IngestConfig, home: HomeResource) -> str:
     return str(described) if config.log_format == "auto" and described is not None and describes_format(described) else config.log_format
 
 
-def _read(home: Home, source: str, config: IngestConfig, log_format: str) -> IngestResult:
+def _read(home: Home, source: str, config: IngestConfig, log_format: str, told: pace.Pace) -> IngestResult:
     if config.stand_if_unavailable and not config.add_source:
-        return ingest_or_stand(home, source, log_format=log_format)
-    return ingest_logs(home, source, log_format=log_format, add_source=config.add_source)
+        return ingest_or_stand(home, source, log_format=log_format, progress=told)
+    return ingest_logs(home, source, log_format=log_format, add_source=config.add_source, progress=told)
 
 
 @dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log])

@@ -121,9 +121,12 @@ class _Steps:
         self.total, self.done, self.progress = total, 0, progress
 
     def __call__(self, event: dg.EventLogEntry) -> None:
-        if self.progress is None or event.dagster_event is None or event.step_key is None:
+        if self.progress is None or event.step_key is None:
             return
-        if event.dagster_event.is_step_start:
+        if event.dagster_event is None:
+            # A line that a step logged about how far it is.
+            self.progress(event.user_message, self.done, self.total)
+        elif event.dagster_event.is_step_start:
             self.progress(event.step_key, self.done, self.total)
         elif event.dagster_event.is_step_success or event.dagster_event.is_step_failure:
             self.done += 1

@@ -3,8 +3,9 @@
 Belongs here: everything that touches the rows of a batch, in DuckDB. Does not belong here: what fields mean (`formats`),
 reasons in words (`quarantine`), the commit (`lake`).
 
-One typed pass reads everything at full speed; a malformed line becomes a row of nulls, which every format refuses. Only
-files in which it refused something are read again, line by line, to say which record and why; the two counts must agree.
+One typed pass reads everything at full speed and in order; a malformed line becomes a row of nulls, which every format
+refuses. Where a refused row stands among the rows of its file is where its line stands among the lines: only these lines are
+looked at again, to say which record and why. The two passes must agree; where they do not, the file is read the slow way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, NULLABLE_WHEN_OUT_OF_RANGE, LogFormat
-from routing_pipeline.ingest.quarantine import READ_JSON, Refused, explain, parquet_source, screen, write_wronged
+from routing_pipeline.ingest.quarantine import READ_JSON, Judgement, Refused, explain, parquet_source, screen, write_wronged
 from routing_pipeline.ingest.staging import Batch, StagedFile
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
@@ -205,6 +206,7 @@ class BatchConformer:
             }
         )
         self.connection.register("_files", files)
+        self.connection.execute("SET preserve_insertion_order = true")
         try:
             self.connection.execute(
                 f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
@@ -215,6 +217,7 @@ class BatchConformer:
         except duckdb.Error as error:
             return error
         finally:
+            self.connection.execute("SET preserve_insertion_order = false")
             self.connection.unregister("_files")
         return None
 
@@ -232,30 +235,54 @@ class BatchConformer:
         error = self._read([(number, screened)])
         if error is not None:
             raise RuntimeError(f"screened records cannot be read back ({staged.format.name})") from error
-        if not self._settle(number, screened, scratch, outcome):
+        if self._settle({number: screened}, scratch, outcome):
             raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
 
     def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
-        numbers = self._rows("SELECT DISTINCT _file FROM conformed WHERE _reason IS NOT NULL ORDER BY 1")
-        for (number,) in numbers:
-            if not self._settle(number, files[number], scratch, outcome):
-                self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
-                self._read_screened(number, files[number], scratch, outcome)
+        for number in sorted(self._settle(files, scratch, outcome)):
+            self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
+            self._read_screened(number, files[number], scratch, outcome)
 
-    def _settle(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> bool:
-        """Put reasons in the place of the file's refused rows; False, and nothing accounted, when the passes disagree."""
-        refused_rows = "FROM conformed WHERE _reason IS NOT NULL AND _file = $file"
-        count = self._one(f"SELECT count(*) {refused_rows}", {"file": number})
-        judged = explain(self.connection, staged, self.now_s)
-        if len(judged.refused) + len(judged.wronged) != count:
-            return False
-        self.connection.execute(f"DELETE {refused_rows}", {"file": number})
-        if judged.wronged:
-            error = self._read([(number, write_wronged(staged, judged.wronged, scratch / f"wronged-{number}"))])
-            if error is not None or self._one(f"SELECT count(*) {refused_rows}", {"file": number}):
-                return False
-        outcome.refused += judged.refused
-        return True
+    def _settle(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> set[int]:
+        """Put reasons in the place of the files' refused rows; gives the files on which the passes disagree, of which nothing is accounted."""
+        judged: dict[int, Judgement] = {}
+        for number, refused in self._refused(files).items():
+            is_in_step = files[number].format.ignores == "false"
+            found = explain(self.connection, files[number], self.now_s, refused if is_in_step else None)
+            if not found.agrees or len(found.refused) + len(found.wronged) != len(refused):
+                found.agrees = False
+            judged[number] = found
+        if not judged:
+            return set()
+        agreed = [number for number, each in judged.items() if each.agrees]
+        self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file IN (SELECT unnest($files))", {"files": agreed})
+        wronged = [
+            (number, write_wronged(files[number], judged[number].wronged, scratch / f"wronged-{number}"))
+            for number in agreed
+            if judged[number].wronged
+        ]
+        disagreed = judged.keys() - set(agreed)
+        for group in _groups(wronged):
+            if self._read(group) is not None:
+                disagreed |= {number for number, _ in group}
+        disagreed |= self._refused(dict(wronged)).keys()
+        for number, each in judged.items():
+            outcome.refused += each.refused if number not in disagreed else []
+        return disagreed
+
+    def _refused(self, files: Collection[int]) -> dict[int, dict[int, str]]:
+        """By file, the reasons of the fast pass by the place of their rows in it, counted from 1."""
+        found: dict[int, dict[int, str]] = {}
+        rows = self.connection.execute(
+            """SELECT _file, place, _reason FROM (
+                SELECT _file, _reason, rowid - min(rowid) OVER (PARTITION BY _file) + 1 AS place FROM conformed
+                WHERE _file IN (SELECT _file FROM conformed WHERE _reason IS NOT NULL) AND _file IN (SELECT unnest($files)))
+            WHERE _reason IS NOT NULL ORDER BY 1, 2""",
+            {"files": list(files)},
+        ).fetchall()
+        for number, place, reason in rows:
+            found.setdefault(number, {})[place] = reason
+        return found
 
     def _drop(self, places: str, parameters: dict[str, Any], outcome: Outcome) -> None:
         """Delete the rows that the query names by rowid, and count them as duplicates."""

@@ -4,27 +4,33 @@ Belongs here: URIs, listing, fetching with retries, saying what went wrong in on
 belong here: what an object holds (`staging`).
 
 An object is read whole and unchanged or not at all: what is fetched is compared with the size and ETag that were listed.
+Bodies come through obstore (`bodies`); where that fails, boto3 tries, and says why.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
+from routing_pipeline.ingest.bodies import Bodies, Fetched
 
 FETCH_ATTEMPTS = 4
 """How often a body that breaks off is asked for again."""
 REQUEST_ATTEMPTS = 5
 """How often one request is tried when the store is throttling or down; AWS_MAX_ATTEMPTS says otherwise."""
 CHUNK_BYTES = 1 << 20
+MAX_OBJECTS = 5_000_000
+"""What one source may list: their names are held in memory, about 300 bytes each."""
 EXCLUDED_FOLDERS = frozenset({"audit_logs"})
 """LiteLLM writes its audit trail into the same bucket; it holds no requests."""
 
@@ -33,7 +39,7 @@ class ObjectChangedError(Exception):
     """The object is not what was listed any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One version of one object. `etag` is the modification time in nanoseconds for local files."""
 
@@ -58,6 +64,9 @@ class Source(Protocol):
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """Copy the listed version whole to a local file; raises ObjectChangedError when it is not there any more."""
 
+    def read(self, listed: StoredObject) -> bytes:
+        """The listed version whole, for small objects; raises ObjectChangedError when it is not there any more."""
+
     def local_path(self, listed: StoredObject) -> Path | None:
         """Where the object can be read in place; None when it has to be fetched."""
 
@@ -69,6 +78,11 @@ def open_source(uri: str, *, exclude: Path | None = None) -> Source:
         UnusableInputError: the URI is of no such kind, or the path does not exist.
     """
     parts = urlsplit(uri)
+    if parts.scheme and "@" in parts.netloc:
+        # Not repeated: it is about to be printed.
+        raise UnusableInputError(
+            f"{parts.scheme}://...@...: credentials do not belong into an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if parts.scheme == "s3":
         if not parts.netloc:
             raise UnusableInputError(f"{uri}: name a bucket, as in s3://bucket/prefix")
@@ -117,6 +131,7 @@ class LocalSource:
                 found = self.describe(key) if is_log_key(name) else None
                 if found is not None and found.size_bytes:
                     objects.append(found)
+            _refuse_too_many(self.uri, len(objects))
         return sorted(objects, key=lambda each: each.key)
 
     def describe(self, key: str) -> StoredObject | None:
@@ -139,12 +154,25 @@ class LocalSource:
         if self.describe(listed.key) != listed:
             raise ObjectChangedError(listed.key)
 
+    def read(self, listed: StoredObject) -> bytes:
+        """Through a copy, as `fetch` does it."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.fetch(listed, Path(folder) / "copy")
+            return (Path(folder) / "copy").read_bytes()
+
     def local_path(self, listed: StoredObject) -> Path | None:
         """The file itself."""
         return self._path(listed.key)
 
     def _path(self, key: str) -> Path:
         return self.root if self.root.is_file() else self.root / key
+
+
+def _refuse_too_many(uri: str, count: int) -> None:
+    if count > MAX_OBJECTS:
+        raise UnusableInputError(
+            f"{uri}: holds more than {MAX_OBJECTS:,} objects; read one folder below it at a time (--add-source), or have the gateway write batches"
+        )
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -157,7 +185,8 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = prefix.rstrip("/")
-        self._client = _s3_client()
+        self._client, credentials = _s3_client()
+        self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, _request_attempts())
 
     @property
     def uri(self) -> str:
@@ -180,10 +209,13 @@ class S3Source:
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
         with self._explained("list", "s3:ListBucket"):
+            count = 0
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     if entry["Size"] and is_log_key(entry["Key"][len(base) :].lstrip("/")):
+                        count += 1
                         yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                _refuse_too_many(self.uri, count)
 
     def describe(self, key: str) -> StoredObject | None:
         """HEAD; None when it is gone."""
@@ -200,8 +232,30 @@ class S3Source:
 
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """GET with the listed ETag as a condition; a body that breaks off is asked for again."""
+        with to.open("wb") as file:
+            if not self._fetched_fast(listed, file.write):
+                self._fetch_and_explain(listed, file)
+
+    def read(self, listed: StoredObject) -> bytes:
+        """As `fetch`, without a file in between: these cost more than small bodies do."""
+        body = BytesIO()
+        if not self._fetched_fast(listed, body.write):
+            self._fetch_and_explain(listed, body)
+        return body.getvalue()
+
+    def _fetched_fast(self, listed: StoredObject, write: Callable[[Any], object]) -> bool:
+        if self._bodies is None:
+            return False
+        how = self._bodies.fetch(listed.key, listed.etag, listed.size_bytes, write)
+        if how is Fetched.CHANGED:
+            raise ObjectChangedError(listed.key)
+        return how is Fetched.WHOLE
+
+    def _fetch_and_explain(self, listed: StoredObject, to: IO[bytes]) -> None:
         with self._explained("read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
+                to.seek(0)
+                to.truncate()
                 try:
                     self._fetch_once(listed, to)
                     return
@@ -209,7 +263,7 @@ class S3Source:
                     time.sleep(0.2 * 2**attempt)
         raise ServiceUnavailableError(f"{self.uri}: an object broke off {FETCH_ATTEMPTS} times while being read; run again later")
 
-    def _fetch_once(self, listed: StoredObject, to: Path) -> None:
+    def _fetch_once(self, listed: StoredObject, to: IO[bytes]) -> None:
         from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
         try:
@@ -221,12 +275,11 @@ class S3Source:
         if answer["ETag"].strip('"') != listed.etag or answer["ContentLength"] != listed.size_bytes:
             raise ObjectChangedError(listed.key)
         try:
-            with to.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
-                    file.write(chunk)
+            for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+                to.write(chunk)
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPClientError) as error:
             raise _BrokenBodyError from error
-        if to.stat().st_size != listed.size_bytes:
+        if to.tell() != listed.size_bytes:
             raise _BrokenBodyError
 
     def local_path(self, listed: StoredObject) -> Path | None:  # noqa: ARG002 (the protocol's)
@@ -249,7 +302,12 @@ class _BrokenBodyError(Exception):
     """The body ended before its announced length."""
 
 
-def _s3_client() -> Any:
+def _request_attempts() -> int:
+    return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
+
+
+def _s3_client() -> tuple[Any, Any]:
+    """boto3's client and its credentials, None where it finds none."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -257,7 +315,7 @@ def _s3_client() -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     retries: Any = {
-        "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS))),
+        "total_max_attempts": _request_attempts(),
         "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
     }
     settings = Config(
@@ -270,7 +328,8 @@ def _s3_client() -> Any:
     )
     try:
         session = boto3.session.Session()
-        return session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
+        client = session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
+        return client, session.get_credentials()
     except (BotoCoreError, ValueError) as error:
         raise _explain_failure("s3", error) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,37 +42,54 @@ class Refused:
 
 @dataclass
 class Judgement:
-    """What the second pass found: records that are refused, and lines (number, text) that the fast pass refused wrongly."""
+    """What the second pass found: records that are refused, and lines (number, text) that the fast pass refused wrongly.
+
+    `agrees`: each record is refused for the reason that the fast pass gave, or could not be seen by it.
+    """
 
     refused: list[Refused] = field(default_factory=list)
     wronged: list[tuple[int, str]] = field(default_factory=list)
+    agrees: bool = True
 
 
-def explain(connection: Any, staged: StagedFile, now_s: float) -> Judgement:
+def explain(connection: Any, staged: StagedFile, now_s: float, refused: dict[int, str] | None = None) -> Judgement:
     """Every record of the file that the fast pass refuses, judged alone by the same rule over the same fields.
 
-    The file is read once more in order to find where they stand; then these lines alone are looked at. Some of them are
-    fine: where a line breaks off after a colon, DuckDB's reader takes the line after it for broken as well.
+    Only these lines are looked at. Some of them are fine: where a line breaks off after a colon, DuckDB's reader takes the
+    line after it for broken as well.
+
+    Args:
+        connection: Where the file was read.
+        staged: The file.
+        now_s: Now, seconds since 1970.
+        refused: The fast pass's reasons by place, counted from 1 over the lines that are not blank; where it cannot tell,
+            the file is read once more in order to find them.
     """
     judgement = Judgement()
     if staged.is_parquet:
         judgement.refused = _explain_parquet(connection, staged, now_s)
         return judgement
     query = f"""
-        SELECT _line, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
+        SELECT _line, _place, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
             WHEN json_type(_raw) <> 'OBJECT' THEN $not_object ELSE _reason END
-        FROM (SELECT _line, _raw, {staged.format.reject_reason} AS _reason
-              FROM (SELECT _line, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines))
+        FROM (SELECT _line, _place, _raw, {staged.format.reject_reason} AS _reason
+              FROM (SELECT _line, _place, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines))
         ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
     structure = json.dumps(staged.format.structure)
-    for lines in _chunks(staged.path, _places(connection, staged, now_s)):
+    last_broken = 0
+    for lines in _chunks(staged.path, _places(connection, staged, now_s) if refused is None else refused):
         connection.register("_lines", lines)
         parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": structure, "now_s": now_s}
-        for line, raw, reason in connection.execute(query, parameters).fetchall():
+        for line, place, raw, reason in connection.execute(query, parameters).fetchall():
             if reason is None:
                 judgement.wronged.append((line, raw))
-            else:
-                judgement.refused.append(Refused(*staged.origin(line), reason, masked(unpacked(raw) if staged.object is None else raw)))
+                judgement.agrees &= place == last_broken + 1
+                continue
+            judgement.refused.append(Refused(*staged.origin(line), reason, masked(unpacked(raw) if staged.object is None else raw)))
+            if reason == NOT_JSON:
+                last_broken = place
+            elif reason != NOT_OBJECT and refused is not None:
+                judgement.agrees &= reason == refused[place] or place == last_broken + 1
         connection.unregister("_lines")
     return judgement
 
@@ -123,28 +140,33 @@ def parquet_source(path: Path, log_format: LogFormat) -> str:
     return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
 
 
-def _chunks(path: Path, places: set[int]) -> Iterator[Any]:
-    """The lines at these places as Arrow tables (_line from 1, _raw); blank lines have no place, bytes that are not UTF-8 are null."""
-    import pyarrow as pa
-
-    numbers: list[int] = []
+def _chunks(path: Path, places: Container[int]) -> Iterator[Any]:
+    """The lines at these places as Arrow tables (_line, _place from 1, _raw); blank lines have no place, bytes that are not UTF-8 are null."""
+    numbers: list[tuple[int, int]] = []
     lines: list[str | None] = []
     size = place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip(BLANK):
+            if line[0] in BLANK and not line.strip(BLANK):
                 continue
             place += 1
             if place not in places:
                 continue
-            numbers.append(number)
+            numbers.append((number, place))
             lines.append(_decoded(line))
             size += len(line)
             if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                yield pa.table({"_line": pa.array(numbers, pa.int64()), "_raw": pa.array(lines, pa.string())})
+                yield _table(numbers, lines)
                 numbers, lines, size = [], [], 0
     if lines:
-        yield pa.table({"_line": pa.array(numbers, pa.int64()), "_raw": pa.array(lines, pa.string())})
+        yield _table(numbers, lines)
+
+
+def _table(numbers: list[tuple[int, int]], lines: list[str | None]) -> Any:
+    import pyarrow as pa
+
+    places = [pa.array(each, pa.int64()) for each in zip(*numbers, strict=True)]
+    return pa.table({"_line": places[0], "_place": places[1], "_raw": pa.array(lines, pa.string())})
 
 
 def _decoded(line: bytes) -> str | None:

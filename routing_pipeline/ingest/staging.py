@@ -10,6 +10,7 @@ never become names of files, because DuckDB reads `*`, `?` and `[` in them as pa
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import shutil
@@ -17,10 +18,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats import FORMATS, recognised
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.log_format import LogFormat, Records
@@ -29,6 +33,8 @@ from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredOb
 BATCH_BYTES = 256 << 20
 """Input conformed at a time: what bounds memory."""
 SLICE_BYTES = BATCH_BYTES
+IDLE_BATCH_BYTES = 64 << 20
+"""What is conformed already while the store is being waited for, so that the two go on side by side."""
 MAX_DOCUMENT_BYTES = 64 << 20
 """Longest JSON document (one line, or a pretty-printed or array file) that is read at all."""
 PACKED_BYTES = 1 << 20
@@ -38,8 +44,14 @@ MAX_DECOMPRESSED_BYTES = 64 << 30
 MAX_RATIO = 500
 RATIO_JUDGED_FROM_BYTES = 64 << 20
 """Logs compress 10 to 100 times; beyond MAX_RATIO, judged once this much came out, the object is a decompression bomb."""
-FETCH_THREADS = 16
+MAX_OBJECT_BYTES = 64 << 30
+"""Largest object that is fetched: it has to fit onto the disk."""
+FETCH_THREADS = 32
 FETCH_AHEAD_BYTES = 256 << 20
+FETCH_AHEAD_OBJECTS = 4_096
+"""Small objects pile up while a batch is conformed, so that the store is never waited for."""
+SMALL_BYTES = 64 << 10
+"""Objects up to this size are fetched into memory, FETCH_AHEAD_OBJECTS of them at most: a file each costs more than they do."""
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 4 << 10
 """A zstd block may grow 32,000 times in one call; this bounds what one call can allocate."""
@@ -55,6 +67,7 @@ _FOREIGN = {
 }
 _DELIMITERS = (",", ";", "\t")
 _BOM = b"\xef\xbb\xbf"
+_NAMES = [(each, [[b'"%b"' % key.encode() for key in keys] for keys in each.keys]) for each in FORMATS]
 
 
 class RefusedObjectError(Exception):
@@ -129,21 +142,40 @@ class Stager:
         self._batch = Batch()
         self._batch_folder = folder
         self._packs: dict[str, _Pack] = {}
+        self._waiting: deque[tuple[int, StoredObject, Path, Future[bytes | None]]] = deque()
         self._serial = 0
 
     def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
-        """Batches in the order of `objects`, given as (number, object)."""
+        """Batches in the order of `objects`, given as (number, object).
+
+        Raises:
+            UnusableInputError: the disk is full.
+            ServiceUnavailableError: the store does not answer.
+        """
+        try:
+            yield from self._batches(objects)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise UnusableInputError(f"{self.folder}: the disk is full; free some space or choose a --home on a larger disk") from error
+
+    def _batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
         self._begin()
-        for number, path in self._fetched(objects):
-            if path is None:
+        sizes = {number: listed.size_bytes for number, listed in objects if listed.size_bytes > MAX_OBJECT_BYTES}
+        for number, found in self._fetched(objects):
+            if found is None:
                 self._batch.changed.append(number)
                 continue
             try:
-                yield from self._stage(number, path)
+                if number in sizes:
+                    raise RefusedObjectError(
+                        f"{sizes[number] >> 30} GiB in one object; more than {MAX_OBJECT_BYTES >> 30} GiB are not read, split it"
+                    )
+                yield from self._stage_content(number, found) if isinstance(found, bytes) else self._stage(number, found)
             except RefusedObjectError as refusal:
                 self._batch.refused[number] = str(refusal)
             self._batch.finished.append(number)
-            if self._batch.bytes >= BATCH_BYTES:
+            if self._batch.bytes >= (IDLE_BATCH_BYTES if self._is_waiting_for_store() else BATCH_BYTES):
                 yield from self._flush(is_complete=True)
         yield from self._flush(is_complete=True)
 
@@ -166,16 +198,17 @@ class Stager:
 
     # Fetching
 
-    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | None]]:
-        """Each object with the file that holds it; None when it changed since it was listed. Fetches ahead."""
-        waiting: deque[tuple[int, StoredObject, Path, Future[None]]] = deque()
+    def _fetched(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[tuple[int, Path | bytes | None]]:
+        """Each object as the file that holds it or its content; None when it changed since it was listed. Fetches ahead."""
+        waiting = self._waiting
+        waiting.clear()
         ahead = 0
         remaining = iter(objects)
         upcoming = next(remaining, None)
         pool = ThreadPoolExecutor(FETCH_THREADS)
         try:
             while upcoming is not None or waiting:
-                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < 16 * FETCH_THREADS:
+                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < FETCH_AHEAD_OBJECTS:
                     number, listed = upcoming
                     to = self.folder / f"fetched-{number}"
                     waiting.append((number, listed, to, pool.submit(self._fetch, listed, to)))
@@ -184,22 +217,49 @@ class Stager:
                 number, listed, to, fetching = waiting.popleft()
                 ahead -= listed.size_bytes
                 try:
-                    fetching.result()
+                    content = fetching.result()
                 except ObjectChangedError:
+                    content = None
                     yield number, None
                 else:
-                    yield number, self.source.local_path(listed) or to
-                to.unlink(missing_ok=True)
+                    yield number, content if content is not None else self.source.local_path(listed) or to
+                if content is None:
+                    to.unlink(missing_ok=True)
                 self.on_bytes(listed.size_bytes)
         finally:
             # Also when the caller gives up half-way: what is still queued must not be fetched for nobody.
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, listed: StoredObject, to: Path) -> None:
+    def _is_waiting_for_store(self) -> bool:
+        if not self._waiting:
+            return False
+        _, listed, _, fetching = self._waiting[0]
+        return not fetching.done() and self.source.local_path(listed) is None
+
+    def _fetch(self, listed: StoredObject, to: Path) -> bytes | None:
         if self.source.local_path(listed) is None:
-            self.source.fetch(listed, to)
+            if listed.size_bytes <= SMALL_BYTES:
+                return self.source.read(listed)
+            if listed.size_bytes <= MAX_OBJECT_BYTES:
+                self.source.fetch(listed, to)
+        return None
 
     # Staging
+
+    def _stage_content(self, number: int, content: bytes) -> Iterator[Batch]:
+        """One document in memory goes into a pack at once, everything else through a file."""
+        text = content.removeprefix(_BOM).lstrip()
+        if text.startswith(b"{") and b"\x00" not in content:
+            documents = _documents(lambda: content, text, len(content))
+            if documents is not None:
+                self._add_documents(number, documents)
+                return
+        path = self.folder / f"fetched-{number}"
+        path.write_bytes(content)
+        try:
+            yield from self._stage(number, path)
+        finally:
+            path.unlink(missing_ok=True)
 
     def _stage(self, number: int, path: Path) -> Iterator[Batch]:
         try:
@@ -209,12 +269,39 @@ class Stager:
             return
         except OSError as error:
             raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
+        if not _is_compressed(head):
+            yield from self._stage_plain(number, path, head)
+            return
         plain = self.folder / f"plain-{number}"
         try:
-            readable = plain_file(path, plain)
-            yield from self._stage_plain(number, readable, head if readable is path else _head(readable))
+            with _unpacking(path) as stream:
+                inner = stream.peek(HEAD_BYTES)
+                if self._is_cut_at_once(inner):
+                    yield from self._stage_unpacked(number, path, stream, self.log_format or _format_of_lines(inner, is_whole=False))
+                    return
+                with plain.open("wb") as out:
+                    shutil.copyfileobj(stream, out, _CHUNK)
+            yield from self._stage_plain(number, plain, _head(plain))
         finally:
             plain.unlink(missing_ok=True)
+
+    def _is_cut_at_once(self, head: bytes) -> bool:
+        """Whether unpacked text can go into slices without lying anywhere whole: lines of JSON beyond doubt, one record each."""
+        first, newline, rest = head.partition(b"\n")
+        if not first.startswith(b"{") or not newline or not rest.strip() or _parsed(first) is None:
+            return False
+        return (self.log_format or _format_of_lines(head, is_whole=False)).records is None
+
+    def _stage_unpacked(self, number: int, path: Path, stream: BufferedReader, log_format: LogFormat) -> Iterator[Batch]:
+        """Slices as they are unpacked, so that an object never lies unpacked on the disk as a whole."""
+
+        def unpack_to_the_end() -> None:
+            with _unpacking(path) as again:
+                while again.read(_CHUNK):
+                    pass
+
+        # A damaged object is refused whole: nothing may go on before its end was seen.
+        yield from self._stage_slices(number, stream, log_format, before_second=unpack_to_the_end)
 
     def _stage_plain(self, number: int, path: Path, head: bytes) -> Iterator[Batch]:
         size = path.stat().st_size
@@ -224,26 +311,33 @@ class Stager:
         if head.startswith(_PARQUET):
             self._add_file(number, path, _parquet_format(path, self.log_format), size, is_parquet=True)
             return
-        if b"\x00" in head:
-            raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
         text = head.removeprefix(_BOM).lstrip()
+        # Among lines of JSON a zero byte spoils its own line alone.
+        if b"\x00" in head and not _holds_record_lines(text):
+            raise RefusedObjectError("not text: holds zero bytes; JSON lines or Parquet are expected")
         if not text:
             return
         table = None if text.startswith((b"{", b"[")) else _csv_dialect(text, self.log_format)
         if table is not None:
             yield from self._stage_records(number, table[0], _csv_records(path, table[0], table[1]))
             return
-        documents = _documents(path, text, size)
+        documents = _documents(path.read_bytes, text, size)
         if documents is not None:
             self._add_documents(number, documents)
             return
         log_format = self.log_format or _format_of_lines(text, is_whole=size <= len(head))
         if log_format.records is not None:
             yield from self._stage_records(number, log_format, _records_of_lines(path, log_format.records))
-        elif size > SLICE_BYTES or head.startswith(_BOM):
-            yield from self._stage_slices(number, path, log_format)
         else:
+            yield from self._stage_lines(number, path, log_format, size, has_bom=head.startswith(_BOM))
+
+    def _stage_lines(self, number: int, path: Path, log_format: LogFormat, size: int, *, has_bom: bool) -> Iterator[Batch]:
+        if size <= SLICE_BYTES and not has_bom:
             self._add_file(number, path, log_format, size)
+            return
+        with path.open("rb") as file:
+            file.seek(len(_BOM) if has_bom else 0)
+            yield from self._stage_slices(number, file, log_format)
 
     def _add_documents(self, number: int, documents: list[bytes]) -> None:
         if not documents:
@@ -257,7 +351,7 @@ class Stager:
             pack = self._packs.get(first.name)
             if pack is None:
                 path = self._new_path("pack")
-                pack = self._packs[first.name] = _Pack(path, path.open("wb"), first)
+                pack = self._packs[first.name] = _Pack(path, path.open("wb", buffering=_CHUNK), first)
             pack.file.write(_as_packed(documents[0], number))
             pack.objects.append(number)
         else:
@@ -275,21 +369,22 @@ class Stager:
         self._batch.files.append(StagedFile(staged, log_format, number, is_parquet=is_parquet))
         self._batch.bytes += size
 
-    def _stage_slices(self, number: int, path: Path, log_format: LogFormat) -> Iterator[Batch]:
+    def _stage_slices(
+        self, number: int, file: BufferedReader, log_format: LogFormat, before_second: Callable[[], None] = lambda: None
+    ) -> Iterator[Batch]:
         first_line = 1
-        with path.open("rb") as file:
-            if file.read(len(_BOM)) != _BOM:
-                file.seek(0)
-            while True:
-                staged = self._new_path("slice")
-                size, newlines = _copy_lines(file, staged)
-                if not size:
-                    return
-                self._batch.files.append(StagedFile(staged, log_format, number, first_line=first_line))
-                self._batch.bytes += size
-                first_line += newlines
-                if self._batch.bytes >= BATCH_BYTES:
-                    yield from self._flush(is_complete=False)
+        while True:
+            staged = self._new_path("slice")
+            size, newlines = _copy_lines(file, staged)
+            if not size:
+                return
+            if first_line == 1 and file.peek(1):
+                before_second()
+            self._batch.files.append(StagedFile(staged, log_format, number, first_line=first_line))
+            self._batch.bytes += size
+            first_line += newlines
+            if self._batch.bytes >= BATCH_BYTES:
+                yield from self._flush(is_complete=False)
 
     def _stage_records(self, number: int, log_format: LogFormat, records: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
         """One line per record, in files of bounded size; records come with their line in the object, as text why they are none."""
@@ -347,27 +442,64 @@ def _copy_lines(file: IO[bytes], to: Path) -> tuple[int, int]:
 
 def plain_file(path: Path, to: Path) -> Path:
     """`path` itself, or what it decompresses to; raises RefusedObjectError for a damaged stream or a bomb."""
-    head = _head(path)
-    is_gzip = head.startswith(_GZIP)
-    if not is_gzip and not head.startswith(_ZSTD):
+    if not _is_compressed(_head(path)):
         return path
-    _decompress(path, to, path.stat().st_size, is_gzip=is_gzip)
+    with _unpacking(path) as stream, to.open("wb") as out:
+        shutil.copyfileobj(stream, out, _CHUNK)
     return to
 
 
-def _decompress(path: Path, to: Path, compressed_bytes: int, *, is_gzip: bool) -> None:
-    written = 0
-    try:
-        with path.open("rb") as raw, to.open("wb") as out:
-            for chunk in _gunzipped(raw) if is_gzip else _unzstded(raw):
-                out.write(chunk)
-                written += len(chunk)
-                if written > MAX_DECOMPRESSED_BYTES or (written > RATIO_JUDGED_FROM_BYTES and written > MAX_RATIO * compressed_bytes):
-                    raise RefusedObjectError(
-                        f"decompresses to more than {MAX_RATIO} times its size or {MAX_DECOMPRESSED_BYTES >> 30} GiB; upload it plain if it is genuine"
-                    )
-    except (EOFError, OSError, zlib.error) as error:
-        raise RefusedObjectError("compressed data is damaged or breaks off; upload the object again") from error
+def _is_compressed(head: bytes) -> bool:
+    return head.startswith((_GZIP, *_ZSTD))
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[BufferedReader]:
+    """What a compressed file holds; reading raises RefusedObjectError where it is damaged or swells beyond the limits."""
+    with path.open("rb") as raw:
+        yield BufferedReader(_Unpacked(raw, path.stat().st_size), HEAD_BYTES)
+
+
+class _Unpacked(RawIOBase):
+    def __init__(self, raw: IO[bytes], compressed_bytes: int) -> None:
+        is_gzip = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        self._chunks = _gunzipped(raw) if is_gzip else _unzstded(raw)
+        self._most = max(RATIO_JUDGED_FROM_BYTES, MAX_RATIO * compressed_bytes)
+        self._left = memoryview(b"")
+        self._read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the whole buffer unless the end comes first."""
+        filled = 0
+        while filled < len(buffer):
+            if not self._left:
+                chunk = self._next()
+                if chunk is None:
+                    break
+                self._left = memoryview(chunk)
+            part = self._left[: len(buffer) - filled]
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+            self._left = self._left[len(part) :]
+        return filled
+
+    def _next(self) -> bytes | None:
+        try:
+            chunk = next(self._chunks, None)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise RefusedObjectError("compressed data is damaged or breaks off; upload the object again") from error
+        except OSError as error:
+            raise RefusedObjectError(f"cannot be read: {error.strerror}") from error
+        self._read_bytes += len(chunk or b"")
+        if self._read_bytes > min(self._most, MAX_DECOMPRESSED_BYTES):
+            raise RefusedObjectError(
+                f"decompresses to more than {MAX_RATIO} times its size or {MAX_DECOMPRESSED_BYTES >> 30} GiB; upload it plain if it is genuine"
+            )
+        return chunk
 
 
 def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
@@ -391,12 +523,12 @@ def _unzstded(raw: IO[bytes]) -> Iterator[bytes]:
                 if frame.eof:
                     chunk, frame, is_open = frame.unused_data, decompressor.decompressobj(), False
     except zstandard.ZstdError as error:
-        raise OSError("damaged zstd stream") from error
+        raise EOFError("damaged zstd stream") from error
     if is_open:
         raise EOFError
 
 
-def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
+def _documents(read: Callable[[], bytes], text: bytes, size: int) -> list[bytes] | None:
     """The object's JSON documents, a line each, when it is not one record per line already; None when it is.
 
     Raises:
@@ -404,7 +536,7 @@ def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
     """
     first, newline, rest = text.partition(b"\n")
     if first.startswith(b"{") and size <= PACKED_BYTES and not rest.strip():
-        whole = path.read_bytes().removeprefix(_BOM).strip()
+        whole = read().removeprefix(_BOM).strip()
         return [whole] if b"\n" not in whole else _parsed_documents(whole)
     is_array = text.startswith(b"[")
     if not is_array and not (first.startswith(b"{") and newline):
@@ -416,8 +548,8 @@ def _documents(path: Path, text: bytes, size: int) -> list[bytes] | None:
         if looks_pretty:
             raise RefusedObjectError(f"one JSON document of more than {MAX_DOCUMENT_BYTES >> 20} MiB; write one record per line")
         return None
-    documents = _parsed_documents(path.read_bytes().removeprefix(_BOM))
-    if documents is None and looks_pretty:
+    documents = _parsed_documents(read().removeprefix(_BOM))
+    if documents is None and looks_pretty and not _holds_record_lines(text):
         raise RefusedObjectError(
             "not valid JSON: the document breaks off or holds an error; one record per line would lose only that record"
         )
@@ -462,7 +594,10 @@ def _csv_dialect(text: bytes, asked: LogFormat | None) -> tuple[LogFormat, str] 
     csv.field_size_limit(MAX_DOCUMENT_BYTES)
     first = text.partition(b"\n")[0].decode("utf-8", "replace")
     for delimiter in _DELIMITERS:
-        names = dict.fromkeys(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        try:
+            names = dict.fromkeys(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        except csv.Error:
+            return None
         found = asked if asked is not None and len(names.keys() & asked.structure.keys()) > 1 else recognised(names)
         if found is not None and found.is_tabular and (asked is None or found.name == asked.name):
             return found, delimiter
@@ -474,9 +609,10 @@ def _csv_records(path: Path, log_format: LogFormat, delimiter: str) -> Iterator[
     # Prompts cut in the middle of a character are common, and stand in columns that are never read.
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(reader)]
-        line = reader.line_num + 1
+        line = 1
         try:
+            header = [name.strip() for name in next(reader)]
+            line = reader.line_num + 1
             for values in reader:
                 if values and len(values) != len(header):
                     yield line, f"{len(values)} fields where the header names {len(header)}"
@@ -517,7 +653,7 @@ def _records_of_lines(path: Path, records: Records) -> Iterator[tuple[int, bytes
 
 def _format_of_document(document: bytes) -> LogFormat:
     """By the names in it where these leave no doubt: parsing each small document would cost more than reading it."""
-    candidates = [each for each in FORMATS if any(all(b'"%b"' % key.encode() in document for key in keys) for keys in each.keys)]
+    candidates = [each for each, needles in _NAMES if any(all(name in document for name in names) for names in needles)]
     if len(candidates) == 1:
         return candidates[0]
     record = _parsed(document)
@@ -532,6 +668,12 @@ def _format_of_lines(text: bytes, *, is_whole: bool) -> LogFormat:
     if not objects and (is_whole or len(lines) > 1):
         raise RefusedObjectError("holds no JSON record; JSON lines, a JSON document or Parquet are expected, plain or as gzip or zstd")
     return next((each for each in map(recognised, objects) if each is not None), None) or _format_of_document(lines[0])
+
+
+def _holds_record_lines(text: bytes) -> bool:
+    """Whether some line of the text is by itself a record that a format knows, whatever its neighbours are."""
+    records = map(_parsed, text.split(b"\n")[:1000])
+    return any(isinstance(record, dict) and recognised(record) is not None for record in records)
 
 
 def _parquet_format(path: Path, asked: LogFormat | None) -> LogFormat:

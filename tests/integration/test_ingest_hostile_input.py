@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -15,7 +16,7 @@ import zstandard
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.home import Home
-from routing_pipeline.ingest import staging
+from routing_pipeline.ingest import objects, staging
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
 from routing_pipeline.ingest.lake import Lake
 
@@ -443,3 +444,86 @@ def test_duplicates_are_found_within_a_batch_across_batches_and_across_runs(logs
     second = logs.ingest()
     assert (second.ingested, second.duplicates) == (1, 1)
     assert len({row[0] for row in logs.rows("attempt_id")}) == len(logs.rows()) == 4
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_large_packed_files_are_cut_as_they_are_unpacked_and_never_lie_whole_on_the_disk(
+    pack: Callable[[bytes], bytes], logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "SLICE_BYTES", 100_000)
+    monkeypatch.setattr(staging, "BATCH_BYTES", 150_000)
+    monkeypatch.setattr(staging, "HEAD_BYTES", 20_000)
+    monkeypatch.setattr(staging, "_CHUNK", 10_000)
+    lines = [line(number, messages=os.urandom(20).hex()) for number in range(2_000)]
+    lines[1_500] = b"broken"
+    logs.write("large", pack(b"\n".join(lines) + b"\n"))
+    largest: list[int] = []
+    flush = staging.Stager._flush
+
+    def weigh(self: staging.Stager, *, is_complete: bool) -> Any:
+        largest.append(sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()))
+        yield from flush(self, is_complete=is_complete)
+
+    monkeypatch.setattr(staging.Stager, "_flush", weigh)
+    result = logs.ingest()
+    assert (result.ingested, result.quarantined) == (1_999, 1)
+    assert logs.reasons() == {1_501: "not valid JSON"}
+    assert len(largest) > 5
+    assert max(largest) < 300_000
+
+
+def test_a_large_packed_file_that_breaks_off_is_refused_whole_though_its_beginning_is_sound(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "SLICE_BYTES", 100_000)
+    monkeypatch.setattr(staging, "BATCH_BYTES", 150_000)
+    logs.write("large.gz", gzip.compress(incompressible_lines(3_000))[:-5_000])
+    logs.write("small.jsonl", line(5_000) + b"\n" + line(5_001) + b"\n")
+    result = logs.ingest()
+    assert (result.ingested, result.quarantined) == (2, 1)
+    assert "breaks off" in str(logs.reasons()[None])
+
+
+def test_a_full_disk_ends_the_run_and_condemns_no_object(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.write("a.gz", gzip.compress(incompressible_lines(100)))
+
+    def no_space(*_: Any) -> tuple[int, int]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_copy_lines", no_space)
+        with pytest.raises(UnusableInputError, match="disk is full"):
+            logs.ingest()
+    assert logs.lake.totals().records == 0
+    assert logs.ingest().ingested == 100
+
+
+def test_more_objects_than_can_be_listed_are_refused_with_a_way_out(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "MAX_OBJECTS", 2)
+    for number in range(3):
+        logs.write(f"{number}.json", line(number))
+    with pytest.raises(UnusableInputError, match="more than 2 objects; read one folder"):
+        logs.ingest()
+
+
+@pytest.mark.parametrize("uri", ["s3://key:very-secret@bucket/logs", "https://user:very-secret@host/logs", "file://u:very-secret@host/x"])
+def test_credentials_in_an_address_are_refused_without_being_repeated(uri: str, logs: Logs) -> None:
+    with pytest.raises(UnusableInputError, match="do not belong into an address") as caught:
+        ingest_logs(logs.home, uri, now_s=NOW_S)
+    assert "very-secret" not in str(caught.value)
+
+
+def test_a_zero_byte_or_a_bare_brace_spoils_its_own_line_alone(logs: Logs) -> None:
+    logs.write("a.jsonl", b"{\n" + line(1) + b"\n{\x00\n" + line(2) + b"\n")
+    logs.write("b.jsonl", b"\x00\x01\n" + line(3) + b"\n" + line(4) + b"\n")
+    result = logs.ingest()
+    assert (result.ingested, result.quarantined) == (4, 3)
+    assert sorted((name, at) for name, at, _, _ in logs.quarantine()) == [("a.jsonl", 1), ("a.jsonl", 3), ("b.jsonl", 1)]
+
+
+def test_a_line_end_inside_the_header_of_a_table_stops_nothing(logs: Logs) -> None:
+    logs.write("a.csv", b"request_id,spend\rmodel,startTime\n" * 3)
+    logs.write("b.jsonl", line(1) + b"\n" + line(2) + b"\n")
+    result = logs.ingest()
+    assert (result.ingested, result.objects_new) == (2, 2)
+    assert result.quarantined >= 1

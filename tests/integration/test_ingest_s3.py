@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,20 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+import s3_server
 from moto.server import ThreadedMotoServer
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.home import Home
+from routing_pipeline.ingest import bodies, staging
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import S3Source, StoredObject
-
-_SPEC = importlib.util.spec_from_file_location("s3_server", Path(__file__).with_name("s3_server.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-s3_server = importlib.util.module_from_spec(_SPEC)
-sys.modules["s3_server"] = s3_server
-_SPEC.loader.exec_module(s3_server)
 
 NOW_S = 1_795_500_000.0
 SECRET = "very-secret-key-8086"
@@ -64,15 +57,6 @@ def moto_endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        with s3_server.running(tmp_path_factory.mktemp("swift")) as server:
-            yield server.endpoint
-    except s3_server.UnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["moto", "swift"])
@@ -111,6 +95,40 @@ def test_a_prefix_is_read_across_pages_kinds_and_odd_keys_and_only_once(s3: Any,
     assert (rewritten.objects_new, rewritten.ingested, rewritten.duplicates, rewritten.replaced) == (1, 3, 0, 2)
 
 
+def test_keys_are_only_names(s3: Any, tmp_path: Path) -> None:
+    keys = [
+        "logs/../../escape.json",
+        "logs//double.json",
+        "logs/'; DROP TABLE conformed; --.json",
+        "logs/%2e%2e/%2fx.json",
+        "logs/ünï 😀~.json",
+        "logs/a+b=c&d#e.json",
+        "logs/read_json('*').json",
+        "logs/plain.json",
+    ]
+    bucket = filled(s3, "names", {key: record(number) for number, key in enumerate(keys)})
+    (tmp_path / "home").mkdir()
+    result = ingest_logs(Home(tmp_path / "home" / "h"), f"s3://{bucket}", now_s=NOW_S)
+    ledger = Lake(Home(tmp_path / "home" / "h")).side_table("ledger").to_pylist()
+    # What begins with a dot is hidden, here as on a disk.
+    assert result.ingested == len(keys) - 1
+    assert {row["object"] for row in ledger} == set(keys[1:])
+    assert [path.name for path in tmp_path.rglob("*escape*")] == []
+
+
+def test_an_object_beyond_the_limit_is_refused_without_being_fetched(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "SMALL_BYTES", 1_000)
+    monkeypatch.setattr(staging, "MAX_OBJECT_BYTES", 100_000)
+    monkeypatch.setattr(bodies, "PART_BYTES", 10_000)
+    bucket = filled(s3, "large", {"huge.jsonl": lines(*range(1_000)), "parts.jsonl": lines(*range(400)), "small.json": record(5_000)})
+    fetched: list[str] = []
+    fetch = S3Source.fetch
+    monkeypatch.setattr(S3Source, "fetch", lambda self, listed, to: fetched.append(listed.key) or fetch(self, listed, to))
+    result = ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S)
+    assert (result.ingested, result.quarantined) == (401, 1)
+    assert fetched == ["parts.jsonl"]
+
+
 def test_more_objects_than_one_page_holds_are_all_listed(s3: Any) -> None:
     bucket = filled(s3, "many", {f"a/{number:04d}": b"x" for number in range(25)})
     source = S3Source(bucket, "a")
@@ -144,16 +162,16 @@ def test_an_object_that_changes_between_listing_and_reading_is_read_as_it_is_now
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = filled(s3, "changing", {"a.jsonl": lines(1, 2), "b.jsonl": lines(3)})
-    fetch = S3Source.fetch
+    read = S3Source.read
     overwritten: list[str] = []
 
-    def overwrite_first(self: S3Source, listed: StoredObject, to: Path) -> None:
+    def overwrite_first(self: S3Source, listed: StoredObject) -> bytes:
         if listed.key == "a.jsonl" and not overwritten:
             overwritten.append(listed.etag)
             s3.put_object(Bucket=bucket, Key="a.jsonl", Body=lines(1, 2, 4))
-        fetch(self, listed, to)
+        return read(self, listed)
 
-    monkeypatch.setattr(S3Source, "fetch", overwrite_first)
+    monkeypatch.setattr(S3Source, "read", overwrite_first)
     result = ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S)
     assert (result.ingested, result.duplicates, result.objects_changing) == (4, 0, 0)
     ledger = Lake(Home(tmp_path / "home")).side_table("ledger").to_pylist()
@@ -162,14 +180,14 @@ def test_an_object_that_changes_between_listing_and_reading_is_read_as_it_is_now
 
 def test_an_object_that_goes_away_is_left_out(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = filled(s3, "going", {"a.jsonl": lines(1, 2), "b.jsonl": lines(3)})
-    fetch = S3Source.fetch
+    read = S3Source.read
 
-    def delete_first(self: S3Source, listed: StoredObject, to: Path) -> None:
+    def delete_first(self: S3Source, listed: StoredObject) -> bytes:
         if listed.key == "a.jsonl":
             s3.delete_object(Bucket=bucket, Key="a.jsonl")
-        fetch(self, listed, to)
+        return read(self, listed)
 
-    monkeypatch.setattr(S3Source, "fetch", delete_first)
+    monkeypatch.setattr(S3Source, "read", delete_first)
     assert ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S).ingested == 1
 
 

@@ -22,6 +22,7 @@ from routing_pipeline.errors import PipelineError, UnusableInputError
 
 if TYPE_CHECKING:
     from routing_pipeline.home import Home
+    from routing_pipeline.results import ResultStore
 
 app = typer.Typer(
     name="routing-pipeline",
@@ -168,6 +169,50 @@ def simulate(
 
     for line in lines(result):
         typer.echo(line)
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, typer.Argument(help="Id of a run, or how it begins [default: the latest]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder that receives report and rules")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the runs that can be made again")] = False,
+    home: Root = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the report of an earlier run again, byte for byte, from what the run kept."""
+    store = _open_home(home).results
+    if listed:
+        _show_runs(store, as_json=as_json)
+        return
+    if out is None:
+        raise UnusableInputError("name a folder with --out, or see with --list what there is")
+    from routing_pipeline.report.rebuilding import find_run, rebuild
+
+    rebuilt = rebuild(find_run(store, run), out)
+    if rebuilt.differing and not rebuilt.is_other_code:
+        raise RuntimeError(f"{', '.join(rebuilt.differing)} came out differently")
+    if rebuilt.differing:
+        typer.echo(f"made by another version of the code; these read differently now: {', '.join(rebuilt.differing)}", err=True)
+    if as_json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+        return
+    typer.echo((out / "report.html").absolute())
+
+
+def _show_runs(store: ResultStore, *, as_json: bool) -> None:
+    import json
+    from datetime import UTC, datetime
+
+    runs = [
+        {"run_id": run.run_id, "published": datetime.fromtimestamp(run.published_s, UTC).isoformat(timespec="seconds"), "key": run.key}
+        for run in store.runs()
+    ]
+    if as_json:
+        typer.echo(json.dumps(runs, indent=1))
+        return
+    for each in runs:
+        typer.echo(f"{each['run_id']}  {each['published']}")
 
 
 @app.command()

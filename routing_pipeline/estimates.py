@@ -10,7 +10,6 @@ import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
 LEVEL: float = 0.95
 
@@ -60,6 +59,9 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
     """
     if n < 2:
         return Unidentifiable(unidentifiable=f"{n:.0f} observation(s); a mean with an interval needs at least 2")
+    # Imported here because scipy takes two seconds to load, and results are read back without it.
+    from scipy import stats
+
     mean = total / n
     variance = max(total_of_squares - n * mean * mean, 0.0) / (n - 1)
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(variance / n)
@@ -72,6 +74,8 @@ def proportion_interval(successes: float, n: float, level: float = LEVEL) -> Mea
     """Wilson's score interval for a proportion (Wilson 1927, JASA 22:209)."""
     if n <= 0:
         return Unidentifiable(unidentifiable="no observations")
+    from scipy import stats
+
     z = float(stats.norm.ppf(0.5 + level / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -87,6 +91,8 @@ def order_statistic_levels(n: int, q: float, level: float = LEVEL) -> tuple[floa
     """
     if n < 2:
         return None
+    from scipy import stats
+
     low = int(stats.binom.ppf(0.5 - level / 2, n, q))
     high = int(stats.binom.ppf(0.5 + level / 2, n, q)) + 1
     if low < 1 or high > n:

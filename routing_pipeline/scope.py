@@ -501,17 +501,20 @@ def _scope_of(
         return None
     attempts = engine.read_parquet(files)
     feedback = engine.read_parquet(lake.feedback_files) if lake.feedback_files else None
-    with _written_whole(folder) as writing:
-        for name, part in (("requests", window), ("previous", window.previous)) if writing is not None else ():
-            rows = conform(
-                attempts,
-                part,
-                catalog=catalog,
-                feedback=feedback,
-                quality_name=parameters.quality_feedback,
-                task_types=parameters.task_types,
-            )
-            engine.write_parquet(rows, writing / f"{name}.parquet")
+    if folder.exists():
+        os.utime(folder)
+    else:
+        with _written_whole(folder) as writing:
+            for name, part in (("requests", window), ("previous", window.previous)):
+                rows = conform(
+                    attempts,
+                    part,
+                    catalog=catalog,
+                    feedback=feedback,
+                    quality_name=parameters.quality_feedback,
+                    task_types=parameters.task_types,
+                )
+                engine.write_parquet(rows, writing / f"{name}.parquet")
     requests, previous = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("requests", "previous"))
     scope = _described(
         lake, parameters, timeframe, window, requests, previous, key=key, rows_key=rows_key, folder=folder, engine_name=engine_name
@@ -523,15 +526,11 @@ def _scope_of(
 
 
 @contextmanager
-def _written_whole(folder: Path) -> Iterator[Path | None]:
-    """A folder to write into that takes its place at once when all is written; None when it is there already.
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes its place at once when all is written.
 
     Two who ask for the same window at the same time both write; the second finds the place taken, by the same rows.
     """
-    if folder.exists():
-        os.utime(folder)
-        yield None
-        return
     writing = folder.with_name(f"{folder.name}.writing-{uuid.uuid4().hex}")
     writing.mkdir(parents=True)
     try:

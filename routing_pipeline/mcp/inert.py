@@ -65,11 +65,15 @@ _MARKED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 def marked(name: str) -> str:
     """A name from logs: as it is when it is plain, else shortened and between the marks."""
-    return name if _PLAIN.fullmatch(name) else _between(printable(name[: 8 * LONGEST_NAME]))
+    return name if _PLAIN.fullmatch(name) else _between(_line(name, 8 * LONGEST_NAME))
+
+
+def _line(text: str, longest: int) -> str:
+    """One line without hidden characters and without marks: those are ours alone."""
+    return printable(text[:longest]).replace(OPEN, "[").replace(CLOSE, "]")
 
 
 def _between(line: str) -> str:
-    line = line.replace(OPEN, "[").replace(CLOSE, "]")
     return f"{OPEN}{line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + CUT}{CLOSE}"
 
 
@@ -101,7 +105,7 @@ def inert(content: Any, names: Iterable[str] = (), words: frozenset[str] = froze
         words: texts that are ours whatever names there are, such as the values of a closed choice.
     """
     hostile = {name for name in (*names, *_names_in(content, is_name=False)) if not _PLAIN.fullmatch(name)}
-    lines = sorted({printable(name[: 8 * LONGEST_NAME]) for name in hostile} - {""}, key=lambda line: (-len(line), line))
+    lines = sorted({_line(name, 8 * LONGEST_NAME) for name in hostile} - {""}, key=lambda line: (-len(line), line))
     return _inert(content, lines, words, is_name=False)
 
 
@@ -158,7 +162,7 @@ def _inert(content: Any, hostile: list[str], words: frozenset[str], *, is_name: 
 
 
 def _sentence(text: str, hostile: list[str]) -> str:
-    line = printable(text[:LONGEST_READ])
+    line = _line(text, LONGEST_READ)
     for name in hostile:
         line = _marked_in(line, name)
     return line if len(line) <= LONGEST_SENTENCE else _shortened(line)

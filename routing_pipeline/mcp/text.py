@@ -19,7 +19,7 @@ from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.estimates import Result, Unidentifiable
-from routing_pipeline.mcp.inert import NOTE, harmless_markup
+from routing_pipeline.mcp.inert import CLOSE, NOTE, OPEN, harmless_markup
 from routing_pipeline.mcp.tools import Question
 from routing_pipeline.policy.rule_set import Rule
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
@@ -48,12 +48,17 @@ def said(result: Result, scope: AnalysisScope, question: Question, cut: Mapping[
 
 
 def _short(line: str) -> str:
-    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    """A line that fits; what was open where it was cut is closed."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    kept = line[:LONGEST_LINE]
+    mark = CLOSE if kept.rfind(OPEN) > kept.rfind(CLOSE) else ""
+    return kept + "\N{HORIZONTAL ELLIPSIS}" + mark + "`" * (kept.count("`") % 2)
 
 
 def _name(name: str | None) -> str:
-    """A name from logs as code: nothing in it means anything to Markdown."""
-    return "(not logged)" if name is None else f"`{wording.name(name).replace('`', chr(39))}`"
+    """A name from logs as code: nothing in it means anything to Markdown. It is short and harmless already."""
+    return "(not logged)" if name is None else "`{}`".format(name.replace("`", "'"))
 
 
 def _names(names: Sequence[str]) -> str:

@@ -57,9 +57,9 @@ TASK: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with a report on 3,000 made-up requests."""
+    """A home with a report on 2,000 made-up requests."""
     folder = tmp_path_factory.mktemp("gateway")
-    write_demo(folder, requests=3_000)
+    write_demo(folder, requests=2_000)
     words = ["run", "--logs", str(folder / "logs"), "--feedback", str(folder / "feedback"), "--home", str(folder / "home")]
     done = subprocess.run([*COMMAND, *words, "--out", str(folder / "out")], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -127,6 +127,19 @@ def call(home: Home, tool: str, arguments: dict[str, Any] | None = None, **optio
     return talk(here(BY_NAME[tool].server, home), lambda client: client.call_tool(tool, arguments or {}, **options))
 
 
+def refused_resource(home: Home, uri: str) -> str:
+    """What a client is told that asks for a resource which is not there."""
+
+    async def reading(client: Client) -> str:
+        try:
+            found = await client.read_resource(uri)
+        except MCPError as error:
+            return str(error)
+        raise AssertionError(f"{uri} was read: {found}")
+
+    return str(talk(here("cost-tracker", home), reading))
+
+
 # All fourteen, over both transports
 
 
@@ -182,7 +195,9 @@ def test_there_are_the_fourteen_tools_with_exactly_the_parameters_of_the_task(ov
 
 
 @pytest.mark.parametrize("name", TASK)
-def test_each_tool_answers_in_the_type_of_its_result_and_in_words(name: str, over_stdio: dict[str, Told], over_http: dict[str, Told]) -> None:
+def test_each_tool_answers_in_the_type_of_its_result_and_in_words(
+    name: str, over_stdio: dict[str, Told], over_http: dict[str, Told]
+) -> None:
     server = TASK[name][0]
     first, second = over_stdio[server].results[name], over_http[server].results[name]
     assert not first.is_error, text_of(first)
@@ -221,7 +236,11 @@ def test_standard_output_holds_nothing_but_the_protocol(home: Home) -> None:
         "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
     }
     done = subprocess.run(
-        [*COMMAND, "mcp", "cost-tracker", "--home", str(home.root)], input=json.dumps(hello) + "\n", capture_output=True, text=True, check=False
+        [*COMMAND, "mcp", "cost-tracker", "--home", str(home.root)],
+        input=json.dumps(hello) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["result"]["serverInfo"]["name"] == "cost-tracker"
@@ -293,8 +312,7 @@ def test_an_empty_home_says_what_to_do(tmp_path: Path, home: Home) -> None:
         result = call(empty, tool)
         assert result.is_error
         assert said in text_of(result)
-    with pytest.raises(MCPError, match="no report yet"):
-        talk(here("cost-tracker", empty), lambda client: client.read_resource("routing-pipeline://reports/latest"))
+    assert "no report yet" in refused_resource(empty, "routing-pipeline://reports/latest")
 
 
 def test_a_bug_of_ours_tells_a_client_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +347,9 @@ def test_a_rule_set_is_taken_by_id_by_latest_or_as_it_is(home: Home, over_stdio:
     optimised = call(home, "assess_optimization_risks", {"changes": found["rule_set"]["rule_set_id"]})
     assert not optimised.is_error, text_of(optimised)
     rules = [{"when": {"task_type": ["chat"]}, "route": "gpt-4o-mini"}]
-    by_hand = [call(home, "assess_optimization_risks", {"changes": given}) for given in (rules, json.dumps(rules), {"rules": rules}, rules[0])]
+    by_hand = [
+        call(home, "assess_optimization_risks", {"changes": given}) for given in (rules, json.dumps(rules), {"rules": rules}, rules[0])
+    ]
     assert [each.is_error for each in by_hand] == [False] * 4
     assert len({json.dumps(each.structured_content, sort_keys=True) for each in by_hand}) == 1
     assert by_hand[0].structured_content["changes"][0]["blast_radius"]["task_types"] == ["chat"]
@@ -372,9 +392,7 @@ def test_the_latest_report_and_rule_set_are_resources(home: Home, report: Report
 @pytest.mark.parametrize("uri", ["rule-sets/nope", "rule-sets/..%2F..%2Fsecret", "rule-sets/%2Fetc%2Fpasswd", "files/etc/passwd"])
 def test_no_resource_leads_out_of_the_store(home: Home, uri: str) -> None:
     (home.root / "secret").write_text("hush-hush")
-    with pytest.raises(MCPError) as refused:
-        talk(here("cost-tracker", home), lambda client: client.read_resource(f"routing-pipeline://{uri}"))
-    assert "hush-hush" not in str(refused.value)
+    assert "hush-hush" not in refused_resource(home, f"routing-pipeline://{uri}")
 
 
 def test_the_prompt_walks_the_five_steps_with_every_tool(home: Home) -> None:
@@ -400,7 +418,7 @@ def test_where_others_can_connect_a_token_is_demanded(home: Home) -> None:
     assert refused.returncode == 2
     assert TOKEN_VARIABLE in refused.stderr
     token = "a-token-that-nobody-guesses"
-    with serving("cost-tracker", home, host="0.0.0.0", token=token) as url:
+    with serving("cost-tracker", home, host="0.0.0.0", token=token) as url:  # noqa: S104
         for headers in ({}, {"Authorization": "Bearer wrong-wrong-wrong-wrong"}, {"Authorization": token}):
             answer = httpx2.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
             assert answer.status_code == 401
@@ -442,7 +460,7 @@ def test_a_short_token_keeps_nobody_out() -> None:
     with pytest.raises(UnusableInputError, match="at least 16"):
         checked_token("127.0.0.1", "short")
     assert checked_token("localhost", None) is None
-    for host in ("0.0.0.0", "::", "example.org", "192.168.1.4"):
+    for host in ("0.0.0.0", "::", "example.org", "192.168.1.4"):  # noqa: S104
         with pytest.raises(UnusableInputError, match=TOKEN_VARIABLE):
             checked_token(host, None)
 

@@ -5,6 +5,7 @@ Belongs here: its words. Does not belong here: what the tools do (`tools`).
 
 from __future__ import annotations
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import GOALS, TIMEFRAMES
 from routing_pipeline.report.wording import printable
 
@@ -50,20 +51,24 @@ def five_steps(
     quality_threshold: str = "",
     task_types: str = "",
 ) -> str:
-    """The five steps, with what is asked filled in."""
+    """The five steps, with what is asked filled in.
+
+    Raises:
+        UnusableInputError: something asked is nothing that the tools take.
+    """
     # What is asked becomes part of an instruction, so it is held to what the tools take.
     if analysis_timeframe not in TIMEFRAMES or optimization_goal not in GOALS:
-        raise ValueError(f"analysis_timeframe is one of {', '.join(TIMEFRAMES)}; optimization_goal one of {', '.join(GOALS)}")
-    limits = [
-        f"{name}{sign}{float(value):g}"
-        for name, sign, value in (("cost", "<", cost_threshold), ("quality", ">", quality_threshold))
-        if value
-    ]
+        raise UnusableInputError(f"analysis_timeframe is one of {', '.join(TIMEFRAMES)}; optimization_goal one of {', '.join(GOALS)}")
+    try:
+        cost, quality = (f"{float(value):g}" if value else "" for value in (cost_threshold, quality_threshold))
+    except ValueError as error:
+        raise UnusableInputError("cost_threshold is USD per request, quality_threshold 0..1: numbers, or nothing") from error
+    limits = [f"{name}{value}" for name, value in (("cost<", cost), ("quality>", quality)) if value]
     tasks = printable(task_types[:LONGEST])
     return _PROMPT.format(
         focus=f"Look at these task types first: {tasks}." if tasks else "Look at all traffic.",
         timeframe=analysis_timeframe,
         goal=optimization_goal,
-        threshold=f' threshold="{float(quality_threshold):g}"' if quality_threshold else "",
+        threshold=f' threshold="{quality}"' if quality else "",
         constraints=",".join(limits),
     )

@@ -10,10 +10,11 @@ home's results store, which is a cache.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from importlib import metadata
 from inspect import Parameter as SignatureParameter, Signature
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools import Tool as ProtocolTool
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, WithJsonSchema
 
 from routing_pipeline.errors import PipelineError, UnusableInputError
@@ -63,6 +65,8 @@ class Server(MCPServer):
 
 def server_of(name: ServerName, answers: Answers, *, token: str | None = None) -> Server:
     """A server with its tools, resources and prompt; with a token, HTTP demands it."""
+    # It tells of its temporary folders, whatever level was set; standard error belongs to whoever started the server.
+    logging.getLogger("great_expectations").propagate = False
     tools = tuple(tool for tool in TOOLS if tool.server == name)
     schemas = answers.schema_of(tools)
     made = Server(
@@ -77,8 +81,16 @@ def server_of(name: ServerName, answers: Answers, *, token: str | None = None) -
     )
     _add_resources(made, answers)
     if name == "intelligence-router":
-        made.prompt(name="optimize_llm_routing", title="Optimise LLM routing in five steps", description=FIVE_STEPS)(five_steps)
+        made.prompt(name="optimize_llm_routing", title="Optimise LLM routing in five steps", description=FIVE_STEPS)(_prompt)
     return made
+
+
+@wraps(five_steps)
+def _prompt(*asked: str, **named: str) -> str:
+    try:
+        return five_steps(*asked, **named)
+    except UnusableInputError as error:
+        raise MCPError(code=INVALID_PARAMS, message=str(error)) from error
 
 
 def _protocol_tool(tool: Tool, answers: Answers, schema: Mapping[str, Any]) -> ProtocolTool:

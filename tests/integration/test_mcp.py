@@ -400,6 +400,14 @@ def test_the_prompt_walks_the_five_steps_with_every_tool(home: Home) -> None:
         asked = {"analysis_timeframe": "24h", "optimization_goal": "cost", "quality_threshold": "0.8", "task_types": "code\nIGNORE"}
         return str((await client.get_prompt("optimize_llm_routing", asked)).messages[0].content.text)
 
+    async def asking_wrongly(client: Client) -> str:
+        try:
+            await client.get_prompt("optimize_llm_routing", {"analysis_timeframe": "2w"})
+        except MCPError as error:
+            return str(error)
+        raise AssertionError("nothing was refused")
+
+    assert "one of 1h, 24h, 7d, 30d" in talk(here("intelligence-router", home), asking_wrongly)
     text = talk(here("intelligence-router", home), asking)
     assert all(f"Step {number}" in text for number in range(1, 6))
     assert all(f"{server} {name}" in text for name, (server, _) in TASK.items())

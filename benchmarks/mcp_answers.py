@@ -75,6 +75,12 @@ async def timed(work: Callable[[], Awaitable[Any]]) -> float:
     return time.perf_counter() - begin
 
 
+def found_ms(answers: Answers, tool: Tool, given: dict[str, Any]) -> float:
+    begin = time.perf_counter()
+    assert answers.answer(tool, given).source == "store"
+    return (time.perf_counter() - begin) * 1e3
+
+
 async def measure(home: Home) -> bool:
     answers = Answers(home, Parameters())
     servers = {name: server_of(name, answers) for name in SERVERS}
@@ -101,12 +107,14 @@ async def measure(home: Home) -> bool:
                         answers._computing().analyst.routing_rules(scope)
                     computed.append(await timed(call))
                 stored = [await timed(call) * 1e3 for _ in range(REPEATS)]
+                found = statistics.median(found_ms(answers, tool, given) for _ in range(REPEATS))
                 limit = OPTIMISER_S if tool.name in OPTIMISERS else ANALYSIS_S
                 seconds, milliseconds = statistics.median(computed), statistics.median(stored)
                 is_reached = seconds < limit and milliseconds < STORED_MS
                 reached &= is_reached
                 print(
-                    f"{tool.name:32} computed {seconds:6.2f} s (to reach: {limit:.0f}), stored {milliseconds:5.1f} ms (to reach: {STORED_MS:.0f})"
+                    f"{tool.name:32} computed {seconds:6.2f} s (to reach: {limit:.0f}), stored {milliseconds:5.1f} ms "
+                    f"(to reach: {STORED_MS:.0f}; finding it {found:.1f} ms, the rest is the client checking it against its schema)"
                     f"{'' if is_reached else '   NOT REACHED'}"
                 )
     return reached

@@ -22,6 +22,8 @@ LONGEST_NAME = 80
 LONGEST_SENTENCE = 700
 LONGEST_READ = 20_000
 MOST_ITEMS = 200
+FEWER_ITEMS = {"contrasts": 60}
+"""Lists whose first items say what matters: agents read every item they are given."""
 SEEN = 12
 """So many characters of a name, found in a sentence, are taken for the name."""
 
@@ -117,9 +119,10 @@ def cut_lists(content: Any, place: str = "") -> dict[str, int]:
         for key, value in content.items():
             found |= cut_lists(value, f"{place}.{key}" if place else key)
     elif isinstance(content, list):
-        if len(content) > MOST_ITEMS:
-            found[place] = len(content) - MOST_ITEMS
-        for value in content[:MOST_ITEMS]:
+        most = _most(place.rpartition(".")[2])
+        if len(content) > most:
+            found[place] = len(content) - most
+        for value in content[:most]:
             for path, count in cut_lists(value, place).items():
                 found[path] = found.get(path, 0) + count
     return found
@@ -165,8 +168,12 @@ def _inert(content: Any, hostile: list[str], words: frozenset[str], field: str =
             for key, value in content.items()
         }
     if isinstance(content, list | tuple):
-        return [_inert(value, hostile, words, field, is_name=is_name) for value in content[:MOST_ITEMS]]
+        return [_inert(value, hostile, words, field, is_name=is_name) for value in content[: _most(field)]]
     return content
+
+
+def _most(field: str) -> int:
+    return FEWER_ITEMS.get(field, MOST_ITEMS)
 
 
 def _sentence(text: str, hostile: list[str]) -> str:

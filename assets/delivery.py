@@ -47,10 +47,9 @@ class DeliveryConfig(dg.Config):
 
 
 @dg.asset(**DELIVERY, kinds={"json"})
-def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
+def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules) -> RuleSet:
     """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
     rule_set = routing_rules.rule_set
-    home.open().results.save("rule_set", rule_set.rule_set_id.replace(":", ""), rule_set)
     context.add_output_metadata(
         {
             "status": rule_set.status,
@@ -128,6 +127,8 @@ def optimization_report(
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)
+    opened.results.keep_run(context.run_id, report, exploration, {path.name: path.read_bytes() for path in files})
+    opened.tidy()
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),

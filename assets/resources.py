@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import dagster as dg
 import ibis
 
+from routing_pipeline.analyst import Analyst, lake_state
 from routing_pipeline.engine import Engine, open_engine
-from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.scope import AnalysisScope, LakeState
 
 AnyResult = TypeVar("AnyResult", bound=Result)
@@ -59,17 +60,11 @@ class HomeResource(dg.ConfigurableResource):
 
     def lake_state(self) -> LakeState:
         """What the lake holds now; raises UnusableInputError when it holds nothing."""
-        lake = Lake(self.open())
-        newest_s, snapshot_id = lake.newest_s(), lake.snapshot_id()
-        if newest_s is None or snapshot_id is None:
-            raise UnusableInputError("the lake is empty; ingest logs first (routing-pipeline ingest --logs URI)")
-        return LakeState(
-            snapshot_id=snapshot_id,
-            feedback_version=lake.feedback_version(),
-            newest_s=newest_s,
-            attempt_files=lake.attempt_files,
-            feedback_files=lake.feedback_files(),
-        )
+        return lake_state(Lake(self.open()))
+
+    def analyst(self) -> Analyst:
+        """Answers from the home's store, where the same was asked before."""
+        return Analyst(self.open(), self.engine)
 
     def analysed(self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult]) -> AnyResult:
         """The stored result of the same inputs and the same code, else a fresh one over the scope's rows."""
@@ -100,10 +95,9 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         home = self.open()
         name = context.asset_key.path[-1]
         if isinstance(obj, AnalysisScope):
-            for pointer in (context.run_id, "latest"):
-                pointed = home.results.root / "runs" / pointer
-                pointed.parent.mkdir(parents=True, exist_ok=True)
-                pointed.write_text(obj.key, encoding="ascii")
+            home.results.begin_run(context.run_id, obj.key)
+        if isinstance(obj, RoutingRules):
+            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context.run_id))
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context.run_id)
         path = home.results.save(name, key, obj)
         context.add_output_metadata({"result": dg.MetadataValue.path(str(path))})
@@ -119,9 +113,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         return value
 
     def _key(self, run_id: str | None) -> str:
-        runs = self.open().results.root / "runs"
-        for pointer in (run_id or "", "latest"):
-            path = runs / pointer
-            if pointer and path.exists():
-                return path.read_text(encoding="ascii")
-        raise dg.Failure("no analysis scope yet; materialise analysis_scope first")
+        key = self.open().results.key_of_run(run_id)
+        if key is None:
+            raise dg.Failure("no analysis scope yet; materialise analysis_scope first")
+        return key

@@ -106,7 +106,7 @@ def simulated(
         tags={"reason": f"simulate {rule_set.rule_set_id}"[:200]},
         progress=progress,
     )
-    key = (home.results.root / "runs" / run_id).read_text(encoding="ascii")
+    key = home.results.key_of_run(run_id) or ""
     found, evidence = home.results.load("analysis_scope", key, AnalysisScope), home.results.load("routing_evidence", key, RoutingEvidence)
     if found is None or evidence is None:
         raise RuntimeError("the run left no evidence behind")

@@ -7,9 +7,7 @@ import dagster as dg
 
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
-from routing_pipeline.catalog import Catalog
 from routing_pipeline.parameters import read_parameters
-from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.scope import AnalysisScope, resolve_scope
 
@@ -56,17 +54,7 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
 @dg.asset(group_name="scope", kinds={"duckdb", "numpy"}, owners=OWNERS, code_version="1")
 def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RoutingEvidence:
     """What the logs can tell about choices not made: doubly robust estimates per segment and model, or why there are none."""
-    evidence = home.analysed(
-        "routing_evidence",
-        analysis_scope,
-        RoutingEvidence,
-        lambda rows: gather_evidence(
-            rows.requests,
-            analysis_scope,
-            Catalog(analysis_scope.parameters.models),
-            cells_path=home.open().results.root / analysis_scope.key / "cells.parquet",
-        ),
-    )
+    evidence = home.analyst().routing_evidence(analysis_scope)
     context.add_output_metadata(
         {
             "grade": f"{evidence.grade}: {evidence.grade_reason}",

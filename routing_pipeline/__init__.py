@@ -23,12 +23,14 @@ Lake -> scope
 Scope -> evidence and analyses
     policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set
     analysis        steps 1 to 3 of the task: nine analyses
-    results         the store of finished analyses
+    results         the store of finished analyses, addressed by what they were computed from
 
 Recommendations -> delivery
-    recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring
-    report          Markdown, HTML, JSON and charts
+    recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring; rules from elsewhere judged
+    report          Markdown, HTML, JSON and charts; a report made again from its run
     alerts          decisions behind the sensors
+    analyst         every operation on one home, from the store where the same was asked before
+    mcp             two servers for agents over it
 
 At the edge
     cli             the `routing-pipeline` command

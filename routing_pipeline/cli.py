@@ -22,6 +22,8 @@ from routing_pipeline.errors import PipelineError, UnusableInputError
 
 if TYPE_CHECKING:
     from routing_pipeline.home import Home
+    from routing_pipeline.mcp.answers import Answers
+    from routing_pipeline.results import ResultStore
 
 app = typer.Typer(
     name="routing-pipeline",
@@ -171,6 +173,50 @@ def simulate(
 
 
 @app.command()
+def report(
+    run: Annotated[str | None, typer.Argument(help="Id of a run, or how it begins [default: the latest]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder that receives report and rules")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the runs that can be made again")] = False,
+    home: Root = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the report of an earlier run again, byte for byte, from what the run kept."""
+    store = _open_home(home).results
+    if listed:
+        _show_runs(store, as_json=as_json)
+        return
+    if out is None:
+        raise UnusableInputError("name a folder with --out, or see with --list what there is")
+    from routing_pipeline.report.rebuilding import find_run, rebuild
+
+    rebuilt = rebuild(find_run(store, run), out)
+    if rebuilt.differing and not rebuilt.is_other_code:
+        raise RuntimeError(f"{', '.join(rebuilt.differing)} came out differently")
+    if rebuilt.differing:
+        typer.echo(f"made by another version of the code; these read differently now: {', '.join(rebuilt.differing)}", err=True)
+    if as_json:
+        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+        return
+    typer.echo((out / "report.html").absolute())
+
+
+def _show_runs(store: ResultStore, *, as_json: bool) -> None:
+    import json
+    from datetime import UTC, datetime
+
+    runs = [
+        {"run_id": run.run_id, "published": datetime.fromtimestamp(run.published_s, UTC).isoformat(timespec="seconds"), "key": run.key}
+        for run in store.runs()
+    ]
+    if as_json:
+        typer.echo(json.dumps(runs, indent=1))
+        return
+    for each in runs:
+        typer.echo(f"{each['run_id']}  {each['published']}")
+
+
+@app.command()
 def ingest(
     logs: Logs,
     feedback: Feedback = None,
@@ -202,6 +248,68 @@ def ingest(
         f"{totals.records:,} records from {totals.objects:,} objects: {totals.ingested:,} ingested, "
         f"{totals.quarantined:,} quarantined, {totals.duplicates:,} duplicates"
     )
+
+
+@app.command(name="mcp")
+@with_parameters
+def serve_mcp(
+    asked: dict[str, Any],
+    server: Annotated[str, typer.Argument(help="intelligence-router or cost-tracker", show_default=False)],
+    http: Annotated[str | None, typer.Option("--http", help="HOST:PORT for streamable HTTP [default: standard input and output]")] = None,
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    debug: Debug = False,
+) -> None:
+    """Serve agents: the task's tools over the home's results. Options say what is assumed where a call says nothing."""
+    from routing_pipeline.mcp.tools import SERVERS
+
+    if server not in SERVERS:
+        raise UnusableInputError(f"{server}: the servers are {' and '.join(SERVERS)}")
+    answers = _answers(home, asked, engine)
+    from routing_pipeline.mcp.server import TOKEN_VARIABLE, serve_http, serve_stdio
+
+    name = next(each for each in SERVERS if each == server)
+    if http is None:
+        serve_stdio(name, answers)
+    else:
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        serve_http(name, answers, http, token=token, ready=lambda line: typer.echo(line, err=True))
+
+
+@app.command()
+@with_parameters
+def ask(
+    asked: dict[str, Any],
+    tool: Annotated[str, typer.Argument(help="A tool of the task, such as get_routing_costs", show_default=False)],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments, such as timeframe=24h", show_default=False)] = None,
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Ask one of the fourteen tools from the shell: the answer that an agent would get."""
+    from routing_pipeline.mcp.tools import BY_NAME
+
+    if tool not in BY_NAME:
+        raise UnusableInputError(f"{tool[:60]}: the tools are {', '.join(BY_NAME)}")
+    given = dict(word.partition("=")[::2] for word in arguments or ())
+    answers = _answers(home, asked, engine)
+    with _progress() as progress:
+        answer = answers.answer(BY_NAME[tool], given, lambda what: progress(what, 0, None))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(answer.structured, indent=1, ensure_ascii=False))
+        return
+    typer.echo(answer.text)
+
+
+def _answers(home: Path | None, asked: dict[str, Any], engine: str) -> Answers:
+    from routing_pipeline.mcp.answers import Answers
+    from routing_pipeline.parameters import read_parameters
+
+    values, config = _checked(asked)
+    return Answers(_open_home(home), read_parameters(config, **values), engine)
 
 
 @app.command()

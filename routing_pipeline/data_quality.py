@@ -10,6 +10,7 @@ import time
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import open_engine
+from routing_pipeline.errors import DataQualityError
 from routing_pipeline.expectations import BLOCKING, COMPLETENESS, CheckResult, DataQuality, Severity
 from routing_pipeline.expectations_baseline import Compared, compare, history_start_s, ledger_checks
 from routing_pipeline.home import Home
@@ -39,8 +40,21 @@ def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake
     else:
         checks = validate(COMPLETENESS, lake.attempt_files(scope.start_s, scope.end_s), window)
         checks += _comparisons(home, scope, lake, time.time() if now_s is None else now_s)
-    home.results.save(_part(severity), scope.key, DataQuality(rows=scope.attempts, checks=checks))
+    home.results.save(_part(severity), _key(severity, scope), DataQuality(rows=scope.attempts, checks=checks))
     return checks
+
+
+def gate(home: Home, scope: AnalysisScope, lake: Lake) -> None:
+    """Let only sound rows through: the blocking suite, evaluated unless it was for the same rows.
+
+    Raises:
+        DataQualityError: a blocking check failed; the message names it and what was observed.
+    """
+    stored = home.results.load(_part("blocking"), _key("blocking", scope), DataQuality)
+    checks = check_suite("blocking", home, scope, lake) if stored is None else stored.checks
+    failed = [f"{check.name} ({check.observed})" for check in checks if not check.passed]
+    if failed:
+        raise DataQualityError("blocking data-quality check failed, nothing is answered from these rows: " + "; ".join(failed))
 
 
 def data_quality(home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float | None = None) -> DataQuality:
@@ -52,7 +66,7 @@ def data_quality(home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float |
     checks = ledger_checks(lake.totals())
     severities: tuple[Severity, ...] = ("blocking", "warning")
     for severity in severities:
-        stored = home.results.load(_part(severity), scope.key, DataQuality)
+        stored = home.results.load(_part(severity), _key(severity, scope), DataQuality)
         checks += check_suite(severity, home, scope, lake, now_s=now_s) if stored is None else stored.checks
     result = DataQuality(rows=scope.attempts, checks=checks)
     home.results.save("data_quality", scope.key, result)
@@ -73,6 +87,11 @@ def _comparisons(home: Home, scope: AnalysisScope, lake: Lake, now_s: float) -> 
                 now_s=now_s,
             )
         )
+
+
+def _key(severity: Severity, scope: AnalysisScope) -> str:
+    """What must hold is a matter of the rows alone; what should hold also of the thresholds asked for."""
+    return scope.rows_key if severity == "blocking" and scope.rows_key else scope.key
 
 
 def _part(severity: Severity) -> str:

@@ -59,6 +59,9 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
     """
     if n < 2:
         return Unidentifiable(unidentifiable=f"{n:.0f} observation(s); a mean with an interval needs at least 2")
+    # Imported here because scipy takes two seconds to load, and results are read back without it.
+    from scipy import stats
+
     mean = total / n
     variance = max(total_of_squares - n * mean * mean, 0.0) / (n - 1)
     from scipy import stats  # here, because it takes a second to load and every command loads this module

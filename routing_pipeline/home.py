@@ -6,10 +6,13 @@ writers apart. Does not belong here: what lies in those paths.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,11 @@ from pathlib import Path
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.results import ResultStore, write_whole
+
+WINDOWS_KEPT = 8
+WINDOW_UNUSED_S = 2 * 86_400
+WINDOW_IN_USE_S = 3_600
+"""A window's rows are read while its analyses run: so young, they are never dropped."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Home:
     def dagster(self) -> Path:
         """DAGSTER_HOME: runs and events."""
         return self.root / "dagster"
+
+    @property
+    def windows(self) -> Path:
+        """Conformed rows, one folder per window; each can be made again."""
+        return self.scratch / "windows"
 
     @property
     def results(self) -> ResultStore:
@@ -81,6 +94,21 @@ class Home:
     def address(self, uri: str, key: str) -> str:
         """What an object is called in the lake: its key, which names the source as well where it is not the home's first."""
         return key if uri in self.sources()[:1] else f"{key} in {uri}"
+
+    def tidy(self) -> int:
+        """Drop what can be made again and nobody has asked for in a while: results, answers, rows of windows; gives how many."""
+        now_s, found = time.time(), []
+        for path in self.windows.iterdir() if self.windows.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((now_s - path.stat().st_mtime, path))
+        dropped = [
+            path
+            for place, (unused_s, path) in enumerate(sorted(found))
+            if unused_s > WINDOW_IN_USE_S and (place >= WINDOWS_KEPT or unused_s > WINDOW_UNUSED_S)
+        ]
+        for path in dropped:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(dropped) + self.results.prune()
 
     def hash_key(self) -> str:
         """Key that user identifiers are hashed with; made once per home, readable by its owner only."""

@@ -7,8 +7,12 @@ prices. Does not belong here: any measurement (see `analysis`), reading the lake
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +53,10 @@ class AnalysisScope(Result):
     """The window, the task types and the data that every number of one analysis covers."""
 
     key: str = Field(description="Changes whenever any input of the analysis changes; results are stored under it")
+    rows_key: str = Field(
+        default="",
+        description="Changes whenever the rows may change; what comes from the rows alone, whatever is asked of them, is stored under it",
+    )
     parameters: Parameters
     timeframe_asked: Timeframe
     timeframe: Timeframe = Field(description="As analysed: longer than asked when data were few")
@@ -480,43 +488,66 @@ def _scope_of(
     """The scope of one timeframe; None when no row lies in its window."""
     window = window_of(parameters, lake.newest_s, timeframe)
     catalog = Catalog(parameters.models)
-    key = key_of(
+    rows_key = key_of(
         snapshot=lake.snapshot_id,
         feedback=lake.feedback_version,
+        quality_name=parameters.quality_feedback,
         catalog=catalog.version,
-        parameters=parameters.model_dump(mode="json"),
+        overrides={name: override.model_dump(mode="json") for name, override in parameters.models.items()},
+        task_types=parameters.task_types,
         window=(window.start_s, window.end_s),
         engine=engine_name,
         code=code_version(),
     )
+    key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
+    folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and Path(known.requests_uri).exists() and Path(known.previous_uri).exists():
+    if known is not None and folder.exists() and Path(known.requests_uri).parent == folder:
+        os.utime(folder)
         return known
     files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     if not files:
         return None
     attempts = engine.read_parquet(files)
     feedback = engine.read_parquet(lake.feedback_files) if lake.feedback_files else None
-    folder = scratch / "windows" / key
-    tables: dict[str, ibis.Table] = {}
-    for name, part in (("requests", window), ("previous", window.previous)):
-        rows = conform(
-            attempts,
-            part,
-            catalog=catalog,
-            feedback=feedback,
-            quality_name=parameters.quality_feedback,
-            task_types=parameters.task_types,
-        )
-        engine.write_parquet(rows, folder / f"{name}.parquet")
-        tables[name] = engine.read_parquet([folder / f"{name}.parquet"])
+    if folder.exists():
+        os.utime(folder)
+    else:
+        with _written_whole(folder) as writing:
+            for name, part in (("requests", window), ("previous", window.previous)):
+                rows = conform(
+                    attempts,
+                    part,
+                    catalog=catalog,
+                    feedback=feedback,
+                    quality_name=parameters.quality_feedback,
+                    task_types=parameters.task_types,
+                )
+                engine.write_parquet(rows, writing / f"{name}.parquet")
+    requests, previous = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("requests", "previous"))
     scope = _described(
-        lake, parameters, timeframe, window, tables["requests"], tables["previous"], key=key, folder=folder, engine_name=engine_name
+        lake, parameters, timeframe, window, requests, previous, key=key, rows_key=rows_key, folder=folder, engine_name=engine_name
     )
     if scope.attempts == 0:
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return scope
+
+
+@contextmanager
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes its place at once when all is written.
+
+    Two who ask for the same window at the same time both write; the second finds the place taken, by the same rows.
+    """
+    writing = folder.with_name(f"{folder.name}.writing-{uuid.uuid4().hex}")
+    writing.mkdir(parents=True)
+    try:
+        yield writing
+        with contextlib.suppress(OSError):
+            writing.rename(folder)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
 
 
 _FILLED: tuple[str, ...] = (
@@ -542,6 +573,7 @@ def _described(
     previous: ibis.Table,
     *,
     key: str,
+    rows_key: str,
     folder: Path,
     engine_name: str,
 ) -> AnalysisScope:
@@ -569,6 +601,7 @@ def _described(
     span_days = max(((counted["last_s"] or 0.0) - (counted["first_s"] or 0.0)) / SECONDS_PER_DAY, 1 / 24)
     return AnalysisScope(
         key=key,
+        rows_key=rows_key,
         parameters=parameters,
         timeframe_asked=parameters.timeframe,
         timeframe=timeframe,

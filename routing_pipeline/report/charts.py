@@ -9,6 +9,8 @@ characters; its SVG writer escapes them.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 WIDTH = 640
+_CLIP = re.compile(r'((?:id="|url\(#)clip)(\d+)(?=["\)])')
 MAX_BARS = 12
 LABEL_LENGTH = 28
 
@@ -102,8 +105,15 @@ def _configured(chart: alt.TopLevelMixin) -> str:
         # Each chart has one text alternative; a label per bar would only be read out on top of it.
         "aria": False,
     }
-    svg: str = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    return svg
+    return _with_own_ids(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
+
+
+def _with_own_ids(svg: str) -> str:
+    """The renderer counts clipping paths over its lifetime; the same chart shall be the same bytes, alone on its page or not."""
+    numbers: dict[str, int] = {}
+    plain = _CLIP.sub(lambda found: f"{found[1]}{numbers.setdefault(found[2], len(numbers) + 1)}", svg)
+    name = hashlib.md5(plain.encode(), usedforsecurity=False).hexdigest()[:8]
+    return _CLIP.sub(rf"\g<1>-{name}-\2", plain)
 
 
 def _data(rows: list[dict[str, Any]]) -> alt.InlineData:

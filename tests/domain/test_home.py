@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Result
-from routing_pipeline.home import Home
-from routing_pipeline.results import ResultStore, key_of, write_whole
+from routing_pipeline.home import WINDOWS_KEPT, Home
+from routing_pipeline.results import RUNS_KEPT, RUNS_WITH_RESULTS, UNUSED_DAYS, ResultStore, key_of, write_whole
 
 
 def test_a_home_refuses_logs_from_another_place_unless_told_to_add_them(tmp_path: Path) -> None:
@@ -71,3 +73,61 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_debris(tmp_path: Path) ->
 
 def test_a_key_depends_on_every_input_and_on_no_order() -> None:
     assert key_of(a=1, b=2) == key_of(b=2, a=1) != key_of(a=1, b=3)
+
+
+def aged(path: Path, days: float) -> None:
+    at_s = time.time() - days * 86_400
+    os.utime(path, (at_s, at_s))
+
+
+def test_what_nobody_reads_is_dropped_and_what_is_read_stays(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    answer = Answer(value=Estimate(estimate=0.1, low=0.0, high=0.3))
+    for letter in "abc":
+        store.save("answer", letter * 16, answer)
+        store.save_answer(letter * 16, {"text": letter})
+        store.remember_rule_set(f"rules-{letter}", letter * 16)
+        aged(tmp_path / (letter * 16), UNUSED_DAYS + 1)
+        aged(tmp_path / "answers" / f"{letter * 16}.json", UNUSED_DAYS + 1)
+    store.begin_run("run", "b" * 16)
+    assert store.load("answer", "a" * 16, Answer) == answer
+    assert store.load_answer("a" * 16) == {"text": "a"}
+    assert store.prune() == 3
+    assert [store.load("answer", letter * 16, Answer) is None for letter in "abc"] == [False, False, True]
+    assert [store.load_answer(letter * 16) is None for letter in "abc"] == [False, True, True]
+    assert [store.key_of_rule_set(f"rules-{letter}") for letter in "abc"] == ["a" * 16, "b" * 16, None]
+
+
+def test_old_runs_are_dropped_first_and_the_newest_keep_their_results(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    answer = Answer(value=Estimate(estimate=0.1, low=0.0, high=0.3))
+    for number in range(RUNS_KEPT + 2):
+        key = f"{number:016x}"
+        store.save("answer", key, answer)
+        store.begin_run(f"run-{number}", key)
+        store.keep_run(f"run-{number}", answer, None, {"report.md": b"text"})
+        aged(tmp_path / key, UNUSED_DAYS + 1)
+    newest = store.runs()[0]
+    assert (newest.run_id, newest.load("report", Answer), newest.load("exploration", Answer)) == (f"run-{RUNS_KEPT + 1}", answer, None)
+    store.prune()
+    assert [run.run_id for run in store.runs()] == [f"run-{number}" for number in range(RUNS_KEPT + 1, 1, -1)]
+    assert sum((tmp_path / f"{number:016x}").exists() for number in range(RUNS_KEPT + 2)) == RUNS_WITH_RESULTS
+
+
+@pytest.mark.parametrize("hostile", ["../../etc/passwd", "a/b", "", "a" * 200, "\x00", "..", "-"])
+def test_an_id_never_reaches_beyond_the_store(tmp_path: Path, hostile: str) -> None:
+    store = ResultStore(tmp_path / "results")
+    assert store.key_of_rule_set(hostile) is None
+    assert store.run(hostile) is None
+    with pytest.raises(ValueError, match="not an id"):
+        store.remember_rule_set(hostile, "key")
+
+
+def test_rows_of_windows_go_when_they_are_old_or_many_and_never_while_they_are_read(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    hours = {"read now": 0.1, **{f"today {number}": 2.0 + number / 100 for number in range(WINDOWS_KEPT)}, "old": 72.0}
+    for name, age in hours.items():
+        (home.windows / name).mkdir(parents=True)
+        aged(home.windows / name, age / 24)
+    assert home.tidy() == 2
+    assert {path.name for path in home.windows.iterdir()} == set(hours) - {"old", f"today {WINDOWS_KEPT - 1}"}

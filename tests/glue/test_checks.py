@@ -118,7 +118,7 @@ def test_observed_values_travel_with_the_check(good, demo):
 
 def test_the_report_reads_what_the_checks_found_without_checking_again(good):
     home, result = good
-    key = (home.results.root / "runs" / "latest").read_text()
+    key = home.results.key_of_run()
     analysed = home.results.load("analysis_scope", key, AnalysisScope)
     quality = data_quality(home, analysed, Lake(home), now_s=0.0)
     assert home.results.load("data_quality", key, DataQuality) == quality
@@ -129,8 +129,8 @@ def test_the_report_reads_what_the_checks_found_without_checking_again(good):
 
 def test_what_no_check_has_looked_at_is_looked_at_for_the_report(good, tmp_path):
     home, _ = good
-    key = (home.results.root / "runs" / "latest").read_text()
-    analysed = home.results.load("analysis_scope", key, AnalysisScope).model_copy(update={"key": "fresh"})
+    key = home.results.key_of_run()
+    analysed = home.results.load("analysis_scope", key, AnalysisScope).model_copy(update={"key": "fresh", "rows_key": "fresh"})
     quality = data_quality(home, analysed, Lake(home), now_s=analysed.end_s + 60)
     assert len(quality.checks) == len((*INGEST, *BLOCKING, *WARNING))
     assert quality.is_publishable

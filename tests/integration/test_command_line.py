@@ -312,3 +312,23 @@ def test_help_answers_without_loading_dagster() -> None:
     assert loaded.returncode == 0
     for module in ("dagster", "duckdb", "pyiceberg", "ibis", "pandas"):
         assert f"| {module}\n" not in loaded.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mcp", "tea-maker"), "intelligence-router and cost-tracker"),
+        (("mcp", "cost-tracker", "--http", "nowhere"), "HOST:PORT"),
+        (("mcp", "cost-tracker", "--goal", "fame"), "goal: "),
+        (("ask", "make_tea"), "get_routing_costs"),
+        (("ask", "get_routing_costs", "timeframe=2w"), "one of 1h, 24h, 7d, 30d"),
+        (("ask", "create_optimization_plan"), "no report yet"),
+        (("report", "--out", "somewhere"), "no report has been made"),
+        (("report",), "--out"),
+    ],
+)
+def test_what_agents_and_readers_cannot_be_given_is_refused_in_one_line(
+    terminal: Terminal, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    ended = terminal(*words, "--home", tmp_path / "home")
+    assert (ended.code, said in ended.first_line, len(ended.err.strip().splitlines())) == (2, True, 1), ended.err

@@ -1,0 +1,484 @@
+"""The two servers as an agent meets them: the SDK's own client, standard input and output, and streamable HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import jsonschema
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from routing_pipeline import analyst
+from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.errors import DataQualityError, UnusableInputError
+from routing_pipeline.home import Home
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.mcp.answers import Answers
+from routing_pipeline.mcp.inert import NOTE
+from routing_pipeline.mcp.server import TOKEN_VARIABLE, address_of, checked_token, is_loopback, server_of
+from routing_pipeline.mcp.tools import BY_NAME, SERVERS, TOOLS
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.report.assembly import Report
+
+COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
+TASK: dict[str, tuple[str, dict[str, Any]]] = {
+    "get_routing_analytics": ("intelligence-router", {"timeframe": "7d"}),
+    "get_routing_costs": ("cost-tracker", {"timeframe": "7d", "group_by": "model,task_type"}),
+    "get_quality_metrics": ("intelligence-router", {"timeframe": "7d"}),
+    "analyze_request_patterns": ("intelligence-router", {"timeframe": "7d"}),
+    "evaluate_model_performance": ("intelligence-router", {"models": "all", "timeframe": "7d"}),
+    "analyze_routing_decisions": ("intelligence-router", {"criteria": "balanced"}),
+    "identify_bottlenecks": ("intelligence-router", {"type": "performance", "timeframe": "7d"}),
+    "identify_cost_drivers": ("cost-tracker", {"timeframe": "7d"}),
+    "identify_quality_issues": ("intelligence-router", {"threshold": "0.7"}),
+    "optimize_routing_rules": ("intelligence-router", {"goal": "balanced", "constraints": "cost<0.01,quality>0.8"}),
+    "optimize_model_mix": ("intelligence-router", {"based_on": "historical_performance", "timeframe": "7d"}),
+    "generate_cost_optimization_plan": ("cost-tracker", {"target_reduction": "20%", "timeframe": "7d"}),
+    "create_optimization_plan": ("intelligence-router", {"recommendations": "latest"}),
+    "assess_optimization_risks": ("intelligence-router", {"changes": "latest"}),
+}
+"""The calls of the task, word for word (the cost plan over the seven days that there are)."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a report on 2,000 made-up requests."""
+    folder = tmp_path_factory.mktemp("gateway")
+    write_demo(folder, requests=2_000)
+    words = ["run", "--logs", str(folder / "logs"), "--feedback", str(folder / "feedback"), "--home", str(folder / "home")]
+    done = subprocess.run([*COMMAND, *words, "--out", str(folder / "out")], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Home(folder / "home")
+
+
+@pytest.fixture(scope="module")
+def report(home: Home) -> Report:
+    stored = home.results.runs()[0].load("report", Report)
+    assert stored is not None
+    return stored
+
+
+def by_stdio(server: str, home: Home, *words: str) -> StdioServerParameters:
+    return StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "mcp", server, "--home", str(home.root), *words])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def serving(server: str, home: Home, host: str = "127.0.0.1", token: str | None = None) -> Iterator[str]:
+    """A server on HTTP; gives its address."""
+    port = free_port()
+    environment = dict(os.environ) | ({TOKEN_VARIABLE: token} if token else {})
+    words = ["mcp", server, "--home", str(home.root), "--http", f"{host}:{port}"]
+    with subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "listens on" in process.stderr.readline()
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}/mcp"
+        finally:
+            process.terminate()
+
+
+Talk = Callable[[Client], Awaitable[Any]]
+
+
+def talk(server: Any, what: Talk, **options: Any) -> Any:
+    async def talking() -> Any:
+        async with Client(server, **options) as client:
+            return await what(client)
+
+    return anyio.run(talking)
+
+
+def text_of(result: Any) -> str:
+    return "\n".join(block.text for block in result.content)
+
+
+def here(name: str, home: Home, base: Parameters | None = None) -> Any:
+    """The same server without a process of its own."""
+    return server_of(name, Answers(home, base))  # type: ignore[arg-type]
+
+
+def call(home: Home, tool: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+    return talk(here(BY_NAME[tool].server, home), lambda client: client.call_tool(tool, arguments or {}, **options))
+
+
+def refused_resource(home: Home, uri: str) -> str:
+    """What a client is told that asks for a resource which is not there."""
+
+    async def reading(client: Client) -> str:
+        try:
+            found = await client.read_resource(uri)
+        except MCPError as error:
+            return str(error)
+        raise AssertionError(f"{uri} was read: {found}")
+
+    return str(talk(here("cost-tracker", home), reading))
+
+
+# All fourteen, over both transports
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one client saw of one server."""
+
+    tools: dict[str, Any]
+    results: dict[str, Any]
+    steps: dict[str, list[str]]
+
+
+async def use_everything(client: Client, server: str) -> Told:
+    listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+    results, steps = {}, {}
+    for name, (of, arguments) in TASK.items():
+        if of != server:
+            continue
+        steps[name] = []
+
+        async def progress(_done: float, _total: float | None, message: str | None, into: list[str] = steps[name]) -> None:
+            into.append(message or "")
+
+        results[name] = await client.call_tool(name, arguments, progress_callback=progress)
+    return Told(listed, results, steps)
+
+
+@pytest.fixture(scope="module")
+def over_stdio(home: Home) -> dict[str, Told]:
+    return {name: talk(by_stdio(name, home), lambda client, name=name: use_everything(client, name)) for name in SERVERS}
+
+
+@pytest.fixture(scope="module")
+def over_http(home: Home, over_stdio: dict[str, Told]) -> dict[str, Told]:
+    told = {}
+    for name in SERVERS:
+        with serving(name, home) as url:
+            told[name] = talk(url, lambda client, name=name: use_everything(client, name))
+    return told
+
+
+def test_there_are_the_fourteen_tools_with_exactly_the_parameters_of_the_task(over_stdio: dict[str, Told]) -> None:
+    assert set(TASK) == set(BY_NAME)
+    assert len(TASK) == 14
+    for name, (server, arguments) in TASK.items():
+        tool = over_stdio[server].tools[name]
+        assert set(tool.input_schema["properties"]) == set(arguments)
+        assert "required" not in tool.input_schema
+        assert len(tool.description) > 100, "says what it is for"
+        assert tool.annotations.read_only_hint
+        assert tool.output_schema == getattr(analyst, BY_NAME[name].result).model_json_schema(mode="serialization")
+    assert {len(told.tools) for told in over_stdio.values()} == {11, 3}
+
+
+@pytest.mark.parametrize("name", TASK)
+def test_each_tool_answers_in_the_type_of_its_result_and_in_words(
+    name: str, over_stdio: dict[str, Told], over_http: dict[str, Told]
+) -> None:
+    server = TASK[name][0]
+    first, second = over_stdio[server].results[name], over_http[server].results[name]
+    assert not first.is_error, text_of(first)
+    kind = getattr(analyst, BY_NAME[name].result)
+    assert kind.model_validate(first.structured_content)
+    jsonschema.validate(first.structured_content, over_stdio[server].tools[name].output_schema)
+    assert text_of(first).startswith(f"**{name}**")
+    assert text_of(first).endswith(NOTE)
+    assert len(text_of(first)) < 6_000
+    assert second.structured_content == first.structured_content
+    assert text_of(second) == text_of(first)
+    assert second.meta["routing-pipeline/answer"]["source"] == "store"
+    assert over_http[server].steps[name] == []
+
+
+def test_what_is_computed_says_so_and_shows_progress(over_stdio: dict[str, Told]) -> None:
+    told = over_stdio["intelligence-router"]
+    assert told.results["optimize_routing_rules"].meta["routing-pipeline/answer"]["source"] == "computed"
+    assert told.steps["optimize_routing_rules"] == ["making the window's rows ready", "checking the data", "routing rules"]
+
+
+def test_agents_and_the_report_read_the_same_results(over_stdio: dict[str, Told], report: Report) -> None:
+    for name in ("get_routing_analytics", "get_quality_metrics", "analyze_request_patterns", "identify_bottlenecks"):
+        results = over_stdio["intelligence-router"].results
+        assert results[name].structured_content == getattr(report, BY_NAME[name].analysis).model_dump(mode="json")
+    costs = over_stdio["cost-tracker"].results["get_routing_costs"].structured_content
+    assert costs["total_usd"] == report.routing_costs.total_usd
+    assert [grouping["by"] for grouping in costs["groupings"]] == [["model", "task_type"], ["model"], ["task_type"]]
+
+
+def test_standard_output_holds_nothing_but_the_protocol(home: Home) -> None:
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+    }
+    done = subprocess.run(
+        [*COMMAND, "mcp", "cost-tracker", "--home", str(home.root)],
+        input=json.dumps(hello) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["result"]["serverInfo"]["name"] == "cost-tracker"
+    assert "request logs alone" in json.loads(line)["result"]["instructions"]
+    assert done.stderr == ""
+
+
+def test_a_stored_answer_needs_no_heavy_library(home: Home, over_stdio: dict[str, Told]) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom routing_pipeline.home import Home\n"
+        "from routing_pipeline.mcp.answers import Answers\nfrom routing_pipeline.mcp.server import server_of\n"
+        "from routing_pipeline.mcp.tools import BY_NAME\n"
+        "answers = Answers(Home(Path(sys.argv[1])))\nserver_of('intelligence-router', answers)\n"
+        "assert answers.answer(BY_NAME['get_routing_analytics'], {'timeframe': '7d'}).source == 'store'\n"
+        "print([name for name in ('ibis', 'duckdb', 'pyarrow', 'numpy', 'scipy', 'pandas', 'pyiceberg', 'dagster') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(home.root)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_shell_gets_the_answer_that_an_agent_gets(home: Home, over_stdio: dict[str, Told]) -> None:
+    words = [*COMMAND, "ask", "get_routing_costs", "timeframe=7d", "group_by=model,task_type", "--home", str(home.root)]
+    asked = over_stdio["cost-tracker"].results["get_routing_costs"]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip() == text_of(asked)
+    as_json = subprocess.run([*words, "--json"], check=True, capture_output=True, text=True).stdout
+    assert json.loads(as_json) == asked.structured_content
+
+
+# Arguments
+
+REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("get_routing_analytics", {"timeframe": "2w"}, "timeframe: one of 1h, 24h, 7d, 30d"),
+    ("get_routing_analytics", {"timeframe": 7}, "timeframe: one of 1h, 24h, 7d, 30d"),
+    ("get_routing_analytics", {"timefame": "7d"}, "takes timeframe; not 'timefame'"),
+    ("get_routing_costs", {"group_by": "model,colour"}, "group_by: one or several of model, tier, task_type, provider, team, day"),
+    ("get_routing_costs", {"group_by": []}, "group_by: one or several of"),
+    ("evaluate_model_performance", {"models": ""}, 'models: "all", or names of models'),
+    ("analyze_routing_decisions", {"criteria": "luck"}, "criteria: one of cost, speed, quality, balanced"),
+    ("identify_bottlenecks", {"type": "cost"}, "identify_cost_drivers"),
+    ("identify_quality_issues", {"threshold": 7}, "threshold: a number from 0 to 1"),
+    ("identify_quality_issues", {"threshold": "${quality_threshold}"}, "threshold: a number from 0 to 1"),
+    ("optimize_routing_rules", {"goal": "fame"}, "goal: one of cost, speed, quality, balanced"),
+    ("optimize_routing_rules", {"constraints": "cost>0.01"}, "cost<USD per request and quality>0..1"),
+    ("optimize_routing_rules", {"constraints": "cost<0.01;DROP TABLE"}, "cost<USD per request and quality>0..1"),
+    ("optimize_routing_rules", {"constraints": "quality>80"}, "cost<USD per request and quality>0..1"),
+    ("optimize_model_mix", {"based_on": "tarot"}, "historical_performance"),
+    ("generate_cost_optimization_plan", {"target_reduction": "120%"}, "more than 0, less than 100 %"),
+    ("generate_cost_optimization_plan", {"target_reduction": "nan"}, "more than 0, less than 100 %"),
+    ("create_optimization_plan", {"recommendations": "../../etc/passwd"}, "this home knows no rule set"),
+    ("create_optimization_plan", {"recommendations": 5}, '"latest", the id of a rule set, or rules as JSON'),
+    ("assess_optimization_risks", {"changes": [{"when": {"colour": ["red"]}, "route": "gpt-4o"}]}, "rule 1: when.colour"),
+    ("assess_optimization_risks", {"changes": [{"route": [{"model": "gpt-4o", "weight": 0.5}]}]}, "weights of its route do not add up"),
+    ("assess_optimization_risks", {"changes": {"rules": []}}, "0 rules; give 1 to 100"),
+)
+
+
+@pytest.mark.parametrize(("tool", "arguments", "said"), REFUSED, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_bad_argument_is_told_what_is_allowed(home: Home, tool: str, arguments: dict[str, Any], said: str) -> None:
+    result = call(home, tool, arguments)
+    assert result.is_error
+    assert said in text_of(result)
+    assert "Traceback" not in text_of(result)
+    assert "\n" not in text_of(result)
+
+
+def test_an_empty_home_says_what_to_do(tmp_path: Path, home: Home) -> None:
+    empty = Home(tmp_path / "home").create()
+    for tool, said in (("get_routing_costs", "ingest logs first"), ("create_optimization_plan", "no report yet")):
+        result = call(empty, tool)
+        assert result.is_error
+        assert said in text_of(result)
+    assert "no report yet" in refused_resource(empty, "routing-pipeline://reports/latest")
+
+
+def test_a_bug_of_ours_tells_a_client_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("secret detail")
+
+    monkeypatch.setattr(Answers, "answer", broken)
+    result = call(home, "get_routing_analytics")
+    assert result.is_error
+    assert text_of(result) == "Error executing tool get_routing_analytics"
+
+
+def test_rows_that_fail_the_gate_are_not_answered_from(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise DataQualityError("blocking data-quality check failed, nothing is answered from these rows: cost_is_never_negative")
+
+    monkeypatch.setattr("routing_pipeline.analyst.gate", failing)
+    result = call(home, "get_routing_analytics", {"timeframe": "24h"})
+    assert result.is_error
+    assert "cost_is_never_negative" in text_of(result)
+
+
+# Rules by name and by hand
+
+
+def test_a_rule_set_is_taken_by_id_by_latest_or_as_it_is(home: Home, over_stdio: dict[str, Told], report: Report) -> None:
+    found = over_stdio["intelligence-router"].results["optimize_routing_rules"].structured_content
+    latest = over_stdio["intelligence-router"].results["assess_optimization_risks"].structured_content
+    assert latest == report.optimization_risks.model_dump(mode="json")
+    by_id = call(home, "assess_optimization_risks", {"changes": report.routing_rule_set.rule_set_id})
+    assert by_id.structured_content == latest
+    optimised = call(home, "assess_optimization_risks", {"changes": found["rule_set"]["rule_set_id"]})
+    assert not optimised.is_error, text_of(optimised)
+    rules = [{"when": {"task_type": ["chat"]}, "route": "gpt-4o-mini"}]
+    by_hand = [
+        call(home, "assess_optimization_risks", {"changes": given}) for given in (rules, json.dumps(rules), {"rules": rules}, rules[0])
+    ]
+    assert [each.is_error for each in by_hand] == [False] * 4
+    assert len({json.dumps(each.structured_content, sort_keys=True) for each in by_hand}) == 1
+    assert by_hand[0].structured_content["changes"][0]["blast_radius"]["task_types"] == ["chat"]
+    plan = call(home, "create_optimization_plan", {"recommendations": rules})
+    assert plan.structured_content["items"][0]["id"] == "rules-canary"
+
+
+def test_a_rule_that_names_an_unseen_model_gets_cannot_tell(home: Home) -> None:
+    result = call(home, "assess_optimization_risks", {"changes": [{"when": {}, "route": "model-of-next-year"}]})
+    assert "unidentifiable" in result.structured_content["changes"][0]["quality_falls"]
+    assert result.structured_content["overall"] == "High"
+
+
+def test_what_the_server_was_started_with_holds_where_a_call_says_nothing(home: Home) -> None:
+    server = here("intelligence-router", home, Parameters(goal="speed", quality_threshold=0.6))
+    result = talk(server, lambda client: client.call_tool("analyze_routing_decisions", {}))
+    assert result.structured_content["goal"] == "speed"
+    issues = talk(server, lambda client: client.call_tool("identify_quality_issues", {}))
+    assert issues.structured_content["threshold"] == 0.6
+
+
+# Resources and the prompt
+
+
+def test_the_latest_report_and_rule_set_are_resources(home: Home, report: Report) -> None:
+    async def reading(client: Client) -> dict[str, str]:
+        uris = [resource.uri for resource in (await client.list_resources()).resources]
+        uris.append(f"routing-pipeline://rule-sets/{report.routing_rule_set.rule_set_id}")
+        return {str(uri): (await client.read_resource(uri)).contents[0].text for uri in uris}
+
+    for name in SERVERS:
+        read = talk(here(name, home), reading)
+        assert read["routing-pipeline://reports/latest"].startswith("# LLM Routing Optimization Report")
+        assert json.loads(read["routing-pipeline://reports/latest.json"])["scope"]["requests"] == report.scope.requests
+        rules = report.routing_rule_set.model_dump(mode="json", exclude_none=True)
+        assert json.loads(read["routing-pipeline://rule-sets/latest"])["rules"] == rules["rules"]
+        assert json.loads(read[f"routing-pipeline://rule-sets/{rules['rule_set_id']}"])["rules"] == rules["rules"]
+
+
+@pytest.mark.parametrize("uri", ["rule-sets/nope", "rule-sets/..%2F..%2Fsecret", "rule-sets/%2Fetc%2Fpasswd", "files/etc/passwd"])
+def test_no_resource_leads_out_of_the_store(home: Home, uri: str) -> None:
+    (home.root / "secret").write_text("hush-hush")
+    assert "hush-hush" not in refused_resource(home, f"routing-pipeline://{uri}")
+
+
+def test_the_prompt_walks_the_five_steps_with_every_tool(home: Home) -> None:
+    async def asking(client: Client) -> str:
+        asked = {"analysis_timeframe": "24h", "optimization_goal": "cost", "quality_threshold": "0.8", "task_types": "code\nIGNORE"}
+        return str((await client.get_prompt("optimize_llm_routing", asked)).messages[0].content.text)
+
+    async def asking_wrongly(client: Client) -> str:
+        try:
+            await client.get_prompt("optimize_llm_routing", {"analysis_timeframe": "2w"})
+        except MCPError as error:
+            return str(error)
+        raise AssertionError("nothing was refused")
+
+    assert "one of 1h, 24h, 7d, 30d" in talk(here("intelligence-router", home), asking_wrongly)
+    text = talk(here("intelligence-router", home), asking)
+    assert all(f"Step {number}" in text for number in range(1, 6))
+    assert all(f"{server} {name}" in text for name, (server, _) in TASK.items())
+    assert 'timeframe="24h"' in text
+    assert 'constraints="quality>0.8"' in text
+    assert "code IGNORE." in text
+
+
+# Who may connect
+
+
+def test_where_others_can_connect_a_token_is_demanded(home: Home) -> None:
+    words = [*COMMAND, "mcp", "cost-tracker", "--home", str(home.root), "--http", "0.0.0.0:8931"]
+    environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+    refused = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    assert refused.returncode == 2
+    assert TOKEN_VARIABLE in refused.stderr
+    token = "a-token-that-nobody-guesses"
+    with serving("cost-tracker", home, host="0.0.0.0", token=token) as url:  # noqa: S104
+        for headers in ({}, {"Authorization": "Bearer wrong-wrong-wrong-wrong"}, {"Authorization": token}):
+            answer = httpx2.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
+            assert answer.status_code == 401
+            assert token not in answer.text
+
+        async def with_token() -> Any:
+            async with (
+                httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as web,
+                Client(streamable_http_client(url, http_client=web)) as client,
+            ):
+                return await client.call_tool("get_routing_costs", TASK["get_routing_costs"][1])
+
+        assert not anyio.run(with_token).is_error
+
+
+def test_a_web_page_cannot_make_a_browser_ask_for_it(home: Home) -> None:
+    with serving("cost-tracker", home) as url:
+        for headers, status in (({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)):
+            asked = httpx2.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
+            assert asked.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), (":8000", ("127.0.0.1", 8000)), ("8000", ("127.0.0.1", 8000)), ("[::1]:8000", ("::1", 8000))],
+)
+def test_an_address_without_a_host_is_this_machine_alone(text: str, address: tuple[str, int]) -> None:
+    assert address_of(text) == address
+    assert is_loopback(address[0])
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:0", "host:99999", "host:http"])
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UnusableInputError, match="HOST:PORT"):
+        address_of(text)
+
+
+def test_a_short_token_keeps_nobody_out() -> None:
+    with pytest.raises(UnusableInputError, match="at least 16"):
+        checked_token("127.0.0.1", "short")
+    assert checked_token("localhost", None) is None
+    for host in ("0.0.0.0", "::", "example.org", "192.168.1.4"):  # noqa: S104
+        with pytest.raises(UnusableInputError, match=TOKEN_VARIABLE):
+            checked_token(host, None)
+
+
+def test_asking_changes_nothing_but_the_store(home: Home, over_stdio: dict[str, Told], over_http: dict[str, Told]) -> None:
+    version = Lake(home).version()
+    reports = [run.run_id for run in home.results.runs()]
+    kept = {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file() and path.is_relative_to(home.lake)}
+    for tool in TOOLS:
+        assert not call(home, tool.name, {"timeframe": "24h"} if any(each.name == "timeframe" for each in tool.parameters) else {}).is_error
+    assert Lake(home).version() == version
+    assert [run.run_id for run in home.results.runs()] == reports
+    assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file() and path.is_relative_to(home.lake)} == kept

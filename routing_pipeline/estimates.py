@@ -64,7 +64,6 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
 
     mean = total / n
     variance = max(total_of_squares - n * mean * mean, 0.0) / (n - 1)
-    from scipy import stats  # here, because it takes a second to load and every command loads this module
 
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(variance / n)
     if half == 0.0 and n < 30:

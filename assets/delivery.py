@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
+from routing_pipeline import promises
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
@@ -29,6 +30,7 @@ from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
+from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
@@ -47,9 +49,10 @@ class DeliveryConfig(dg.Config):
 
 
 @dg.asset(**DELIVERY, kinds={"json"})
-def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules) -> RuleSet:
+def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
     """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
     rule_set = routing_rules.rule_set
+    promises.keep(home.open(), rule_set)
     context.add_output_metadata(
         {
             "status": rule_set.status,
@@ -85,6 +88,7 @@ def optimization_report(
     optimization_plan: OptimizationPlan,
     optimization_risks: OptimizationRisks,
     monitoring_plan: MonitoringPlan,
+    realized_outcomes: RealizedOutcomes,
     routing_rule_set: RuleSet,
 ) -> Report:
     """report.md, report.html, report.json, rules.json: everything above in the words of the task."""
@@ -122,6 +126,7 @@ def optimization_report(
         optimization_plan=optimization_plan,
         optimization_risks=optimization_risks,
         monitoring_plan=monitoring_plan,
+        realized_outcomes=realized_outcomes,
         routing_rule_set=routing_rule_set,
     )
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)

@@ -1,7 +1,7 @@
 """Steps 4 and 5 of the task: what to change, what it brings, in which order, at which risk.
 
-Belongs here: one asset per recommendation. Three of them read request rows: the
-replay, the teams that a change would hit, and how quality varies between sessions.
+Belongs here: one asset per recommendation. Four of them read request rows: the
+replay, the teams that a change would hit, how quality varies between sessions, and what came of earlier rules.
 """
 
 import dagster as dg
@@ -9,6 +9,7 @@ import dagster as dg
 from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
+from routing_pipeline import promises
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import QualityIssues
@@ -21,6 +22,7 @@ from routing_pipeline.recommendation import (
     monitoring_plan as monitoring_plan_,
     optimization_plan as optimization_plan_,
     optimization_risks as optimization_risks_,
+    realized_outcomes as realized_outcomes_,
     routing_rules as routing_rules_,
     simulation as simulation_,
     tradeoff_frontier as tradeoff_frontier_,
@@ -30,6 +32,7 @@ from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
+from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
@@ -162,5 +165,15 @@ def monitoring_plan(
         MonitoringPlan,
         lambda rows: monitoring_plan_.monitoring_plan(analysis_scope, routing_evidence, routing_rules, rows.requests),
     )
+    context.add_output_metadata(shown.result(result))
+    return result
+
+
+@dg.asset(**PLANNING)
+def realized_outcomes(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RealizedOutcomes:
+    """What earlier rule sets promised against what the requests that carry their rules have got since."""
+    with home.reading() as engine:
+        rows = engine.read_parquet([analysis_scope.requests_uri])
+        result = realized_outcomes_.realized_outcomes(rows, analysis_scope, promises.kept(home.open()))
     context.add_output_metadata(shown.result(result))
     return result

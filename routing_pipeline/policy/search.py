@@ -339,11 +339,14 @@ def _quality_margin(learnt: Learned, floor: float) -> Floats:
     return margin
 
 
-def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool) -> list[Found]:
+TradeOff = tuple[float, float, float]
+
+
+def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool, at: TradeOff | None = None) -> list[Found]:
     """Every policy that is best for some price of quality (of cost, for the quality goal), mark-down and price of slowness.
 
     By Lagrange's rule these are the policies on the convex frontier. Every range that leaves KEEP pays MIN_BENEFIT, so a
-    rule that adds less is not written, and neighbours join unless cutting them apart is worth it.
+    rule that adds less is not written, and neighbours join unless cutting them apart is worth it. `at`: this trade-off alone.
     """
     today = learnt.today
     base = _quality_margin(learnt, learnt.quality_today)
@@ -353,14 +356,17 @@ def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool) -> list[F
     fee = np.full(gain.shape[1], MIN_BENEFIT)
     fee[-1] = 0.0
     found: dict[Found, None] = {}
-    for kappa in KAPPAS:
+    for kappa, slow_price, price in trade_offs(slow=slow) if at is None else (at,):
         marked = base - kappa * error
-        for slow_price in SLOW_PRICES if slow else SLOW_PRICES[:1]:
-            for price in PRICES:
-                worth = marked - price * cost if by_cost else gain + price * marked
-                worth = np.where(learnt.eligible, worth - slow_price * slowness - fee, -np.inf)
-                found.setdefault(_best(learnt, worth))
+        worth = marked - price * cost if by_cost else gain + price * marked
+        worth = np.where(learnt.eligible, worth - slow_price * slowness - fee, -np.inf)
+        found.setdefault(_best(learnt, worth))
     return list(found)
+
+
+def trade_offs(*, slow: bool) -> list[TradeOff]:
+    """All that a sweep tries: mark-down of quality, price of slowness, price of quality (of cost)."""
+    return list(itertools.product(KAPPAS, SLOW_PRICES if slow else SLOW_PRICES[:1], PRICES.tolist()))
 
 
 def _best(learnt: Learned, worth: Floats) -> Found:

@@ -38,6 +38,7 @@ from routing_pipeline.policy.rule_set import (
 )
 from routing_pipeline.policy.scores import COST, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Found, Learned, Limits, Policy
+from routing_pipeline.policy.stability import rule_agreement
 from routing_pipeline.scope import AnalysisScope
 
 DAYS_PER_MONTH = 30
@@ -78,6 +79,13 @@ class UnprovenHypothesis(Result):
     requests_needed: int | None
 
 
+class RuleStability(Result):
+    """Whether other data of the same kind would have given the same rules."""
+
+    resampled: Estimate = quantity("Share of requests sent alike when the search sees resampled sessions: mean, and where 95 % lie", "0..1")
+    one_percent: float = quantity("The same with about 1 % of the sessions left out, at worst", "0..1")
+
+
 class RoutingRules(Result):
     """The answer to `optimize_routing_rules`."""
 
@@ -89,6 +97,7 @@ class RoutingRules(Result):
     moved_share: float = quantity("Share of requests routed differently by the rule set", "0..1")
     moved_spend_share: float = quantity("Share of today's spend that those requests make up", "0..1")
     saving_usd_per_day: Measured = quantity("Over the window's traffic; positive is a saving", "USD/day")
+    stability: RuleStability | None = Field(default=None, description="Null where there are no rules")
     tipping_point: Measured = quantity("Average hidden overstatement of quality on moved traffic that would undo the claim", "0..1")
 
 
@@ -238,7 +247,7 @@ def optimize_routing_rules(evidence: RoutingEvidence, scope: AnalysisScope, cata
         return _unchanged(
             question, _why_none(question, path, verdicts, conflicts), verdicts, conflicts, _hypothesis(question, path, verdicts)
         )
-    return _proposed(question, verdicts, best, conflicts)
+    return _proposed(question, learnt, verdicts, best, conflicts)
 
 
 def _missing(question: Question) -> str | None:
@@ -398,7 +407,7 @@ def moved_shares(cube: ScoreCube, actions: Ints) -> tuple[float, float]:
     return search.moved_share(cube, actions), float(spend[moves].sum() / max(spend.sum(), 1e-300))
 
 
-def _proposed(question: Question, verdicts: list[Verdict], best: Verdict, conflicts: list[Conflict]) -> RoutingRules:
+def _proposed(question: Question, learnt: Learned, verdicts: list[Verdict], best: Verdict, conflicts: list[Conflict]) -> RoutingRules:
     today = proof.proven(question.cube, proof.kept(question.cube))
     told = told_together(question, [each.outcome for each in verdicts], today)
     moved, spend = moved_shares(question.cube, best.policy.array)
@@ -428,6 +437,16 @@ def _proposed(question: Question, verdicts: list[Verdict], best: Verdict, confli
         if not question.has_cost
         else interval(per_day, told.critical["cost change"]),
         tipping_point=tipping,
+        stability=_stability(question, learnt, best),
+    )
+
+
+def _stability(question: Question, learnt: Learned, best: Verdict) -> RuleStability:
+    resampled, left_out = rule_agreement(learnt, best.policy.actions, question.limits, question.goal, question.weights)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    mean = float(resampled.mean())
+    return RuleStability(
+        resampled=Estimate(estimate=mean, low=min(float(low), mean), high=max(float(high), mean)), one_percent=float(left_out.min())
     )
 
 

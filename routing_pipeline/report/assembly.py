@@ -36,6 +36,7 @@ from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
+from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
@@ -105,6 +106,7 @@ class Report(Result):
     optimization_plan: OptimizationPlan
     optimization_risks: OptimizationRisks
     monitoring_plan: MonitoringPlan
+    realized_outcomes: RealizedOutcomes
     routing_rule_set: RuleSet = Field(description="rules.json")
 
 

@@ -13,8 +13,9 @@ import hashlib
 import math
 
 import numpy as np
+from pydantic import Field
 
-from routing_pipeline.estimates import Unidentifiable
+from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -42,6 +43,82 @@ LEAST_TRAFFIC = 0.005
 UNTRIED = "not tried yet: that is what the exploration is for"
 
 
+class Trial(Result):
+    """One kind of request and the model to try on it."""
+
+    segment: str = Field(description="For readers")
+    model: str
+    share: float = quantity("Of these requests, sent to the model at random", "0..1")
+    traffic: float = quantity("These requests, of all", "0..1")
+    requests: int = quantity("Requests of the model that the trial brings", "requests")
+    days: float | None = quantity("Until the logs can tell; null while no answer here is scored", "days", default=None)
+    added_cost_usd: Measured = quantity("Over those days, against today's spend; negative is a saving", "USD")
+
+
+def trials_of(evidence: RoutingEvidence, scope: AnalysisScope, proposal: RuleSet) -> tuple[Trial, ...]:
+    """What `exploration_rules` would try, largest traffic first: where, for how long, at what cost."""
+    if evidence.refusal is not None or evidence.cells_uri is None:
+        return ()
+    cube = evidence_.read_scores(evidence.cells_uri)
+    return tuple(_trial(cube, evidence, scope, place, arm) for place, arm in _worth_rules(cube, evidence, proposal))
+
+
+def _trial(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, place: int, arm: int) -> Trial:
+    segment = cube.segments[place]
+    requests = float(cube.requests[:, place].sum())
+    days = _days(cube, place, scope)
+    sent = SHARE * requests / max(scope.days, 1e-9) * (days or 0.0)
+    today = float(cube.scores[:, place, cube.keep, COST].sum()) / max(requests, 1.0)
+    cost = _relative_cost(evidence, cube.models[arm])
+    if days is None:
+        cost = Unidentifiable(unidentifiable="how long the trial takes is not known while no answer here is scored")
+    return Trial(
+        segment=label(segment.task_type, when(cube.cells.binning, segment.task, segment.first, segment.last)),
+        model=cube.models[arm],
+        share=SHARE,
+        traffic=min(requests / max(evidence.requests, 1), 1.0),
+        requests=math.ceil(sent),
+        days=days,
+        added_cost_usd=cost if isinstance(cost, Unidentifiable) else cost.scaled(sent * today),
+    )
+
+
+def _relative_cost(evidence: RoutingEvidence, model: str) -> Measured:
+    """The model's cost against today's of the same requests, less 1, where the logs do tell it: weighted mean and whole range."""
+    told = [
+        (segment.share, arm.cost_change_usd, segment.cost_usd.estimate)
+        for segment in evidence.segments
+        for arm in segment.arms
+        if arm.model == model
+        and arm.supported
+        and isinstance(arm.cost_change_usd, Estimate)
+        and isinstance(segment.cost_usd, Estimate)
+        and segment.cost_usd.estimate > 0
+    ]
+    if not told:
+        return Unidentifiable(unidentifiable="nowhere do the logs tell what this model costs against today's routing of the same requests")
+    total = math.fsum(share for share, _, _ in told)
+    mean = math.fsum(share * change.estimate / today for share, change, today in told) / total
+    low = min(change.low / today for _, change, today in told)
+    high = max(change.high / today for _, change, today in told)
+    return Estimate(estimate=mean, low=min(low, mean), high=max(high, mean))
+
+
+def _worth_rules(cube: ScoreCube, evidence: RoutingEvidence, proposal: RuleSet) -> list[tuple[int, int]]:
+    """(segment, model) worth a trial, most traffic first; what the proposal moves is left to it."""
+    moved = {segment.id for segment in cube.segments if any(_touches(rule, cube, segment.task) for rule in proposal.rules)}
+    found = [
+        (place, arm)
+        for place, segment in enumerate(cube.segments)
+        if segment.id not in moved
+        for arm in [_worth_trying(cube, place)]
+        if arm is not None
+    ]
+    traffic = cube.requests[:, : len(cube.segments)].sum(axis=0) / max(evidence.requests, 1)
+    found = [(place, arm) for place, arm in found if traffic[place] >= LEAST_TRAFFIC]
+    return sorted(found, key=lambda each: (-traffic[each[0]], each))[:MAX_RULES]
+
+
 def exploration_rules(evidence: RoutingEvidence, scope: AnalysisScope, proposal: RuleSet) -> RuleSet | None:
     """Weighted routes where a cheaper model of which the logs cannot tell deserves a trial; None when there is none.
 
@@ -56,20 +133,10 @@ def exploration_rules(evidence: RoutingEvidence, scope: AnalysisScope, proposal:
     if evidence.refusal is not None or evidence.cells_uri is None:
         return None
     cube = evidence_.read_scores(evidence.cells_uri)
-    moved = {segment.id for segment in cube.segments if any(_touches(rule, cube, segment.task) for rule in proposal.rules)}
-    found = [
-        (place, arm)
-        for place, segment in enumerate(cube.segments)
-        if segment.id not in moved
-        for arm in [_worth_trying(cube, place)]
-        if arm is not None
-    ]
-    traffic = cube.requests[:, : len(cube.segments)].sum(axis=0) / max(evidence.requests, 1)
-    found = [(place, arm) for place, arm in found if traffic[place] >= LEAST_TRAFFIC]
-    found.sort(key=lambda each: (-traffic[each[0]], each))
+    found = _worth_rules(cube, evidence, proposal)
     if not found:
         return None
-    rules = tuple(_rule(cube, evidence, scope, rank, place, arm) for rank, (place, arm) in enumerate(found[:MAX_RULES], start=1))
+    rules = tuple(_rule(cube, evidence, scope, rank, place, arm) for rank, (place, arm) in enumerate(found, start=1))
     said = "\n".join([scope.key, *(rule.model_dump_json(include={"when", "route"}) for rule in rules)])
     unknown = RelativeChange(relative=Unidentifiable(unidentifiable=UNTRIED))
     return RuleSet(

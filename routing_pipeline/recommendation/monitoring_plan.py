@@ -17,6 +17,7 @@ from scipy import stats
 from routing_pipeline.comparisons import around, standard_error
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.exploration import Trial, trials_of
 from routing_pipeline.policy.scores import MIN_LABELS, MIN_SENT
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.scope import AnalysisScope
@@ -118,6 +119,9 @@ class MonitoringPlan(Result):
     steps: tuple[CanaryStep, ...]
     sequential: str = Field(description="How to look every day without raising false alarms")
     exploration: Exploration | None = None
+    trials: tuple[Trial, ...] = Field(
+        default=(), description="Where the logs cannot tell: what `exploration.json` would try, and what it takes"
+    )
     collect: tuple[str, ...] = Field(description="What to start logging")
     verdict: str = Field(description="One sentence for a manager")
 
@@ -262,6 +266,7 @@ def monitoring_plan(
             "non-inferiority test. Sessions stay in the arm they were drawn into."
         ),
         exploration=exploration,
+        trials=trials_of(evidence, scope, rules.rule_set),
         collect=_collect(scope),
         verdict=_verdict(steps, exploration),
     )

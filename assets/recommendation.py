@@ -44,10 +44,13 @@ PLANNING = RECOMMENDATION | {"group_name": "planning", "kinds": {"python"}}
 
 
 @dg.asset(**RECOMMENDATION)
-def routing_rules(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, routing_evidence: RoutingEvidence) -> RoutingRules:
+def routing_rules(
+    context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, routing_evidence: RoutingEvidence, home: HomeResource
+) -> RoutingRules:
     """Rules learnt on one half of the sessions and proven on the other; none when nothing survives the proof."""
     catalog = Catalog(analysis_scope.parameters.models)
-    result = routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog)
+    look = home.open().results.look(analysis_scope.rows_key or analysis_scope.key, routing_rules_.asked_of_the_proof(analysis_scope))
+    result = routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog, look=look)
     context.add_output_metadata(shown.result(result))
     return result
 

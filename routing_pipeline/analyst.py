@@ -41,7 +41,7 @@ from routing_pipeline.recommendation.given_rules import judged
 from routing_pipeline.recommendation.model_mix import ModelMix, optimize_model_mix
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, optimization_plan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
-from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
+from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import AnalysisScope, LakeState, resolve_scope
 
@@ -170,7 +170,8 @@ class Analyst:
     def routing_rules(self, scope: AnalysisScope, progress: Progress | None = None) -> RoutingRules:
         """Step 4, for the goal and the limits that the scope asks for; its rule set is found by id from then on."""
         evidence, catalog = self.routing_evidence(scope, progress), Catalog(scope.parameters.models)
-        rules = self._answer(RoutingRules, scope, lambda _rows, _: optimize_routing_rules(evidence, scope, catalog), progress)
+        look = self.home.results.look(scope.rows_key or scope.key, asked_of_the_proof(scope))
+        rules = self._answer(RoutingRules, scope, lambda _rows, _: optimize_routing_rules(evidence, scope, catalog, look=look), progress)
         self.home.results.remember_rule_set(rules.rule_set.rule_set_id, scope.key)
         return rules
 

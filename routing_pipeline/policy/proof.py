@@ -147,21 +147,30 @@ def _above(statistic: Statistic, floor: float) -> Statistic:
     return Statistic(statistic.value - floor, statistic.influence, statistic.clusters)
 
 
-def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated) -> Verdict:
-    """One candidate against all limits."""
+def level_of(look: int) -> float:
+    """One-sided level of the n-th question put to the same held-out half: 1 - (1 - PROOF_LEVEL) / 2^(n - 1).
+
+    The first spends 2.5 %, each further one half of the one before, so that all together err in at most 5 % (alpha spending,
+    as in Foster and Stine 2008, JRSS B 70:429).
+    """
+    return 1.0 - (1.0 - PROOF_LEVEL) / 2.0 ** (look - 1)
+
+
+def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated, level: float) -> Verdict:
+    """One candidate against all limits, each at the one-sided level."""
     outcome = proven(cube, policy.array)
     for name, margin in margins(outcome, today, limits):
-        if not margin.is_known or margin.low(PROOF_LEVEL) < 0:
+        if not margin.is_known or margin.low(level) < 0:
             return Verdict(policy, outcome, name, (margin, margin.value))
     return Verdict(policy, outcome, None)
 
 
-def walk(cube: ScoreCube, path: Sequence[Policy], limits: Limits) -> list[Verdict]:
+def walk(cube: ScoreCube, path: Sequence[Policy], limits: Limits, level: float = PROOF_LEVEL) -> list[Verdict]:
     """Test candidates in order, up to and including the first failure."""
     today = proven(cube, kept(cube))
     verdicts: list[Verdict] = []
     for policy in path:
-        verdicts.append(tested(cube, policy, limits, today))
+        verdicts.append(tested(cube, policy, limits, today, level))
         if not verdicts[-1].passed:
             break
     return verdicts

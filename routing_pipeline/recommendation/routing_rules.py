@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -97,6 +98,7 @@ class RoutingRules(Result):
     moved_share: float = quantity("Share of requests routed differently by the rule set", "0..1")
     moved_spend_share: float = quantity("Share of today's spend that those requests make up", "0..1")
     saving_usd_per_day: Measured = quantity("Over the window's traffic; positive is a saving", "USD/day")
+    look: int = quantity("Which question to the same held-out sessions this was", "questions", default=1)
     stability: RuleStability | None = Field(default=None, description="Null where there are no rules")
     tipping_point: Measured = quantity("Average hidden overstatement of quality on moved traffic that would undo the claim", "0..1")
 
@@ -113,6 +115,7 @@ class Question:
     scope: AnalysisScope
     has_cost: bool
     has_latency: bool
+    look: int = 1
 
     @property
     def requests_per_day(self) -> float:
@@ -199,7 +202,13 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
     )
 
 
-def question_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal | None) -> Question:
+def asked_of_the_proof(scope: AnalysisScope) -> dict[str, Any]:
+    """What makes a question another look at the held-out half: goal, limits, and what grades the evidence."""
+    names = ("goal", "cost_threshold", "quality_threshold", "max_quality_drop", "budget", "capacities", "weights", "router_inputs")
+    return {name: value for name, value in scope.parameters.model_dump(mode="json").items() if name in names}
+
+
+def question_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal | None, look: int = 1) -> Question:
     """Goal, limits and evidence of one optimisation.
 
     Raises:
@@ -214,10 +223,12 @@ def question_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal | No
     has_latency = float(sums["n_latency"].sum()) >= evidence_.PRICED_SHARE * n
     goal = goal or scope.parameters.goal
     limits = limits_of(evidence, scope, goal, cube, has_latency=has_latency)
-    return Question(goal, limits, scope.parameters.weights, cube, evidence, scope, has_cost, has_latency)
+    return Question(goal, limits, scope.parameters.weights, cube, evidence, scope, has_cost, has_latency, look)
 
 
-def optimize_routing_rules(evidence: RoutingEvidence, scope: AnalysisScope, catalog: Catalog, *, goal: Goal | None = None) -> RoutingRules:
+def optimize_routing_rules(
+    evidence: RoutingEvidence, scope: AnalysisScope, catalog: Catalog, *, goal: Goal | None = None, look: int = 1
+) -> RoutingRules:
     """Learn rules on one half of the sessions, prove them on the other, and keep the boldest that passes.
 
     Args:
@@ -225,6 +236,7 @@ def optimize_routing_rules(evidence: RoutingEvidence, scope: AnalysisScope, cata
         scope: thresholds, capacities, budget and weights are its parameters.
         catalog: unused by the proof; prices enter through the logged costs.
         goal: what to improve; default the scope's.
+        look: which question this is to the same held-out half (`results.ResultStore.look`); later ones are held to a stricter level.
 
     Returns:
         `rule_set` with status `proposed`, or `no_change` with reasons. All estimates are of the proving half, with
@@ -234,14 +246,14 @@ def optimize_routing_rules(evidence: RoutingEvidence, scope: AnalysisScope, cata
     if evidence.refusal is not None or evidence.cells_uri is None:
         why = evidence.refusal or "no evidence was gathered"
         return _refused(evidence, scope, goal or scope.parameters.goal, why)
-    question = question_of(evidence, scope, goal)
+    question = question_of(evidence, scope, goal, look)
     missing = _missing(question)
     if missing is not None:
         return _unchanged(question, [missing], [], [], None)
     learnt = search.learned(question.cube, question.limits)
     path = search.candidates(question.cube, learnt, question.limits, question.goal, question.weights)
     conflicts = conflicts_of(question, learnt)
-    verdicts = proof.walk(question.cube, path, question.limits)
+    verdicts = proof.walk(question.cube, path, question.limits, proof.level_of(look))
     best = last_improving(question, verdicts)
     if best is None:
         return _unchanged(
@@ -272,7 +284,7 @@ def last_improving(question: Question, verdicts: list[Verdict]) -> Verdict | Non
     today = proof.proven(question.cube, proof.kept(question.cube))
     parts = goal_weights(question)
     for verdict in reversed(verdicts):
-        if verdict.passed and proof.improvement(verdict.outcome, today, parts).low() > 0:
+        if verdict.passed and proof.improvement(verdict.outcome, today, parts).low(proof.level_of(question.look)) > 0:
             return verdict
     return None
 
@@ -361,7 +373,7 @@ def _unchanged(
         rules=(),
         expected=Expected(baseline=baseline, proposed=baseline, change=NOTHING_CHANGES),
         assumptions=_assumptions(question),
-        warnings=question.evidence.warnings,
+        warnings=(*question.evidence.warnings, *_look_warning(question)),
     )
     return RoutingRules(
         rule_set=rule_set,
@@ -373,6 +385,7 @@ def _unchanged(
         moved_spend_share=0.0,
         saving_usd_per_day=Estimate(estimate=0.0, low=0.0, high=0.0),
         tipping_point=Unidentifiable(unidentifiable="nothing is moved"),
+        look=question.look,
     )
 
 
@@ -437,6 +450,7 @@ def _proposed(question: Question, learnt: Learned, verdicts: list[Verdict], best
         if not question.has_cost
         else interval(per_day, told.critical["cost change"]),
         tipping_point=tipping,
+        look=question.look,
         stability=_stability(question, learnt, best),
     )
 
@@ -474,11 +488,23 @@ def _warnings(question: Question, moved: float, tipping: Measured) -> tuple[str,
         found.append(
             f"Because of that grade, the quality limit was held with {question.limits.hidden_bias:g} to spare on every moved request."
         )
+    found += _look_warning(question)
     if moved > 0.2:
         found.append(f"{moved:.0%} of requests change model: latency and failures under that load are extrapolated; roll out in steps.")
     if not question.has_latency:
         found.append("Latency is not logged for enough requests; the guard on slow requests was not applied.")
     return tuple(found)
+
+
+def _look_warning(question: Question) -> list[str]:
+    if question.look == 1:
+        return []
+    return [
+        (
+            f"This is question {question.look} to the same held-out sessions; so that all answers together stay honest, it was held to a level of "
+            f"{proof.level_of(question.look):.2%} instead of {proof.level_of(1):.2%}. Fresh logs start anew."
+        )
+    ]
 
 
 VERB: dict[Grade, str] = {

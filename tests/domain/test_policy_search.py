@@ -272,3 +272,33 @@ def test_wording_follows_the_grade_and_the_tipping_point_is_told(tmp_path: Path)
     assert isinstance(answer.tipping_point, Estimate)
     assert "would not hold" in said
     assert {rule.evidence.grade for rule in answer.rule_set.rules} == {"B"}
+
+
+def test_further_questions_to_the_same_held_out_half_are_held_to_stricter_levels_that_add_up(tmp_path: Path) -> None:
+    assert proof.level_of(1) == pytest.approx(0.975)
+    assert sum(1 - proof.level_of(look) for look in range(1, 60)) <= 0.05
+    _, rows = drawn(worlds.CONFOUNDED, 20_000)
+    first, question = answered(rows, tmp_path)
+    again = routing_rules_.optimize_routing_rules(question.evidence, question.scope, Catalog(), look=6)
+    assert again.moved_share <= first.moved_share or len(again.walk) <= len(first.walk)
+    assert any("question 6 to the same held-out sessions" in warning for warning in again.rule_set.warnings)
+    assert not any("held-out sessions" in warning for warning in first.rule_set.warnings)
+
+
+def test_rules_say_how_much_of_the_traffic_other_data_would_send_alike(tmp_path: Path) -> None:
+    _, rows = drawn(worlds.CONFOUNDED, 30_000, seed=2)
+    answer, _ = answered(rows, tmp_path)
+    assert answer.stability is not None
+    assert 0.6 < answer.stability.resampled.low <= answer.stability.resampled.estimate <= 1.0
+    assert answer.stability.one_percent >= 0.85
+    assert answer.stability.one_percent >= answer.stability.resampled.low
+
+
+def test_the_owner_of_a_router_may_say_what_it_decides_by(tmp_path: Path) -> None:
+    world = replace(worlds.CONFOUNDED, logs_complexity=False)
+    _, rows = drawn(world, 5_000)
+    grades = {}
+    for inputs in ((), ("prompt_tokens",), ("prompt_tokens", "team")):
+        _, question = answered(rows, tmp_path / "-".join(inputs or ("nothing",)), router_inputs=inputs)
+        grades[inputs] = question.evidence.grade
+    assert grades == {(): "C", ("prompt_tokens",): "B", ("prompt_tokens", "team"): "C"}

@@ -373,7 +373,7 @@ def _unchanged(
         rules=(),
         expected=Expected(baseline=baseline, proposed=baseline, change=NOTHING_CHANGES),
         assumptions=_assumptions(question),
-        warnings=(*question.evidence.warnings, *_look_warning(question)),
+        warnings=(*question.evidence.warnings, *_unproven_warning(question, verdicts, told, today), *_look_warning(question)),
     )
     return RoutingRules(
         rule_set=rule_set,
@@ -479,11 +479,7 @@ def tipping_point(question: Question, outcome: Evaluated, today: Evaluated, move
 def _warnings(question: Question, moved: float, tipping: Measured) -> tuple[str, ...]:
     found = list(question.evidence.warnings)
     if question.evidence.grade != "A" and isinstance(tipping, Estimate):
-        found.append(
-            f"Evidence of grade {question.evidence.grade}: worth an A/B test, not yet a promise. {question.evidence.grade_reason} If something unlogged "
-            f"made the answers of the {moved:.0%} moved requests look better by more than {max(tipping.low, 0.0):.3f} on average, the quality "
-            "limit would not hold."
-        )
+        found.append(_hidden_warning(question, moved, tipping))
     if question.limits.hidden_bias:
         found.append(
             f"Because of that grade, the quality limit was held with {question.limits.hidden_bias:g} to spare on every moved request."
@@ -494,6 +490,23 @@ def _warnings(question: Question, moved: float, tipping: Measured) -> tuple[str,
     if not question.has_latency:
         found.append("Latency is not logged for enough requests; the guard on slow requests was not applied.")
     return tuple(found)
+
+
+def _unproven_warning(question: Question, verdicts: list[Verdict], told: Told, today: Evaluated) -> list[str]:
+    """What a hypothesis would bear, for whoever acts on it without a proof."""
+    if question.evidence.grade == "A" or not verdicts:
+        return []
+    moved, _ = moved_shares(question.cube, verdicts[0].policy.array)
+    tipping = tipping_point(question, verdicts[0].outcome, today, moved, told)
+    return [_hidden_warning(question, moved, tipping)] if isinstance(tipping, Estimate) else []
+
+
+def _hidden_warning(question: Question, moved: float, tipping: Estimate) -> str:
+    return (
+        f"Evidence of grade {question.evidence.grade}: worth an A/B test, not yet a promise. {question.evidence.grade_reason} If something unlogged "
+        f"made the answers of the {moved:.0%} moved requests look better by more than {max(tipping.low, 0.0):.3f} on average, the quality "
+        "limit would not hold."
+    )
 
 
 def _look_warning(question: Question) -> list[str]:

@@ -15,13 +15,13 @@ from pydantic import Field
 
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
-from routing_pipeline.policy.cells import sum_by
+from routing_pipeline.policy.cells import Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.intervals import Statistic, interval, ratio, simultaneous, student
-from routing_pipeline.policy.proof import Evaluated
+from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept
 from routing_pipeline.policy.replay import UNMOVED, Replay, replay
 from routing_pipeline.policy.rule_set import Change, Expected, Outcomes, RelativeChange, RuleSet, cannot_tell
-from routing_pipeline.policy.scores import COST, LATENCY, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import BOTH, COST, LATENCY, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube
 from routing_pipeline.scope import CLUSTERS, SECONDS_PER_DAY, AnalysisScope
 
 MIN_SERVED = 20
@@ -138,6 +138,11 @@ class _Part:
             _evaluated([by_cluster(sums[:, outcome]) for outcome in range(len(OUTCOMES))], n) for sums in (replayed.now, replayed.then)
         )
 
+    def at_level_of(self, window: Evaluated) -> _Part:
+        """The same change at today's level of the whole window (`proof.carried`), so that levels and dollars are those of the proof."""
+        self.now, self.then = (carried(each, self.now, window) for each in (self.now, self.then))
+        return self
+
     def family(self, name: str) -> list[Statistic]:
         """What must hold together for one outcome."""
         now, then = getattr(self.now, name), getattr(self.then, name)
@@ -209,10 +214,13 @@ def _told(
     scope: AnalysisScope,
 ) -> Simulation:
     binning = cube.cells.binning
-    whole = _Part(replayed, np.ones(len(replayed.task), dtype=bool))
+    keep = kept(cube)
+    whole = _Part(replayed, np.ones(len(replayed.task), dtype=bool)).at_level_of(evaluated(cube, keep, BOTH))
     sizes = sum_by((replayed.task,), replayed.requests, (len(binning.tasks) + 1,))
     tasks = [int(task) for task in np.argsort(-sizes, kind="stable") if sizes[task] > 0][:TASKS_SHOWN]
-    by_task = {task: _Part(replayed, replayed.task == task) for task in tasks}
+    by_task = {
+        task: _Part(replayed, replayed.task == task).at_level_of(evaluated(cube, keep, BOTH, _places_of(cube, task))) for task in tasks
+    }
     teller = _Teller(cube, [whole, *by_task.values()], evidence.labelled)
     days = [int(day) for day in np.unique(replayed.day)]
     by_day = {day: _Part(replayed, replayed.day == day) for day in days}
@@ -254,6 +262,12 @@ def _told(
         unsupported=reasons,
         verdict=_verdict(expected, why, whole, evidence, scope, is_moved=bool((replayed.rule != UNMOVED).any())),
     )
+
+
+def _places_of(cube: ScoreCube, task: int) -> Ints:
+    """A task's segments, and what of it no rule reaches."""
+    segments = [place for place, segment in enumerate(cube.segments) if segment.task == task]
+    return np.array([*segments, len(cube.segments) + task], dtype=np.int64)
 
 
 def _saving(whole: _Part, teller: _Teller, why: str | None, requests: int) -> Measured:

@@ -31,6 +31,8 @@ OUTCOMES: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow")
 COST, LATENCY, SUCCESS, QUALITY, SLOW = range(len(OUTCOMES))
 MIN_SENT = 30
 MIN_LABELS = 10
+MIN_EFFECTIVE = 40.0
+"""Effective sample size that a model must have in a segment: few heavy weights may speak for hundreds of requests."""
 MIN_COVERED = 0.9
 """Share of a segment's traffic that must lie where the model was seen."""
 REQUESTS_PER_STRIP = 150
@@ -53,6 +55,7 @@ class Support:
     def supported(self) -> NDArray[np.bool_]:
         """Seen often enough, and in every part of the segment."""
         enough: NDArray[np.bool_] = (self.requests >= MIN_SENT) & (self.labelled >= MIN_LABELS) & (self.covered >= MIN_COVERED)
+        enough &= self.effective >= MIN_EFFECTIVE
         return enough
 
 
@@ -248,6 +251,7 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
     only = cells.learning if learning else None
     keep = len(cells.binning.models)
     n = cells.total("n", cells=only)
+    logged = _logged_weights(cells, only)
     counts = {name: cells.total(name, cells=only)[:-1, :-1].sum(axis=2)[..., :keep] for name in ("labelled", "n_cost", "n_latency")}
     by_level = n[:-1, :-1].sum(axis=2)
     propensity = nuisances.propensity[0 if learning else 1][..., :keep]
@@ -263,6 +267,9 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         for name in counts:
             found[name][place] = counts[name][at].sum(axis=0)
         found["effective"][place] = total_weight[at].sum(axis=0) ** 2 / np.maximum(squared[at].sum(axis=0), 1e-300)
+        if logged is not None:
+            total, of_squares = (each[at].sum(axis=0) for each in logged)
+            found["effective"][place] = np.minimum(found["effective"][place], total**2 / np.maximum(of_squares, 1e-300))
         occupied = n[:-1, :-1].sum(axis=3)[at] > 0
         found["min_propensity"][place] = np.where(occupied[..., None], propensity[at], 1.0).min(axis=(0, 1))
         found["covered"][place] = _covered(own, keep)
@@ -275,6 +282,18 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         has_cost=found["n_cost"] > 0,
         has_latency=found["n_latency"] > 0,
     )
+
+
+def _logged_weights(cells: Cells, only: NDArray[np.bool_] | None) -> tuple[Floats, Floats] | None:
+    """Sums of w and w^2 by (task, level, model) with w = 1 / logged propensity; None where none is used."""
+    if cells.weighted is None or cells.distrusts_weights:
+        return None
+    binning = cells.binning
+    of = cells.is_weighted & (True if only is None else only)
+    shape = (len(binning.tasks) + 1, binning.levels + 1, len(binning.models) + 1)
+    keys = (cells.task[of], cells.level[of], cells.arm[of])
+    total, squared = (sum_by(keys, cells.weighted[name][of], shape)[..., :-1] for name in ("n", "weight_squared"))
+    return total, squared
 
 
 def _covered(by_level: Floats, keep: int) -> Floats:

@@ -43,6 +43,8 @@ from routing_pipeline.policy.stability import rule_agreement
 from routing_pipeline.scope import AnalysisScope
 
 DAYS_PER_MONTH = 30
+MIN_SCORED = 300
+"""Scored answers in the window below which no rule is proposed: with fewer, those that pass their proof do so by luck."""
 WALK_SHOWN = 40
 RISKY_DROP = 0.03
 HIDDEN_BIAS: dict[Grade, float] = {"A": 0.0, "B": 0.0, "C": 0.01}
@@ -268,6 +270,8 @@ def _missing(question: Question) -> str | None:
         return "latency is not logged for enough requests, so nothing can be said about speed"
     if question.goal != "speed" and not question.has_cost:
         return "cost is not known for enough requests; log it, or name the models' prices in the configuration"
+    if question.evidence.labelled < MIN_SCORED:
+        return f"{question.evidence.labelled:,} scored answers are too few to prove a rule; at least {MIN_SCORED} are needed"
     return None
 
 

@@ -58,9 +58,20 @@ class Capacity(_Asked):
 class AlertThresholds(_Asked):
     """When the sensors speak up."""
 
-    cost_ratio: float = Field(default=2.0, gt=1, description="Spend against the same hours of the weeks before")
+    cost_ratio: float = Field(default=1.4, gt=1, description="Least spend that alarms, against the same hours of the weeks before")
     cost_floor_usd: float = Field(default=5.0, ge=0, description="Excess below this many dollars is never an alert")
+    latency_ratio: float = Field(default=1.3, gt=1, description="Least typical latency that alarms, against the same hours before")
+    latency_floor_ms: float = Field(default=100.0, ge=0, description="Fewer milliseconds more are never an alert")
+    quality_drop: float = Field(default=0.05, gt=0, le=1, description="Least fall of mean quality that alarms")
+    failure_rise: float = Field(default=0.05, gt=0, le=1, description="Least rise of the share of failed attempts that alarms")
     baseline_weeks: int = Field(default=4, ge=1, le=12)
+    false_alerts_per_month: float = Field(
+        default=0.1, gt=0, le=100, description="Alerts of one sensor that chance may raise, over all series it watches"
+    )
+    hold_back_minutes: float = Field(
+        default=30.0, ge=0, le=1440, description="An hour is judged once logs were read this long after its end; gateways deliver late"
+    )
+    score_hold_back_hours: float = Field(default=3.0, ge=0, le=168, description="The same for quality: scores come after answers")
     silent_hours: float = Field(
         default=26.0, gt=0, description="Hours after which expected traffic is missed; longer than the time between two ingestions"
     )

@@ -1,11 +1,12 @@
-"""Do the sensors' detectors find what was planted, soon, and nothing else? And does the month's projection hold?
+"""Do the sensors' detectors find what was planted, soon, and nothing else?
 
 Simulates hourly sums (never rows) of quarters of traffic: requests a day, five teams, four models, four task types, office
 hours and weekends, growth, days and hours that vary, heavy-tailed costs. Every week holds one incident, an hour to three days long: a cost
 spike (x1.5 to x4 by volume or by price, of all traffic or of one team or model), a model that becomes slow (x1.5 to x4),
 worse (quality -0.1 to -0.3) or failing (+10 to +50 points), a silent feed (all, or a team). Each hour is judged as the sensors
 do, with their own code. An alert counts as true from an incident's first hour until a day after its end (the day's window
-looks back that far), and only from the sensor that is meant to see it; any other is false.
+looks back that far), and only from the sensor that is meant to see it; any other is false. One exception, counted apart: while one
+team or model sends more requests than usual, slower or worse answers on average are a consequence, and truly there.
 
     python benchmarks/detectors.py [--quarters 200] [--seed 1] [--requests 20000]
 """
@@ -218,7 +219,7 @@ class Score:
         self.planted: Counter[tuple[str, str]] = Counter()
         self.false: Counter[str] = Counter()
         self.true: Counter[str] = Counter()
-        self.raised_again = 0
+        self.raised_again = self.consequences = 0
 
     def add(self, incidents: list[Incident], alerts: list[tuple[str, int, bool]]) -> None:
         open_ = {id(each): each for each in incidents}
@@ -226,8 +227,12 @@ class Score:
             self.planted[self.key(each)] += 1
         for sensor, hour, is_again in alerts:
             of = [each for each in incidents if SENSORS[each.kind] == sensor and each.start <= hour < each.end + AFTER_H]
-            if not of:
+            moved = [each for each in incidents if each.kind == "cost" and each.by_volume and each.part != "all"]
+            if not of and sensor != "cost_spike" and any(each.start <= hour < each.end + AFTER_H for each in moved):
+                self.consequences += 1
+            elif not of:
                 self.false[sensor] += 1
+            if not of:
                 continue
             self.true[sensor] += 1
             self.raised_again += is_again
@@ -266,7 +271,7 @@ def main() -> None:
     by_sensor = ", ".join(f"{name} {count / months:.2f}" for name, count in sorted(score.false.items()))
     print(f"x2 and above: recall {recall:.3f} (target {TARGET_RECALL}), median delay {delay:.0f} buckets (target {TARGET_DELAY:.0f})")
     print(f"all: precision {precision:.3f}, false alerts a month {false:.2f} (target {TARGET_FALSE:.0f}): {by_sensor or 'none'}")
-    print(f"told again for growth: {score.raised_again} of {sum(score.true.values())} alerts")
+    print(f"told again for growth: {score.raised_again} of {sum(score.true.values())} alerts; consequences of a cost incident: {score.consequences}")
     if recall < TARGET_RECALL or false > TARGET_FALSE or delay > TARGET_DELAY:
         raise SystemExit("a target was missed")
 

@@ -217,15 +217,21 @@ def _quiet(stood: Mapping[str, tuple[HourlySums, Standing]], hour: int, memory: 
 
 
 def _said(measured: str, now: float, usual: float, series: Series, window: int, hour: int) -> str:
-    shown = {
-        "spend": lambda x: f"${x:,.2f}",
-        "latency": lambda x: f"{math.exp(min(x, 30.0)):,.0f} ms",
-        "quality": lambda x: f"{x:.3f}",
-        "failed attempts": lambda x: f"{x:.1%}",
-    }[measured]
     of = "" if series == WHOLE else f" of {series.dimension} {named(series.value)}"
     span = f"the hour {iso(hour)}" if window == 1 else f"the {window} hours to {iso(hour + 1)}"
-    return f"{measured}{of} in {span}: {shown(now)}, usually {shown(usual)}"
+    return f"{measured}{of} in {span}: {_shown(measured, now)}, usually {_shown(measured, usual)}"
+
+
+def _shown(measured: str, x: float) -> str:
+    match measured:
+        case "spend":
+            return f"${x:,.2f}"
+        case "latency":
+            return f"{math.exp(min(x, 30.0)):,.0f} ms"
+        case "quality":
+            return f"{x:.3f}"
+        case _:
+            return f"{x:.1%}"
 
 
 def _listed(silent: tuple[Silence, ...]) -> str:

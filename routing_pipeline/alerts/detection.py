@@ -32,6 +32,7 @@ Bools = NDArray[np.bool_]
 WINDOWS_H: tuple[int, ...] = (1, 6, 24)
 MONTH_H = 730
 NOISE_H = 2 * WEEK_H
+POOLED_H = 4 * WEEK_H
 MIN_RESIDUALS = 60
 MIN_OBSERVATIONS = 10
 """A window of fewer observations is not judged: its variance cannot be told from the observations."""
@@ -93,21 +94,52 @@ def standing(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_mo
 
 def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tuple[Any, ...]:
     count, total, squares = (_rolling(each, window) for each in (sums.count, sums.total, sums.squares))
-    x, sampling = _value(measure, count, total, squares)
+    x, observed = _value(measure, count, total, squares)
     begun = np.argmax(sums.count > 0, axis=1)[:, None]
-    ends = np.arange(sums.hours)[None, :]
-    usual, usual_sampling, seen = _baseline(measure, x, sampling, count, ends - begun - window, weeks)
-    drift, noise = _drift_and_noise(measure, x, usual, usual_sampling, count, seen)
+    age = np.arange(sums.hours)[None, :] - begun - window
+    is_whole = _rolling(_missing(sums.count, weeks).astype(float), window) == 0
+    usual, usual_count, seen = _baseline(measure, x, count, is_whole, age, weeks)
+    unit = _unit_variance(sums, measure)
+    sampling = unit * usual_count if measure.kind == "sum" else unit / np.maximum(count, 1.0)
+    drift, noise = _drift_and_noise(measure, x, usual, sampling, count, seen)
     usual = usual * (1.0 + drift) if measure.kind == "sum" else usual + drift
-    scale = usual**2 if measure.kind == "sum" else np.ones_like(usual)
-    each = np.maximum(sampling, usual_sampling) + noise * scale
-    sd = np.sqrt(each + (usual_sampling + noise * scale) * np.where(seen >= 3, MEDIAN_VARIANCE, 1.0) / np.maximum(seen, 1))
+    beyond = noise * usual**2 if measure.kind == "sum" else noise
+    of_usual = sampling if measure.kind == "sum" else unit / np.maximum(usual_count, 1.0)
+    of_median = (of_usual + beyond) * np.where(seen >= 3, MEDIAN_VARIANCE, 1.0) / np.maximum(seen, 1)
+    # A few dear requests make a sum large, and two failures a share, but their own squares as well: no reason to speak up.
+    sd = np.sqrt(np.maximum(sampling, observed) + beyond + of_median)
     difference = measure.direction * (x - usual)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(sd > 0, difference / sd, 0.0)
         size, low = _sizes(measure, difference, sd, usual, count)
     judged = (seen >= 1) & (count >= MIN_OBSERVATIONS)
     return x, usual, z, size, low, judged, _minded(measure, x, usual, difference)
+
+
+def _missing(count: Floats, weeks: int) -> Bools:
+    """Hours in which a series was silent where the weeks before let expect it: what they hold is not usual."""
+    lags = [week * WEEK_H for week in range(1, weeks + 1) if week * WEEK_H < count.shape[1]]
+    earlier = np.full((max(len(lags), 1), *count.shape), np.nan)
+    for place, lag in enumerate(lags):
+        earlier[place, :, lag:] = count[:, :-lag]
+    # The largest, because two silent weeks of four would make silence usual.
+    expected = np.nan_to_num(np.fmax.reduce(earlier, axis=0))
+    missing: Bools = (count == 0) & (expected >= MIN_OBSERVATIONS)
+    return missing
+
+
+def _unit_variance(sums: HourlySums, measure: Measure) -> Floats:
+    """Of four weeks until a day ago: mean square of an observation for sums, variance within hours for means.
+
+    Pooled, because the squares of one hour are too few to tell how much such hours vary.
+    """
+    n = np.maximum(sums.count, 1.0)
+    within = sums.squares if measure.kind == "sum" else np.maximum(sums.squares - sums.total**2 / n, 0.0)
+    freedom = sums.count if measure.kind == "sum" else np.maximum(sums.count - 1.0, 0.0)
+    spread, degrees = (_rolling(each, POOLED_H) for each in (within, freedom))
+    unit = np.where(degrees > 0, spread / np.maximum(degrees, 1.0), 0.0)
+    unit[:, DAY_H:] = np.where(degrees[:, :-DAY_H] > MIN_OBSERVATIONS, unit[:, :-DAY_H].copy(), unit[:, DAY_H:])
+    return unit
 
 
 def _rolling(values: Floats, window: int) -> Floats:
@@ -127,27 +159,28 @@ def _value(measure: Measure, count: Floats, total: Floats, squares: Floats) -> t
     return mean, np.maximum(squares / n - np.nan_to_num(mean) ** 2, 0.0) / n
 
 
-def _baseline(measure: Measure, x: Floats, sampling: Floats, count: Floats, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats]:
-    """(usual, sampling variance of one such window, windows it rests on) from the weeks before, else from the days before."""
-    by_week = _earlier(measure, x, sampling, count, age, [week * WEEK_H for week in range(1, weeks + 1)])
-    by_day = _earlier(measure, x, sampling, count, age, [day * DAY_H for day in range(1, 7)])
-    enough = by_day[2] >= MIN_DAYS_OF_BASELINE
-    use_days = (by_week[2] == 0) & enough
-    usual, variance, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
-    return usual, variance, seen
+def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats]:
+    """(usual, usual observations, windows they rest on) from the weeks before, else from the days before."""
+    by_week = _earlier(measure, x, count, is_whole, age, [week * WEEK_H for week in range(1, weeks + 1)])
+    by_day = _earlier(measure, x, count, is_whole, age, [day * DAY_H for day in range(1, 7)])
+    use_days = (by_week[2] == 0) & (by_day[2] >= MIN_DAYS_OF_BASELINE)
+    usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
+    return usual, observations, seen
 
 
-def _earlier(measure: Measure, x: Floats, sampling: Floats, count: Floats, age: Floats, lags: list[int]) -> tuple[Floats, Floats, Floats]:
-    values, variances = (np.full((len(lags), *x.shape), np.nan) for _ in range(2))
+def _earlier(
+    measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, lags: list[int]
+) -> tuple[Floats, Floats, Floats]:
+    values, counts = (np.full((len(lags), *x.shape), np.nan) for _ in range(2))
     for place, lag in enumerate(lags):
         if lag >= x.shape[1]:
             continue
-        is_covered = age[:, lag:] >= lag
+        is_usable = (age[:, lag:] >= lag) & is_whole[:, :-lag]
         if measure.kind == "mean":
-            is_covered &= count[:, :-lag] >= MIN_OBSERVATIONS
-        values[place, :, lag:] = np.where(is_covered, x[:, :-lag], np.nan)
-        variances[place, :, lag:] = np.where(is_covered, sampling[:, :-lag], np.nan)
-    return _median(values), _median(variances), np.isfinite(values).sum(axis=0).astype(float)
+            is_usable &= count[:, :-lag] >= MIN_OBSERVATIONS
+        values[place, :, lag:] = np.where(is_usable, x[:, :-lag], np.nan)
+        counts[place, :, lag:] = np.where(is_usable, count[:, :-lag], np.nan)
+    return _median(values), _median(counts), np.isfinite(values).sum(axis=0).astype(float)
 
 
 def _median(values: Floats) -> Floats:

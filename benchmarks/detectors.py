@@ -42,7 +42,13 @@ AFTER_H = 24
 MONTH_DAYS = 30.4
 TARGET_RECALL, TARGET_FALSE, TARGET_DELAY = 0.95, 1.0, 2.0
 
-SENSORS = {"cost": "cost_spike", "latency": "latency_spike", "quality": "quality_drop", "failures": "quality_drop", "silence": "silent_feed"}
+SENSORS = {
+    "cost": "cost_spike",
+    "latency": "latency_spike",
+    "quality": "quality_drop",
+    "failures": "quality_drop",
+    "silence": "silent_feed",
+}
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,9 @@ def silent(sums: HourlySums) -> list[tuple[str, int, bool]]:
         if (sums.count[watched, hour] > 0).all() and not memory.told:
             continue
         seen = HourlySums(
-            hour + 1 - 6 * WEEK_H, sums.series, *(each[:, hour + 1 - 6 * WEEK_H : hour + 1] for each in (sums.count, sums.total, sums.squares))
+            hour + 1 - 6 * WEEK_H,
+            sums.series,
+            *(each[:, hour + 1 - 6 * WEEK_H : hour + 1] for each in (sums.count, sums.total, sums.squares)),
         )
         memory, news = memory.after(silences(seen, hour + 1, THRESHOLDS.baseline_weeks, THRESHOLDS.false_alerts_per_month))
         if news:
@@ -271,7 +279,9 @@ def main() -> None:
     by_sensor = ", ".join(f"{name} {count / months:.2f}" for name, count in sorted(score.false.items()))
     print(f"x2 and above: recall {recall:.3f} (target {TARGET_RECALL}), median delay {delay:.0f} buckets (target {TARGET_DELAY:.0f})")
     print(f"all: precision {precision:.3f}, false alerts a month {false:.2f} (target {TARGET_FALSE:.0f}): {by_sensor or 'none'}")
-    print(f"told again for growth: {score.raised_again} of {sum(score.true.values())} alerts; consequences of a cost incident: {score.consequences}")
+    print(
+        f"told again for growth: {score.raised_again} of {sum(score.true.values())} alerts; consequences of a cost incident: {score.consequences}"
+    )
     if recall < TARGET_RECALL or false > TARGET_FALSE or delay > TARGET_DELAY:
         raise SystemExit("a target was missed")
 

@@ -23,6 +23,7 @@ from routing_pipeline.parameters import AlertThresholds
 
 MAX_HOURS_PER_TICK = 72
 MAX_NAME = 60
+NO_REQUEST = "the lake holds no request to judge yet"
 
 Kind = Literal["alert", "quiet", "no baseline", "no data"]
 
@@ -40,6 +41,8 @@ class AlertDecision(Result):
     end_s: float | None = quantity("End of it", "s", default=None)
     now: float | None = Field(default=None, description="What was measured, in the measure's unit")
     usual: float | None = Field(default=None, description="What is usual in the same hours")
+    measured: str = Field(default="", description="spend, latency, quality, failed attempts or requests")
+    due_to: tuple[str, ...] = Field(default=(), description="What the alert is due to, in words, largest first")
 
 
 class _Alarm(NamedTuple):
@@ -59,9 +62,7 @@ def cost_measure(thresholds: AlertThresholds) -> Measure:
 
 def latency_measure(thresholds: AlertThresholds) -> Measure:
     """Mean log latency of successes."""
-    return Measure(
-        "latency", "mean", 1, thresholds.latency_ratio, thresholds.latency_floor_ms, noise=0.01, drift_limit=0.22, is_log=True
-    )
+    return Measure("latency", "mean", 1, thresholds.latency_ratio, thresholds.latency_floor_ms, noise=0.01, drift_limit=0.22, is_log=True)
 
 
 def quality_measure(thresholds: AlertThresholds) -> Measure:
@@ -75,7 +76,7 @@ def failure_measure(thresholds: AlertThresholds) -> Measure:
 
 
 def cost_spike(sums: HourlySums | None, thresholds: AlertThresholds, cursor: str | None, end_hour: int) -> AlertDecision:
-    """Did spend jump? Judges the hours before `end_hour` that were not judged yet; sums None: they could not be read."""
+    """Did spend jump? Judges the hours before `end_hour` that were not judged yet; sums None: there is no request at all."""
     return _decided("cost_spike", {"spend": (sums, cost_measure(thresholds))}, thresholds, cursor, end_hour)
 
 
@@ -94,9 +95,7 @@ def quality_drop(
     return _decided("quality_drop", measures, thresholds, cursor, end_hour)
 
 
-def silent_feed(
-    sums: HourlySums | None, thresholds: AlertThresholds, cursor: str | None, end_hour: int, now_s: float
-) -> AlertDecision:
+def silent_feed(sums: HourlySums | None, thresholds: AlertThresholds, cursor: str | None, end_hour: int, now_s: float) -> AlertDecision:
     """Did the traffic, or a team's, stop, or do its logs not arrive?
 
     Hours before `end_hour` are known to be complete: nothing in them is silence. Where the lake was not brought up to date
@@ -104,7 +103,7 @@ def silent_feed(
     """
     memory = remembered_silence(cursor)
     if sums is None:
-        return AlertDecision(kind="no data", reason="requests could not be read; that is not silence", cursor=memory.model_dump_json())
+        return AlertDecision(kind="no data", reason=NO_REQUEST, cursor=memory.model_dump_json())
     overdue = int((now_s - thresholds.silent_hours * HOUR_S) // HOUR_S)
     found = silences(sums, max(end_hour, overdue), thresholds.baseline_weeks, thresholds.false_alerts_per_month)
     after, news = memory.after(found)
@@ -127,6 +126,7 @@ def silent_feed(
         end_s=float(max(end_hour, overdue) * HOUR_S),
         now=0.0,
         usual=first.expected,
+        measured="requests",
     )
 
 
@@ -139,9 +139,7 @@ def _decided(
 ) -> AlertDecision:
     memory = remembered(cursor)
     if any(sums is None for sums, _ in measures.values()):
-        what = " and ".join(name for name, (sums, _) in measures.items() if sums is None)
-        reason = f"{what} could not be read; that is not an hour without any"
-        return AlertDecision(kind="no data", reason=reason, cursor=memory.model_dump_json())
+        return AlertDecision(kind="no data", reason=NO_REQUEST, cursor=memory.model_dump_json())
     since = end_hour - 1 if memory.seen is None else max(memory.seen + 1, end_hour - MAX_HOURS_PER_TICK)
     if since >= end_hour:
         return AlertDecision(kind="quiet", reason="no hour was completed since the last look", cursor=memory.model_dump_json())
@@ -196,6 +194,7 @@ def _alert(sensor: str, measured: str, alarm: _Alarm, memory: Memory) -> AlertDe
         end_s=float((alarm.hour + 1) * HOUR_S),
         now=math.exp(min(alarm.now, 30.0)) if measured == "latency" else alarm.now,
         usual=math.exp(min(alarm.usual, 30.0)) if measured == "latency" else alarm.usual,
+        measured=measured,
     )
 
 

@@ -106,7 +106,9 @@ def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tu
     beyond = noise * usual**2 if measure.kind == "sum" else noise
     of_usual = sampling if measure.kind == "sum" else unit / np.maximum(usual_count, 1.0)
     of_median = (of_usual + beyond) * np.where(seen >= 3, MEDIAN_VARIANCE, 1.0) / np.maximum(seen, 1)
-    # A few dear requests make a sum large, and two failures a share, but their own squares as well: no reason to speak up.
+    if measure.kind == "sum":
+        observed = _observed(count, total, squares, usual, usual_count)
+    # A few dear requests make a sum large, and two failures a share, but what they vary by as well: no reason to speak up.
     sd = np.sqrt(np.maximum(sampling, observed) + beyond + of_median)
     difference = measure.direction * (x - usual)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -159,6 +161,13 @@ def _value(measure: Measure, count: Floats, total: Floats, squares: Floats) -> t
     return mean, np.maximum(squares / n - np.nan_to_num(mean) ** 2, 0.0) / n
 
 
+def _observed(count: Floats, total: Floats, squares: Floats, usual: Floats, usual_count: Floats) -> Floats:
+    """Variance of a sum as its own observations show it: of their values, and of their number at the usual value of one."""
+    of_values = np.maximum(squares - total**2 / np.maximum(count, 1.0), 0.0)
+    of_number = np.maximum(count, usual_count) * (usual / np.maximum(usual_count, 1.0)) ** 2
+    return np.where(usual_count > 0, of_values + of_number, squares)
+
+
 def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats]:
     """(usual, usual observations, windows they rest on) from the weeks before, else from the days before."""
     by_week = _earlier(measure, x, count, is_whole, age, [week * WEEK_H for week in range(1, weeks + 1)])
@@ -168,9 +177,7 @@ def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: 
     return usual, observations, seen
 
 
-def _earlier(
-    measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, lags: list[int]
-) -> tuple[Floats, Floats, Floats]:
+def _earlier(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, lags: list[int]) -> tuple[Floats, Floats, Floats]:
     values, counts = (np.full((len(lags), *x.shape), np.nan) for _ in range(2))
     for place, lag in enumerate(lags):
         if lag >= x.shape[1]:
@@ -191,9 +198,7 @@ def _median(values: Floats) -> Floats:
     return np.where(n > 0, (low + high) / 2, 0.0)
 
 
-def _drift_and_noise(
-    measure: Measure, x: Floats, usual: Floats, sampling: Floats, count: Floats, seen: Floats
-) -> tuple[Floats, Floats]:
+def _drift_and_noise(measure: Measure, x: Floats, usual: Floats, sampling: Floats, count: Floats, seen: Floats) -> tuple[Floats, Floats]:
     """By series and hour, told at the midnight before it from what was before that: an hour is never measured by itself."""
     is_known = (seen >= 1) & (count >= MIN_OBSERVATIONS) & ((usual > 0) | (measure.kind == "mean"))
     scale = np.where(usual > 0, usual, 1.0) if measure.kind == "sum" else 1.0

@@ -1,4 +1,4 @@
-"""What runs together, and by the clock: the jobs, the weekly review, the nightly upkeep.
+"""What runs together, and by the clock: the jobs, the weekly review, the quarterly projection, the nightly upkeep.
 
 Belongs here: jobs and schedules. Does not belong here: what runs because something happened (`sensors`).
 """
@@ -19,6 +19,12 @@ optimize_routing = dg.define_asset_job(
     "optimize_routing",
     selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep"),
     description="Everything: ingest, check, analyse, recommend, publish.",
+)
+
+project_budget = dg.define_asset_job(
+    "project_budget",
+    selection=dg.AssetSelection.assets("analysis_scope", "budget_projection"),
+    description="What the month and the quarter will come to.",
 )
 
 maintain_lake = dg.define_asset_job(
@@ -43,6 +49,20 @@ def weekly_review(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per Monday; set the zone with ROUTING_PIPELINE_TIMEZONE."""
     monday = context.scheduled_execution_time
     return dg.RunRequest(run_key=f"weekly_review:{monday:%Y-%m-%d}", run_config=over("7d"), tags={"reason": "weekly review"})
+
+
+@dg.schedule(
+    job=project_budget,
+    cron_schedule="0 7 1 1,4,7,10 *",
+    execution_timezone=TIMEZONE,
+    description="First day of a quarter, 07:00: where spend of the month and of the quarter is heading.",
+)
+def quarterly_projection(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run per quarter; every weekly review renews the projection besides."""
+    day = context.scheduled_execution_time
+    return dg.RunRequest(
+        run_key=f"quarterly_projection:{day:%Y-%m-%d}", run_config=over("30d"), tags={"reason": "quarterly budget projection"}
+    )
 
 
 @dg.schedule(

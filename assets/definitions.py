@@ -26,8 +26,8 @@ home = HomeResource(
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([ingest, scope, analysis, recommendation, delivery]),
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks]),
-    jobs=[automation.ingest_logs, automation.optimize_routing, automation.maintain_lake],
-    schedules=[automation.weekly_review, automation.nightly_upkeep],
+    jobs=[automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake],
+    schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
     sensors=[sensors.new_logs, *sensors.ALERTING],
     resources={"home": home, "io_manager": ResultsIOManager(root=from_environment("home", ".routing-pipeline"))},
     # One process: every asset hands small results to the next, and the engines use the cores by themselves.

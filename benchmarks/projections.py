@@ -41,6 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     began = time.monotonic()
     held: dict[str, list[bool]] = {"month": [], "quarter": []}
+    lengths: list[int] = []
     width: dict[str, list[float]] = {"month": [], "quarter": []}
     for number in range(asked.months):
         rng = np.random.default_rng([asked.seed, number])
@@ -48,6 +49,7 @@ def main() -> None:
         end = int(rng.integers(190, DAYS - 95))
         fraction = float(rng.random())
         first = end - int(rng.integers(21, 182))
+        lengths.append(end - first)
         days = {FIRST + day: float(usd[day]) for day in range(first, end)}
         days[FIRST + end] = float(usd[end]) * fraction
         found = budget_projection({None: days}, (FIRST + end + fraction) * 86_400.0, Parameters())
@@ -56,9 +58,13 @@ def main() -> None:
             assert isinstance(period.total_usd, Estimate)
             held[name].append(period.total_usd.low <= true <= period.total_usd.high)
             width[name].append((period.total_usd.high - period.total_usd.low) / true)
+    short = np.array(lengths) < 56
     print(f"{asked.months} projections, {time.monotonic() - began:.0f} s")
     for name, hits in held.items():
-        print(f"{name:8} 95 % interval holds in {np.mean(hits):.1%}, median width {np.median(width[name]):.0%} of the total")
+        print(
+            f"{name:8} 95 % interval holds in {np.mean(hits):.1%}, median width {np.median(width[name]):.0%} of the total "
+            f"(with less than eight weeks of logs {np.mean(np.array(hits)[short]):.1%})"
+        )
     if not TARGET[0] <= np.mean(held["month"]) <= TARGET[1]:
         raise SystemExit(f"month: target {TARGET[0]:.0%} to {TARGET[1]:.0%}")
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from routing_pipeline.analysis.daily_spend import date_of, day_of
+from routing_pipeline.analysis.daily_spend import NO_COST, date_of, day_of
 from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.scope import SECONDS_PER_DAY, with_time
@@ -38,6 +38,8 @@ SLOPE_SD = 0.003
 WEEKDAY_SD = 1.5
 WINSOR = 4.0
 """A day further than this many standard deviations from its forecast counts as this far: it is an incident, not a level."""
+SETTLED = 3.0
+"""Variance of a forecast, in units of the noise's, above which a day's innovation still tells of the start and not of the noise."""
 MAX_TEAMS = 50
 
 
@@ -76,7 +78,7 @@ def daily_spend_by_team(attempts: ibis.Table, end_s: float) -> dict[str | None, 
     timed = with_time(attempts)
     timed = timed.filter(timed.started_s < end_s, timed.cost_usd.notnull())
     rows = timed.group_by("team", "day").agg(cost_usd=timed.cost_usd.sum()).to_pyarrow().to_pylist()
-    spend: dict[str | None, dict[int, float]] = {None: {}}
+    spend: dict[str | None, dict[int, float]] = {None: {}}  # cost as logged: what nobody priced is in no total
     for row in sorted(rows, key=lambda row: (row["day"], row["team"] or "")):
         for team in {row["team"], None}:
             days = spend.setdefault(team, {})
@@ -157,7 +159,9 @@ def _period(
     limit = None if budget is None else budget * months
     total: Measured
     chance = None
-    if ahead is None or back is None:
+    if not days:
+        total = NO_COST
+    elif ahead is None or back is None:
         total = Unidentifiable(
             unidentifiable=f"{length} complete day(s) of logs, {MIN_DAYS} with spend are needed for a weekly cycle; keep collecting"
         )
@@ -198,14 +202,16 @@ def simulated_days(history: Floats, weekday: NDArray[np.int64], days: int, rng: 
     drawn = np.zeros((DRAWS, days))
     for number in np.unique(chosen):
         rows = np.flatnonzero(chosen == number)
-        _, mean, covariance, sum_of_squares, n = filtered[number]
+        _, mean, covariance, sum_of_squares, n, innovations = filtered[number]
         variance = sum_of_squares / rng.chisquare(n, len(rows))
         sd = np.sqrt(variance)[:, None]
         root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(mean)))
         state = mean + sd * (rng.standard_normal((len(rows), len(mean))) @ root.T)
         walk = np.cumsum(rng.standard_normal((len(rows), days)), axis=1) * math.sqrt(WALK_RATIOS[number]) * sd
         level = state[:, :1] + state[:, 1:2] * np.arange(1, days + 1) + walk
-        drawn[rows] = np.exp(level + state[:, 2 + ahead] + sd * rng.standard_normal((len(rows), days))) * is_open[ahead]
+        # Noise of the days ahead is resampled: days as odd as the oddest so far will come again.
+        noise = sd * rng.choice(innovations, (len(rows), days))
+        drawn[rows] = np.exp(level + state[:, 2 + ahead] + noise) * is_open[ahead]
     return drawn
 
 
@@ -213,18 +219,18 @@ def _rough_noise(log_usd: Floats, weekday: NDArray[np.int64]) -> float:
     """Standard deviation of a day around the same weekday a week before, over the square root of two; a robust first guess."""
     change = log_usd[7:] - log_usd[:-7]
     change = change[np.isfinite(change)]
-    guess = 1.4826 * float(np.median(np.abs(change))) / math.sqrt(2) if len(change) >= 5 else 0.2
+    guess = 1.4826 * float(np.median(np.abs(change - np.median(change)))) / math.sqrt(2) if len(change) >= 5 else 0.2
     return max(guess, 0.01) if len(weekday) else 0.2
 
 
 def _filtered(
     log_usd: Floats, weekday: Sequence[int] | NDArray[np.int64], ratio: float, scale: float
-) -> tuple[float, Floats, Floats, float, int]:
+) -> tuple[float, Floats, Floats, float, int, Floats]:
     """Kalman filter of (level, slope, seven weekday effects), variances in units of the noise's.
 
     Returns:
-        (log likelihood with the noise's variance integrated out, mean, covariance, sum of squared innovations, their number).
-        The first guess of the variance counts as five observations.
+        (log likelihood with the noise's variance integrated out, mean, covariance, sum of squared innovations, their number,
+        innovations in standard deviations). The first guess of the variance counts as five observations.
     """
     size = 9
     mean = np.zeros(size)
@@ -232,7 +238,7 @@ def _filtered(
     covariance = np.diag([25.0, SLOPE_SD**2, *[WEEKDAY_SD**2] * 7]) / scale**2
     move = np.eye(size)
     move[0, 1] = 1.0
-    squares, log_determinant, n = 5.0 * scale**2, 0.0, 5
+    squares, log_determinant, n, standard = 5.0 * scale**2, 0.0, 5, []
     for place, observed in enumerate(log_usd):
         mean, covariance = move @ mean, move @ covariance @ move.T
         covariance[0, 0] += ratio
@@ -243,6 +249,8 @@ def _filtered(
         gain = covariance @ seen
         spread = float(seen @ gain) + 1.0
         innovation = float(observed - seen @ mean)
+        if spread < SETTLED:
+            standard.append(innovation / math.sqrt(spread * squares / n))
         limit = WINSOR * math.sqrt(spread * squares / n)
         innovation = min(max(innovation, -limit), limit)
         mean = mean + gain * innovation / spread
@@ -250,4 +258,4 @@ def _filtered(
         squares += innovation**2 / spread
         log_determinant += math.log(spread)
         n += 1
-    return -0.5 * log_determinant - 0.5 * n * math.log(squares), mean, covariance, squares, n
+    return -0.5 * log_determinant - 0.5 * n * math.log(squares), mean, covariance, squares, n, np.array(standard or [-1.0, 1.0])

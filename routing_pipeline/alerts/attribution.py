@@ -14,10 +14,10 @@ from typing import Any
 import ibis
 
 from routing_pipeline.alerts.decisions import named
-from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WEEK_H
+from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WEEK_H, with_hour
 from routing_pipeline.analysis.divisia import Term, effects
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.scope import UNKNOWN_TASK, with_time
+from routing_pipeline.scope import UNKNOWN_TASK
 
 FACTORS = ("volume", "mix", "tokens", "cache", "price")
 CACHED_COSTS = 0.1
@@ -106,8 +106,8 @@ def attribution(
 
 
 def _cells(observations: ibis.Table, start: int, end: int, weeks: int) -> Sequence[dict[str, Any]]:
-    timed = with_time(observations)
-    timed = timed.mutate(back=ibis.literal(end - 1, "int64") - (timed.started_s / HOUR_S).floor().cast("int64"))
+    timed = with_hour(observations)
+    timed = timed.mutate(back=ibis.literal(end - 1, "int64") - timed.hour)
     timed = timed.filter(timed.back >= 0, timed.back < (weeks + 1) * WEEK_H, timed.back % WEEK_H < end - start)
     tokens = timed.prompt_tokens.fill_null(0) + timed.completion_tokens.fill_null(0)
     timed = timed.mutate(week=(timed.back / WEEK_H).floor().cast("int64"), tokens=tokens, task=timed.task_type, rule=timed.routing_rule_id)

@@ -23,6 +23,7 @@ from routing_pipeline.parameters import AlertThresholds
 
 MAX_HOURS_PER_TICK = 72
 MAX_NAME = 60
+NO_NEW_HOUR = "no hour was completed since the last look"
 NO_REQUEST = "the lake holds no request to judge yet"
 
 Kind = Literal["alert", "quiet", "no baseline", "no data"]
@@ -142,7 +143,7 @@ def _decided(
         return AlertDecision(kind="no data", reason=NO_REQUEST, cursor=memory.model_dump_json())
     since = end_hour - 1 if memory.seen is None else max(memory.seen + 1, end_hour - MAX_HOURS_PER_TICK)
     if since >= end_hour:
-        return AlertDecision(kind="quiet", reason="no hour was completed since the last look", cursor=memory.model_dump_json())
+        return AlertDecision(kind="quiet", reason=NO_NEW_HOUR, cursor=memory.model_dump_json())
     stood = {
         name: (sums, standing(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month))
         for name, (sums, measure) in measures.items()

@@ -15,6 +15,8 @@ from routing_pipeline.alerts import decisions, hourly
 from routing_pipeline.alerts.attribution import attribution
 from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums, hourly_sums
+from routing_pipeline.alerts.incidents import remembered
+from routing_pipeline.alerts.silence import WATCHED
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_look
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
@@ -49,7 +51,9 @@ class _Seen:
 
     def sums(self, measured: str) -> HourlySums | None:
         """Its sums by series and hour."""
-        return hourly_sums(self.observations(measured), self.first, self.until if measured == "requests" else self.end)
+        if measured == "requests":
+            return hourly_sums(self.observations(measured), self.first, self.until, WATCHED)
+        return hourly_sums(self.observations(measured), self.first, self.end)
 
 
 def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
@@ -62,6 +66,10 @@ def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cur
     seen = _seen(sensor, home, engine, parameters)
     if seen is None:
         return AlertDecision(kind="no data", reason=decisions.NO_REQUEST, cursor=cursor or "{}")
+    judged = remembered(cursor).seen
+    if sensor != "silent_feed" and judged is not None and judged >= seen.end - 1:
+        # Most looks fall between two hours, and read nothing.
+        return AlertDecision(kind="quiet", reason=decisions.NO_NEW_HOUR, cursor=cursor or "{}")
     match sensor:
         case "cost_spike":
             decision = decisions.cost_spike(seen.sums("spend"), thresholds, cursor, seen.end)

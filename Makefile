@@ -54,5 +54,9 @@ bench: $(VENV)/.dev  ## Speed and memory, as ratios measured in one run
 simulate: $(VENV)/.dev  ## Worlds with known truth, many times over: coverage, broken floors, savings; about an hour
 	@for each in $(SIMULATIONS); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
+simulate: $(VENV)/.dev  ## Do alerts and projections keep their promises in made-up traffic? Prints precision, recall, coverage
+	@$(BIN)/python benchmarks/detectors.py
+	@$(BIN)/python benchmarks/projections.py
+
 clean:  ## Remove the demo and its home
 	@rm -rf demo .pytest_cache .mypy_cache .ruff_cache

@@ -20,6 +20,7 @@ from routing_pipeline.analysis import (
     routing_decisions as routing_decisions_,
 )
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
 from routing_pipeline.analysis.quality_issues import QualityIssues
@@ -60,6 +61,14 @@ def routing_costs(context: dg.AssetExecutionContext, analysis_scope: AnalysisSco
         lambda rows: routing_costs_.routing_costs(rows.requests, rows.previous, analysis_scope),
     )
     context.add_output_metadata(shown.result(result) | shown.chart("cost over time", figures.spend(result, analysis_scope)))
+    return result
+
+
+@dg.asset(**CURRENT_STATE | {"kinds": {"ibis", "duckdb", "numpy"}})
+def budget_projection(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> BudgetProjection:
+    """What the month and the quarter will come to, in all and by team, from months of daily spend; the chance to exceed a budget."""
+    result = home.analyst().budget_projection(analysis_scope)
+    context.add_output_metadata(shown.result(result))
     return result
 
 

@@ -1,18 +1,12 @@
-"""When things run: the jobs, the weekly review, the nightly upkeep, and the sensor that a jump in spend wakes.
+"""What runs together, and by the clock: the jobs, the weekly review, the quarterly projection, the nightly upkeep.
 
-Belongs here: jobs, schedules, sensors. Does not belong here: the decision whether spend jumped (routing_pipeline.alerts).
+Belongs here: jobs and schedules. Does not belong here: what runs because something happened (`sensors`).
 """
 
 import os
-import time
 
 import dagster as dg
 
-from assets.resources import HomeResource
-from routing_pipeline.alerts import HourlySpend, cost_spike as decide_cost_spike, hourly_spend
-from routing_pipeline.parameters import read_parameters
-
-WEEK_S = 7 * 86_400
 TIMEZONE = os.environ.get("ROUTING_PIPELINE_TIMEZONE") or "UTC"
 
 ingest_logs = dg.define_asset_job(
@@ -27,6 +21,12 @@ optimize_routing = dg.define_asset_job(
     description="Everything: ingest, check, analyse, recommend, publish.",
 )
 
+project_budget = dg.define_asset_job(
+    "project_budget",
+    selection=dg.AssetSelection.assets("analysis_scope", "budget_projection"),
+    description="What the month and the quarter will come to.",
+)
+
 maintain_lake = dg.define_asset_job(
     "maintain_lake",
     selection=dg.AssetSelection.assets("lake_upkeep"),
@@ -34,7 +34,8 @@ maintain_lake = dg.define_asset_job(
 )
 
 
-def _over(timeframe: str) -> dict[str, object]:
+def over(timeframe: str) -> dict[str, object]:
+    """Run configuration of an analysis over the newest such window."""
     return {"ops": {"analysis_scope": {"config": {"timeframe": timeframe}}}}
 
 
@@ -47,7 +48,21 @@ def _over(timeframe: str) -> dict[str, object]:
 def weekly_review(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per Monday; set the zone with ROUTING_PIPELINE_TIMEZONE."""
     monday = context.scheduled_execution_time
-    return dg.RunRequest(run_key=f"weekly_review:{monday:%Y-%m-%d}", run_config=_over("7d"), tags={"reason": "weekly review"})
+    return dg.RunRequest(run_key=f"weekly_review:{monday:%Y-%m-%d}", run_config=over("7d"), tags={"reason": "weekly review"})
+
+
+@dg.schedule(
+    job=project_budget,
+    cron_schedule="0 7 1 1,4,7,10 *",
+    execution_timezone=TIMEZONE,
+    description="First day of a quarter, 07:00: where spend of the month and of the quarter is heading.",
+)
+def quarterly_projection(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run per quarter; every weekly review renews the projection besides."""
+    day = context.scheduled_execution_time
+    return dg.RunRequest(
+        run_key=f"quarterly_projection:{day:%Y-%m-%d}", run_config=over("30d"), tags={"reason": "quarterly budget projection"}
+    )
 
 
 @dg.schedule(
@@ -60,32 +75,3 @@ def nightly_upkeep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per night; waits for an ingestion under way."""
     night = context.scheduled_execution_time
     return dg.RunRequest(run_key=f"nightly_upkeep:{night:%Y-%m-%d}", tags={"reason": "upkeep of the lake"})
-
-
-@dg.sensor(
-    job=optimize_routing,
-    minimum_interval_seconds=300,
-    description="Spend of the last hour or day against the same hours of the weeks before; one run per incident, over 24h.",
-)
-def cost_spike(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
-    """Reads the lake, not the bucket: ingestion is a job of its own and may be scheduled more often."""
-    thresholds = read_parameters(home.config_file()).alerts
-    now_s = time.time()
-    decision = decide_cost_spike(_spend(context, home, thresholds.baseline_weeks), thresholds, context.cursor, now_s)
-    if decision.run_key is None:
-        return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)
-    request = dg.RunRequest(
-        run_key=decision.run_key, run_config=_over("24h"), tags={"reason": decision.reason[:200], "alert": "cost_spike"}
-    )
-    return dg.SensorResult(run_requests=[request], cursor=decision.cursor)
-
-
-def _spend(context: dg.SensorEvaluationContext, home: HomeResource, weeks: int) -> tuple[HourlySpend, ...] | None:
-    """Hourly spend of the baseline's weeks, None when it could not be read: a failed read is not an hour without spend."""
-    try:
-        lake = home.lake_state()
-        with home.reading() as engine:
-            return hourly_spend(engine.read_parquet(lake.attempt_files(lake.newest_s - (weeks + 1) * WEEK_S, lake.newest_s + 1)))
-    except Exception:
-        context.log.exception("spend could not be read")
-        return None

@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from assets import analysis, automation, delivery, ingest, recommendation, scope
+from assets import analysis, automation, delivery, ingest, recommendation, scope, sensors
 from assets.resources import HomeResource, ResultsIOManager
 from checks import ingest as ingest_checks, scope as scope_checks
 
@@ -26,9 +26,9 @@ home = HomeResource(
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([ingest, scope, analysis, recommendation, delivery]),
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks]),
-    jobs=[automation.ingest_logs, automation.optimize_routing, automation.maintain_lake],
-    schedules=[automation.weekly_review, automation.nightly_upkeep],
-    sensors=[automation.cost_spike],
+    jobs=[automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake],
+    schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
+    sensors=[sensors.new_logs, *sensors.ALERTING],
     resources={"home": home, "io_manager": ResultsIOManager(root=from_environment("home", ".routing-pipeline"))},
     # One process: every asset hands small results to the next, and the engines use the cores by themselves.
     executor=dg.in_process_executor,

@@ -17,6 +17,7 @@ from typing import TypeVar
 import ibis
 
 from routing_pipeline.analysis.bottlenecks import Bottlenecks, bottlenecks
+from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, BudgetProjection, budget_projection, daily_spend_by_team
 from routing_pipeline.analysis.cost_drivers import CostDrivers, cost_drivers
 from routing_pipeline.analysis.model_performance import ModelPerformance, model_performance
 from routing_pipeline.analysis.quality_issues import QualityIssues, quality_issues
@@ -43,7 +44,7 @@ from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, 
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
-from routing_pipeline.scope import AnalysisScope, LakeState, resolve_scope
+from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 Rows = Callable[[ibis.Table, ibis.Table], AnyResult]
@@ -154,6 +155,20 @@ class Analyst:
     def bottlenecks(self, scope: AnalysisScope, progress: Progress | None = None) -> Bottlenecks:
         """Step 3."""
         return self._answer(Bottlenecks, scope, lambda rows, _: bottlenecks(rows, scope), progress)
+
+    def budget_projection(self, scope: AnalysisScope, progress: Progress | None = None) -> BudgetProjection:
+        """Month and quarter at the end of the scope's window, from as many months of the lake as there are."""
+        with self._computing:
+            found = self.home.results.load("budget_projection", scope.key, BudgetProjection)
+            if found is not None:
+                return found
+            _say(progress, "budget projection")
+            files = Lake(self.home).attempt_files(scope.end_s - (HISTORY_DAYS + 1) * SECONDS_PER_DAY, scope.end_s)
+            with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
+                spend = daily_spend_by_team(engine.read_parquet(files), scope.end_s)
+            result = budget_projection(spend, scope.end_s, scope.parameters)
+            self.home.results.save("budget_projection", scope.key, result)
+            return result
 
     def cost_drivers(self, scope: AnalysisScope, progress: Progress | None = None) -> CostDrivers:
         """Step 3."""

@@ -58,11 +58,26 @@ class Capacity(_Asked):
 class AlertThresholds(_Asked):
     """When the sensors speak up."""
 
-    cost_ratio: float = Field(default=2.0, gt=1, description="Spend against the same hours of the weeks before")
+    cost_ratio: float = Field(default=1.4, gt=1, description="Least spend that alarms, against the same hours of the weeks before")
     cost_floor_usd: float = Field(default=5.0, ge=0, description="Excess below this many dollars is never an alert")
+    latency_ratio: float = Field(default=1.3, gt=1, description="Least typical latency that alarms, against the same hours before")
+    latency_floor_ms: float = Field(default=100.0, ge=0, description="Fewer milliseconds more are never an alert")
+    quality_drop: float = Field(default=0.05, gt=0, le=1, description="Least fall of mean quality that alarms")
+    failure_rise: float = Field(default=0.05, gt=0, le=1, description="Least rise of the share of failed attempts that alarms")
     baseline_weeks: int = Field(default=4, ge=1, le=12)
+    false_alerts_per_month: float = Field(
+        default=0.1, gt=0, le=100, description="Alerts of one sensor that chance may raise, over all series it watches"
+    )
+    hold_back_minutes: float = Field(
+        default=30.0, ge=0, le=1440, description="An hour is judged once logs were read this long after its end; gateways deliver late"
+    )
+    score_hold_back_hours: float = Field(
+        default=0.0, ge=0, le=168, description="How late scores come, where that is more than half a day; quality is judged after that"
+    )
     silent_hours: float = Field(
-        default=26.0, gt=0, description="Hours after which expected traffic is missed; longer than the time between two ingestions"
+        default=26.0,
+        gt=0,
+        description="Hours after which expected traffic is missed although no logs were read; longer than the time between two ingestions",
     )
 
 
@@ -113,6 +128,18 @@ def _toml(config: Path) -> dict[str, Any]:
         raise UnusableInputError(f"--config {config}: not TOML ({error}); see docs/configuration.md") from error
 
 
+def read_table(config: Path | None, name: str) -> dict[str, Any]:
+    """One table of the configuration file that is no parameter of an analysis; empty when it is not there.
+
+    Raises:
+        UnusableInputError: the file cannot be read, or there is something else under that name.
+    """
+    table = {} if config is None else _toml(config).get(name, {})
+    if not isinstance(table, dict):
+        raise UnusableInputError(f"{name}: a table is expected, as in [{name}]")
+    return table
+
+
 def read_scales(config: Path | None) -> dict[str, tuple[float, float]]:
     """Table `[scales]` of the configuration: lowest and highest value by name of a score.
 
@@ -141,9 +168,9 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     values: dict[str, Any] = {}
     if config is not None:
         values = _toml(config)
-    # How logs and scores are read is no parameter of an analysis.
-    values.pop("format", None)
-    values.pop("scales", None)
+    # How logs and scores are read, and who is told, is no parameter of an analysis.
+    for name in ("format", "scales", "notifications"):
+        values.pop(name, None)
     values |= {name: value for name, value in asked.items() if value is not None}
     try:
         return Parameters.model_validate(values)

@@ -1,4 +1,4 @@
-"""When the cost sensor speaks: its cursor matrix."""
+"""What stands out, what of it is news, what it is due to: the decisions behind the sensors."""
 
 from __future__ import annotations
 
@@ -6,193 +6,337 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from routing_pipeline.alerts import HOUR_S, SETTLE_S, HourlySpend, cost_spike, hourly_spend
+from routing_pipeline.alerts import hourly
+from routing_pipeline.alerts.attribution import attribution
+from routing_pipeline.alerts.decisions import AlertDecision, cost_spike, latency_spike, quality_drop, silent_feed
+from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums, Series, hourly_sums
+from routing_pipeline.alerts.incidents import Memory, remembered
+from routing_pipeline.alerts.new_logs import AGAIN_AFTER_S, new_logs
+from routing_pipeline.alerts.watermark import complete_until, watermark_s
 from routing_pipeline.parameters import AlertThresholds
 
 NOON = int(datetime(2026, 3, 30, 12, tzinfo=UTC).timestamp()) // HOUR_S
-THRESHOLDS = AlertThresholds(cost_ratio=2.0, cost_floor_usd=5.0, baseline_weeks=4)
+THRESHOLDS = AlertThresholds(cost_ratio=1.5, cost_floor_usd=5.0, baseline_weeks=4)
+WEEKS = 6
+SERIES = (WHOLE, Series("team", "a"), Series("team", "b"), Series("model", "x"), Series("model", "y"))
+TEAM, MODEL = {"a": 0.7, "b": 0.3}, {"x": 0.5, "y": 0.5}
+
+Change = Callable[[int, str, str], float]
 
 
-def history(
-    until: int, *, hours: int = 24 * 30, usual: float = 10.0, changed: Callable[[int], float | None] = lambda _: None
-) -> list[HourlySpend]:
-    found = []
-    for hour in range(until - hours + 1, until + 1):
-        spend = changed(hour)
-        found.append(HourlySpend(hour, usual if spend is None else spend, 100))
-    return found
+def spend(
+    until: int = NOON, change: Change = lambda *_: 1.0, *, hours: int = WEEKS * WEEK_H, requests: float = 400.0, each: float = 0.1
+) -> HourlySums:
+    """Hours up to `until`, every request at the same price; `change` multiplies requests of an hour, team and model."""
+    rng = np.random.default_rng(7)
+    noise = np.exp(rng.normal(0, 0.05, hours))
+    first = until - hours + 1
+    count = np.zeros((len(SERIES), hours))
+    for place in range(hours):
+        for team, of_team in TEAM.items():
+            for model, of_model in MODEL.items():
+                n = requests * noise[place] * of_team * of_model * change(first + place, team, model)
+                for row in (0, 1 + list(TEAM).index(team), 3 + list(MODEL).index(model)):
+                    count[row, place] += n
+    return HourlySums(first, SERIES, count, count * each, count * each**2)
 
 
-def after(hour: int) -> float:
-    """A moment at which `hour` is over and settled."""
-    return (hour + 1) * HOUR_S + SETTLE_S + 1.0
+def when(*hours: int, times: float, team: str = "ab", model: str = "xy") -> Change:
+    return lambda hour, of_team, of_model: times if hour in hours and of_team in team and of_model in model else 1.0
 
 
-def spike_at(*hours: int, spend: float = 50.0) -> Callable[[int], float | None]:
-    return lambda hour: spend if hour in hours else None
+def judged(sums: HourlySums, cursor: str | None = None, until: int = NOON, thresholds: AlertThresholds = THRESHOLDS) -> AlertDecision:
+    return cost_spike(sums, thresholds, cursor, until + 1)
 
 
-def test_the_first_look_at_usual_spend_starts_nothing() -> None:
-    decision = cost_spike(history(NOON), THRESHOLDS, None, after(NOON))
+def test_the_first_look_at_usual_spend_starts_nothing_and_says_what_is_usual() -> None:
+    decision = judged(spend())
     assert (decision.kind, decision.run_key) == ("quiet", None)
-    assert (decision.spend_usd, decision.baseline_usd) == (10.0, 10.0)
+    assert "usually $" in decision.reason
 
 
 def test_the_first_look_at_a_spike_starts_one_run_named_after_its_hour() -> None:
-    decision = cost_spike(history(NOON, changed=spike_at(NOON)), THRESHOLDS, None, after(NOON))
+    decision = judged(spend(change=when(NOON, times=5)))
     assert decision.run_key == "cost_spike:2026-03-30T12:00Z"
-    assert "$50.00" in decision.reason
-    assert "usually $10.00" in decision.reason
+    assert "spend in the hour 2026-03-30T12:00Z" in decision.reason
 
 
-def test_a_second_look_at_the_same_hour_starts_nothing_more() -> None:
-    spend = history(NOON, changed=spike_at(NOON))
-    first = cost_spike(spend, THRESHOLDS, None, after(NOON))
-    assert cost_spike(spend, THRESHOLDS, first.cursor, after(NOON)).run_key is None
+def test_a_second_look_at_the_same_hours_starts_nothing_more() -> None:
+    sums = spend(change=when(NOON, times=5))
+    again = judged(sums, judged(sums).cursor)
+    assert (again.kind, again.run_key) == ("quiet", None)
 
 
-def test_an_incident_that_goes_on_is_one_incident() -> None:
-    first = cost_spike(history(NOON, changed=spike_at(NOON)), THRESHOLDS, None, after(NOON))
-    later = cost_spike(history(NOON + 2, changed=spike_at(NOON, NOON + 1, NOON + 2)), THRESHOLDS, first.cursor, after(NOON + 2))
+def test_an_incident_that_goes_on_is_one_incident_and_one_after_it_another() -> None:
+    hours = (NOON, NOON + 1, NOON + 2, NOON + 60)
+    first = judged(spend(NOON, when(*hours, times=5)))
+    later = judged(spend(NOON + 2, when(*hours, times=5)), first.cursor, NOON + 2)
     assert later.run_key is None
+    other = judged(spend(NOON + 60, when(*hours, times=5)), later.cursor, NOON + 60)
+    assert other.run_key == "cost_spike:2026-04-02T00:00Z"
 
 
-def test_a_second_incident_after_quiet_hours_is_another_run() -> None:
-    changed = spike_at(NOON, NOON + 8)
-    first = cost_spike(history(NOON, changed=changed), THRESHOLDS, None, after(NOON))
-    quiet = cost_spike(history(NOON + 5, changed=changed), THRESHOLDS, first.cursor, after(NOON + 5))
-    second = cost_spike(history(NOON + 8, changed=changed), THRESHOLDS, quiet.cursor, after(NOON + 8))
-    assert (quiet.run_key, second.run_key) == (None, "cost_spike:2026-03-30T20:00Z")
-
-
-def test_an_hour_that_passed_between_two_looks_is_not_missed() -> None:
-    first = cost_spike(history(NOON), THRESHOLDS, None, after(NOON))
-    later = cost_spike(history(NOON + 5, changed=spike_at(NOON + 2)), THRESHOLDS, first.cursor, after(NOON + 5))
-    assert later.run_key == "cost_spike:2026-03-30T14:00Z"
-
-
-def test_an_hour_that_is_not_over_is_not_judged() -> None:
-    spend = history(NOON, changed=spike_at(NOON))
-    running = cost_spike(spend, THRESHOLDS, None, NOON * HOUR_S + 1800.0)
-    assert running.run_key is None
-    assert cost_spike(spend, THRESHOLDS, running.cursor, after(NOON)).run_key == "cost_spike:2026-03-30T12:00Z"
-
-
-@pytest.mark.parametrize("cursor", ["garbage", "[]", '{"seen": "noon"}', '{"other": 1}', ""])
-def test_a_cursor_that_cannot_be_read_counts_as_none(cursor: str) -> None:
-    assert cost_spike(history(NOON, changed=spike_at(NOON)), THRESHOLDS, cursor, after(NOON)).run_key is not None
-
-
-def test_a_failed_read_is_a_skip_and_keeps_the_cursor() -> None:
-    first = cost_spike(history(NOON, changed=spike_at(NOON)), THRESHOLDS, None, after(NOON))
-    failed = cost_spike(None, THRESHOLDS, first.cursor, after(NOON + 1))
-    assert (failed.kind, failed.run_key, failed.cursor) == ("no data", None, first.cursor)
-
-
-def test_an_empty_lake_is_a_skip() -> None:
-    assert cost_spike([], THRESHOLDS, None, after(NOON)).kind == "no data"
-
-
-def test_a_jump_below_the_floor_in_dollars_is_no_alert() -> None:
-    spend = history(NOON, usual=0.1, changed=spike_at(NOON, spend=1.0))
-    assert cost_spike(spend, THRESHOLDS, None, after(NOON)).run_key is None
-
-
-def test_a_jump_below_the_ratio_is_no_alert() -> None:
-    assert cost_spike(history(NOON, changed=spike_at(NOON, spend=19.0)), THRESHOLDS, None, after(NOON)).run_key is None
-
-
-def test_spend_where_there_was_none_is_an_alert() -> None:
-    nights = history(NOON, changed=lambda hour: 50.0 if hour == NOON else (0.0 if hour % 24 == NOON % 24 else None))
-    assert cost_spike(nights, THRESHOLDS, None, after(NOON)).run_key is not None
-
-
-def test_a_busy_hour_is_compared_with_the_same_hour_of_the_week() -> None:
-    mondays = history(NOON, changed=lambda hour: 60.0 if (NOON - hour) % 168 == 0 else None)
-    assert cost_spike(mondays, THRESHOLDS, None, after(NOON)).run_key is None
-
-
-def test_one_odd_week_does_not_hide_a_spike() -> None:
-    spend = history(NOON, changed=spike_at(NOON, NOON - 168))
-    assert cost_spike(spend, THRESHOLDS, None, after(NOON)).run_key is not None
-
-
-def test_less_than_a_week_of_history_falls_back_on_earlier_days_and_says_so() -> None:
-    decision = cost_spike(history(NOON, hours=24 * 5, changed=spike_at(NOON)), THRESHOLDS, None, after(NOON))
-    assert decision.run_key is not None
-    assert "less than a week" in decision.reason
-
-
-def test_no_history_is_no_baseline_and_no_alert() -> None:
-    decision = cost_spike(history(NOON, hours=30, changed=spike_at(NOON)), THRESHOLDS, None, after(NOON))
-    assert (decision.kind, decision.run_key) == ("no baseline", None)
-
-
-def test_a_slow_rise_over_a_day_is_found_once() -> None:
-    strict = AlertThresholds(cost_ratio=1.5, cost_floor_usd=100.0, baseline_weeks=4)
-    changed = lambda hour: 16.0 if hour > NOON - 24 else None  # noqa: E731
-    first = cost_spike(history(NOON, changed=changed), strict, None, after(NOON))
-    assert first.run_key == "cost_spike_day:2026-03-30T12:00Z"
-    second = cost_spike(history(NOON + 1, changed=changed), strict, first.cursor, after(NOON + 1))
+def test_an_incident_that_grows_by_half_is_told_again_and_says_so() -> None:
+    grows = lambda hour, *_: {NOON: 3.0, NOON + 1: 3.5, NOON + 2: 6.0}.get(hour, 1.0)  # noqa: E731
+    first = judged(spend(NOON, grows))
+    second = judged(spend(NOON + 1, grows), first.cursor, NOON + 1)
     assert second.run_key is None
+    third = judged(spend(NOON + 2, grows), second.cursor, NOON + 2)
+    assert third.run_key == "cost_spike:2026-03-30T12:00Z:2"
+    assert "grown since it was first told" in third.reason
 
 
-def test_a_feed_that_falls_silent_is_an_alert_once() -> None:
-    spend = history(NOON)
-    silent = cost_spike(spend, THRESHOLDS, None, after(NOON + 30))
-    assert (silent.kind, silent.run_key) == ("silence", "silent_feed:2026-03-30T12:00Z")
-    again = cost_spike(spend, THRESHOLDS, silent.cursor, after(NOON + 40))
-    assert again.run_key is None
-    back = cost_spike(history(NOON + 41), THRESHOLDS, again.cursor, after(NOON + 41))
-    assert back.kind == "quiet"
+def test_hours_missed_between_two_looks_are_judged() -> None:
+    decision = judged(spend(NOON + 10, when(NOON + 3, times=5)), Memory(seen=NOON).model_dump_json(), NOON + 10)
+    assert decision.run_key == "cost_spike:2026-03-30T15:00Z"
 
 
-FRIDAY_EVENING = int(datetime(2026, 3, 27, 17, tzinfo=UTC).timestamp()) // HOUR_S
+@pytest.mark.parametrize("cursor", [None, "", "garbage", '{"seen": "x"}', '{"other": 1}', "[]"])
+def test_an_unreadable_cursor_is_none(cursor: str | None) -> None:
+    assert remembered(cursor) == Memory()
+    assert judged(spend(change=when(NOON, times=5)), cursor).run_key is not None
 
 
-def office_hours(until: int, weeks: int = 4) -> list[HourlySpend]:
-    """Ten requests an hour, Monday to Friday, 09 to 18 UTC."""
-    hours = [hour for hour in range(until - weeks * 168 + 1, until + 1) if (hour + 72) % 168 < 120 and 9 <= hour % 24 < 18]
-    return [HourlySpend(hour, 1.0, 10) for hour in hours]
+def test_no_sums_are_no_spend_of_zero_and_keep_the_cursor() -> None:
+    decision = cost_spike(None, THRESHOLDS, Memory(seen=3).model_dump_json(), NOON)
+    assert (decision.kind, decision.run_key, remembered(decision.cursor).seen) == ("no data", None, 3)
 
 
-def test_a_quiet_weekend_is_no_silence() -> None:
-    spend = office_hours(FRIDAY_EVENING)
-    sunday_evening = after(FRIDAY_EVENING + 50)
-    assert cost_spike(spend, THRESHOLDS, None, sunday_evening).kind != "silence"
-    monday_morning = after(FRIDAY_EVENING + 66)
-    assert cost_spike(spend, THRESHOLDS, None, monday_morning).kind != "silence"
+def test_a_jump_below_the_floor_or_the_ratio_is_no_alert() -> None:
+    assert judged(spend(change=when(NOON, times=5), each=0.001)).run_key is None
+    assert judged(spend(change=when(NOON, times=1.4))).run_key is None
 
 
-def test_a_monday_without_traffic_is_silence_once_its_hours_are_overdue() -> None:
-    tuesday_noon = after(FRIDAY_EVENING + 91)
-    decision = cost_spike(office_hours(FRIDAY_EVENING), THRESHOLDS, None, tuesday_noon)
-    assert (decision.kind, decision.run_key) == ("silence", "silent_feed:2026-03-27T17:00Z")
-    prompt = THRESHOLDS.model_copy(update={"silent_hours": 2.0})
-    monday_noon = after(FRIDAY_EVENING + 67)
-    assert cost_spike(office_hours(FRIDAY_EVENING), prompt, None, monday_noon).kind == "silence"
+def test_one_dear_request_is_no_spike() -> None:
+    sums = spend()
+    for row in (0, 1, 3):
+        sums.total[row, -1] += 200.0
+        sums.squares[row, -1] += 200.0**2
+    assert judged(sums).run_key is None
 
 
-def test_a_trickle_of_requests_falls_silent_only_when_enough_are_missing() -> None:
-    trickle = [HourlySpend(hour, 0.1, 1) for hour in range(NOON - 24 * 28, NOON + 1, 24)]
-    assert cost_spike(trickle, THRESHOLDS, None, after(NOON + 24 * 4)).kind != "silence"
-    assert cost_spike(trickle, THRESHOLDS, None, after(NOON + 24 * 13)).kind == "silence"
+def test_a_spike_of_a_small_team_is_found_in_its_own_series() -> None:
+    decision = judged(spend(change=when(NOON, times=3, team="b")), thresholds=AlertThresholds(cost_ratio=2.0))
+    assert (decision.dimension, decision.value) == ("team", "b")
+    assert "team 'b'" in decision.reason
 
 
-def test_a_new_feed_falls_silent_against_its_mean_hour() -> None:
-    assert cost_spike(history(NOON, hours=12), THRESHOLDS, None, after(NOON + 30)).kind == "silence"
+def test_spend_that_moved_from_one_model_to_another_is_no_spike() -> None:
+    moved = lambda hour, _, model: 1.0 if hour < NOON else {"x": 0.0, "y": 2.0}[model]  # noqa: E731
+    assert judged(spend(change=moved)).run_key is None
 
 
-def test_hourly_spend_sums_attempts_by_the_hour() -> None:
-    rows = pa.table(
-        {
-            "started_at": pa.array(
-                [datetime(2026, 3, 30, 12, 59, 59, 999999), datetime(2026, 3, 30, 12, 0), datetime(2026, 3, 30, 13, 0)], pa.timestamp("us")
-            ),
-            "cost_usd": pa.array([1.0, None, 4.0], pa.float64()),
-        }
+def test_a_busy_hour_of_every_week_is_usual() -> None:
+    mondays = lambda hour, *_: 6.0 if (NOON - hour) % WEEK_H == 0 else 1.0  # noqa: E731
+    assert judged(spend(change=mondays)).run_key is None
+
+
+def test_neither_an_odd_week_nor_two_silent_ones_change_what_is_usual() -> None:
+    assert judged(spend(change=lambda hour, *_: 5.0 if hour in (NOON, NOON - WEEK_H) else 1.0)).run_key is not None
+    silent = {NOON - WEEK_H, NOON - 2 * WEEK_H}
+    assert judged(spend(change=lambda hour, *_: 0.0 if hour in silent else 1.0)).run_key is None
+
+
+def test_a_rise_that_lasts_becomes_usual() -> None:
+    assert (
+        judged(spend(change=lambda hour, *_: 1.25 if hour > NOON - 200 else 1.0), thresholds=AlertThresholds(cost_ratio=1.2)).run_key
+        is None
     )
-    assert hourly_spend(ibis.memtable(rows)) == (HourlySpend(NOON, 1.0, 2), HourlySpend(NOON + 1, 4.0, 1))
+
+
+def test_a_rise_too_small_for_an_hour_is_found_over_a_day() -> None:
+    few = spend(change=lambda hour, *_: 1.7 if hour > NOON - 24 else 1.0, requests=12, each=1.0)
+    decision = judged(few, Memory(seen=NOON - 23).model_dump_json())
+    assert decision.run_key is not None
+    assert "hours to" in decision.reason
+
+
+def test_days_stand_in_for_weeks_and_less_than_three_are_no_baseline() -> None:
+    assert judged(spend(change=when(NOON, times=5), hours=24 * 5)).run_key is not None
+    assert judged(spend(change=when(NOON, times=5), hours=30)).kind == "no baseline"
+
+
+def test_chance_over_many_series_speaks_no_more_often_than_asked() -> None:
+    rng = np.random.default_rng(3)
+    hours = 12 * WEEK_H
+    count = rng.poisson(60, (30, hours)).astype(float)
+    total = rng.gamma(count, 0.1)
+    sums = HourlySums(
+        NOON - hours + 1, (WHOLE, *(Series("task", str(n)) for n in range(29))), count, total, 2 * total**2 / np.maximum(count, 1)
+    )
+    from routing_pipeline.alerts.decisions import cost_measure
+    from routing_pipeline.alerts.detection import standing
+
+    loose = cost_measure(AlertThresholds(cost_ratio=1.01, cost_floor_usd=0.0))
+    alarming = standing(sums, loose, 4, 1.0).is_alarm[:, :, 6 * WEEK_H :].any(axis=(0, 1)).mean()
+    assert alarming * 730 < 4  # asked for one a month; a few because hours of one window alarm together
+
+
+def log_latency(until: int, factor: float, model: str) -> HourlySums:
+    sums = spend(until)
+    log_ms = np.full(sums.count.shape, np.log(1000.0))
+    log_ms[SERIES.index(Series("model", model)), -1] += np.log(factor)
+    log_ms[:3, -1] += np.log(factor) / 2
+    return HourlySums(sums.first_hour, SERIES, sums.count, sums.count * log_ms, sums.count * (log_ms**2 + 0.25))
+
+
+def test_a_model_that_became_slow_is_named_with_milliseconds() -> None:
+    decision = latency_spike(log_latency(NOON, 2.0, "y"), THRESHOLDS, None, NOON + 1)
+    assert decision.run_key == "latency_spike:2026-03-30T12:00Z"
+    assert "1,000 ms" in decision.reason
+    assert latency_spike(log_latency(NOON, 1.1, "y"), THRESHOLDS, None, NOON + 1).run_key is None
+
+
+def shares(mean: float, now: float) -> HourlySums:
+    sums = spend()
+    value = np.full(sums.count.shape, mean)
+    value[:, -1] = now
+    return HourlySums(sums.first_hour, SERIES, sums.count, sums.count * value, sums.count * (value**2 + 0.02))
+
+
+def test_a_fall_of_quality_and_a_rise_of_failures_alarm_and_scores_are_not_needed() -> None:
+    fine, failing = shares(0.01, 0.01), shares(0.01, 0.3)
+    worse = quality_drop(shares(0.9, 0.7), fine, THRESHOLDS, None, NOON + 1)
+    assert worse.run_key is not None
+    assert "quality in the hour" in worse.reason
+    assert quality_drop(shares(0.7, 0.9), fine, THRESHOLDS, None, NOON + 1).run_key is None
+    assert "failed attempts" in quality_drop(None, failing, THRESHOLDS, None, NOON + 1).reason
+    assert quality_drop(None, None, THRESHOLDS, None, NOON + 1).kind == "no data"
+
+
+def quiet(*, team: str = "ab", since: int, until: int = NOON, office: bool = False) -> HourlySums:
+    open_at = lambda hour: not office or ((hour + 72) % 168 < 120 and 9 <= hour % 24 < 18)  # noqa: E731
+    return spend(until, lambda hour, of, _: 0.0 if (hour >= since and of in team) or not open_at(hour) else 1.0)
+
+
+def test_a_feed_that_falls_silent_is_told_once_and_told_again_after_it_spoke() -> None:
+    first = silent_feed(quiet(since=NOON), THRESHOLDS, None, NOON + 1, 0.0)
+    assert (first.kind, first.value) == ("alert", "")
+    again = silent_feed(quiet(since=NOON, until=NOON + 5), THRESHOLDS, first.cursor, NOON + 6, 0.0)
+    assert (again.kind, again.run_key) == ("quiet", None)
+    back = silent_feed(quiet(since=NOON + 9, until=NOON + 8), THRESHOLDS, again.cursor, NOON + 9, 0.0)
+    assert back.kind == "quiet"
+    assert silent_feed(quiet(since=NOON + 9, until=NOON + 9), THRESHOLDS, back.cursor, NOON + 10, 0.0).kind == "alert"
+
+
+def test_the_silence_of_a_team_is_its_own_and_that_of_all_is_told_besides() -> None:
+    team = silent_feed(quiet(since=NOON, team="b"), THRESHOLDS, None, NOON + 1, 0.0)
+    assert (team.dimension, team.value) == ("team", "b")
+    everybody = silent_feed(quiet(since=NOON - 1), THRESHOLDS, team.cursor, NOON + 1, 0.0)
+    assert everybody.dimension == "all"
+    assert everybody.run_key != team.run_key
+
+
+def test_a_weekend_without_traffic_is_no_silence_and_a_monday_without_is() -> None:
+    friday = int(datetime(2026, 3, 27, 18, tzinfo=UTC).timestamp()) // HOUR_S
+    assert silent_feed(quiet(since=friday, until=friday + 48, office=True), THRESHOLDS, None, friday + 49, 0.0).kind == "quiet"
+    assert silent_feed(quiet(since=friday, until=NOON, office=True), THRESHOLDS, None, NOON + 1, 0.0).kind == "alert"
+
+
+def test_where_nobody_reads_logs_the_clock_decides() -> None:
+    sums = quiet(since=NOON + 1)
+    prompt = silent_feed(sums, THRESHOLDS, None, NOON + 1, (NOON + 10) * HOUR_S)
+    assert prompt.kind == "quiet"
+    late = silent_feed(sums, THRESHOLDS, None, NOON + 1, (NOON + 40) * HOUR_S)
+    assert late.kind == "alert"
+
+
+@pytest.mark.parametrize(
+    ("committed", "looked", "sources", "mark"),
+    [
+        ({}, {}, (), None),
+        ({"a": 10.0, "b": 20.0}, {}, ("a", "b"), 20.0),
+        ({"a": 10.0}, {"a": 30.0}, ("a",), 30.0),
+        ({"a": 10.0, "b": 20.0}, {"a": 30.0}, ("a", "b"), 20.0),
+        ({"a": 10.0, "b": 20.0}, {"a": 30.0, "b": 15.0}, ("a", "b"), 20.0),
+    ],
+)
+def test_the_lake_is_as_complete_as_the_source_read_least_recently(
+    committed: dict[str, float], looked: dict[str, float], sources: tuple[str, ...], mark: float | None
+) -> None:
+    assert watermark_s(committed, looked, sources) == mark
+
+
+def test_an_hour_is_complete_once_it_was_held_back() -> None:
+    assert complete_until(10 * HOUR_S + 1_799, 1_800) == 9
+    assert complete_until(10 * HOUR_S + 1_800, 1_800) == 10
+
+
+def test_unread_objects_are_asked_for_once_and_again_after_a_growing_wait() -> None:
+    unread = [("s3://b", "k", "e", 1)]
+    first = new_logs(unread, None, 1_000.0)
+    assert first.run_key is not None
+    assert new_logs(unread, first.cursor, 1_060.0).run_key is None
+    second = new_logs(unread, first.cursor, 1_000.0 + AGAIN_AFTER_S)
+    assert second.run_key not in {None, first.run_key}
+    assert new_logs(unread, second.cursor, 1_000.0 + 2.5 * AGAIN_AFTER_S).run_key is None
+    assert new_logs([*unread, ("s3://b", "l", "e", 1)], second.cursor, 1_000.0 + 2.5 * AGAIN_AFTER_S).run_key is not None
+    assert new_logs([], first.cursor, 2_000.0).run_key is None
+
+
+def rows_of(hours: list[tuple[int, str, float, int, int]]) -> ibis.Table:
+    """One attempt each: hour, team, cost, prompt tokens, cached tokens."""
+    return ibis.memtable(
+        pa.table(
+            {
+                "started_at": pa.array(
+                    [datetime.fromtimestamp(hour * HOUR_S + 5, UTC).replace(tzinfo=None) for hour, *_ in hours], pa.timestamp("us")
+                ),
+                "team": [team for _, team, *_ in hours],
+                "task_type": ["answer"] * len(hours),
+                "model": ["m"] * len(hours),
+                "routing_rule_id": pa.array([None] * len(hours), pa.string()),
+                "cost_usd": [cost for _, _, cost, *_ in hours],
+                "prompt_tokens": [tokens for *_, tokens, _ in hours],
+                "completion_tokens": [0] * len(hours),
+                "cached_tokens": [cached for *_, cached in hours],
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "factor"),
+    [
+        ([("a", 1.0, 100, 0)] * 4 + [("b", 1.0, 100, 0)] * 4, "volume"),
+        ([("a", 2.0, 200, 0)] * 2 + [("b", 1.0, 100, 0)] * 2, "tokens"),
+        ([("a", 2.0, 100, 0)] * 2 + [("b", 1.0, 100, 0)] * 2, "price"),
+    ],
+)
+def test_a_change_is_taken_apart_and_the_parts_add_up(now: list[tuple[str, float, int, int]], factor: str) -> None:
+    before = [(NOON - WEEK_H * week, team, 1.0, 100, 0) for week in (1, 2) for team in "aabb"]
+    rows = rows_of([*before, *((NOON, *each) for each in now)])
+    found = attribution(hourly.costs(rows), NOON * HOUR_S, (NOON + 1) * HOUR_S, 4, is_sum=True)
+    assert found is not None
+    assert found.change == pytest.approx(sum(each[1] for each in now) - 4.0)
+    assert sum(found.effects.values()) == pytest.approx(found.change)
+    assert max(found.effects, key=lambda name: found.effects[name]) == factor
+
+
+def test_a_cache_that_went_cold_is_called_by_its_name() -> None:
+    before = [(NOON - WEEK_H, "a", 0.1, 1000, 900)] * 10
+    found = attribution(
+        hourly.costs(rows_of([*before, *[(NOON, "a", 0.526, 1000, 0)] * 10])), NOON * HOUR_S, (NOON + 1) * HOUR_S, 4, is_sum=True
+    )
+    assert found is not None
+    assert found.effects["cache"] == pytest.approx(found.change, rel=0.01)
+    assert "cache 100%" in found.sentences()[0]
+
+
+def test_without_an_earlier_week_nothing_is_attributed() -> None:
+    assert attribution(hourly.costs(rows_of([(NOON, "a", 1.0, 1, 0)])), NOON * HOUR_S, (NOON + 1) * HOUR_S, 4, is_sum=True) is None
+
+
+def test_hourly_sums_hold_the_whole_first_and_every_hour_between() -> None:
+    rows = rows_of([(NOON, "a", 1.0, 1, 0), (NOON, "b", 3.0, 1, 0), (NOON + 2, "a", 2.0, 1, 0)])
+    sums = hourly_sums(hourly.costs(rows), NOON - 5, NOON + 4)
+    assert sums is not None
+    assert (sums.first_hour, sums.end_hour) == (NOON, NOON + 4)
+    assert sums.series == (WHOLE, Series("team", "a"), Series("team", "b"))
+    assert sums.total.tolist() == [[4.0, 0.0, 2.0, 0.0], [1.0, 0.0, 2.0, 0.0], [3.0, 0.0, 0.0, 0.0]]
+    assert sums.squares[0].tolist() == [10.0, 0.0, 4.0, 0.0]
+    assert hourly_sums(hourly.costs(rows), NOON + 10, NOON + 20) is None

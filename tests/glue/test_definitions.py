@@ -103,6 +103,20 @@ def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
     assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in asset_specs()} - {"lake_upkeep"}
 
 
+def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:
+    schedule = defs.resolve_schedule_def("quarterly_projection")
+    assert (schedule.cron_schedule, schedule.job.name) == ("0 7 1 1,4,7,10 *", "project_budget")
+    with dg.build_schedule_context(scheduled_execution_time=datetime(2026, 10, 1, 7, tzinfo=UTC)) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.run_key == "quarterly_projection:2026-10-01"
+    assert assets_of("project_budget") == {"analysis_scope", "budget_projection"}
+
+
+def test_every_sensor_of_the_task_is_there() -> None:
+    names = {sensor.name for sensor in defs.sensors or []}
+    assert names == {"new_logs", "cost_spike", "latency_spike", "quality_drop", "silent_feed"}
+
+
 def test_the_lake_is_tidied_every_night_once() -> None:
     schedule = defs.resolve_schedule_def("nightly_upkeep")
     assert (schedule.cron_schedule, schedule.execution_timezone, schedule.job.name) == ("30 3 * * *", "UTC", "maintain_lake")

@@ -1,0 +1,90 @@
+"""What runs because something happened: new logs, and traffic that became dearer, slower, worse or silent.
+
+Belongs here: sensors: read, decide, tell, start a run. Does not belong here: the decisions (routing_pipeline.alerts).
+"""
+
+import time
+from typing import get_args
+
+import dagster as dg
+
+from assets.automation import ingest_logs, optimize_routing, over
+from assets.resources import HomeResource
+from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.new_logs import new_logs as decide_new_logs
+from routing_pipeline.alerts.notifications import tell
+from routing_pipeline.alerts.watching import Sensor, look, unread_objects
+from routing_pipeline.parameters import read_parameters
+
+MAX_TAG = 200
+
+DESCRIPTIONS: dict[Sensor, str] = {
+    "cost_spike": "Spend of the last hour, six hours and day against the same hours of the weeks before.",
+    "latency_spike": "Typical latency of successes against the same hours of the weeks before.",
+    "quality_drop": "Mean quality and share of failed attempts against the same hours of the weeks before.",
+    "silent_feed": "Hours without a request where the weeks before let expect some, in all or for a team.",
+}
+
+
+@dg.sensor(
+    job=ingest_logs,
+    minimum_interval_seconds=60,
+    description="Objects in the store that the lake does not hold yet; one ingestion for one set of them.",
+)
+def new_logs(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
+    """Lists the sources; a source that cannot be listed is a skip that says why, and is asked again."""
+    opened, now_s, unread = home.open(), time.time(), []
+    for source in home.log_sources():
+        try:
+            unread += unread_objects(opened, source, now_s)
+        except Exception as error:
+            context.log.exception("a source could not be listed")
+            return dg.SensorResult(skip_reason=f"{source} could not be listed: {error}"[:400], cursor=context.cursor)
+    decision = decide_new_logs(unread, context.cursor, now_s)
+    if decision.run_key is None:
+        return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)
+    request = dg.RunRequest(run_key=decision.run_key, tags={"reason": decision.reason})
+    return dg.SensorResult(run_requests=[request], cursor=decision.cursor)
+
+
+def _alerting(sensor: Sensor) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=sensor,
+        job=optimize_routing,
+        minimum_interval_seconds=300,
+        description=f"{DESCRIPTIONS[sensor]} One analysis over 24h, and one message, per incident.",
+    )
+    def look_and_tell(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
+        """Reads the lake, not the bucket: ingestion is a job of its own and may run more often."""
+        decision = _decision(sensor, context, home)
+        if decision is None:
+            reason = "the lake could not be read; that is not an hour without requests"
+            return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
+        if decision.run_key is None:
+            return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)
+        for failure in tell(home.config_file(), sensor.replace("_", " "), "\n".join((decision.reason, *decision.due_to))):
+            context.log.warning(failure)
+        return dg.SensorResult(run_requests=[_request(sensor, decision)], cursor=decision.cursor)
+
+    return look_and_tell
+
+
+def _decision(sensor: Sensor, context: dg.SensorEvaluationContext, home: HomeResource) -> AlertDecision | None:
+    """None when anything could not be read: a failed read is not an hour without spend."""
+    try:
+        with home.reading() as engine:
+            return look(sensor, home.open(), engine, read_parameters(home.config_file()), context.cursor, time.time())
+    except Exception:
+        context.log.exception("the lake could not be read")
+        return None
+
+
+def _request(sensor: Sensor, decision: AlertDecision) -> dg.RunRequest:
+    tags = {"alert": sensor, "reason": decision.reason[:MAX_TAG], "series": f"{decision.dimension} {decision.value}".strip()[:MAX_TAG]}
+    if decision.due_to:
+        tags["due_to"] = "; ".join(decision.due_to)[:MAX_TAG]
+    return dg.RunRequest(run_key=decision.run_key, run_config=over("24h"), tags=tags)
+
+
+ALERTING: list[dg.SensorDefinition] = [_alerting(sensor) for sensor in get_args(Sensor)]
+cost_spike, latency_spike, quality_drop, silent_feed = ALERTING

@@ -1,0 +1,95 @@
+"""Telling people: one message to every channel of the configuration, by apprise (extra `alerts`).
+
+Belongs here: channels and sending. Does not belong here: what is said (`decisions`, `attribution`). A channel that fails is
+named in the log and forgotten: nothing that sends may fail for it. Addresses hold secrets: they are read here and not with the
+parameters, which go into every report, and no message of ours repeats them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.parameters import read_table
+
+ENVIRONMENT = "ROUTING_PIPELINE_NOTIFY"
+MAX_TITLE, MAX_BODY = 150, 2_000
+
+
+class Channels(BaseModel):
+    """Table `[notifications]`: apprise addresses; `env:NAME` stands for an environment variable that holds one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    urls: tuple[str, ...] = Field(default=(), description="As slack://..., msteams://..., mailto://..., json://...; env:NAME")
+
+
+def read_channels(config: Path | None) -> tuple[str, ...]:
+    """Addresses of the configuration file, and those of ROUTING_PIPELINE_NOTIFY (separated by spaces).
+
+    Raises:
+        UnusableInputError: the table is not as described, or names a variable that is not set.
+    """
+    try:
+        channels = Channels.model_validate(read_table(config, "notifications"))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in ("notifications", *first["loc"]))
+        raise UnusableInputError(f"{where}: {first['msg']}; give urls = [...], see docs/configuration.md") from error
+    found = []
+    for url in channels.urls:
+        name = url.removeprefix("env:")
+        if name != url and not os.environ.get(name):
+            raise UnusableInputError(f"notifications.urls: the environment variable {name[:80]} is not set")
+        found.append(url if name == url else os.environ[name])
+    return (*found, *os.environ.get(ENVIRONMENT, "").split())
+
+
+def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
+    """Send to each channel; gives one line for each that failed. Never raises.
+
+    Text is sent as text: names from logs are no markup, and mention nobody.
+    """
+    if not channels:
+        return ()
+    try:
+        import apprise
+    except ImportError:
+        return ("no channel was told: notifications need apprise; install routing-pipeline[alerts]",)
+    failed = []
+    for number, url in enumerate(channels, start=1):
+        try:
+            sender = apprise.Apprise()
+            is_told = sender.add(url) and sender.notify(
+                title=_inert(title)[:MAX_TITLE], body=_inert(body)[:MAX_BODY], body_format=apprise.NotifyFormat.TEXT
+            )
+            why = "it was not accepted"
+        except Exception as error:  # noqa: BLE001 (whatever a channel does, the pipeline goes on)
+            is_told, why = False, type(error).__name__
+        if not is_told:
+            failed.append(f"notification channel {number} ({_scheme(url)}) was not told: {why}")
+    return tuple(failed)
+
+
+def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
+    """`notify` over the configured channels. Never raises: a configuration that cannot be read is a line as well."""
+    try:
+        channels = read_channels(config)
+    except UnusableInputError as error:
+        return (f"no channel was told: {error}",)
+    return notify(channels, title, body)
+
+
+def _inert(text: str) -> str:
+    """No mention of everybody, no control characters but line ends."""
+    kept = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+    return kept.replace("@", "@\u200b").replace("<!", "<\u200b!")
+
+
+def _scheme(url: str) -> str:
+    scheme, found, _ = url.partition("://")
+    return scheme[:20] if found and scheme.isalnum() else "no address"

@@ -1,0 +1,65 @@
+"""Up to which hour the lake is complete, as far as anybody can know.
+
+Belongs here: the watermark on ingestion time, and the note that a look at the store found nothing new. Rows carry the time
+of their request; whether more of that hour are to come shows only in when logs were read last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC
+
+from routing_pipeline.alerts.hourly import HOUR_S
+from routing_pipeline.home import Home
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.results import write_whole
+
+LOOKED = "looked.json"
+
+
+def complete_until(watermark_s: float, hold_back_s: float) -> int:
+    """The first hour (from 1970) that is not known to be complete: logs were read at `watermark_s`, and arrive by `hold_back_s` late."""
+    return math.floor((watermark_s - hold_back_s) / HOUR_S)
+
+
+def watermark_s(committed_s: Mapping[str, float], looked_s: Mapping[str, float], sources: tuple[str, ...]) -> float | None:
+    """When all sources were read, or found to hold nothing new, seconds since 1970; None when nothing was ever read.
+
+    A look counts like a commit. Where some source is not looked at regularly, the newest commit has to do: a finished dump
+    must not hold the clock of a live feed.
+    """
+    if sources and all(source in looked_s for source in sources):
+        return min(max(looked_s[source], committed_s.get(source, 0.0)) for source in sources)
+    return max(committed_s.values(), default=None)
+
+
+def lake_watermark_s(home: Home) -> float | None:
+    """`watermark_s` of a home."""
+    import pyarrow.compute as pc
+
+    ledger = Lake(home).side_table("ledger")
+    newest = ledger.group_by("source").aggregate([("committed_at", "max")])
+    committed = {
+        source: moment.replace(tzinfo=UTC).timestamp()
+        for source, moment in zip(
+            newest["source"].to_pylist(), pc.cast(newest["committed_at_max"], "timestamp[us]").to_pylist(), strict=True
+        )
+        if moment is not None
+    }
+    return watermark_s(committed, looked(home), home.sources())
+
+
+def looked(home: Home) -> dict[str, float]:
+    """When each source was last found to hold nothing new, seconds since 1970; an unreadable note is none."""
+    try:
+        noted = json.loads((home.root / LOOKED).read_text(encoding="utf-8"))
+        return {str(source): float(moment) for source, moment in noted.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def note_look(home: Home, source: str, now_s: float) -> None:
+    """Remember that a source was looked at now and holds nothing new."""
+    write_whole(home.root / LOOKED, json.dumps(looked(home) | {source: now_s}).encode())

@@ -25,8 +25,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Estimate, Measured
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.exploration import exploration_rules
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
+from routing_pipeline.scope import AnalysisScope
 from tests.shared import real_outcomes
 from tests.simulation import worlds
 from tests.simulation.worlds import Requests, Truth, World
@@ -66,6 +69,10 @@ class Tally:
     saving: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
     warned: list[bool] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    dearer: list[bool] = field(default_factory=list)
+    invented: list[bool] = field(default_factory=list)
+    explored: list[bool] = field(default_factory=list)
 
 
 def world_trial(name: str, world: World, n: int, runs: int, drop: float = DROP) -> Trial:
@@ -141,7 +148,7 @@ def holds(measured: Measured, truth: float) -> bool:
     return isinstance(measured, Estimate) and measured.low <= truth <= measured.high
 
 
-def count(tally: Tally, trial: Trial, rows: pa.Table, answer: RoutingRules) -> None:
+def count(tally: Tally, trial: Trial, rows: pa.Table, answer: RoutingRules, evidence: RoutingEvidence, scope: AnalysisScope) -> None:
     """Hold one answer against the truth."""
     rules = answer.rule_set
     then = trial.truth(trial.followed(rules))
@@ -153,6 +160,11 @@ def count(tally: Tally, trial: Trial, rows: pa.Table, answer: RoutingRules) -> N
     tally.moved.append(answer.moved_share)
     tally.broken_by_averages.append(trial.truth(trial.averages(rows)).quality < trial.floor - BROKEN_BY)
     tally.warned.append(any("would not hold" in warning for warning in rules.warnings))
+    tally.written.append(len(rules.rules))
+    tally.dearer.append(then.cost > trial.today.cost * (1 + 1e-9))
+    told = [arm for segment in evidence.segments for arm in segment.arms if arm.requests == 0 and isinstance(arm.quality, Estimate)]
+    tally.invented.append(bool(told))
+    tally.explored.append(exploration_rules(evidence, scope, rules) is not None)
     if rules.rules:
         expected = rules.expected
         tally.held.append(
@@ -184,6 +196,10 @@ HEAD = (
     "saving",
     "of the oracle's",
     "warned",
+    "rules written",
+    "dearer than today",
+    "untried arms told",
+    "exploration",
 )
 
 
@@ -203,6 +219,10 @@ def line(trial: Trial, tally: Tally) -> tuple[str, ...]:
         f"{mean:.1%}",
         "-" if oracle < 0.005 else f"{mean / oracle:.0%}",
         rate(tally.warned),
+        f"{np.mean(tally.written):.1f}",
+        rate(tally.dearer),
+        rate(tally.invented),
+        rate(tally.explored),
     )
 
 
@@ -214,7 +234,7 @@ def run(trial: Trial, runs: int, seeds: Iterator[int], engine: Engine) -> Tally:
         rows = trial.draw(np.random.default_rng(next(seeds)))
         with tempfile.TemporaryDirectory() as folder:
             evidence, scope = worlds.evidence_of(engine, rows, Path(folder), goal="cost", **trial.asked)
-            count(tally, trial, rows, optimize_routing_rules(evidence, scope, Catalog()))
+            count(tally, trial, rows, optimize_routing_rules(evidence, scope, Catalog()), evidence, scope)
         if done % 10 == 0 and done < runs:
             print(f"   after {done}, {time.perf_counter() - began:.0f} s: {' | '.join(line(trial, tally)[2:])}", flush=True)
     return tally

@@ -21,7 +21,19 @@ from routing_pipeline.policy.cells import Cells, Floats, sum_by
 from routing_pipeline.policy.evidence_model import ArmEvidence, PropensityCheck, RoutingEvidence, SegmentEvidence
 from routing_pipeline.policy.intervals import Statistic, interval, ratio, student
 from routing_pipeline.policy.rule_set import Grade
-from routing_pipeline.policy.scores import COST, LATENCY, MIN_LABELS, MIN_SENT, QUALITY, SUCCESS, ScoreCube, Support, score_cube, support
+from routing_pipeline.policy.scores import (
+    COST,
+    LATENCY,
+    MIN_COVERED,
+    MIN_LABELS,
+    MIN_SENT,
+    QUALITY,
+    SUCCESS,
+    ScoreCube,
+    Support,
+    score_cube,
+    support,
+)
 from routing_pipeline.policy.segments import Segment, label, when
 from routing_pipeline.scope import AnalysisScope
 
@@ -287,6 +299,11 @@ def unsupported_because(found: Support, place: int, arm: int) -> str | None:
         return f"only {requests:.0f} requests were sent here; route a small share at random to find out"
     if labelled < MIN_LABELS:
         return f"only {labelled:.0f} of its answers here carry a quality score; score more of them"
+    if covered >= MIN_COVERED:
+        return (
+            f"{requests:.0f} requests were sent here, but so unevenly that they count for {found.effective[place, arm]:.0f}; at least "
+            f"{found.least_effective:.0f} are needed. Route a small share at random to find out"
+        )
     return f"seen in only {covered:.0%} of this segment's range; route a small share of the rest at random to find out"
 
 

@@ -43,11 +43,11 @@ def _adjacent(cube: ScoreCube, actions: Ints) -> list[Block]:
 
 
 def blocks_of(cube: ScoreCube, actions: Ints) -> list[Block]:
-    """As few rules as say the same: neighbours joined, then tasks of equal model, condition and fallbacks listed together."""
+    """As few rules as say the same: neighbours joined, then tasks of equal model and condition listed together."""
     joined: dict[tuple[object, ...], Block] = {}
     for block in _adjacent(cube, actions):
         same = block.condition.model_copy(update={"task_type": None})
-        key = (block.arm, same, fallbacks(cube, block))
+        key = (block.arm, same)
         if key in joined and block.condition.task_type is not None:
             before = joined[key]
             tasks = (*(before.condition.task_type or ()), *block.condition.task_type)

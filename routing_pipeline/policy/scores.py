@@ -31,8 +31,11 @@ OUTCOMES: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow")
 COST, LATENCY, SUCCESS, QUALITY, SLOW = range(len(OUTCOMES))
 MIN_SENT = 30
 MIN_LABELS = 10
-MIN_EFFECTIVE = 40.0
-"""Effective sample size that a model must have in a segment: few heavy weights may speak for hundreds of requests."""
+MIN_EFFECTIVE, MIN_EFFECTIVE_LOGGED = 30.0, 100.0
+"""Effective sample size that a model must have in a segment: few heavy weights may speak for hundreds of requests.
+
+More where the router's own probabilities are the weights: they follow what the logs do not hold, and answers vary with it.
+"""
 MIN_COVERED = 0.9
 """Share of a segment's traffic that must lie where the model was seen."""
 REQUESTS_PER_STRIP = 150
@@ -50,12 +53,13 @@ class Support:
     covered: Floats
     has_cost: NDArray[np.bool_]
     has_latency: NDArray[np.bool_]
+    least_effective: float
 
     @property
     def supported(self) -> NDArray[np.bool_]:
         """Seen often enough, and in every part of the segment."""
         enough: NDArray[np.bool_] = (self.requests >= MIN_SENT) & (self.labelled >= MIN_LABELS) & (self.covered >= MIN_COVERED)
-        enough &= self.effective >= MIN_EFFECTIVE
+        enough &= self.effective >= self.least_effective
         return enough
 
 
@@ -281,6 +285,7 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         covered=found["covered"],
         has_cost=found["n_cost"] > 0,
         has_latency=found["n_latency"] > 0,
+        least_effective=MIN_EFFECTIVE if logged is None else MIN_EFFECTIVE_LOGGED,
     )
 
 

@@ -127,18 +127,18 @@ def trials() -> dict[str, Callable[[], Trial | None]]:
     scarce = replace(worlds.CONFOUNDED, labelled=0.1)
     return {
         "confounded": lambda: world_trial("confounded", worlds.CONFOUNDED, 40_000, 200),
-        "confounded-large": lambda: world_trial("confounded", worlds.CONFOUNDED, 300_000, 40),
+        "confounded-large": lambda: world_trial("confounded", worlds.CONFOUNDED, 300_000, 20),
         "scarce": lambda: world_trial("scarce, 10 % labelled", scarce, 600, 200),
-        "scarce-1500": lambda: world_trial("scarce, 10 % labelled", scarce, 1_500, 200),
+        "scarce-1500": lambda: world_trial("scarce, 10 % labelled", scarce, 1_500, 60),
         "no-overlap": lambda: world_trial("no overlap", worlds.DETERMINISTIC, 30_000, 40),
-        "dominated": lambda: world_trial("one model dominates", worlds.DOMINATED, 40_000, 100),
-        "two-near": lambda: world_trial("two models of near quality", worlds.TWO_NEAR, 40_000, 100),
+        "dominated": lambda: world_trial("one model dominates", worlds.DOMINATED, 40_000, 60),
+        "two-near": lambda: world_trial("two models of near quality", worlds.TWO_NEAR, 40_000, 60),
         "hidden": lambda: world_trial("hidden difficulty", worlds.HIDDEN, 20_000, 100),
-        "randomised": lambda: world_trial("hidden difficulty, logged propensities", worlds.RANDOMISED, 20_000, 100),
-        "length-only": lambda: world_trial("complexity not logged", worlds.LENGTH_ONLY, 40_000, 100),
-        "missing-by-quality": lambda: world_trial("worse answers scored more often", worlds.MISSING_BY_QUALITY, 40_000, 100),
-        "drifting": lambda: world_trial("mix of tasks drifts", worlds.DRIFTING, 40_000, 100),
-        "heavy-tailed": lambda: world_trial("heavy-tailed cost", worlds.HEAVY_TAILED, 40_000, 100),
+        "randomised": lambda: world_trial("hidden difficulty, logged propensities", worlds.RANDOMISED, 20_000, 60),
+        "length-only": lambda: world_trial("complexity not logged", worlds.LENGTH_ONLY, 40_000, 60),
+        "missing-by-quality": lambda: world_trial("worse answers scored more often", worlds.MISSING_BY_QUALITY, 40_000, 60),
+        "drifting": lambda: world_trial("mix of tasks drifts", worlds.DRIFTING, 40_000, 60),
+        "heavy-tailed": lambda: world_trial("heavy-tailed cost", worlds.HEAVY_TAILED, 40_000, 60),
         "real": lambda: real_trial(20_000, 50),
     }
 

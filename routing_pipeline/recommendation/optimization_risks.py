@@ -268,7 +268,7 @@ def _sensitivity(tipping: Measured, grade: Grade) -> str:
     safe = min(tipping.estimate, tipping.low) * 100
     if safe <= 0:
         return "No hidden bias is needed to undo the claim: its safe end does not hold by itself"
-    told = f"Were quality on the moved requests overstated by {safe:.1f} points on average, the claim would no longer hold"
+    told = f"Were quality on the moved requests overstated by {safe:.2g} points on average, the claim would no longer hold"
     if grade == "A":
         return f"{told}; randomised routing leaves little room for that"
     return f"{told}; only a randomised test can exclude that"

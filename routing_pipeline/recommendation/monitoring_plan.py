@@ -33,6 +33,7 @@ WIDEST_MARGIN = 0.05
 COMPLETION_MARGIN = 0.005
 LATENCY_MARGIN = 0.10
 LOOK_DAYS: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 14, 21, 30)
+LONGEST_EXPLORATION_DAYS = 90
 EXPLORED_WITH_RULES = 0.02
 EXPLORED_WITHOUT = 0.05
 MAX_EXPLORED_MODELS = 8
@@ -285,6 +286,11 @@ def _verdict(steps: tuple[CanaryStep, ...], exploration: Exploration | None) -> 
         return f"Roll out in {len(steps)} steps over about {total:.0f} days; turn back as soon as a daily look crosses its boundary."
     if exploration is None:
         return "Nothing to roll out, and one model alone leaves nothing to explore; watch the KPIs."
+    if exploration.days is not None and exploration.days > LONGEST_EXPLORATION_DAYS:
+        return (
+            "Nothing to roll out yet, and with so little traffic exploring would not decide it within "
+            f"{LONGEST_EXPLORATION_DAYS} days: collect more logs, or explore a larger share on fewer kinds of request."
+        )
     length = "until the logs can decide" if exploration.days is None else f"for about {math.ceil(exploration.days)} days"
     return f"Nothing to roll out yet: route {100 * exploration.share:.0f} % of requests at random {length}, log the probabilities, and ask again."
 

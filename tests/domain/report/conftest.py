@@ -16,6 +16,7 @@ from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.ingest.lake import QuarantineReason
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.policy.exploration import Trial
 from routing_pipeline.policy.rule_set import (
     Between,
     Change,
@@ -340,9 +341,13 @@ def full(name: str) -> Report:
     evidence = evidence_of(tasks=(found,), segments=(found,), grade_reason=name, warnings=(name,))
     report = assembled(scope, evidence, chosen, text=name)
     reasons = (QuarantineReason(reason=name, count=3, object=name, line=7),)
+    trial = Trial(segment=name, model=name, share=0.1, traffic=0.2, requests=70, days=3.2, added_cost_usd=around(-1.0, 0.2))
+    unscored = trial.model_copy(update={"days": None, "added_cost_usd": Unidentifiable(unidentifiable=name)})
+    watch = report.monitoring_plan.model_copy(update={"trials": (trial, unscored)})
     return report.model_copy(
         update={
-            "run": run_of(scope, "run-1", sources=(name,), quarantine_reasons=reasons, reason=name, stale_because=name, at=GENERATED_AT)
+            "monitoring_plan": watch,
+            "run": run_of(scope, "run-1", sources=(name,), quarantine_reasons=reasons, reason=name, stale_because=name, at=GENERATED_AT),
         }
     )
 

@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SIMULATIONS := benchmarks/monte_carlo.py
+SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py detectors.py projections.py)
 # uv takes its certificates from the system, so that it works behind a company's proxy.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
@@ -51,12 +51,8 @@ dev: $(VENV)/.run  ## The Dagster UI on the demo's home
 bench: $(VENV)/.dev  ## Speed and memory, as ratios measured in one run
 	@for each in $(filter-out $(SIMULATIONS),$(wildcard benchmarks/*.py)); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
-simulate: $(VENV)/.dev  ## Worlds with known truth, many times over: coverage, broken floors, savings; about an hour
+simulate: $(VENV)/.dev  ## Worlds with known truth, many times over: coverage, broken floors, savings; alerts and projections; an hour
 	@for each in $(SIMULATIONS); do echo "== $$each"; $(BIN)/python $$each || exit 1; done
-
-simulate: $(VENV)/.dev  ## Do alerts and projections keep their promises in made-up traffic? Prints precision, recall, coverage
-	@$(BIN)/python benchmarks/detectors.py
-	@$(BIN)/python benchmarks/projections.py
 
 clean:  ## Remove the demo and its home
 	@rm -rf demo .pytest_cache .mypy_cache .ruff_cache

@@ -512,6 +512,17 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
     return [each for each in dict.fromkeys(found) if any(arm != keep for arm in each.arms)]
 
 
+def everywhere(learnt: Learned) -> list[Found]:
+    """For each model: whole tasks to it wherever the logs can judge it over the whole task, the others as they are.
+
+    Where one model is best, one rule says it all, and thinly tried corners need not be cut out.
+    """
+    keep = learnt.sums.shape[1] - 1
+    whole = [int(np.flatnonzero(row)[0]) for row in learnt.partitions if row.sum() == 1.0]
+    found = [Found(tuple(whole), tuple(arm if learnt.eligible[place, arm] else keep for place in whole)) for arm in range(keep)]
+    return [each for each in found if any(arm != keep for arm in each.arms)]
+
+
 def heavy_segments(learnt: Learned, gain: Floats) -> list[Learned]:
     """What was learnt, each time with one of the segments left as it is that promise most by themselves.
 
@@ -585,7 +596,7 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     """
     gain = utility(learnt, goal, weights)
     apart = judged_apart(learnt)
-    found = policies(apart, limits, goal, weights)
+    found = policies(apart, limits, goal, weights) + [each for each in everywhere(learnt) if within_caps(learnt, each, limits)]
     path = _ordered(cube, learnt, limits, goal, gain, found)
     if len(path) < SHORT_PATH:
         found = policies(learnt, limits, goal, weights)

@@ -18,7 +18,10 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_logs
 
 HOUR_S = 3_600
-LAST = int(time.time()) // HOUR_S - 2
+BEGAN_S = time.time()
+HOLD_BACK_S = HOUR_S / 2 + (BEGAN_S - HOUR_S) % HOUR_S
+"""Held back so that the clock stands half an hour from the next hour's completion: no test may run across it."""
+LAST = int(BEGAN_S - HOLD_BACK_S) // HOUR_S - 1
 """The newest hour that is over and held back long enough."""
 DAYS, PER_HOUR = 9, 40
 ALERTING = {sensor.name: sensor for sensor in sensors.ALERTING}
@@ -74,7 +77,9 @@ def lake_of(folder: Path, rows: list[dict[str, Any]], more: str = "") -> HomeRes
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     (logs / f"records-{len(list(logs.iterdir()))}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (folder / "routing.toml").write_text(f"[alerts]\nsilent_hours = 30\n{more}")
+    (folder / "routing.toml").write_text(
+        f"[alerts]\nsilent_hours = 30\nhold_back_minutes = {HOLD_BACK_S / 60}\nscore_hold_back_hours = {HOLD_BACK_S / HOUR_S}\n{more}"
+    )
     ingest_logs(Home(folder / "home").create(), str(logs))
     return HomeResource(root=str(folder / "home"), logs=str(logs), config=str(folder / "routing.toml"))
 

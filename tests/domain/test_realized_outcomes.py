@@ -23,7 +23,6 @@ from routing_pipeline.policy.rule_set import (
     RuleWindow,
     WeightedModel,
     When,
-    cannot_tell,
     logged_rule_id,
 )
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
@@ -152,10 +151,11 @@ def test_rules_that_no_request_carries_are_waited_for_and_foreign_ids_are_nobody
 
 
 def test_nothing_proposed_promises_nothing() -> None:
-    nothing = promise().model_copy(update={"rules": (), "status": "no_change", "expected": promise().expected})
+    nothing = promise().model_copy(update={"rules": (), "status": "no_change"})
     rows = window("2026-11-01T00:00:00Z-abcd")
-    assert held(rows, nothing).rule_sets == ()
-    assert isinstance(cannot_tell("x").quality, Unidentifiable)
+    found = held(rows, nothing)
+    assert found.rule_sets == ()
+    assert found.waiting == ()
 
 
 def test_intervals_of_the_measurement_hold_in_most_of_many_weeks() -> None:

@@ -19,7 +19,7 @@ FOLLOWED = "2026-11-01T00:00:00Z-abcd"
 def test_the_next_report_holds_an_earlier_promise_against_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo_logs.write_demo(tmp_path / "week", requests=3_000)
     for path in (tmp_path / "week" / "logs").rglob("*.jsonl"):
-        path.write_bytes(path.read_bytes().replace(b'"rule:', f'"rule:{FOLLOWED}/'.encode()))
+        path.write_bytes(path.read_bytes().replace(b'"rule:', f'"rule:{logged_rule_id(FOLLOWED, "")}'.encode()))
     logged = {
         tag.removeprefix(f"rule:{FOLLOWED}/")
         for path in (tmp_path / "week" / "logs").rglob("*.jsonl")
@@ -32,7 +32,6 @@ def test_the_next_report_holds_an_earlier_promise_against_the_logs(tmp_path: Pat
     made = promise(FOLLOWED, cost_usd=about(1e-6, 1e-8))
     first, *_ = made.rules
     kept = made.model_copy(update={"rules": (first.model_copy(update={"id": min(logged)}),)})
-    assert logged_rule_id(FOLLOWED, min(logged)).startswith(FOLLOWED)
     home = Home(tmp_path / "home").create()
     promises.keep(home, kept)
     promises.keep(home, kept.model_copy(update={"warnings": ("a later promise of the same id changes nothing",)}))

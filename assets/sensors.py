@@ -36,7 +36,7 @@ def new_logs(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.Sens
     opened, now_s, unread = home.open(), time.time(), []
     for source in home.log_sources():
         try:
-            unread += unread_objects(opened, source, now_s)
+            unread.append(unread_objects(opened, source, now_s))
         except Exception as error:
             context.log.exception("a source could not be listed")
             return dg.SensorResult(skip_reason=f"{source} could not be listed: {error}"[:400], cursor=context.cursor)

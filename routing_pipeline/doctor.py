@@ -98,7 +98,7 @@ def _source(logs: str) -> Finding:
     from routing_pipeline.ingest.objects import open_source
 
     try:
-        count = len(open_source(logs).list_objects())
+        count = sum(1 for _ in open_source(logs).list_objects())
     except PipelineError as error:
         return Finding(name="logs", works=False, is_needed=True, detail=str(error))
     return Finding(name="logs", works=count > 0, is_needed=True, detail=f"{count:,} objects at {logs}")

@@ -94,6 +94,12 @@ FEEDBACK: tuple[Column, ...] = (
 )
 """Grain: one score. A later score of the same request, name and source replaces an earlier one at reading."""
 
+KEPT_FEEDBACK: tuple[Column, ...] = (
+    *FEEDBACK,
+    _text("source_object", "Object that held the score; null where an earlier version read it"),
+)
+"""`FEEDBACK` as the lake keeps it, so that an object uploaded again can replace its scores."""
+
 QUARANTINE: tuple[Column, ...] = (
     _text("source_object", "Object that held the record", required=True),
     Column("line", "bigint", "Line in the object, from 1; null when the whole object was refused", "line"),

@@ -9,12 +9,19 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routing_pipeline.estimates import Result
+from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.results import key_of
 
 AGAIN_AFTER_S = 1_800.0
 """Objects still unread this long after a run was started for them get another; each time the wait doubles."""
 MAX_DOUBLINGS = 6
+
+
+class UnreadObjects(Result):
+    """How many objects of a source were not read yet, and a digest of which, in which version."""
+
+    count: int = quantity("Objects not read yet, in their present version", "objects")
+    digest: str = Field(description="Changes with what is unread")
 
 
 class _Asked(BaseModel):
@@ -33,8 +40,8 @@ class NewLogsDecision(Result):
     cursor: str = Field(description="Hand it back at the next tick")
 
 
-def new_logs(unread: Sequence[tuple[str, str, str, int]], cursor: str | None, now_s: float) -> NewLogsDecision:
-    """One run for one set of unread objects, (source, key, ETag, bytes) each; the same set again only after a growing wait.
+def new_logs(unread: Sequence[UnreadObjects], cursor: str | None, now_s: float) -> NewLogsDecision:
+    """One run for one set of unread objects, by source; the same set again only after a growing wait.
 
     An object that cannot be read now (still being written, the store fails) stays unread; asking for it at every look would
     start a run every minute, never asking again would lose it.
@@ -43,15 +50,16 @@ def new_logs(unread: Sequence[tuple[str, str, str, int]], cursor: str | None, no
         asked = _Asked.model_validate_json(cursor or "{}")
     except ValidationError:
         asked = _Asked()
-    if not unread:
+    count = sum(each.count for each in unread)
+    if not count:
         return NewLogsDecision(reason="no new objects", cursor=asked.model_dump_json())
-    digest = key_of(unread=[list(each) for each in sorted(unread)])
+    digest = key_of(unread=sorted(each.digest for each in unread if each.count))
     if digest == asked.digest:
         wait_s = AGAIN_AFTER_S * 2.0 ** min(asked.times - 1, MAX_DOUBLINGS)
         if now_s < asked.asked_s + wait_s:
-            return NewLogsDecision(reason=f"a run was started for these {len(unread):,} new objects", cursor=asked.model_dump_json())
+            return NewLogsDecision(reason=f"a run was started for these {count:,} new objects", cursor=asked.model_dump_json())
         times = asked.times + 1
     else:
         times = 1
     told = _Asked(digest=digest, asked_s=now_s, times=times)
-    return NewLogsDecision(run_key=f"new_logs:{digest}:{int(now_s)}", reason=f"{len(unread):,} new objects", cursor=told.model_dump_json())
+    return NewLogsDecision(run_key=f"new_logs:{digest}:{int(now_s)}", reason=f"{count:,} new objects", cursor=told.model_dump_json())

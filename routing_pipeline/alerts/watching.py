@@ -16,11 +16,12 @@ from routing_pipeline.alerts.attribution import attribution
 from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums, hourly_sums
 from routing_pipeline.alerts.incidents import remembered
+from routing_pipeline.alerts.new_logs import UnreadObjects
 from routing_pipeline.alerts.silence import WATCHED
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_look
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
-from routing_pipeline.ingest.accounts import unknown_objects
+from routing_pipeline.ingest.backlog import open_backlog
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import open_source
 from routing_pipeline.parameters import Parameters
@@ -122,15 +123,15 @@ def _with_cause(decision: AlertDecision, seen: _Seen, weeks: int) -> AlertDecisi
     return decision if found is None else decision.model_copy(update={"due_to": found.sentences()})
 
 
-def unread_objects(home: Home, uri: str, now_s: float) -> list[tuple[str, str, str, int]]:
-    """Objects of a source that the lake does not hold in this version: (source, key, ETag, bytes). Notes a look that found none.
+def unread_objects(home: Home, uri: str, now_s: float) -> UnreadObjects:
+    """Objects of a source that the lake does not hold in this version. Notes a look that found none.
 
     Raises:
         UnusableInputError: no such place, or no permission.
         ServiceUnavailableError: the store does not answer.
     """
     source = open_source(uri, exclude=home.root)
-    unread = unknown_objects(Lake(home), "ledger", source, source.list_objects())
-    if not unread:
-        note_look(home, source.uri, now_s)
-    return [(source.uri, each.key, each.etag, each.size_bytes) for each in unread]
+    with open_backlog(Lake(home), "ledger", source) as backlog:
+        if not backlog.new:
+            note_look(home, source.uri, now_s)
+        return UnreadObjects(count=backlog.new, digest=backlog.digest())

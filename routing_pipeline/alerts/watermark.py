@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC
 
 from routing_pipeline.alerts.hourly import HOUR_S
 from routing_pipeline.home import Home
@@ -37,17 +36,15 @@ def watermark_s(committed_s: Mapping[str, float], looked_s: Mapping[str, float],
 
 def lake_watermark_s(home: Home) -> float | None:
     """`watermark_s` of a home."""
-    import pyarrow.compute as pc
+    files = Lake(home).side_files("ledger")
+    committed: dict[str, float] = {}
+    if files:
+        import duckdb
 
-    ledger = Lake(home).side_table("ledger")
-    newest = ledger.group_by("source").aggregate([("committed_at", "max")])
-    committed = {
-        source: moment.replace(tzinfo=UTC).timestamp()
-        for source, moment in zip(
-            newest["source"].to_pylist(), pc.cast(newest["committed_at_max"], "timestamp[us]").to_pylist(), strict=True
-        )
-        if moment is not None
-    }
+        with duckdb.connect() as connection:
+            query = "SELECT source, epoch_us(max(committed_at)) FROM read_parquet($files) GROUP BY 1"
+            rows = connection.execute(query, {"files": list(files)}).fetchall()
+        committed = {source: moment_us / 1e6 for source, moment_us in rows if moment_us is not None}
     return watermark_s(committed, looked(home), home.sources())
 
 

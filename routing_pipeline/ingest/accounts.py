@@ -1,6 +1,6 @@
 """What became of each object: the rows of the ledger and of the quarantine.
 
-Belongs here: which objects are new, and the two tables that commit beside the data. Does not belong here: the commit.
+Belongs here: the two tables that commit beside the data. Does not belong here: the commit, which objects are new (`backlog`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from routing_pipeline.ingest.lake import Lake, SideTable, arrow_schema
+from routing_pipeline.ingest.lake import arrow_schema
 from routing_pipeline.ingest.objects import Source, StoredObject
 from routing_pipeline.ingest.quarantine import Refused
 from routing_pipeline.schema import LEDGER, QUARANTINE
@@ -33,25 +33,6 @@ class Account:
         """The counting columns of schema.LEDGER."""
         counts = {name: self.counts[name] for name in ("ingested", "quarantined", "duplicates")}
         return {"format": self.format, "records": sum(counts.values()), **counts}
-
-
-def unknown_objects(lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> list[StoredObject]:
-    """Objects that the ledger does not hold in this version."""
-    known = set(zip(*_columns(lake, ledger, source, ["object", "etag", "size_bytes"]), strict=True))
-    return [each for each in listed if (each.key, each.etag, each.size_bytes) not in known]
-
-
-def known_keys(lake: Lake, source: Source, etag: str | None = None) -> set[str]:
-    """Keys of the objects that the ledger holds in any version, or in this one."""
-    keys, etags = _columns(lake, "ledger", source, ["object", "etag"])
-    return set(keys) if etag is None else {key for key, held in zip(keys, etags, strict=True) if held == etag}
-
-
-def _columns(lake: Lake, ledger: SideTable, source: Source, names: list[str]) -> list[list[Any]]:
-    import pyarrow.compute as pc
-
-    rows = lake.side_table(ledger)
-    return list(rows.filter(pc.equal(rows["source"], source.uri)).select(names).to_pydict().values())
 
 
 def ledger_rows(source: Source, accounts: Iterable[tuple[StoredObject, Account]], now_s: float) -> pa.Table:

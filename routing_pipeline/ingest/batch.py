@@ -70,7 +70,7 @@ class Outcome:
     span_us: tuple[int, int] | None = None
 
 
-def connect(spill_to: Path) -> Any:
+def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT) -> Any:
     """An embedded DuckDB that reaches for no network and stays within its memory."""
     import duckdb
 
@@ -78,7 +78,7 @@ def connect(spill_to: Path) -> Any:
     return duckdb.connect(
         ":memory:",
         config={
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": memory,
             "threads": min(os.cpu_count() or 1, MAX_THREADS),
             "temp_directory": str(spill_to),
             "autoinstall_known_extensions": False,

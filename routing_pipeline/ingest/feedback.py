@@ -4,6 +4,7 @@ Belongs here: reading such files, refusing rows that cannot be used, leaving out
 belong here: what a tool's own names mean (`formats`), which score counts as a request's quality (`scope`).
 
 A score outside its scale is refused, not clipped: a rating of 4 on an undeclared scale would otherwise read as perfect.
+A file uploaded again replaces the scores that were read of it before, in one commit; files are committed many at a time.
 """
 
 from __future__ import annotations
@@ -23,20 +24,28 @@ from pydantic import Field
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
-from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows, unknown_objects
+from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows
+from routing_pipeline.ingest.backlog import Backlog, known_keys, open_backlog
 from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.forgetting import forgotten_objects
 from routing_pipeline.ingest.formats import scored_by
 from routing_pipeline.ingest.formats.log_format import FUTURE_TOLERANCE_S, MAX_TEXT, OLDEST_S, key_text
-from routing_pipeline.ingest.lake import Lake, arrow_schema
-from routing_pipeline.ingest.manifests import SCORE_TABLES, finished
-from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject, open_source
+from routing_pipeline.ingest.lake import Lake, SideTable
+from routing_pipeline.ingest.manifests import SCORE_TABLES, leave_out_unfinished
+from routing_pipeline.ingest.objects import ObjectChangedError, StoredObject, open_source
 from routing_pipeline.ingest.quarantine import NOT_JSON, NOT_OBJECT, Refused, masked
+from routing_pipeline.ingest.replacing import READ_AGAIN
 from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, RefusedObjectError, plain_file
 from routing_pipeline.schema import DUCKDB_TYPE, FEEDBACK, column_names
 
 SOURCES: tuple[str, ...] = ("judge", "user", "check", "eval")
 Scales = Mapping[str, tuple[float, float]]
 """Lowest and highest value by name of a score."""
+
+COMMIT_EVERY_S = 15.0
+"""How much work a kill can cost."""
+MAX_REFUSED_WAITING = 50_000
+"""Refused scores wait in memory for the commit; with so many of them it does not wait for its time."""
 
 _CHUNK_ROWS = 50_000
 _BOM = b"\xef\xbb\xbf"
@@ -82,8 +91,14 @@ _SCALED = f"""SELECT _rows.* REPLACE (
         CASE WHEN {_HAS_NO_SCALE} THEN high::VARCHAR ELSE scale_max END AS scale_max)
     FROM _rows LEFT JOIN scales ON scales.of = _rows.name"""  # noqa: S608 (our own SQL)
 _JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM ({_SCALED})"  # noqa: S608 (our own SQL)
-_APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])}
-    FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
+_APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])},
+    $address FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
+_ALL_NAMES = ", ".join(_NAMES)
+_HELD = "SELECT * FROM read_parquet($files, union_by_name=true)"
+_WAS_THEIRS = "coalesce(source_object IN (SELECT address FROM superseded), false)"
+_OF_THE_SAME = (
+    "(coalesce(request_id, ''), coalesce(attempt_id, '')) IN (SELECT (coalesce(request_id, ''), coalesce(attempt_id, '')) FROM scores)"
+)
 
 
 class FeedbackIngestResult(Result):
@@ -97,6 +112,7 @@ class FeedbackIngestResult(Result):
     ingested: int = quantity("Scores added", "scores")
     quarantined: int = quantity("Scores refused", "scores")
     duplicates: int = quantity("Scores that were there already, equal in every column", "scores")
+    replaced: int = quantity("Scores that left because their objects were uploaded again", "scores", default=0)
     feedback_version: str = Field(description="Changes whenever feedback is added")
     seconds: float = quantity("Wall time", "s")
 
@@ -123,87 +139,204 @@ def ingest_feedback(
         ServiceUnavailableError: the object store does not answer.
     """
     began = time.monotonic()
-    now = time.time() if now_s is None else now_s
     home.create()
     source = open_source(uri, exclude=home.root)
-    listed = source.list_objects()
-    if not listed:
-        raise UnusableInputError(f"{source.uri}: holds no feedback files; check the path or prefix")
-    totals: Counter[str] = Counter()
     with home.writing():
         lake = Lake(home)
         lake.recover()
-        new = unknown_objects(lake, "feedback_ledger", source, listed)
-        ready, _ = finished(home, source, listed, new, SCORE_TABLES)
-        read = 0
-        for done, each in enumerate(ready, 1):
-            account = _ingest_object(home, lake, source, each, now, scales or {})
-            if account is not None:
-                totals.update(account.counts)
-                read += 1
-            if progress is not None:
-                progress("reading feedback", done, len(ready))
+        with open_backlog(lake, "feedback_ledger", source) as backlog:
+            if not backlog.listed:
+                raise UnusableInputError(f"{source.uri}: holds no feedback files; check the path or prefix")
+            leave_out_unfinished(home, backlog, SCORE_TABLES)
+            reading = _Reading(home, lake, backlog, time.time() if now_s is None else now_s, scales or {}, progress or (lambda *_: None))
+            reading.read()
         return FeedbackIngestResult(
             source=source.uri,
-            objects_listed=len(listed),
-            objects_new=read,
-            objects_skipped=len(listed) - len(new),
-            records=totals.total(),
-            ingested=totals["ingested"],
-            quarantined=totals["quarantined"],
-            duplicates=totals["duplicates"],
+            objects_listed=backlog.listed,
+            objects_new=reading.objects,
+            objects_skipped=backlog.listed - backlog.new,
+            records=reading.totals.total(),
+            ingested=reading.totals["ingested"],
+            quarantined=reading.totals["quarantined"],
+            duplicates=reading.totals["duplicates"],
+            replaced=reading.replaced,
             feedback_version=lake.feedback_version(),
             seconds=time.monotonic() - began,
         )
 
 
-def _ingest_object(home: Home, lake: Lake, source: Source, listed: StoredObject, now_s: float, scales: Scales) -> Account | None:
-    """Read and commit one object; None when it changed under the reader, which leaves it for the next run."""
-    home.scratch.mkdir(parents=True, exist_ok=True)
-    account = Account("feedback")
-    refused: list[Refused] = []
-    scores: Any = arrow_schema(FEEDBACK).empty_table()
-    with tempfile.TemporaryDirectory(prefix="ingest-", dir=home.scratch, ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "object"
+class _Reading:
+    """One run over the new objects of one source, committed group by group."""
+
+    def __init__(
+        self, home: Home, lake: Lake, backlog: Backlog, now_s: float, scales: Scales, progress: Callable[[str, int, int], None]
+    ) -> None:
+        self.home = home
+        self.lake = lake
+        self.backlog = backlog
+        self.source = backlog.source
+        self.now_s = now_s
+        self.scales = scales
+        self.progress = progress
+        self.forgotten = forgotten_objects(lake)
+        self.totals: Counter[str] = Counter()
+        self.objects = 0
+        self.replaced = 0
+        self.has_vanished = False
+
+    def read(self) -> None:
+        """Read the backlog, and what has to be read again because of it."""
+        while total := self.backlog.unread():
+            self.has_vanished = False
+            done = 0
+            for objects in self.backlog.slices():
+                known = known_keys(self.backlog.connection, self.lake, "feedback_ledger", self.source, objects)
+                remaining = iter(objects)
+                while taken := self._group(remaining, known):
+                    done += taken
+                    self.progress("reading feedback", done, total)
+            if not self.has_vanished:
+                return
+            self.backlog.turn_to_marked(READ_AGAIN)
+
+    def _group(self, objects: Iterator[StoredObject], known: set[str]) -> int:
+        """Read and commit as many as fit into one commit; gives how many."""
+        began, taken = time.monotonic(), 0
+        self.home.scratch.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="ingest-", dir=self.home.scratch, ignore_cleanup_errors=True) as folder,
+            connect(Path(folder) / "spill") as connection,
+        ):
+            group = _Group(self, connection, Path(folder))
+            for each in objects:
+                group.read(each, is_known=each.key in known)
+                taken += 1
+                if time.monotonic() - began > COMMIT_EVERY_S or len(group.refused) > MAX_REFUSED_WAITING:
+                    break
+            if group.objects:
+                group.commit()
+        return taken
+
+
+class _Group:
+    """Objects on their way into one commit; their usable scores are in the connection's table `scores`."""
+
+    def __init__(self, reading: _Reading, connection: Any, folder: Path) -> None:
+        self.reading = reading
+        self.connection = connection
+        self.folder = folder
+        self.objects: list[StoredObject] = []
+        self.accounts: list[Account] = []
+        self.refused: list[Refused] = []
+        self.superseded: list[str] = []
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"CREATE TABLE scores ({_TYPED}, source_object VARCHAR)")
+        connection.execute("CREATE TABLE superseded (address VARCHAR)")
+        connection.execute("CREATE TABLE scales (of VARCHAR, low DOUBLE, high DOUBLE)")
+        if reading.scales:
+            connection.executemany("INSERT INTO scales VALUES ($1, $2, $3)", [(name, *ends) for name, ends in reading.scales.items()])
+
+    def read(self, listed: StoredObject, *, is_known: bool) -> None:
+        """Add an object; one that changes while it is read is left for the next run, one that was forgotten counts as empty."""
+        address = self.reading.home.address(self.reading.source.uri, listed.key)
+        account, number, refused_before = Account("feedback"), len(self.objects), len(self.refused)
+        copy, plain = self.folder / "object", self.folder / "plain"
         try:
-            source.fetch(listed, copy)
-            with connect(Path(folder) / "spill") as connection:
-                connection.execute("CREATE TEMP TABLE scales (of VARCHAR, low DOUBLE, high DOUBLE)")
-                if scales:
-                    connection.executemany("INSERT INTO scales VALUES ($1, $2, $3)", [(name, *ends) for name, ends in scales.items()])
-                scores = _usable(connection, plain_file(copy, Path(folder) / "plain"), now_s, account, refused, lake.feedback_files())
+            if address not in self.reading.forgotten:
+                self.reading.source.fetch(listed, copy)
+                self._judge(plain_file(copy, plain), number, address)
         except ObjectChangedError:
-            return None
+            return
         except RefusedObjectError as refusal:
-            account, scores, refused = Account("feedback"), arrow_schema(FEEDBACK).empty_table(), [Refused(0, None, str(refusal), None)]
-    account.counts["quarantined"] = len(refused)
-    lake.commit(
-        feedback=scores,
-        feedback_ledger=ledger_rows(source, [(listed, account)], now_s),
-        feedback_quarantine=quarantine_rows([listed], refused, now_s),
-    )
-    return account
+            self.connection.execute("DELETE FROM scores WHERE source_object = $address", {"address": address})
+            del self.refused[refused_before:]
+            self.refused.append(Refused(number, None, str(refusal), None))
+        finally:
+            copy.unlink(missing_ok=True)
+            plain.unlink(missing_ok=True)
+        account.counts["quarantined"] = len(self.refused) - refused_before
+        self.objects.append(listed)
+        self.accounts.append(account)
+        if is_known:
+            self.superseded.append(address)
 
+    def _judge(self, path: Path, number: int, address: str) -> None:
+        for rows in _chunks(path):
+            self.connection.register("_rows", rows)
+            self.connection.execute(_JUDGE, {"now_s": self.reading.now_s})
+            self.connection.execute(_APPEND, {"address": address})
+            for line, reason, excerpt in self.connection.execute(
+                "SELECT _line, _reason, _excerpt FROM judged WHERE _reason IS NOT NULL ORDER BY _line"
+            ).fetchall():
+                self.refused.append(Refused(number, line, reason, masked(excerpt)))
+            self.connection.unregister("_rows")
 
-def _usable(connection: Any, path: Path, now_s: float, account: Account, refused: list[Refused], known: tuple[str, ...]) -> Any:
-    """The object's scores that can be used and are new, as an Arrow table; fills the account and the refusals."""
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"CREATE TEMP TABLE scores ({_TYPED})")
-    for rows in _chunks(path):
-        connection.register("_rows", rows)
-        connection.execute(_JUDGE, {"now_s": now_s})
-        connection.execute(_APPEND)
-        for line, reason, excerpt in connection.execute(
-            "SELECT _line, _reason, _excerpt FROM judged WHERE _reason IS NOT NULL ORDER BY _line"
-        ).fetchall():
-            refused.append(Refused(0, line, reason, masked(excerpt)))
-        connection.unregister("_rows")
-    found = connection.execute("SELECT count(*) FROM scores").fetchone()[0]
-    names = ", ".join(_NAMES)
-    query = f"SELECT DISTINCT {names} FROM scores" + (f" EXCEPT SELECT {names} FROM read_parquet($files)" if known else "")  # noqa: S608
-    new = connection.execute(query + " ORDER BY ALL", {"files": list(known)} if known else {}).to_arrow_table()
-    account.counts.update(ingested=new.num_rows, duplicates=found - new.num_rows)
-    return new
+    def commit(self) -> None:
+        """Scores that are new, and what they replace, in one step."""
+        reading, lake, connection = self.reading, self.reading.lake, self.connection
+        held = {"files": list(lake.feedback_files())}
+        if self.superseded:
+            connection.executemany("INSERT INTO superseded VALUES ($1)", [[each] for each in self.superseded])
+        others = f"SELECT {_ALL_NAMES}, NULL AS source_object FROM ({_HELD}) WHERE NOT {_WAS_THEIRS} AND {_OF_THE_SAME}"  # noqa: S608
+        connection.execute(
+            f"""CREATE TABLE fresh AS SELECT {_ALL_NAMES}, min(source_object) AS source_object FROM (
+            SELECT * FROM scores {f"UNION ALL {others}" if held["files"] else ""}) GROUP BY {_ALL_NAMES}
+            HAVING count(*) = count(source_object)""",  # noqa: S608 (our own SQL)
+            held if held["files"] else {},
+        )
+        self._count()
+        rewritten = self._without_superseded(held) if self.superseded else {}
+        before = rewritten.get("feedback", [Path(file).name for file in held["files"]])
+        rewritten["feedback"] = lake.side_added(connection, "feedback", f"SELECT * FROM fresh ORDER BY {_ALL_NAMES}", {}, before)  # noqa: S608
+        lake.commit(
+            rewritten=rewritten,
+            feedback_ledger=ledger_rows(reading.source, zip(self.objects, self.accounts, strict=True), reading.now_s),
+            feedback_quarantine=quarantine_rows(self.objects, self.refused, reading.now_s, self._address),
+        )
+        reading.objects += len(self.objects)
+        for account in self.accounts:
+            reading.totals.update(account.counts)
+
+    def _address(self, listed: StoredObject) -> str:
+        return self.reading.home.address(self.reading.source.uri, listed.key)
+
+    def _count(self) -> None:
+        found, kept = (
+            dict(self.connection.execute(f"SELECT source_object, count(*) FROM {table} GROUP BY 1").fetchall())  # noqa: S608
+            for table in ("scores", "fresh")
+        )
+        for listed, account in zip(self.objects, self.accounts, strict=True):
+            ingested = kept.get(self._address(listed), 0)
+            account.counts.update(ingested=ingested, duplicates=found.get(self._address(listed), 0) - ingested)
+
+    def _without_superseded(self, held: dict[str, list[str]]) -> dict[SideTable, list[str]]:
+        """The side tables without what was read of these objects before; whose duplicates may have been of it is marked."""
+        reading, lake, connection = self.reading, self.reading.lake, self.connection
+        theirs = f"SELECT {_ALL_NAMES} FROM ({_HELD}) WHERE {_WAS_THEIRS}"  # noqa: S608 (our own SQL)
+        leaving = vanished = 0
+        if held["files"]:
+            leaving, vanished = (
+                int(connection.execute(f"SELECT count(*) FROM ({query})", held).fetchone()[0])  # noqa: S608 (our own SQL)
+                for query in (theirs, f"{theirs} EXCEPT SELECT {_ALL_NAMES} FROM scores")  # noqa: S608 (our own SQL)
+            )
+        reading.replaced += leaving
+        reading.has_vanished |= vanished > 0
+        connection.execute("CREATE TABLE gone (object VARCHAR)")
+        connection.executemany("INSERT INTO gone VALUES ($1)", [[each.key] for each in self.objects])
+        is_gone = "source = $source AND object IN (SELECT object FROM gone)"
+        return {
+            "feedback": lake.side_rewritten(connection, "feedback", f"SELECT * FROM side WHERE NOT {_WAS_THEIRS}"),  # noqa: S608
+            "feedback_ledger": lake.side_rewritten(
+                connection,
+                "feedback_ledger",
+                f"""SELECT * REPLACE (CASE WHEN $vanished AND duplicates > 0 THEN '{READ_AGAIN}' ELSE etag END AS etag)
+                FROM side WHERE NOT ({is_gone})""",  # noqa: S608 (our own SQL)
+                {"source": reading.source.uri, "vanished": vanished > 0},
+            ),
+            "feedback_quarantine": lake.side_rewritten(
+                connection, "feedback_quarantine", "SELECT * FROM side WHERE source_object NOT IN (SELECT address FROM superseded)"
+            ),
+        }
 
 
 def _chunks(path: Path) -> Iterator[Any]:

@@ -23,14 +23,15 @@ from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import formats
-from routing_pipeline.ingest.accounts import Account, known_keys, ledger_rows, quarantine_rows, unknown_objects
+from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows
+from routing_pipeline.ingest.backlog import Backlog, known_keys, open_backlog, unknown_objects
 from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.forgetting import leave_out_forgotten
 from routing_pipeline.ingest.formats.log_format import LogFormat
 from routing_pipeline.ingest.lake import CommitConflictError, IngestTotals, Lake
-from routing_pipeline.ingest.manifests import LOG_TABLES, finished
-from routing_pipeline.ingest.objects import Source, StoredObject, open_source
+from routing_pipeline.ingest.manifests import LOG_TABLES, leave_out_unfinished
+from routing_pipeline.ingest.objects import StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
 from routing_pipeline.ingest.replacing import READ_AGAIN, Replacement, replacement
 from routing_pipeline.ingest.staging import Batch, Stager
@@ -110,29 +111,24 @@ def ingest_logs(
     asked = formats.named(log_format)
     home.create()
     source = open_source(uri, exclude=home.root)
-    listed = source.list_objects()
-    if not listed:
-        raise UnusableInputError(
-            f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
-        )
-    home.remember_source(source.uri, add=add_source)
     report = progress or (lambda *_: None)
     with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
         lake = Lake(home)
         lake.recover()
-        new = unknown_objects(lake, "ledger", source, listed)
-        run = _Ingestion(home, lake, source, time.time() if now_s is None else now_s, report)
-        ready, unfinished = finished(home, source, listed, new, LOG_TABLES)
-        while ready:
-            run.has_vanished = False
-            run.read(ready, asked)
-            again = known_keys(lake, source, READ_AGAIN) if run.has_vanished else set()
-            ready = [each for each in listed if each.key in again]
+        with open_backlog(lake, "ledger", source) as backlog:
+            if not backlog.listed:
+                raise UnusableInputError(
+                    f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
+                )
+            home.remember_source(source.uri, add=add_source)
+            unfinished = leave_out_unfinished(home, backlog, LOG_TABLES)
+            run = _Ingestion(home, lake, backlog, time.time() if now_s is None else now_s, report)
+            run.read(asked)
         return IngestResult(
             source=source.uri,
-            objects_listed=len(listed),
+            objects_listed=backlog.listed,
             objects_new=run.objects,
-            objects_skipped=len(listed) - len(new),
+            objects_skipped=backlog.listed - backlog.new,
             objects_changing=len(run.given_up) + unfinished,
             records=run.totals.total(),
             ingested=run.totals["ingested"],
@@ -168,13 +164,16 @@ def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress:
 class _Ingestion:
     """One run over the new objects of one source, committed group by group."""
 
-    def __init__(self, home: Home, lake: Lake, source: Source, now_s: float, progress: Progress) -> None:
+    def __init__(self, home: Home, lake: Lake, backlog: Backlog, now_s: float, progress: Progress) -> None:
         self.home = home
         self.lake = lake
-        self.source = source
+        self.backlog = backlog
+        self.source = backlog.source
         self.now_s = now_s
         self.progress = progress
-        self.known = known_keys(lake, source)
+        self.known: set[str] = set()
+        self.bytes_done = 0
+        self.bytes_total = 0
         self.objects = 0
         self.replaced = 0
         self.has_vanished = False
@@ -183,9 +182,21 @@ class _Ingestion:
         self.formats: set[str] = set()
         self.given_up: list[str] = []
 
-    def read(self, new: list[StoredObject], asked: LogFormat | None) -> None:
+    def read(self, asked: LogFormat | None) -> None:
+        """Read the backlog, and what has to be read again because of it."""
+        while self.backlog.unread():
+            self.has_vanished = False
+            self.bytes_done, self.bytes_total = 0, self.backlog.size_bytes()
+            for new in self.backlog.slices():
+                self._read(new, asked)
+            if not self.has_vanished:
+                return
+            self.backlog.turn_to_marked(READ_AGAIN)
+
+    def _read(self, new: list[StoredObject], asked: LogFormat | None) -> None:
         """Read until every object is committed, or kept changing."""
         self.home.scratch.mkdir(parents=True, exist_ok=True)
+        self.known = known_keys(self.backlog.connection, self.lake, "ledger", self.source, new)
         tries: Counter[str] = Counter()
         conflicts = 0
         remaining = new
@@ -204,8 +215,8 @@ class _Ingestion:
                     if conflicts > MAX_CONFLICTS:
                         raise
                     # What the other one committed decides anew what is to be read.
-                    self.known = known_keys(self.lake, self.source)
-                    remaining = unknown_objects(self.lake, "ledger", self.source, remaining)
+                    self.known = known_keys(self.backlog.connection, self.lake, "ledger", self.source, remaining)
+                    remaining = self._unknown(remaining)
                     continue
             changed_keys = {remaining[number].key for number in changed}
             tries.update(changed_keys)
@@ -213,7 +224,10 @@ class _Ingestion:
             again = [key for key in sorted(changed_keys) if tries[key] <= MAX_TRIES_OF_CHANGING_OBJECT]
             self.given_up += [key for key in sorted(changed_keys) if tries[key] > MAX_TRIES_OF_CHANGING_OBJECT]
             found = [now for key in again if (now := self.source.describe(key)) is not None and now.size_bytes]
-            remaining = left + unknown_objects(self.lake, "ledger", self.source, found)
+            remaining = left + self._unknown(found)
+
+    def _unknown(self, objects: list[StoredObject]) -> list[StoredObject]:
+        return unknown_objects(self.backlog.connection, self.lake, "ledger", self.source, objects)
 
     def address(self, listed: StoredObject) -> str:
         """What the lake calls an object of the source."""
@@ -230,7 +244,6 @@ class _Group:
         self.committed: set[int] = set()
         self.changed: list[int] = []
         self.bytes_done = 0
-        self.bytes_total = sum(each.size_bytes for each in objects)
         self._start()
 
     def _start(self) -> None:
@@ -257,7 +270,7 @@ class _Group:
 
     def _progressed(self, size_bytes: int) -> None:
         self.bytes_done += size_bytes
-        self.run.progress("reading logs", self.bytes_done, self.bytes_total)
+        self.run.progress("reading logs", self.run.bytes_done + self.bytes_done, self.run.bytes_total)
 
     def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
         outcome = conformer.conform(batch, scratch)
@@ -335,6 +348,8 @@ class _Group:
             run.totals.update(account.counts)
             run.formats.add(account.format)
         run.objects += len(self.finished)
+        run.bytes_done += sum(listed.size_bytes for listed, _ in accounts)
+        self.bytes_done = 0
         run.nulled.update(self.nulled)
         self.committed |= set(self.finished)
         self._start()

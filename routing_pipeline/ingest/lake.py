@@ -29,7 +29,7 @@ from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
-from routing_pipeline.schema import ADDED_LATER, FEEDBACK, FORGOTTEN, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.schema import ADDED_LATER, FORGOTTEN, KEPT_FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ SideTable = Literal["ledger", "quarantine", "feedback", "feedback_ledger", "feed
 SIDE_COLUMNS: dict[SideTable, tuple[Column, ...]] = {
     "ledger": LEDGER,
     "quarantine": QUARANTINE,
-    "feedback": FEEDBACK,
+    "feedback": KEPT_FEEDBACK,
     "feedback_ledger": LEDGER,
     "feedback_quarantine": QUARANTINE,
     "forgotten": FORGOTTEN,
@@ -122,7 +122,7 @@ class Lake:
         return self._files_between(start_s, end_s + 1e-6)
 
     def feedback_files(self) -> tuple[str, ...]:
-        """Parquet files in schema.FEEDBACK."""
+        """Parquet files in schema.KEPT_FEEDBACK; those of earlier versions lack its last column."""
         return self.side_files("feedback")
 
     def quarantine_files(self) -> tuple[str, ...]:
@@ -179,18 +179,23 @@ class Lake:
         return max(newest) / 1e6 if newest else None
 
     def side_table(self, name: SideTable) -> pa.Table:
-        """A side table as a whole: for the ledger, which is small; never for feedback or quarantine."""
+        """A side table as a whole, for a few rows: tests and what was forgotten."""
         return _read(name, self.side_files(name))
 
     def totals(self) -> IngestTotals:
         """Everything this home ever read, and why records were refused."""
-        import pyarrow.compute as pc
+        names = ("records", "ingested", "quarantined", "duplicates")
+        sums = dict.fromkeys((*names, "objects"), 0)
+        if files := self.side_files("ledger"):
+            import duckdb
 
-        ledger = self.side_table("ledger")
-        sums = {name: pc.sum(ledger[name]).as_py() or 0 for name in ("records", "ingested", "quarantined", "duplicates")}
+            with duckdb.connect() as connection:
+                rows = connection.read_parquet(list(files))
+                found = rows.aggregate(", ".join([*(f"sum({name})::BIGINT" for name in names), "count(*)"])).fetchone()
+            sums = {name: value or 0 for name, value in zip(sums, found or (), strict=True)}
         reasons = self._reasons()
         listed = sum(reason.count for reason in reasons)
-        return IngestTotals(**sums, objects=ledger.num_rows, reasons=reasons, other_reasons=sums["quarantined"] - listed)
+        return IngestTotals(**sums, reasons=reasons, other_reasons=sums["quarantined"] - listed)
 
     def _reasons(self) -> tuple[QuarantineReason, ...]:
         files = self.quarantine_files()
@@ -287,7 +292,7 @@ class Lake:
         file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
         for each, rows in tables.items():
             connection.register(each, rows)
-        connection.read_parquet(list(files)).create_view("side")
+        connection.read_parquet(list(files), union_by_name=True).create_view("side", replace=True)
         connection.sql(query, params=dict(parameters or {})).write_parquet(str(file), compression="zstd")
         for each in tables:
             connection.unregister(each)
@@ -295,6 +300,21 @@ class Lake:
             return [file.name]
         file.unlink()
         return []
+
+    def side_added(self, connection: Any, name: SideTable, query: str, parameters: Mapping[str, Any], before: list[str]) -> list[str]:
+        """Write the rows that `query` selects as a further file of the side table, without ever holding them in memory.
+
+        Gives what `commit(rewritten=...)` takes: `before`, names of the side table's files or what `side_rewritten` gave, and this one.
+        """
+        import pyarrow.parquet as pq
+
+        self._side.mkdir(parents=True, exist_ok=True)
+        file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
+        connection.sql(query, params=dict(parameters)).write_parquet(str(file), compression="zstd")
+        if pq.read_metadata(file).num_rows:
+            return [*before, file.name]
+        file.unlink()
+        return before
 
     def recover(self) -> None:
         """Remove what writers that died have left: files never committed, side files never named, scratch."""
@@ -484,7 +504,8 @@ def _read(name: SideTable, files: Iterable[str]) -> pa.Table:
 
     schema = arrow_schema(SIDE_COLUMNS[name])
     # Not read_table, which loads pandas: half a second of every start.
-    return pa.concat_tables([schema.empty_table(), *(pq.ParquetFile(file).read().cast(schema) for file in files)])
+    read = [pq.ParquetFile(file).read() for file in files]
+    return pa.concat_tables([schema.empty_table(), *read], promote_options="default").cast(schema)
 
 
 def _iceberg_schema() -> Any:

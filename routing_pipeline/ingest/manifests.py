@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.home import Home
+from routing_pipeline.ingest.backlog import Backlog
 from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject
 
 LOG_TABLES = frozenset({"observations_v2", "observations"})
@@ -23,52 +24,53 @@ SCORE_TABLES = frozenset({"scores"})
 _TABLES = LOG_TABLES | SCORE_TABLES | {"traces"}
 _MANIFESTS = "manifests"
 
+_PARTS = "string_split(object, '/')"
+_FOLDER = f"array_to_string(({_PARTS})[:-3], '/')"
+_TABLE = f"coalesce(({_PARTS})[-2], '')"
+_NAME = f"({_PARTS})[-1]"
+_TIME = f"split_part({_NAME}, '.', 1)"
+_IN_EXPORT = f"{_FOLDER} IN (SELECT folder FROM exports)"  # noqa: S608 (our own SQL)
 
-def finished(
-    home: Home, source: Source, listed: Sequence[StoredObject], new: Sequence[StoredObject], tables: frozenset[str]
-) -> tuple[list[StoredObject], int]:
-    """Those of `new` that can be read now, and how many of `tables` no manifest names yet.
+
+def leave_out_unfinished(home: Home, backlog: Backlog, tables: frozenset[str]) -> int:
+    """Take out of the backlog what cannot be read now, and what is none of these tables; gives how many no manifest names yet.
 
     Args:
         home: Where manifests are fetched to.
-        source: Where the objects lie.
-        listed: All objects there, which hold the manifests.
-        new: Objects not read so far.
+        backlog: What is to be read; its listing holds the manifests.
         tables: Tables of an export that hold what is read; its other tables and the manifests are left out.
     """
-    folders = {_folder(each) for each in listed if _table(each) == _MANIFESTS} & {
-        _folder(each) for each in listed if _table(each) in _TABLES
-    }
-    if not folders:
-        return list(new), 0
-    others = [each for each in new if _folder(each) not in folders or _table(each) not in _TABLES | {_MANIFESTS}]
-    exported = [each for each in new if _folder(each) in folders and _table(each) in tables]
-    if not exported:
-        return others, 0
+    connection = backlog.connection
+    connection.execute(
+        f"""CREATE OR REPLACE TABLE exports AS SELECT DISTINCT {_FOLDER} AS folder FROM listing WHERE {_TABLE} = $manifests
+        INTERSECT SELECT DISTINCT {_FOLDER} FROM listing WHERE {_TABLE} IN (SELECT unnest($every))""",  # noqa: S608 (our own SQL)
+        {"manifests": _MANIFESTS, "every": sorted(_TABLES)},
+    )
+    if not connection.execute("SELECT count(*) FROM exports").fetchone()[0]:
+        return 0
+    connection.execute(
+        f"DELETE FROM unread WHERE {_IN_EXPORT} AND {_TABLE} IN (SELECT unnest($others))",  # noqa: S608 (our own SQL)
+        {"others": sorted((_TABLES | {_MANIFESTS}) - tables)},
+    )
+    is_exported, asked = f"{_IN_EXPORT} AND {_TABLE} IN (SELECT unnest($tables))", {"tables": sorted(tables)}
     # What a new file belongs to was written after it: older manifests need not be read again.
-    oldest = min(_time(each) for each in exported)
-    manifests = [each for each in listed if _folder(each) in folders and _table(each) == _MANIFESTS and _time(each) >= oldest]
-    named = _named(home, source, manifests)
-    complete = {id(each) for each in exported if (_folder(each), *_place(each)) in named}
-    kept = {id(each) for each in others} | complete
-    return [each for each in new if id(each) in kept], len(exported) - len(complete)
-
-
-def _place(listed: StoredObject) -> tuple[str, str]:
-    parts = listed.key.split("/")
-    return (parts[-2] if len(parts) > 1 else "", parts[-1])
-
-
-def _table(listed: StoredObject) -> str:
-    return _place(listed)[0]
+    oldest = connection.execute(f"SELECT min({_TIME}) FROM unread WHERE {is_exported}", asked).fetchone()[0]  # noqa: S608
+    if oldest is None:
+        return 0
+    manifests = backlog.objects(
+        f"{_IN_EXPORT} AND {_TABLE} = $manifests AND {_TIME} >= $oldest", {"manifests": _MANIFESTS, "oldest": oldest}, table="listing"
+    )
+    connection.execute("CREATE OR REPLACE TABLE named (folder VARCHAR, tbl VARCHAR, name VARCHAR)")
+    if named := sorted(_named(home, backlog.source, manifests)):
+        connection.executemany("INSERT INTO named VALUES ($1, $2, $3)", [list(each) for each in named])
+    is_unfinished = f"{is_exported} AND ({_FOLDER}, {_TABLE}, {_NAME}) NOT IN (SELECT (folder, tbl, name) FROM named)"  # noqa: S608
+    unfinished = int(connection.execute(f"SELECT count(*) FROM unread WHERE {is_unfinished}", asked).fetchone()[0])  # noqa: S608
+    connection.execute(f"DELETE FROM unread WHERE {is_unfinished}", asked)  # noqa: S608 (our own SQL)
+    return unfinished
 
 
 def _folder(listed: StoredObject) -> str:
     return "/".join(listed.key.split("/")[:-2])
-
-
-def _time(listed: StoredObject) -> str:
-    return _place(listed)[1].partition(".")[0]
 
 
 def _named(home: Home, source: Source, manifests: Iterable[StoredObject]) -> set[tuple[str, str, str]]:

@@ -29,8 +29,8 @@ FETCH_ATTEMPTS = 4
 REQUEST_ATTEMPTS = 5
 """How often one request is tried when the store is throttling or down; AWS_MAX_ATTEMPTS says otherwise."""
 CHUNK_BYTES = 1 << 20
-MAX_OBJECTS = 5_000_000
-"""What one source may list: their names are held in memory, about 300 bytes each."""
+MAX_OBJECTS = 50_000_000
+"""What one source may list: the names lie on the home's disk while they are compared with the ledger, about 100 bytes each."""
 EXCLUDED_FOLDERS = frozenset({"audit_logs"})
 """LiteLLM writes its audit trail into the same bucket; it holds no requests."""
 
@@ -55,8 +55,8 @@ class Source(Protocol):
     def uri(self) -> str:
         """The place in one spelling, whatever spelling was asked for; holds no secret."""
 
-    def list_objects(self) -> list[StoredObject]:
-        """All objects that may hold logs, by key."""
+    def list_objects(self) -> Iterator[StoredObject]:
+        """All objects that may hold logs, in no particular order."""
 
     def describe(self, key: str) -> StoredObject | None:
         """The object as it is now; None when it is gone."""
@@ -117,22 +117,24 @@ class LocalSource:
         """Absolute path."""
         return str(self.root)
 
-    def list_objects(self) -> list[StoredObject]:
+    def list_objects(self) -> Iterator[StoredObject]:
         """All regular files that are not empty; raises UnusableInputError when a folder cannot be read."""
         if self.root.is_file():
-            found = self.describe(self.root.name)
-            return [] if found is None or not found.size_bytes else [found]
-        objects: list[StoredObject] = []
+            found = self.describe(_named(self.root.name))
+            if found is not None and found.size_bytes:
+                yield found
+            return
+        count = 0
         for folder, names, files in os.walk(self.root, onerror=_refuse_unreadable):
             here = Path(folder)
             names[:] = sorted(name for name in names if here / name != self.exclude and is_log_key(name))
             for name in files:
-                key = str((here / name).relative_to(self.root))
+                key = _named(str((here / name).relative_to(self.root)))
                 found = self.describe(key) if is_log_key(name) else None
                 if found is not None and found.size_bytes:
-                    objects.append(found)
-            _refuse_too_many(self.uri, len(objects))
-        return sorted(objects, key=lambda each: each.key)
+                    count += 1
+                    yield found
+            _refuse_too_many(self.uri, count)
 
     def describe(self, key: str) -> StoredObject | None:
         """Size and modification time now."""
@@ -165,7 +167,22 @@ class LocalSource:
         return self._path(listed.key)
 
     def _path(self, key: str) -> Path:
-        return self.root if self.root.is_file() else self.root / key
+        if self.root.is_file():
+            return self.root
+        path = self.root / key
+        return path if path.exists() else self.root / _as_on_disk(key)
+
+
+_FIRST_RAW = 0xEF80
+"""Bytes of a file's name that are no UTF-8 go by characters of the private use area from here on: a key is text."""
+
+
+def _named(name: str) -> str:
+    return "".join(chr(_FIRST_RAW + ord(each) - 0xDC80) if "\udc80" <= each <= "\udcff" else each for each in name)
+
+
+def _as_on_disk(key: str) -> str:
+    return "".join(chr(0xDC80 + ord(each) - _FIRST_RAW) if _FIRST_RAW <= ord(each) < _FIRST_RAW + 0x80 else each for each in key)
 
 
 def _refuse_too_many(uri: str, count: int) -> None:
@@ -193,19 +210,24 @@ class S3Source:
         """s3://bucket/prefix without a slash at its end."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    def list_objects(self) -> list[StoredObject]:
-        """All pages of the listing.
+    def list_objects(self) -> Iterator[StoredObject]:
+        """All pages of the listing, one after another.
 
         Raises:
             UnusableInputError: no such bucket, or no right to list it.
             ServiceUnavailableError: the endpoint does not answer.
         """
         if not self.prefix:
-            return sorted(self._listed("", ""), key=lambda each: each.key)
-        in_folder = list(self._listed(f"{self.prefix}/", f"{self.prefix}/"))
+            yield from self._listed("", "")
+            return
+        found = self._listed(f"{self.prefix}/", f"{self.prefix}/")
+        first = next(found, None)
+        if first is not None:
+            yield first
+            yield from found
+            return
         # A prefix is a folder first: s3://bucket/logs must not pick up logs-of-another-team/.
-        found = in_folder or list(self._listed(self.prefix, self.prefix.rpartition("/")[0]))
-        return sorted(found, key=lambda each: each.key)
+        yield from self._listed(self.prefix, self.prefix.rpartition("/")[0])
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
         with self._explained("list", "s3:ListBucket"):

@@ -60,6 +60,7 @@ def mark_for_reading_again(home: Home, *, day: str | None = None, prefix: str | 
             (source, listed.key)
             for source in sorted({source for source, _ in kept})
             for listed in open_source(source, exclude=home.root).list_objects()
+            if (source, listed.key) in kept
         }
         marked = sorted(kept & there)
         if marked:

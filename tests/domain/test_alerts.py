@@ -15,7 +15,7 @@ from routing_pipeline.alerts.attribution import attribution
 from routing_pipeline.alerts.decisions import AlertDecision, cost_spike, latency_spike, quality_drop, silent_feed
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums, Series, hourly_sums
 from routing_pipeline.alerts.incidents import Memory, remembered
-from routing_pipeline.alerts.new_logs import AGAIN_AFTER_S, new_logs
+from routing_pipeline.alerts.new_logs import AGAIN_AFTER_S, UnreadObjects, new_logs
 from routing_pipeline.alerts.watermark import complete_until, watermark_s
 from routing_pipeline.parameters import AlertThresholds
 
@@ -267,14 +267,14 @@ def test_an_hour_is_complete_once_it_was_held_back() -> None:
 
 
 def test_unread_objects_are_asked_for_once_and_again_after_a_growing_wait() -> None:
-    unread = [("s3://b", "k", "e", 1)]
+    unread = [UnreadObjects(count=1, digest="k")]
     first = new_logs(unread, None, 1_000.0)
     assert first.run_key is not None
     assert new_logs(unread, first.cursor, 1_060.0).run_key is None
     second = new_logs(unread, first.cursor, 1_000.0 + AGAIN_AFTER_S)
     assert second.run_key not in {None, first.run_key}
     assert new_logs(unread, second.cursor, 1_000.0 + 2.5 * AGAIN_AFTER_S).run_key is None
-    assert new_logs([*unread, ("s3://b", "l", "e", 1)], second.cursor, 1_000.0 + 2.5 * AGAIN_AFTER_S).run_key is not None
+    assert new_logs([UnreadObjects(count=2, digest="kl")], second.cursor, 1_000.0 + 2.5 * AGAIN_AFTER_S).run_key is not None
     assert new_logs([], first.cursor, 2_000.0).run_key is None
 
 

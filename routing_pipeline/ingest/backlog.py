@@ -1,0 +1,172 @@
+"""What lies at a source, beside what the ledger knows of it: a listing of any length, in the engine and not in Python.
+
+Belongs here: holding the listing, leaving out what was read, handing out the rest a slice at a time. Does not belong here:
+listing (`objects`), what an export's manifests say (`manifests`), reading (`ingestion`).
+
+A bucket with an object per request grows by millions of names a week. DuckDB keeps them within its memory and on the
+home's disk; Python sees one slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.lake import Lake, SideTable
+from routing_pipeline.ingest.objects import Source, StoredObject
+
+SLICE_OBJECTS = 50_000
+MEMORY_LIMIT = "256MB"
+
+_VERSION = "object VARCHAR, etag VARCHAR, size_bytes BIGINT"
+_KNOWN = "SELECT object, etag, size_bytes FROM ledger WHERE source = $source"
+# A listing that is not consistent may name a key twice.
+_UNREAD = f"""CREATE OR REPLACE TABLE unread AS SELECT object, arg_max(etag, place) AS etag, arg_max(size_bytes, place) AS size_bytes
+    FROM (SELECT rowid AS place, * FROM listing) ANTI JOIN ({_KNOWN}) AS known USING (object, etag, size_bytes) GROUP BY object"""  # noqa: S608
+_MARKED = """CREATE OR REPLACE TABLE unread AS SELECT object, any_value(etag) AS etag, any_value(size_bytes) AS size_bytes
+    FROM listing WHERE object IN (SELECT object FROM ledger WHERE source = $source AND etag = $marked) GROUP BY object"""
+
+
+class Backlog:
+    """The listing of a source and the part of it that is to be read: tables `listing` and `unread` (object, etag, size_bytes).
+
+    Args:
+        connection: A DuckDB connection; the tables are temporary in it.
+        lake: Whose ledger says what was read.
+        ledger: Which of its ledgers.
+        source: What is listed.
+
+    Raises:
+        UnusableInputError: no such place, or no permission.
+        ServiceUnavailableError: the store does not answer.
+    """
+
+    def __init__(self, connection: Any, lake: Lake, ledger: SideTable, source: Source) -> None:
+        self.connection = connection
+        self.source = source
+        self._lake = lake
+        self._ledger = ledger
+        connection.execute(f"CREATE TABLE listing ({_VERSION})")
+        self.listed = 0
+        for objects in _slices(source.list_objects()):
+            self.listed += len(objects)
+            connection.register("_slice", _table(objects))
+            connection.execute("INSERT INTO listing SELECT object, etag, size_bytes FROM _slice")
+            connection.unregister("_slice")
+        self._read_ledger()
+        connection.execute(_UNREAD, {"source": source.uri})
+        self.new = self.unread()
+
+    def _read_ledger(self) -> None:
+        ledger_view(self.connection, self._lake, self._ledger)
+
+    def unread(self) -> int:
+        """How many objects are to be read."""
+        return int(self.connection.execute("SELECT count(*) FROM unread").fetchone()[0])
+
+    def size_bytes(self) -> int:
+        """How large the objects are together that are to be read."""
+        return int(self.connection.execute("SELECT coalesce(sum(size_bytes), 0) FROM unread").fetchone()[0])
+
+    def turn_to_marked(self, etag: str) -> None:
+        """From now on, what is to be read is what the ledger holds under this ETag."""
+        self._read_ledger()
+        self.connection.execute(_MARKED, {"source": self.source.uri, "marked": etag})
+
+    def objects(
+        self, condition: str = "true", parameters: dict[str, Any] | None = None, *, table: str = "unread"
+    ) -> Iterator[StoredObject]:
+        """By key; `condition` is SQL in words of ours."""
+        for each in self.slices(condition, parameters, table=table):
+            yield from each
+
+    def slices(
+        self, condition: str = "true", parameters: dict[str, Any] | None = None, *, table: str = "unread"
+    ) -> Iterator[list[StoredObject]]:
+        """As `objects`, many at a time; what is taken from `unread` in between is not handed out."""
+        last: str | None = None
+        while True:
+            # Each slice asks anew: a result that is being read would block the connection for everything else.
+            after = "true" if last is None else "object > $last"
+            rows = self.connection.execute(
+                f"SELECT object, etag, size_bytes FROM {table} WHERE {after} AND ({condition}) ORDER BY object LIMIT {SLICE_OBJECTS}",  # noqa: S608
+                {**(parameters or {}), **({} if last is None else {"last": last})},
+            ).fetchall()
+            if not rows:
+                return
+            yield [StoredObject(*row) for row in rows]
+            last = rows[-1][0]
+
+    def digest(self) -> str:
+        """Of the objects that are to be read, in this version."""
+        digest = hashlib.sha256(self.source.uri.encode())
+        for each in self.objects():
+            digest.update(repr((each.key, each.etag, each.size_bytes)).encode())
+        return digest.hexdigest()
+
+
+@contextmanager
+def open_backlog(lake: Lake, ledger: SideTable, source: Source) -> Iterator[Backlog]:
+    """List a source; raises what `Backlog` raises."""
+    lake.home.scratch.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="listing-", dir=lake.home.scratch, ignore_cleanup_errors=True) as folder,
+        connect(Path(folder), memory=MEMORY_LIMIT) as connection,
+    ):
+        yield Backlog(connection, lake, ledger, source)
+
+
+def unknown_objects(connection: Any, lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> list[StoredObject]:
+    """Those of a slice that the ledger does not hold in this version."""
+    known = _in_ledger(connection, lake, ledger, source, listed, "object, etag, size_bytes")
+    return [each for number, each in enumerate(listed) if number not in known]
+
+
+def known_keys(connection: Any, lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject]) -> set[str]:
+    """Keys of a slice that the ledger holds, in whatever version."""
+    known = _in_ledger(connection, lake, ledger, source, listed, "object")
+    return {each.key for number, each in enumerate(listed) if number in known}
+
+
+def _in_ledger(connection: Any, lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject], by: str) -> set[int]:
+    if not listed:
+        return set()
+    ledger_view(connection, lake, ledger)
+    connection.register("_slice", _table(listed))
+    rows = connection.execute(f"SELECT number FROM _slice SEMI JOIN ({_KNOWN}) AS known USING ({by})", {"source": source.uri}).fetchall()  # noqa: S608
+    connection.unregister("_slice")
+    return {number for (number,) in rows}
+
+
+def ledger_view(connection: Any, lake: Lake, ledger: SideTable) -> None:
+    """Show one of the lake's ledgers, as it is now, to the connection as `ledger`."""
+    files = list(lake.side_files(ledger))
+    if files:
+        connection.read_parquet(files).create_view("ledger", replace=True)
+    else:
+        connection.execute("CREATE OR REPLACE TEMP VIEW ledger AS SELECT NULL::VARCHAR AS source, * FROM (SELECT * FROM listing LIMIT 0)")
+
+
+def _slices(objects: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:
+    every = iter(objects)
+    while part := list(islice(every, SLICE_OBJECTS)):
+        yield part
+
+
+def _table(objects: Sequence[StoredObject]) -> Any:
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "number": pa.array(range(len(objects)), pa.int64()),
+            "object": pa.array([each.key for each in objects], pa.string()),
+            "etag": pa.array([each.etag for each in objects], pa.string()),
+            "size_bytes": pa.array([each.size_bytes for each in objects], pa.int64()),
+        }
+    )

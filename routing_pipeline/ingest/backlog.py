@@ -59,12 +59,9 @@ class Backlog:
             connection.register("_slice", _table(objects))
             connection.execute("INSERT INTO listing SELECT object, etag, size_bytes FROM _slice")
             connection.unregister("_slice")
-        self._read_ledger()
+        self._lake.show(self.connection, self._ledger, "ledger")
         connection.execute(_UNREAD, {"source": source.uri})
         self.new = self.unread()
-
-    def _read_ledger(self) -> None:
-        ledger_view(self.connection, self._lake, self._ledger)
 
     def unread(self) -> int:
         """How many objects are to be read."""
@@ -76,7 +73,7 @@ class Backlog:
 
     def turn_to_marked(self, etag: str) -> None:
         """From now on, what is to be read is what the ledger holds under this ETag."""
-        self._read_ledger()
+        self._lake.show(self.connection, self._ledger, "ledger")
         self.connection.execute(_MARKED, {"source": self.source.uri, "marked": etag})
 
     def objects(
@@ -137,20 +134,11 @@ def known_keys(connection: Any, lake: Lake, ledger: SideTable, source: Source, l
 def _in_ledger(connection: Any, lake: Lake, ledger: SideTable, source: Source, listed: Sequence[StoredObject], by: str) -> set[int]:
     if not listed:
         return set()
-    ledger_view(connection, lake, ledger)
+    lake.show(connection, ledger, "ledger")
     connection.register("_slice", _table(listed))
     rows = connection.execute(f"SELECT number FROM _slice SEMI JOIN ({_KNOWN}) AS known USING ({by})", {"source": source.uri}).fetchall()  # noqa: S608
     connection.unregister("_slice")
     return {number for (number,) in rows}
-
-
-def ledger_view(connection: Any, lake: Lake, ledger: SideTable) -> None:
-    """Show one of the lake's ledgers, as it is now, to the connection as `ledger`."""
-    files = list(lake.side_files(ledger))
-    if files:
-        connection.read_parquet(files).create_view("ledger", replace=True)
-    else:
-        connection.execute("CREATE OR REPLACE TEMP VIEW ledger AS SELECT NULL::VARCHAR AS source, * FROM (SELECT * FROM listing LIMIT 0)")
 
 
 def _slices(objects: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:

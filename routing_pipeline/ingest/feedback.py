@@ -94,7 +94,6 @@ _JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason
 _APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])},
     $address FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
 _ALL_NAMES = ", ".join(_NAMES)
-_HELD = "SELECT * FROM read_parquet($files, union_by_name=true)"
 _WAS_THEIRS = "coalesce(source_object IN (SELECT address FROM superseded), false)"
 _OF_THE_SAME = (
     "(coalesce(request_id, ''), coalesce(attempt_id, '')) IN (SELECT (coalesce(request_id, ''), coalesce(attempt_id, '')) FROM scores)"
@@ -238,11 +237,11 @@ class _Group:
 
     def read(self, listed: StoredObject, *, is_known: bool) -> None:
         """Add an object; one that changes while it is read is left for the next run, one that was forgotten counts as empty."""
-        address = self.reading.home.address(self.reading.source.uri, listed.key)
+        address = self._address(listed)
         account, number, refused_before = Account("feedback"), len(self.objects), len(self.refused)
         copy, plain = self.folder / "object", self.folder / "plain"
         try:
-            if address not in self.reading.forgotten:
+            if not {address, self.reading.home.address(self.reading.source.uri, listed.key)} & self.reading.forgotten:
                 self.reading.source.fetch(listed, copy)
                 self._judge(plain_file(copy, plain), number, address)
         except ObjectChangedError:
@@ -274,19 +273,17 @@ class _Group:
     def commit(self) -> None:
         """Scores that are new, and what they replace, in one step."""
         reading, lake, connection = self.reading, self.reading.lake, self.connection
-        held = {"files": list(lake.feedback_files())}
         if self.superseded:
             connection.executemany("INSERT INTO superseded VALUES ($1)", [[each] for each in self.superseded])
-        others = f"SELECT {_ALL_NAMES}, NULL AS source_object FROM ({_HELD}) WHERE NOT {_WAS_THEIRS} AND {_OF_THE_SAME}"  # noqa: S608
+        lake.show(connection, "feedback", "held")
         connection.execute(
-            f"""CREATE TABLE fresh AS SELECT {_ALL_NAMES}, min(source_object) AS source_object FROM (
-            SELECT * FROM scores {f"UNION ALL {others}" if held["files"] else ""}) GROUP BY {_ALL_NAMES}
-            HAVING count(*) = count(source_object)""",  # noqa: S608 (our own SQL)
-            held if held["files"] else {},
+            f"""CREATE TABLE fresh AS SELECT {_ALL_NAMES}, min(source_object) AS source_object FROM (SELECT * FROM scores
+                UNION ALL SELECT {_ALL_NAMES}, NULL FROM held WHERE NOT {_WAS_THEIRS} AND {_OF_THE_SAME})
+            GROUP BY {_ALL_NAMES} HAVING count(*) = count(source_object)"""  # noqa: S608 (our own SQL)
         )
         self._count()
-        rewritten = self._without_superseded(held) if self.superseded else {}
-        before = rewritten.get("feedback", [Path(file).name for file in held["files"]])
+        rewritten = self._without_superseded() if self.superseded else {}
+        before = rewritten.get("feedback", [Path(file).name for file in lake.feedback_files()])
         rewritten["feedback"] = lake.side_added(connection, "feedback", f"SELECT * FROM fresh ORDER BY {_ALL_NAMES}", {}, before)  # noqa: S608
         lake.commit(
             rewritten=rewritten,
@@ -298,7 +295,8 @@ class _Group:
             reading.totals.update(account.counts)
 
     def _address(self, listed: StoredObject) -> str:
-        return self.reading.home.address(self.reading.source.uri, listed.key)
+        # Not `Home.address`, which goes by the sources of logs.
+        return f"{listed.key} in {self.reading.source.uri}"
 
     def _count(self) -> None:
         found, kept = (
@@ -309,16 +307,14 @@ class _Group:
             ingested = kept.get(self._address(listed), 0)
             account.counts.update(ingested=ingested, duplicates=found.get(self._address(listed), 0) - ingested)
 
-    def _without_superseded(self, held: dict[str, list[str]]) -> dict[SideTable, list[str]]:
+    def _without_superseded(self) -> dict[SideTable, list[str]]:
         """The side tables without what was read of these objects before; whose duplicates may have been of it is marked."""
         reading, lake, connection = self.reading, self.reading.lake, self.connection
-        theirs = f"SELECT {_ALL_NAMES} FROM ({_HELD}) WHERE {_WAS_THEIRS}"  # noqa: S608 (our own SQL)
-        leaving = vanished = 0
-        if held["files"]:
-            leaving, vanished = (
-                int(connection.execute(f"SELECT count(*) FROM ({query})", held).fetchone()[0])  # noqa: S608 (our own SQL)
-                for query in (theirs, f"{theirs} EXCEPT SELECT {_ALL_NAMES} FROM scores")  # noqa: S608 (our own SQL)
-            )
+        theirs = f"SELECT {_ALL_NAMES} FROM held WHERE {_WAS_THEIRS}"  # noqa: S608 (our own SQL)
+        leaving, vanished = (
+            int(connection.execute(f"SELECT count(*) FROM ({query})").fetchone()[0])  # noqa: S608 (our own SQL)
+            for query in (theirs, f"{theirs} EXCEPT SELECT {_ALL_NAMES} FROM scores")  # noqa: S608 (our own SQL)
+        )
         reading.replaced += leaving
         reading.has_vanished |= vanished > 0
         connection.execute("CREATE TABLE gone (object VARCHAR)")

@@ -42,6 +42,9 @@ _REFUSALS: Mapping[What, str] = {
     "object": "source_object = $value",
     "before": "quarantined_at < $value::TIMESTAMP",
 }
+_SCORES_OBJECT = "concat(object, ' in ', source)"
+_OF_FEEDBACK = f"""SELECT DISTINCT {_SCORES_OBJECT} FROM feedback_ledger WHERE $value IN (object, {_SCORES_OBJECT},
+    concat(source, '/', object), concat('s3://', split_part(source, '/', 3), '/', object))"""  # noqa: S608 (our own SQL)
 _STAYS_AWAY = """rowid IN (SELECT conformed.rowid FROM conformed JOIN _forgotten
     ON (what = 'user' AND user_hash = value AND started_at < forgotten_at)
     OR (what = 'team' AND team = value AND started_at < forgotten_at)
@@ -91,7 +94,7 @@ def forget(
         lake = Lake(home)
         lake.recover()
         leaving, snapshots, files = _Leaving(), 0, 0
-        if lake.side_files("ledger"):
+        if lake.side_files("ledger") or lake.side_files("feedback_ledger"):
             folder = lake.new_data_folder()
             try:
                 with connect(home.scratch / "ingest-forgetting") as connection:
@@ -160,10 +163,12 @@ def _moment(value: str) -> str:
 
 def _address(connection: Any, lake: Lake, value: str) -> str:
     """The one object of the ledger that goes by this key, address or URI."""
-    query = f"""SELECT DISTINCT {ADDRESS} FROM read_parquet($files) WHERE $value IN (object, {ADDRESS}, concat(source, '/', object),
+    query = f"""SELECT DISTINCT {ADDRESS} FROM ledger WHERE $value IN (object, {ADDRESS}, concat(source, '/', object),
         concat('s3://', split_part(source, '/', 3), '/', object))"""  # noqa: S608 (our own SQL)
-    files = list(lake.side_files("ledger"))
-    found = [each for (each,) in connection.execute(query, {"value": value, "files": files, **_first(lake)}).fetchall()]
+    lake.show(connection, "ledger", "ledger")
+    lake.show(connection, "feedback_ledger", "feedback_ledger")
+    found = [each for (each,) in connection.execute(query, {"value": value, **_first(lake)}).fetchall()]
+    found = found or [each for (each,) in connection.execute(_OF_FEEDBACK, {"value": value}).fetchall()]
     if not found:
         raise UnusableInputError(f"--object {value}: nothing was ever read from it; name it by its key, as quarantine and ledger do")
     if len(found) > 1:
@@ -194,7 +199,7 @@ def _leaving(connection: Any, lake: Lake, what: What, value: str, folder: Path) 
     stays = f"SELECT * FROM side WHERE NOT ({_REFUSALS[what]})"  # noqa: S608 (our own SQL)
     if leaving.refusals:
         leaving.rewritten["quarantine"] = lake.side_rewritten(connection, "quarantine", stays, given)
-    if what == "before":
+    if what in {"before", "object"}:
         leaving.rewritten["feedback_quarantine"] = lake.side_rewritten(connection, "feedback_quarantine", stays, given)
     _drop_scores(connection, lake, what, value, leaving)
     touched = sorted({*leaving.rows, *leaving.refusals})
@@ -221,8 +226,7 @@ def _leaving(connection: Any, lake: Lake, what: What, value: str, folder: Path) 
 
 def _drop_scores(connection: Any, lake: Lake, what: What, value: str, leaving: _Leaving) -> None:
     """Scores of attempts that go, and of requests none of whose attempts stays; with a moment, all that are older."""
-    feedback = list(lake.feedback_files())
-    if not feedback or not (leaving.files or what == "before"):
+    if not lake.feedback_files() or not (leaving.files or what in {"before", "object"}):
         return
     connection.execute("CREATE OR REPLACE TEMP TABLE gone (attempt_id VARCHAR, request_id VARCHAR)")
     if leaving.files:
@@ -240,10 +244,11 @@ def _drop_scores(connection: Any, lake: Lake, what: What, value: str, leaving: _
     given = {}
     if what == "before":
         goes, given = f"{goes} OR scored_at < $value::TIMESTAMP", {"value": value}
-    leaving.scores = connection.execute(
-        f"SELECT count(*) FROM read_parquet($files) WHERE {goes}",  # noqa: S608 (our own SQL)
-        {"files": feedback, **given},
-    ).fetchone()[0]
+    if what == "object":
+        theirs = f"SELECT {_SCORES_OBJECT} FROM feedback_ledger WHERE $value IN ({ADDRESS}, {_SCORES_OBJECT})"  # noqa: S608
+        goes, given = f"{goes} OR coalesce(source_object IN ({theirs}), false)", {"value": value, **_first(lake)}
+    lake.show(connection, "feedback", "scores")
+    leaving.scores = connection.execute(f"SELECT count(*) FROM scores WHERE {goes}", given).fetchone()[0]  # noqa: S608 (our own SQL)
     if leaving.scores:
         stays = f"SELECT * FROM side WHERE NOT ({goes})"  # noqa: S608 (our own SQL)
         leaving.rewritten["feedback"] = lake.side_rewritten(connection, "feedback", stays, given)

@@ -29,7 +29,7 @@ from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
-from routing_pipeline.schema import ADDED_LATER, FORGOTTEN, KEPT_FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.schema import ADDED_LATER, DUCKDB_TYPE, FORGOTTEN, KEPT_FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -277,6 +277,15 @@ class Lake:
         snapshot = table.current_snapshot()
         return None if snapshot is None else str(snapshot.snapshot_id)
 
+    def show(self, connection: Any, name: SideTable, view: str) -> None:
+        """Show a side table to a DuckDB connection as a view with all of its columns, whatever files of earlier versions lack."""
+        columns = ", ".join(f"NULL::{DUCKDB_TYPE[column.type]} AS {column.name}" for column in SIDE_COLUMNS[name])
+        every = f"SELECT {columns} WHERE false"
+        if files := self.side_files(name):
+            connection.read_parquet(list(files), union_by_name=True).create_view(f"{view}_files", replace=True)
+            every = f"{every} UNION ALL BY NAME SELECT * FROM {view}_files"  # noqa: S608 (our own SQL)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {every}")
+
     def side_rewritten(
         self, connection: Any, name: SideTable, query: str, parameters: Mapping[str, Any] | None = None, **tables: pa.Table
     ) -> list[str]:
@@ -286,13 +295,12 @@ class Lake:
         """
         import pyarrow.parquet as pq
 
-        files = self.side_files(name)
-        if not files:
+        if not self.side_files(name):
             return []
         file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
         for each, rows in tables.items():
             connection.register(each, rows)
-        connection.read_parquet(list(files), union_by_name=True).create_view("side", replace=True)
+        self.show(connection, name, "side")
         connection.sql(query, params=dict(parameters or {})).write_parquet(str(file), compression="zstd")
         for each in tables:
             connection.unregister(each)

@@ -24,6 +24,7 @@ from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.maintenance import maintain
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.schema import ADDED_LATER
 
 NOW_S = 1_795_500_000.0
 MORNING_S = 1_795_392_000.0
@@ -53,6 +54,13 @@ class Place:
         """Rows, and the sum of their hashes, in every column."""
         with duckdb.connect() as connection:
             query = "SELECT count(*), sum(hash(r::VARCHAR))::HUGEINT FROM (SELECT r FROM read_parquet($f) AS r)"
+            found: tuple[int, int] = connection.execute(query, {"f": list(self.lake.all_files())}).fetchone()
+            return found
+
+    def distinct(self) -> tuple[int, int]:
+        """Rows, and different attempts among them."""
+        with duckdb.connect() as connection:
+            query = "SELECT count(*), count(DISTINCT attempt_id) FROM read_parquet($f, union_by_name=true)"
             found: tuple[int, int] = connection.execute(query, {"f": list(self.lake.all_files())}).fetchone()
             return found
 
@@ -195,3 +203,18 @@ def test_the_commands_and_the_nightly_job_do_the_same(many_commits: Place) -> No
     assert len(table.metadata.snapshots) == 1
     (many_commits.folder / "2026-11-22-1.jsonl").unlink()
     assert command("reprocess", "--day", "2026-11-22").startswith(f"{ROUNDS - 1} objects read again; 1 are not there any more")
+
+
+def test_files_of_before_a_column_was_there_join_with_files_that_have_it(many_commits: Place) -> None:
+    place, before = many_commits, many_commits.checksum()
+    for file in place.lake.all_files()[::2]:
+        with duckdb.connect() as connection:
+            held = connection.sql(f"SELECT * EXCLUDE ({', '.join(ADDED_LATER)}) FROM read_parquet($f)", params={"f": file})  # noqa: S608
+            held.write_parquet(file + ".new", compression="zstd")
+        Path(file + ".new").replace(file)
+    result = maintain(place.home)
+    assert (result.days_compacted, result.rows) == (2, 200)
+    (place.folder / "next.jsonl").write_text(lines(range(500, 510)))
+    assert place.ingest().ingested == 10
+    attempts, ids = place.distinct()
+    assert (attempts, ids) == (before[0] + 10, before[0] + 10)

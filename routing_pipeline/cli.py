@@ -228,16 +228,17 @@ def ingest(
 ) -> None:
     """Read what is new into the home's lake; analyse nothing."""
     opened = _open_home(home)
-    with _progress() as progress:
-        from assets.running import run_job
+    if not _is_up_to_date(opened, logs, feedback):
+        with _progress() as progress:
+            from assets.running import run_job
 
-        run_job(
-            opened,
-            "ingest_logs",
-            resources=_resources(opened, None, "duckdb"),
-            ops=_ingest_ops(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False),
-            progress=progress,
-        )
+            run_job(
+                opened,
+                "ingest_logs",
+                resources=_resources(opened, None, "duckdb"),
+                ops=_ingest_ops(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False),
+                progress=progress,
+            )
     from routing_pipeline.ingest.lake import Lake
 
     totals = Lake(opened).totals()
@@ -248,6 +249,17 @@ def ingest(
         f"{totals.records:,} records from {totals.objects:,} objects: {totals.ingested:,} ingested, "
         f"{totals.quarantined:,} quarantined, {totals.duplicates:,} duplicates"
     )
+
+
+def _is_up_to_date(home: Home, logs: str, feedback: str | None) -> bool:
+    """Whether there is nothing to run for: Dagster alone takes seconds to start. What cannot be listed is the run's to report."""
+    from routing_pipeline.errors import PipelineError
+    from routing_pipeline.ingest.backlog import holds_nothing_new
+
+    try:
+        return holds_nothing_new(home, "ledger", logs) and (feedback is None or holds_nothing_new(home, "feedback_ledger", feedback))
+    except PipelineError:
+        return False
 
 
 @app.command(name="mcp")

@@ -52,6 +52,8 @@ FETCH_AHEAD_OBJECTS = 4_096
 """Small objects pile up while a batch is conformed, so that the store is never waited for."""
 SMALL_BYTES = 64 << 10
 """Objects up to this size are fetched into memory, FETCH_AHEAD_OBJECTS of them at most: a file each costs more than they do."""
+HANDFUL_OBJECTS = 16
+"""Small objects that one thread fetches one after another: handing each over by itself costs more than its bytes do."""
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 4 << 10
 """A zstd block may grow 32,000 times in one call; this bounds what one call can allocate."""
@@ -142,7 +144,7 @@ class Stager:
         self._batch = Batch()
         self._batch_folder = folder
         self._packs: dict[str, _Pack] = {}
-        self._waiting: deque[tuple[int, StoredObject, Path, Future[bytes | None]]] = deque()
+        self._waiting: deque[tuple[list[tuple[int, StoredObject]], Future[list[Path | bytes | None]]]] = deque()
         self._serial = 0
 
     def batches(self, objects: Sequence[tuple[int, StoredObject]]) -> Iterator[Batch]:
@@ -202,30 +204,25 @@ class Stager:
         """Each object as the file that holds it or its content; None when it changed since it was listed. Fetches ahead."""
         waiting = self._waiting
         waiting.clear()
-        ahead = 0
-        remaining = iter(objects)
+        ahead_bytes = ahead_objects = 0
+        remaining = _handfuls(objects)
         upcoming = next(remaining, None)
         pool = ThreadPoolExecutor(FETCH_THREADS)
         try:
             while upcoming is not None or waiting:
-                while upcoming is not None and (not waiting or ahead < FETCH_AHEAD_BYTES) and len(waiting) < FETCH_AHEAD_OBJECTS:
-                    number, listed = upcoming
-                    to = self.folder / f"fetched-{number}"
-                    waiting.append((number, listed, to, pool.submit(self._fetch, listed, to)))
-                    ahead += listed.size_bytes
+                while upcoming and (not waiting or (ahead_bytes < FETCH_AHEAD_BYTES and ahead_objects < FETCH_AHEAD_OBJECTS)):
+                    waiting.append((upcoming, pool.submit(self._fetch_each, upcoming)))
+                    ahead_bytes += sum(listed.size_bytes for _, listed in upcoming)
+                    ahead_objects += len(upcoming)
                     upcoming = next(remaining, None)
-                number, listed, to, fetching = waiting.popleft()
-                ahead -= listed.size_bytes
-                try:
-                    content = fetching.result()
-                except ObjectChangedError:
-                    content = None
-                    yield number, None
-                else:
-                    yield number, content if content is not None else self.source.local_path(listed) or to
-                if content is None:
-                    to.unlink(missing_ok=True)
-                self.on_bytes(listed.size_bytes)
+                handful, fetching = waiting.popleft()
+                ahead_bytes -= sum(listed.size_bytes for _, listed in handful)
+                ahead_objects -= len(handful)
+                for (number, listed), found in zip(handful, fetching.result(), strict=True):
+                    yield number, found
+                    if isinstance(found, Path) and found.parent == self.folder:
+                        found.unlink(missing_ok=True)
+                    self.on_bytes(listed.size_bytes)
         finally:
             # Also when the caller gives up half-way: what is still queued must not be fetched for nobody.
             pool.shutdown(cancel_futures=True)
@@ -233,16 +230,25 @@ class Stager:
     def _is_waiting_for_store(self) -> bool:
         if not self._waiting:
             return False
-        _, listed, _, fetching = self._waiting[0]
-        return not fetching.done() and self.source.local_path(listed) is None
+        handful, fetching = self._waiting[0]
+        return not fetching.done() and self.source.local_path(handful[0][1]) is None
 
-    def _fetch(self, listed: StoredObject, to: Path) -> bytes | None:
-        if self.source.local_path(listed) is None:
+    def _fetch_each(self, handful: Sequence[tuple[int, StoredObject]]) -> list[Path | bytes | None]:
+        return [self._fetch(number, listed) for number, listed in handful]
+
+    def _fetch(self, number: int, listed: StoredObject) -> Path | bytes | None:
+        if (here := self.source.local_path(listed)) is not None:
+            return here
+        try:
             if listed.size_bytes <= SMALL_BYTES:
                 return self.source.read(listed)
+            to = self.folder / f"fetched-{number}"
             if listed.size_bytes <= MAX_OBJECT_BYTES:
                 self.source.fetch(listed, to)
-        return None
+        except ObjectChangedError:
+            (self.folder / f"fetched-{number}").unlink(missing_ok=True)
+            return None
+        return to
 
     # Staging
 
@@ -412,6 +418,22 @@ class Stager:
 
     def _new_path(self, kind: str) -> Path:
         return self._batch_folder / f"{kind}-{len(self._batch.files)}-{len(self._packs)}"
+
+
+def _handfuls(objects: Sequence[tuple[int, StoredObject]]) -> Iterator[list[tuple[int, StoredObject]]]:
+    """Neighbours that are small together, all others alone."""
+    handful: list[tuple[int, StoredObject]] = []
+    for each in objects:
+        is_small = each[1].size_bytes <= SMALL_BYTES
+        if handful and (not is_small or len(handful) == HANDFUL_OBJECTS):
+            yield handful
+            handful = []
+        handful.append(each)
+        if not is_small:
+            yield handful
+            handful = []
+    if handful:
+        yield handful
 
 
 def _head(path: Path) -> bytes:

@@ -30,7 +30,10 @@ from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.report import figures
+from routing_pipeline.report.charts.cost_change import cost_change
+from routing_pipeline.report.charts.daily_cost import daily_cost
+from routing_pipeline.report.charts.latency import latency
+from routing_pipeline.report.charts.peak_hours import peak_hours
 from routing_pipeline.scope import AnalysisScope
 
 CURRENT_STATE = {"group_name": "current_state", "kinds": {"ibis", "duckdb"}, "owners": OWNERS, "code_version": "1"}
@@ -60,7 +63,7 @@ def routing_costs(context: dg.AssetExecutionContext, analysis_scope: AnalysisSco
         RoutingCosts,
         lambda rows: routing_costs_.routing_costs(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("cost over time", figures.spend(result, analysis_scope)))
+    context.add_output_metadata(shown.result(result) | shown.chart("cost over time", daily_cost(result, analysis_scope)))
     return result
 
 
@@ -94,7 +97,7 @@ def request_patterns(context: dg.AssetExecutionContext, analysis_scope: Analysis
         RequestPatterns,
         lambda rows: request_patterns_.request_patterns(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("peak hours", figures.peaks(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("peak hours", peak_hours(result)))
     return result
 
 
@@ -109,7 +112,7 @@ def model_performance(
         ModelPerformance,
         lambda rows: model_performance_.model_performance(rows.requests, analysis_scope, routing_evidence),
     )
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("latency by model", latency(result)))
     return result
 
 
@@ -152,7 +155,7 @@ def cost_drivers(
         CostDrivers,
         lambda rows: cost_drivers_.cost_drivers(rows.requests, rows.previous, analysis_scope, routing_evidence),
     )
-    context.add_output_metadata(shown.result(result))
+    context.add_output_metadata(shown.result(result) | shown.chart("why spend changed", cost_change(result)))
     return result
 
 

@@ -36,7 +36,8 @@ from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
-from routing_pipeline.report import figures
+from routing_pipeline.report.charts.frontier import frontier
+from routing_pipeline.report.charts.mix_flow import mix_flow
 from routing_pipeline.scope import AnalysisScope
 
 RECOMMENDATION = {"group_name": "recommendation", "kinds": {"numpy"}, "owners": OWNERS, "code_version": "1"}
@@ -65,7 +66,7 @@ def tradeoff_frontier(
     """Cost against quality against latency: undominated policies, today, the proposal, the best single model, a random mix."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result) | shown.chart("frontier", figures.frontier(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("frontier", frontier(result)))
     return result
 
 
@@ -79,7 +80,7 @@ def model_mix(
     """Share of traffic per model now and recommended, and the price of every constraint that binds."""
     catalog = Catalog(analysis_scope.parameters.models)
     result = model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules)
-    context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", figures.mix(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", mix_flow(result)))
     return result
 
 

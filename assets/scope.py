@@ -5,10 +5,13 @@ Belongs here: the scope, and the evidence that recommendations and four of the a
 
 import dagster as dg
 
+from assets import shown
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.report.charts.overlap_map import overlap_map
+from routing_pipeline.report.charts.quality_map import quality_map
 from routing_pipeline.scope import AnalysisScope, resolve_scope
 
 
@@ -63,5 +66,7 @@ def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: Analysis
             "unsupported share": evidence.unsupported_share,
             "refusal": evidence.refusal or "none",
         }
+        | shown.chart("where the logs can tell", overlap_map(evidence))
+        | shown.chart("quality by task and model", quality_map(evidence))
     )
     return evidence

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from routing_pipeline.estimates import Estimate, Result, Unidentifiable
-from routing_pipeline.report.charts import Chart
+from routing_pipeline.report.charts.drawing import Chart
 
 MAX_ROWS = 25
 MAX_TABLES = 6

@@ -63,6 +63,17 @@ class ModelOnTask(Result):
     )
 
 
+class ModelLatency(Result):
+    """How long one model takes, over all task types: final calls that it answered, cache hits left out."""
+
+    model: str
+    calls: int = quantity("Such calls whose latency is logged", "calls")
+    p50_ms: Measured = quantity("Median", "ms")
+    p90_ms: Measured = quantity("90th percentile", "ms")
+    p95_ms: Measured = quantity("95th percentile", "ms")
+    p99_ms: Measured = quantity("99th percentile", "ms")
+
+
 class Contrast(Result):
     """One difference between two choices for the same requests."""
 
@@ -80,6 +91,7 @@ class ModelPerformance(Result):
 
     performances: tuple[ModelOnTask, ...] = Field(description="Largest first")
     performances_not_listed: int = quantity("Pairs of model and task left out, the smallest ones", "pairs")
+    latencies: tuple[ModelLatency, ...] = Field(default=(), description="By model, most calls first")
     contrasts: tuple[Contrast, ...] = Field(description="Quality first, then largest task first")
     contrasts_tested: int = quantity("Differences that the evidence allowed to test", "differences")
     contrasts_distinguishable: int = quantity("Of them, real at a false discovery rate of 5 %", "differences")
@@ -144,6 +156,7 @@ def model_performance(
     return ModelPerformance(
         performances=tuple(_performance(pair, tallies[pair], arms.get(pair), no_arm, quality) for pair in pairs[:LISTED_PAIRS]),
         performances_not_listed=max(len(pairs) - LISTED_PAIRS, 0),
+        latencies=_latencies(tallies, asked),
         contrasts=tuple(
             contrast
             for outcome in ("quality", "cost_usd", "latency_ms")
@@ -296,6 +309,28 @@ def _standing(
         else:
             (below if is_higher else above).append(contrast.model)
     return today, tuple(sorted(above)), tuple(sorted(below))
+
+
+def _latencies(tallies: Mapping[Pair, _Tally], asked: set[str] | None) -> tuple[ModelLatency, ...]:
+    """The tallies' latencies with the task types of each model put together."""
+    by_model: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for (_, model), tally in tallies.items():
+        if asked is None or model in asked:
+            for step, count in tally.answered.items():
+                by_model[model][step] += count
+    calls = {model: sum(counts.values()) for model, counts in by_model.items()}
+    return tuple(
+        ModelLatency(
+            model=model,
+            calls=calls[model],
+            p50_ms=_quantile(by_model[model], 0.50),
+            p90_ms=_quantile(by_model[model], 0.90),
+            p95_ms=_quantile(by_model[model], 0.95),
+            p99_ms=_quantile(by_model[model], 0.99),
+        )
+        for model in sorted(by_model, key=lambda model: (-calls[model], model))[:LISTED]
+        if calls[model]
+    )
 
 
 def _quantile(counts: Mapping[int, int], q: float) -> Measured:

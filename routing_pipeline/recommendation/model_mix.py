@@ -38,6 +38,14 @@ class ModelShare(Result):
     recommended: float = quantity("Share under the proven rules; equals `now` when nothing is proven", "0..1")
 
 
+class ModelMove(Result):
+    """Traffic that one model carries today and another one, or the same, would carry."""
+
+    now: str = Field(description="Model that it is routed to first, today")
+    recommended: str = Field(description="Model under the proven rules; the same where nothing moves")
+    share: float = quantity("Of all requests", "0..1")
+
+
 class TaskMix(Result):
     """The mix within one task type."""
 
@@ -63,6 +71,7 @@ class ModelMix(Result):
 
     shares: tuple[ModelShare, ...] = Field(description="All traffic, largest change first")
     by_task: tuple[TaskMix, ...]
+    moves: tuple[ModelMove, ...] = Field(default=(), description="Where each model's traffic goes, largest first; adds up to all requests")
     expected: Outcomes = Field(description="Of the recommended mix: what the rules' proof showed, nothing beyond it")
     prices: tuple[ConstraintPrice, ...] = Field(description="Dual values of the linear programme over traffic shares")
     moved_share: float = quantity("Share of requests that change model", "0..1")
@@ -117,10 +126,11 @@ def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog:
     actions = rules_.actions_of(cube, rules.rule_set.rules)
     if actions is None:
         actions = np.full(len(cube.segments), cube.keep)
-    shares, by_task = _shares(cube, actions)
+    shares, by_task, moves = _shares(cube, actions)
     return ModelMix(
         shares=shares,
         by_task=by_task,
+        moves=moves,
         expected=expected,
         prices=prices(question, search.learned(cube, question.limits)),
         moved_share=rules.moved_share,
@@ -129,7 +139,7 @@ def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog:
     )
 
 
-def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tuple[TaskMix, ...]]:
+def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tuple[TaskMix, ...], tuple[ModelMove, ...]]:
     cells = cube.cells
     names = (*cube.models, "other models")
     padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
@@ -152,7 +162,17 @@ def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tup
         TaskMix(task_type=task, requests=round(float(before[place].sum())), shares=told(before[place], after[place]))
         for place, task in enumerate(cells.binning.tasks[:TASKS_SHOWN])
     )
-    return told(before.sum(axis=0), after.sum(axis=0)), tasks
+    joint = sum_by((cells.arm, then), n, (len(names), len(names)))
+    total = max(float(joint.sum()), 1e-300)
+    moves = [
+        ModelMove(now=names[start], recommended=names[end], share=float(joint[start, end]) / total)
+        for start, end in zip(*joint.nonzero(), strict=True)
+    ]
+    return (
+        told(before.sum(axis=0), after.sum(axis=0)),
+        tasks,
+        tuple(sorted(moves, key=lambda each: (-each.share, each.now, each.recommended))),
+    )
 
 
 def _rows(question: Question, learnt: Learned, sums: Floats) -> list[_Row]:

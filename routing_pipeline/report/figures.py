@@ -1,7 +1,6 @@
-"""Which numbers of a report become which chart or table row.
+"""Which results of a report become which chart or table row.
 
-Belongs here: picking finished numbers out of the results and putting them side by side. Does not belong here: drawing
-(`charts`), computing new numbers, wording sentences (`headlines`).
+Belongs here: handing each chart its results, and picking out the rows of tables. Does not belong here: drawing (`charts`), computing new numbers, wording sentences (`headlines`).
 """
 
 from __future__ import annotations
@@ -9,86 +8,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from routing_pipeline.analysis.request_patterns import RequestPatterns
-from routing_pipeline.analysis.routing_costs import RoutingCosts
-from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy.rule_set import Between, Rule, When
-from routing_pipeline.recommendation.model_mix import ModelMix, ModelShare
-from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
-from routing_pipeline.report import charts, wording
+from routing_pipeline.recommendation.model_mix import ModelShare
+from routing_pipeline.report import wording
 from routing_pipeline.report.assembly import Report
-from routing_pipeline.scope import AnalysisScope
-
-MAX_POINTS = 60
-HOURS_SHOWN_ONE_BY_ONE = 48
-SECONDS_PER_HOUR = 3_600
+from routing_pipeline.report.charts.cost_change import cost_change
+from routing_pipeline.report.charts.daily_cost import daily_cost
+from routing_pipeline.report.charts.drawing import Chart
+from routing_pipeline.report.charts.frontier import frontier
+from routing_pipeline.report.charts.latency import latency
+from routing_pipeline.report.charts.mix_flow import mix_flow
+from routing_pipeline.report.charts.overlap_map import overlap_map
+from routing_pipeline.report.charts.peak_hours import peak_hours
+from routing_pipeline.report.charts.quality_map import quality_map
 
 
 @dataclass(frozen=True)
 class Figures:
     """The report's charts; None where there is too little to draw."""
 
-    spend: charts.Chart | None
-    frontier: charts.Chart | None
-    mix: charts.Chart | None
-    peaks: charts.Chart | None
+    spend: Chart | None
+    change: Chart | None
+    peaks: Chart | None
+    latency: Chart | None
+    quality: Chart | None
+    frontier: Chart | None
+    mix: Chart | None
+    overlap: Chart | None
 
 
 def figures(report: Report) -> Figures:
     """All charts of a report."""
     return Figures(
-        spend=spend(report.routing_costs, report.scope),
+        spend=daily_cost(report.routing_costs, report.scope, report.cost_drivers, report.bottlenecks, report.quality_issues),
+        change=cost_change(report.cost_drivers),
+        peaks=peak_hours(report.request_patterns),
+        latency=latency(report.model_performance),
+        quality=quality_map(report.routing_evidence),
         frontier=frontier(report.tradeoff_frontier),
-        mix=mix(report.model_mix),
-        peaks=peaks(report.request_patterns),
+        mix=mix_flow(report.model_mix),
+        overlap=overlap_map(report.routing_evidence),
     )
-
-
-def spend(costs: RoutingCosts, scope: AnalysisScope) -> charts.Chart | None:
-    """Cost over time."""
-    step, points = spend_points(costs, scope)
-    return charts.spend_over_time(points, step)
-
-
-def spend_points(costs: RoutingCosts, scope: AnalysisScope) -> tuple[str, list[charts.SpendPoint]]:
-    """Spend per hour of a short window, per UTC day of a long one."""
-    if len(costs.hours) <= HOURS_SHOWN_ONE_BY_ONE:
-        return "hour", [charts.SpendPoint(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd) for hour in costs.hours]
-    inside = [day for day in costs.days if scope.start.date() <= day.day <= scope.end.date()]
-    return "day", [
-        charts.SpendPoint(
-            f"{day.day:%a} {day.day.day} {day.day:%b}" + ("" if day.complete else " *"), day.day.toordinal() * 86_400.0, day.cost_usd
-        )
-        for day in inside
-        if day.cost_usd > 0 or day.complete
-    ]
-
-
-def mix(found: ModelMix) -> charts.Chart | None:
-    """Share of requests per model, now and proposed."""
-    return charts.model_mix([charts.MixBar(share.model, share.now, share.recommended) for share in found.shares])
-
-
-def peaks(patterns: RequestPatterns) -> charts.Chart | None:
-    """Requests per hour, 168 hours of the week; an hour that no log covers counts as none."""
-    by_hour = {cell.hour_of_week: cell.per_hour for cell in patterns.heat_map}
-    found = [by_hour.get(hour, 0.0) for hour in range(168)]
-    return charts.peak_heat_map([value if isinstance(value, float) else 0.0 for value in found])
-
-
-def frontier(found: TradeoffFrontier) -> charts.Chart | None:
-    """The frontier with today, the proposal and single models."""
-    named = [(point, kind) for point, kind in ((found.today, "today"), (found.proposed, "proposed")) if point is not None]
-    shown = [(point, "frontier") for point in found.points[:MAX_POINTS] if point.kind == "policy"]
-    shown += [(point, "single") for point in found.single_models[:12]]
-    drawn = (_drawn(point, kind) for point, kind in (*shown, *named))
-    return charts.frontier([point for point in drawn if point is not None])
-
-
-def _drawn(point: FrontierPoint, kind: str) -> charts.FrontierPoint | None:
-    if not isinstance(point.cost_usd, Estimate) or not isinstance(point.quality, Estimate):
-        return None
-    return charts.FrontierPoint({"today": "Today", "proposed": "Proposed"}.get(kind, point.label), kind, point.cost_usd, point.quality)
 
 
 @dataclass(frozen=True)

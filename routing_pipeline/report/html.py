@@ -14,7 +14,8 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from routing_pipeline.report.assembly import Report
-from routing_pipeline.report.charts import COLOURS, Chart
+from routing_pipeline.report.charts.drawing import Chart
+from routing_pipeline.report.charts.palette import of_the_page, variables
 from routing_pipeline.report.figures import figures
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
@@ -46,9 +47,7 @@ def _named(name: Markup) -> Markup:
 
 def picture(chart: Chart) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
-    svg = chart.svg
-    for colour, meaning in COLOURS.items():
-        svg = svg.replace(f'"{colour}"', f'"var(--chart-{meaning}, {colour})"')
+    svg = of_the_page(chart.svg)
     # Vega's writer has escaped every label but for braces; nothing else in it comes from logs.
     svg = svg.replace("{", "&#123;").replace("}", "&#125;")
     return Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))  # noqa: S704
@@ -63,5 +62,5 @@ def _template() -> Template:
 
 def report_html(report: Report) -> str:
     """The report as one HTML file."""
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    style = Markup(variables() + (TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return _template().render(context(report), figures=figures(report), style=style, command=report.run.command)

@@ -1,0 +1,67 @@
+"""Requests by weekday and hour of the day.
+
+Belongs here: this one picture. Does not belong here: the counts (`request_patterns`).
+"""
+
+from __future__ import annotations
+
+from routing_pipeline.analysis.request_patterns import RequestPatterns
+from routing_pipeline.report import wording
+from routing_pipeline.report.charts.drawing import HATCHED, Chart, Row, bare, hatching, layered, rows_of
+from routing_pipeline.report.charts.palette import MAIN, MARK
+
+CELL = (24.0, 25.0)
+"""Width and height of an hour, pixels."""
+LEAST_HOURS = 24
+WEEK = range(168)
+
+
+def peak_hours(patterns: RequestPatterns) -> Chart | None:
+    """Weekdays by hours, hatched where no log covers the hour; None below a day of covered hours."""
+    import altair as alt
+
+    rate = {
+        cell.hour_of_week: cell.per_hour for cell in patterns.heat_map if isinstance(cell.per_hour, float) and cell.hour_of_week in WEEK
+    }
+    if len(rate) < LEAST_HOURS or sum(rate.values()) <= 0:
+        return None
+    days = [day[:3] for place, day in enumerate(wording.WEEKDAYS) if any(hour // 24 == place for hour in rate)]
+    x = alt.X(
+        "hour:O", scale=alt.Scale(domain=[f"{hour:02d}" for hour in range(24)], padding=0.05), axis=bare(title="Hour of the day, UTC")
+    )
+    y = alt.Y("day:O", scale=alt.Scale(domain=days, padding=0.05), axis=bare())
+    busiest, quietest = max(rate, key=lambda hour: (rate[hour], -hour)), min(rate, key=lambda hour: (rate[hour], hour))
+    # Opacity and not colour, so that the map fits a dark page as well.
+    opacity = alt.Opacity(
+        "requests:Q",
+        scale=alt.Scale(range=[0.05, 1.0], domain=[0, rate[busiest]]),
+        legend=alt.Legend(
+            title="Requests per hour",
+            orient="top",
+            titleOrient="left",
+            format=",.0f",
+            gradientLength=160,
+            titleFontWeight="normal",
+            titleFontSize=12,
+        ),
+    )
+    covered = [_place(hour) | {"requests": requests} for hour, requests in sorted(rate.items())]
+    layers = [rows_of(covered).mark_rect(color=MAIN).encode(x=x, y=y, opacity=opacity)]
+    uncovered = [place for place in (_place(hour) for hour in WEEK if hour not in rate) if place["day"] in days]
+    if uncovered:
+        layers.append(rows_of(uncovered).mark_point(shape=hatching(*CELL, apart=8.0), **HATCHED).encode(x=x, y=y))
+    layers.append(rows_of([_place(busiest)]).mark_rect(filled=False, stroke=MARK, strokeWidth=2).encode(x=x, y=y))
+    return Chart("Peak hours", _text(rate, busiest, quietest), layered(layers, CELL[1] * len(days)))
+
+
+def _place(hour: int) -> Row:
+    return {"day": wording.WEEKDAYS[hour // 24][:3], "hour": f"{hour % 24:02d}"}
+
+
+def _text(rate: dict[int, float], busiest: int, quietest: int) -> str:
+    told = (
+        f"Busiest hour of the week (outlined): {wording.hour_of_week(busiest)} with {wording.count(rate[busiest])} requests; "
+        f"quietest: {wording.hour_of_week(quietest)} with {wording.count(rate[quietest])}."
+    )
+    missing = len(WEEK) - len(rate)
+    return told + (f" {missing} of 168 hours are not covered by the logs." if missing else "")

@@ -38,6 +38,7 @@ NAMES: frozenset[str] = frozenset(
         "error_type",
         "examples",
         "fallbacks",
+        "goes_to",
         "group",
         "model",
         "models",

@@ -41,8 +41,8 @@ class ModelShare(Result):
 class ModelMove(Result):
     """Traffic that one model carries today and another one, or the same, would carry."""
 
-    now: str = Field(description="Model that it is routed to first, today")
-    recommended: str = Field(description="Model under the proven rules; the same where nothing moves")
+    model: str = Field(description="Model that it is routed to first, today")
+    goes_to: str = Field(description="Model under the proven rules; the same where nothing moves")
     share: float = quantity("Of all requests", "0..1")
 
 
@@ -165,13 +165,13 @@ def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tup
     joint = sum_by((cells.arm, then), n, (len(names), len(names)))
     total = max(float(joint.sum()), 1e-300)
     moves = [
-        ModelMove(now=names[start], recommended=names[end], share=float(joint[start, end]) / total)
+        ModelMove(model=names[start], goes_to=names[end], share=float(joint[start, end]) / total)
         for start, end in zip(*joint.nonzero(), strict=True)
     ]
     return (
         told(before.sum(axis=0), after.sum(axis=0)),
         tasks,
-        tuple(sorted(moves, key=lambda each: (-each.share, each.now, each.recommended))),
+        tuple(sorted(moves, key=lambda each: (-each.share, each.model, each.goes_to))),
     )
 
 

@@ -149,7 +149,7 @@ def context(report: Report) -> dict[str, Any]:
         "matrix": figures.selection_matrix(report),
         "items": {item.id: item for item in report.optimization_plan.items},
         "spend_step": "hour" if daily_cost.is_hourly(report.routing_costs) else "day",
-        "spend_points": [step for step in daily_cost.steps(report.routing_costs, report.scope) if step.kind != daily_cost.BEFORE],
+        "spend_points": [step for step in daily_cost.steps(report.routing_costs, report.scope) if step.is_inside],
         "checks": checklist.quality_lines(report),
         "validation_steps": checklist.validation_steps(report),
         "success_criteria": checklist.success_criteria(report),

@@ -1,7 +1,6 @@
 """Spend day by day: where it is heading, what the budget allows, what went wrong when.
 
-Belongs here: this one picture. Does not belong here: the slope (`daily_spend`), spikes, failures and falls of quality
-(`cost_drivers`, `bottlenecks`, `quality_issues`).
+Belongs here: this one picture. Does not belong here: the slope (`daily_spend`), what counts as an incident (`incidents`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.report import wording
-from routing_pipeline.report.charts.drawing import LABEL_LENGTH, WIDTH, Chart, Row, layered, rows_of
+from routing_pipeline.report.charts.drawing import WIDTH, Chart, Row, layered, rows_of
+from routing_pipeline.report.charts.incidents import SHAPES, Incident, incidents
 from routing_pipeline.report.charts.palette import INK, MAIN, MARK, PAPER, QUIET
 from routing_pipeline.scope import AnalysisScope
 
@@ -28,15 +28,23 @@ if TYPE_CHECKING:
     import altair as alt
 
 HOURS_SHOWN_ONE_BY_ONE = 48
-MARKED = 5
-"""Most incidents of one kind that are marked."""
-LABELLED_BARS = 16
+LABELLED_BARS = 10
 BUDGET_IN_SIGHT = 3.0
 """A budget line this many times above the dearest day would press the bars flat; the words name it instead."""
+NAMES_OF_LINES = 0.11
+"""Room for the names of lines, in widths of the bars."""
 SECONDS_PER_DAY = 86_400.0
 SECONDS_PER_HOUR = 3_600.0
 
-THIS, BEFORE, PARTIAL = "This window", "Window before", "Logs do not cover all of it"
+THIS, BEFORE, PARTIAL = "This window", "Window before", "Partly logged"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line with its name at its end."""
+
+    usd: float
+    name: str
 
 
 @dataclass(frozen=True)
@@ -47,19 +55,8 @@ class Step:
     start_s: float
     spend_usd: float
     kind: str
-
-
-@dataclass(frozen=True)
-class Incident:
-    """Something that an analysis found at a moment of the window."""
-
-    kind: str
-    at_s: float
-    text: str
-
-
-SPIKE, FAILURE, QUALITY = "Cost spike", "Failures", "Fall of quality"
-SHAPES = {SPIKE: "triangle-up", FAILURE: "cross", QUALITY: "triangle-down"}
+    is_inside: bool
+    """Of the window, not of the one before."""
 
 
 def is_hourly(costs: RoutingCosts) -> bool:
@@ -71,11 +68,11 @@ def steps(costs: RoutingCosts, scope: AnalysisScope) -> list[Step]:
     """Hours of a short window; UTC days of a long one and of the window before it, as far as there are logs."""
     if is_hourly(costs):
         return [
-            Step(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd, THIS if hour.covered > 0.99 else PARTIAL)
+            Step(f"{hour.hour:%a %H:%M}", hour.hour.timestamp(), hour.cost_usd, THIS if hour.covered > 0.99 else PARTIAL, is_inside=True)
             for hour in costs.hours
         ]
     return [
-        Step(_day(day.day) + ("" if day.complete else " *"), _start_s(day.day), day.cost_usd, _kind(day, scope))
+        Step(_day(day.day) + ("" if day.complete else " *"), _start_s(day.day), day.cost_usd, _kind(day, scope), _is_inside(day, scope))
         for day in costs.days
         if day.cost_usd > 0 or day.complete
     ]
@@ -84,7 +81,12 @@ def steps(costs: RoutingCosts, scope: AnalysisScope) -> list[Step]:
 def _kind(day: DayCost, scope: AnalysisScope) -> str:
     if not day.complete:
         return PARTIAL
-    return THIS if _start_s(day.day) + SECONDS_PER_DAY > scope.start_s + 60 else BEFORE
+    return THIS if _is_inside(day, scope) else BEFORE
+
+
+def _is_inside(day: DayCost, scope: AnalysisScope) -> bool:
+    # A window that begins a second before midnight has no day more.
+    return _start_s(day.day) + SECONDS_PER_DAY > scope.start_s + 60
 
 
 def _day(day: date) -> str:
@@ -93,32 +95,6 @@ def _day(day: date) -> str:
 
 def _start_s(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-
-
-def incidents(drivers: CostDrivers | None, jams: Bottlenecks | None, issues: QualityIssues | None) -> list[Incident]:
-    """The strongest cost spikes, failures and falls of quality, in order of time."""
-    found: list[Incident] = []
-    for spike in drivers.spikes[:MARKED] if drivers else ():
-        spent = f"{wording.usd(spike.spend_usd)} in {spike.hours} hour(s) instead of {wording.measured(spike.expected_usd, wording.usd, brief=True)}"
-        found.append(Incident(SPIKE, spike.start.timestamp(), f"{wording.moment(spike.start)} {spent}"))
-    for each in jams.incidents[:MARKED] if jams else ():
-        failed = (
-            f"{wording.measured(each.error_rate, wording.percent, brief=True)} of calls to {wording.name(each.model, LABEL_LENGTH)} failed"
-        )
-        found.append(Incident(FAILURE, each.start.timestamp(), f"{wording.moment(each.start)} {failed}"))
-    for fall in _falls(issues)[:MARKED]:
-        lost = f"quality of {wording.name(fall[0], LABEL_LENGTH)} changed by {wording.measured(fall[2], wording.points)}"
-        found.append(Incident(QUALITY, fall[1], f"{wording.moment(fall[1])} {lost}"))
-    return sorted(found, key=lambda each: (each.at_s, each.kind, each.text))
-
-
-def _falls(issues: QualityIssues | None) -> list[tuple[str, float, Estimate]]:
-    """Falls of quality, strongest evidence first: one of a model over all its tasks stands for those on single tasks."""
-    found: dict[tuple[str, float], Estimate] = {}
-    worse = [each for each in issues.degradations if each.kind != "until" and each.size.high < 0] if issues else []
-    for each in sorted(worse, key=lambda fall: fall.task_type is not None):
-        found.setdefault((each.model, each.start.timestamp()), each.size)
-    return [(model, at_s, size) for (model, at_s), size in found.items()]
 
 
 def daily_cost(
@@ -139,20 +115,28 @@ def daily_cost(
     budget = scope.parameters.budget
     allowed = None if budget is None else budget / DAYS_PER_MONTH * length / SECONDS_PER_DAY
     in_sight = allowed is not None and allowed <= BUDGET_IN_SIGHT * top
-    ceiling = max(top, allowed if in_sight and allowed is not None else 0.0) * (1.3 if marked else 1.12)
-    layers = [_bars(found, length, ceiling)]
-    if not is_hourly(costs):
-        layers += _trend(costs.trend, costs.days, ceiling)
+    ceiling = max(top, allowed if in_sight and allowed is not None else 0.0) * (1.36 if marked else 1.12)
+    trend = [] if is_hourly(costs) else _trend(costs.trend, costs.days, ceiling)
+    lines = [Line(float(trend[-1]["usd"]), f"trend\n{_signed_usd(_slope(costs.trend))}\na day")] if trend else []
+    if in_sight and allowed is not None:
+        lines.append(Line(allowed, f"budget\n{_rounded(allowed)}"))
+    # The names of the lines stand to the right of the bars.
+    room = NAMES_OF_LINES * (end - begin) if lines else 0.0
+    layers = [_bars(found, length, ceiling, end + room)]
+    if trend:
+        layers += _wedge(trend)
     if in_sight and allowed is not None:
         layers += _budget(allowed, begin, end)
-    if len(found) <= LABELLED_BARS:
+    if lines:
+        layers.append(_names(lines, end, ceiling))
+    if len(found) <= LABELLED_BARS and not trend:
         layers.append(_values(found, length))
     if marked:
         layers += _marked(marked, found, length, ceiling)
     return Chart("Cost over time", _text(found, costs, scope, allowed, marked), layered(layers, 250))
 
 
-def _x(length: float, found: Sequence[Step]) -> alt.X:
+def _x(length: float, found: Sequence[Step], end: float) -> alt.X:
     import altair as alt
 
     every = max(1, -(-len(found) // 9))
@@ -160,7 +144,7 @@ def _x(length: float, found: Sequence[Step]) -> alt.X:
     at = 0.0 if length == SECONDS_PER_HOUR else length / 2
     named = [(step.start_s + at) * 1000 for step in found[::every]]
     form = "%H:%M" if length == SECONDS_PER_HOUR else "%a %-d %b"
-    domain = [found[0].start_s * 1000, (found[-1].start_s + length) * 1000]
+    domain = [found[0].start_s * 1000, end * 1000]
     return alt.X(
         "from:T",
         scale=alt.Scale(type="utc", domain=domain, nice=False),
@@ -180,7 +164,7 @@ def _y(ceiling: float, unit: str) -> alt.Y:
     )
 
 
-def _bars(found: Sequence[Step], length: float, ceiling: float) -> alt.Chart:
+def _bars(found: Sequence[Step], length: float, ceiling: float, end: float) -> alt.Chart:
     import altair as alt
 
     gap = 0.12 * length
@@ -201,7 +185,7 @@ def _bars(found: Sequence[Step], length: float, ceiling: float) -> alt.Chart:
         rows_of(rows)
         .mark_rect(strokeWidth=1, strokeJoin="round")
         .encode(
-            x=_x(length, found),
+            x=_x(length, found, end),
             x2="to:T",
             y=_y(ceiling, "hour" if length == SECONDS_PER_HOUR else "day"),
             y2="zero:Q",
@@ -222,8 +206,12 @@ def _values(found: Sequence[Step], length: float) -> alt.Chart:
     return made
 
 
-def _trend(trend: CostTrend, days: Sequence[DayCost], ceiling: float) -> list[alt.Chart]:
-    """The slope and the wedge of its interval through the middle of the days that it rests on; nothing where it cannot be told."""
+def _slope(trend: CostTrend) -> float:
+    return trend.slope_usd_per_day.estimate if isinstance(trend.slope_usd_per_day, Estimate) else 0.0
+
+
+def _trend(trend: CostTrend, days: Sequence[DayCost], ceiling: float) -> list[Row]:
+    """The slope and the ends of its interval through the middle of the days that it rests on; nothing where it cannot be told."""
     slope = trend.slope_usd_per_day
     used = [day for day in days if day.complete and day.day.weekday() < 5]
     if trend.direction == "cannot tell" or not isinstance(slope, Estimate) or len(used) < 2:
@@ -236,15 +224,32 @@ def _trend(trend: CostTrend, days: Sequence[DayCost], ceiling: float) -> list[al
         ends = {"usd": level + slope.estimate * away, "low": low, "high": high}
         return {"from": (_start_s(day) + SECONDS_PER_DAY / 2) * 1000} | {name: min(max(usd, 0.0), ceiling) for name, usd in ends.items()}
 
-    rows = [at(day.day) for day in used]
-    band = rows_of(rows).mark_area(color=INK, opacity=0.14).encode(x="from:T", y="low:Q", y2="high:Q")
-    rim = rows_of(rows).mark_line(color=PAPER, strokeWidth=5).encode(x="from:T", y="usd:Q")
-    line = rows_of(rows).mark_line(color=INK, strokeWidth=2).encode(x="from:T", y="usd:Q")
-    said = [{**rows[-1], "shown": f"trend {_signed_usd(slope.estimate)} a day"}]
-    name = (
-        rows_of(said).mark_text(align="right", dx=-4, dy=-9, fontSize=11, fontWeight="bold").encode(x="from:T", y="usd:Q", text="shown:N")
+    return [at(day.day) for day in used]
+
+
+def _wedge(rows: Sequence[Row]) -> list[alt.Chart]:
+    base = rows_of(rows)
+    return [
+        base.mark_area(color=INK, opacity=0.16).encode(x="from:T", y="low:Q", y2="high:Q"),
+        base.mark_line(color=PAPER, strokeWidth=5).encode(x="from:T", y="usd:Q"),
+        base.mark_line(color=INK, strokeWidth=2).encode(x="from:T", y="usd:Q"),
+    ]
+
+
+def _names(lines: Sequence[Line], end: float, ceiling: float) -> alt.Chart:
+    """What each line is, at its height unless another name stands there."""
+    rows: list[Row] = []
+    lowest = ceiling
+    for line in sorted(lines, key=lambda each: -each.usd):
+        usd = min(line.usd, lowest)
+        rows.append({"from": end * 1000, "usd": usd, "shown": line.name})
+        lowest = usd - 0.17 * ceiling
+    made: alt.Chart = (
+        rows_of(rows)
+        .mark_text(align="left", baseline="middle", dx=6, fontSize=11, fontWeight="bold", lineBreak="\n")
+        .encode(x="from:T", y="usd:Q", text="shown:N")
     )
-    return [band, rim, line, name]
+    return made
 
 
 def _signed_usd(value: float) -> str:
@@ -252,12 +257,11 @@ def _signed_usd(value: float) -> str:
 
 
 def _budget(allowed: float, begin: float, end: float) -> list[alt.Chart]:
-    rows = [{"from": begin * 1000, "to": end * 1000, "usd": allowed, "shown": f"budget {_rounded(allowed)}"}]
+    rows = [{"from": begin * 1000, "to": end * 1000, "usd": allowed}]
     base = rows_of(rows)
     return [
         base.mark_rule(color=PAPER, strokeWidth=4.5).encode(x="from:T", x2="to:T", y="usd:Q"),
         base.mark_rule(color=INK, strokeWidth=1.8, strokeDash=[7, 4]).encode(x="from:T", x2="to:T", y="usd:Q"),
-        base.mark_text(align="right", dx=-4, dy=-9, fontSize=11, fontWeight="bold").encode(x="to:T", y="usd:Q", text="shown:N"),
     ]
 
 
@@ -272,7 +276,7 @@ def _marked(marked: Sequence[Incident], found: Sequence[Step], length: float, ce
 
     rows: list[Row] = []
     levels: list[float] = []
-    close = 26 / WIDTH * (marked[-1].at_s - marked[0].at_s)
+    close = 28 / WIDTH * (found[-1].start_s + length - found[0].start_s)
     for number, each in enumerate(marked, 1):
         free = next((place for place, until in enumerate(levels) if each.at_s - until > close), len(levels))
         levels[free : free + 1] = [each.at_s]
@@ -302,7 +306,7 @@ def _marked(marked: Sequence[Incident], found: Sequence[Step], length: float, ce
 
 def _text(found: Sequence[Step], costs: RoutingCosts, scope: AnalysisScope, allowed: float | None, marked: Sequence[Incident]) -> str:
     unit = "hour" if is_hourly(costs) else "day"
-    inside = [step for step in found if step.kind != BEFORE]
+    inside = [step for step in found if step.is_inside]
     whole = [step for step in inside if step.kind == THIS] or inside
     dearest, cheapest = max(whole, key=lambda step: step.spend_usd), min(whole, key=lambda step: step.spend_usd)
     told = [

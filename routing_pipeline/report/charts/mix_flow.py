@@ -47,7 +47,7 @@ class _Band:
 
 def mix_flow(mix: ModelMix) -> Chart | None:
     """Bands from each model today to each model proposed; None when nothing moves."""
-    moved = [move for move in mix.moves if move.now != move.recommended and move.share >= LEAST_MOVE]
+    moved = [move for move in mix.moves if move.model != move.goes_to and move.share >= LEAST_MOVE]
     if not moved:
         return None
     names, bands = _bands(mix.moves)
@@ -69,15 +69,15 @@ def _bands(moves: Sequence[ModelMove]) -> tuple[list[str], list[_Band]]:
     size: dict[str, float] = defaultdict(float)
     now: dict[str, float] = defaultdict(float)
     for move in moves:
-        now[move.now] += move.share
-        size[move.recommended] += move.share
+        now[move.model] += move.share
+        size[move.goes_to] += move.share
     ordered = sorted({*now, *size}, key=lambda name: (-max(now[name], size[name]), name))
     keep = ordered if len(ordered) <= MAX_MODELS else ordered[: MAX_MODELS - 1]
     place = {name: number for number, name in enumerate(keep)}
     rest = len(ordered) - len(keep)
     joint: dict[tuple[int, int], float] = defaultdict(float)
     for move in moves:
-        joint[place.get(move.now, len(keep)), place.get(move.recommended, len(keep))] += move.share
+        joint[place.get(move.model, len(keep)), place.get(move.goes_to, len(keep))] += move.share
     names = [*keep, f"{rest} others"] if rest else list(keep)
     return names, [_Band(start, end, share) for (start, end), share in sorted(joint.items()) if share > 0]
 
@@ -167,7 +167,7 @@ def _heads() -> alt.Chart:
 
 def _text(moved: Sequence[ModelMove], names: Sequence[str], now: Sequence[float], then: Sequence[float]) -> str:
     largest = [
-        f"{wording.percent(move.share)} from {wording.name(move.now, LONGEST)} to {wording.name(move.recommended, LONGEST)}"
+        f"{wording.percent(move.share)} from {wording.name(move.model, LONGEST)} to {wording.name(move.goes_to, LONGEST)}"
         for move in moved[:NAMED_MOVES]
     ]
     more = len(moved) - len(largest)

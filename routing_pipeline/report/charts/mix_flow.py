@@ -33,8 +33,8 @@ HEAD = 26.0
 SIDE = 0.72
 """Room for names on either side, in widths of the bands."""
 LONGEST = 20
-CURVE = 24
-"""Points along a band."""
+CURVE = 6
+"""Stretches along a band; the renderer rounds between them."""
 STAYS, MOVES = "Keeps its model", "Changes model"
 
 
@@ -122,7 +122,7 @@ def _ribbons(rows: Sequence[Row], height: float) -> alt.Chart:
     strengths = [0.35 if kind == STAYS else 0.5 for kind in kinds]
     made: alt.Chart = (
         rows_of(rows)
-        .mark_area(strokeWidth=0.7)
+        .mark_area(strokeWidth=0.7, interpolate="monotone")
         .encode(
             x=alt.X("x:Q", scale=alt.Scale(domain=[-SIDE, 1 + SIDE], nice=False), axis=None),
             y=alt.Y("top:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=None),

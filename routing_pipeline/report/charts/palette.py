@@ -12,15 +12,15 @@ INK = "#3d4654"
 GRID = "#d9dee7"
 PAPER = "#fefefe"
 """What lies behind: hollow marks and the rims of marks that touch."""
-QUIET = "#76859b"
+QUIET = "#8390a4"
 """As it is, and beside the point."""
-MAIN = "#1f57b8"
+MAIN = "#1b50ae"
 """What the picture is about; what is proposed."""
 MARK = "#d4711f"
 """Look here: today's point, incidents, what got dearer."""
 
 MEANING: dict[str, str] = {INK: "ink", GRID: "grid", PAPER: "paper", QUIET: "quiet", MAIN: "main", MARK: "mark"}
-DARK: dict[str, str] = {INK: "#b6c1d0", GRID: "#303a48", PAPER: "#19202a", QUIET: "#8491a5", MAIN: "#5f96f5", MARK: "#ffb066"}
+DARK: dict[str, str] = {INK: "#c3cddb", GRID: "#303a48", PAPER: "#19202a", QUIET: "#8491a5", MAIN: "#5f96f5", MARK: "#ffb066"}
 """The same on a dark page; the renderer writes the light ones."""
 STRONGEST = 0.42
 """Opacity at which a cell behind text may be filled with `MAIN`, so that `INK` stays readable on it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from routing_pipeline.analysis.request_patterns import RequestPatterns
 from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import HATCHED, Chart, Row, bare, hatching, layered, rows_of
-from routing_pipeline.report.charts.palette import MAIN, MARK
+from routing_pipeline.report.charts.palette import MAIN, MARK, PAPER
 
 CELL = (24.0, 25.0)
 """Width and height of an hour, pixels."""
@@ -50,7 +50,9 @@ def peak_hours(patterns: RequestPatterns) -> Chart | None:
     uncovered = [place for place in (_place(hour) for hour in WEEK if hour not in rate) if place["day"] in days]
     if uncovered:
         layers.append(rows_of(uncovered).mark_point(shape=hatching(*CELL, apart=8.0), **HATCHED).encode(x=x, y=y))
-    layers.append(rows_of([_place(busiest)]).mark_rect(filled=False, stroke=MARK, strokeWidth=2).encode(x=x, y=y))
+    # A pale rim around the outline keeps it visible on a dark cell, in grey too.
+    for colour, stroke_width in ((PAPER, 5), (MARK, 2)):
+        layers.append(rows_of([_place(busiest)]).mark_rect(filled=False, stroke=colour, strokeWidth=stroke_width).encode(x=x, y=y))
     return Chart("Peak hours", _text(rate, busiest, quietest), layered(layers, CELL[1] * len(days)))
 
 

@@ -28,7 +28,7 @@ Scope -> evidence and analyses
 Recommendations -> delivery
     recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring; rules from elsewhere judged; promises held against outcomes
     promises        rule sets as they were proposed, kept for good
-    report          Markdown, HTML, JSON and charts; a report made again from its run
+    report          Markdown, HTML, JSON; charts, one module per picture; a report made again from its run
     alerts          what the sensors see, what of it is news, what it is due to, whom to tell
     analyst         every operation on one home, from the store where the same was asked before
     mcp             two servers for agents over it

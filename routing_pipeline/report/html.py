@@ -16,7 +16,6 @@ from markupsafe import Markup
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.palette import of_the_page, variables
-from routing_pipeline.report.figures import figures
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
 
@@ -63,4 +62,4 @@ def _template() -> Template:
 def report_html(report: Report) -> str:
     """The report as one HTML file."""
     style = Markup(variables() + (TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return _template().render(context(report), figures=figures(report), style=style, command=report.run.command)
+    return _template().render(context(report), style=style, command=report.run.command)

@@ -139,6 +139,7 @@ def context(report: Report) -> dict[str, Any]:
     """What both templates read."""
     return {
         "report": report,
+        "figures": figures.figures(report),
         "summary": headlines.summary(report),
         "grade": headlines.grade_of(report),
         "grade_words": headlines.GRADE_WORDS,

@@ -183,3 +183,20 @@ def test_thousands_of_model_names_are_folded_into_others(hand_made: Any, hand_ma
     assert len(found.performances) == 51
     assert sum(each.requests for each in found.performances) == 305
     assert of(found, "usual", "code").requests == 5
+
+
+def test_a_models_latency_is_that_of_all_its_tasks_together(hand_made: Any, hand_made_scope: Any, nothing_known: Any) -> None:
+    latencies = np.random.default_rng(4).lognormal(7, 0.5, 3_000)
+    rows = [{"latency_ms": float(latency), "task_type": ("code", "chat")[place % 2]} for place, latency in enumerate(latencies)]
+    rows += [{"latency_ms": 5.0, "model": "gpt-4o-mini"}] * 3 + [{"latency_ms": 4.0, "is_cache_hit": True}] * 60
+    found = model_performance(hand_made(rows), hand_made_scope(), nothing_known).latencies
+    assert [(each.model, each.calls) for each in found] == [("gpt-4o", 3_000), ("gpt-4o-mini", 3)]
+    for measured, q in zip((found[0].p50_ms, found[0].p90_ms, found[0].p95_ms, found[0].p99_ms), (0.5, 0.9, 0.95, 0.99), strict=True):
+        assert measured.estimate == pytest.approx(np.quantile(latencies, q), rel=0.02)
+        assert measured.low < np.quantile(latencies, q) < measured.high
+    assert isinstance(found[1].p99_ms, Unidentifiable)
+
+
+def test_only_models_asked_for_have_a_latency(hand_made: Any, hand_made_scope: Any, nothing_known: Any) -> None:
+    rows = hand_made([{}, {"model": "gpt-4o-mini"}] * 50)
+    assert [each.model for each in model_performance(rows, hand_made_scope(), nothing_known, models=("gpt-4o",)).latencies] == ["gpt-4o"]

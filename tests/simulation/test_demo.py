@@ -103,6 +103,10 @@ def test_planted_overuse_of_the_dearest_model_is_gone(demo: Demo) -> None:
     assert sum(share.recommended for share in mix.shares) == pytest.approx(1)
     for task in mix.by_task:
         assert sum(share.recommended for share in task.shares) == pytest.approx(1)
+    for share in mix.shares:
+        assert sum(move.share for move in mix.moves if move.model == share.model) == pytest.approx(share.now)
+        assert sum(move.share for move in mix.moves if move.goes_to == share.model) == pytest.approx(share.recommended)
+    assert sum(move.share for move in mix.moves if move.model != move.goes_to) == pytest.approx(mix.moved_share, abs=0.02)
     assert mix.expected == demo.rules.rule_set.expected.proposed
     priced = {price.constraint: price for price in mix.prices}
     assert isinstance(priced["mean quality"].dual_value, Estimate)

@@ -13,7 +13,7 @@ from routing_pipeline.recommendation.model_mix import ModelShare
 from routing_pipeline.report import wording
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.charts.cost_change import cost_change
-from routing_pipeline.report.charts.daily_cost import daily_cost
+from routing_pipeline.report.charts.daily_cost import Step, daily_cost, is_hourly, steps
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.frontier import frontier
 from routing_pipeline.report.charts.latency import latency
@@ -49,6 +49,12 @@ def figures(report: Report) -> Figures:
         mix=mix_flow(report.model_mix),
         overlap=overlap_map(report.routing_evidence),
     )
+
+
+def spend_points(report: Report) -> tuple[str, list[Step]]:
+    """What a step is called, and spend in each step of the window."""
+    unit = "hour" if is_hourly(report.routing_costs) else "day"
+    return unit, [step for step in steps(report.routing_costs, report.scope) if step.is_inside]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from markupsafe import Markup
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.report import checklist, figures, headlines, wording
 from routing_pipeline.report.assembly import Report
-from routing_pipeline.report.charts import daily_cost
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_TEXT = 900
@@ -137,6 +136,7 @@ def environment(language: Language) -> Environment:
 
 def context(report: Report) -> dict[str, Any]:
     """What both templates read."""
+    step, spend = figures.spend_points(report)
     return {
         "report": report,
         "figures": figures.figures(report),
@@ -149,8 +149,8 @@ def context(report: Report) -> dict[str, Any]:
         "saving": headlines.saving_over_plan(report.routing_rules),
         "matrix": figures.selection_matrix(report),
         "items": {item.id: item for item in report.optimization_plan.items},
-        "spend_step": "hour" if daily_cost.is_hourly(report.routing_costs) else "day",
-        "spend_points": [step for step in daily_cost.steps(report.routing_costs, report.scope) if step.is_inside],
+        "spend_step": step,
+        "spend_points": spend,
         "checks": checklist.quality_lines(report),
         "validation_steps": checklist.validation_steps(report),
         "success_criteria": checklist.success_criteria(report),

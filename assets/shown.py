@@ -4,6 +4,7 @@ Belongs here: turning a finished result into metadata. Does not belong here: num
 """
 
 import base64
+import re
 from collections.abc import Sequence
 
 import dagster as dg
@@ -41,7 +42,14 @@ def chart(name: str, drawn: Chart | None) -> dict[str, dg.MetadataValue]:
     if drawn is None:
         return {}
     svg = drawn.svg.replace("<svg ", '<svg style="background:#fff" ', 1)
-    return {name: dg.MetadataValue.md(f"![{_plain(drawn.text)}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")}
+    return {
+        name: dg.MetadataValue.md(f"![{_alternative(drawn.text)}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+    }
+
+
+def _alternative(words: str) -> str:
+    """Words of a chart between square brackets, which nothing in a name from logs can close."""
+    return re.sub(r"([\\\[\]<>`*_&])", r"\\\1", words[:400])
 
 
 def text(value: object) -> Cell:

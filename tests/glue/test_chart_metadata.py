@@ -1,4 +1,4 @@
-"""What the UI shows of a result."""
+"""How the UI shows a chart."""
 
 import base64
 import re

@@ -11,6 +11,7 @@ samples ever collide and no label grows without limit. Lists are cut where the r
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from routing_pipeline import listening
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 PREFIX = "routing_pipeline_"
 TOKEN_VARIABLE = "ROUTING_PIPELINE_METRICS_TOKEN"  # noqa: S105  (its name, not a token)
 LONGEST_LABEL = 80
-QUANTILES = {"p50_ms": "0.5", "p95_ms": "0.95", "p99_ms": "0.99"}
+PERCENTILES = {"p50_ms": "50", "p95_ms": "95", "p99_ms": "99"}
+_TOLD_APART = re.compile("~[0-9a-f]{8}$")
+"""A name that looks like a shortened one could be made to collide with it."""
 MS_PER_S = 1_000.0
 LAST_REPORT = "When the newest report was delivered"
 
@@ -107,7 +110,7 @@ class HomeMetrics(Collector):
             *_quality(report),
             *_rules(report),
             *_soundness(report),
-            *(() if projection is None else _projected(projection)),
+            *_projected(report, projection),
         )
 
     def _of_sensors(self) -> Iterable[Metric]:
@@ -141,10 +144,10 @@ def _traffic(report: Report) -> Iterator[Metric]:
     yield _simple("attempts", "Calls to models in the window", analytics.attempts)
     yield _bounded("success_ratio", "Share of requests that ended in success", analytics.success_rate)
     yield _bounded("fallback_ratio", "Share of requests answered by another model than the one chosen first", analytics.fallback_rate)
-    latency = _gauge("latency_seconds", "From the first attempt's start to the final one's end", ("quantile", "bound"))
-    for field, quantile in QUANTILES.items():
+    latency = _gauge("latency_seconds", "From the first attempt's start to the final one's end", ("percentile", "bound"))
+    for field, percentile in PERCENTILES.items():
         for bound, value in _bounds(getattr(analytics.latency, field)):
-            latency.add_metric([quantile, bound], value / MS_PER_S)
+            latency.add_metric([percentile, bound], value / MS_PER_S)
     yield latency
     models = _gauge("model_requests", "Client requests in the window that the model answered", ("model",))
     spend = _gauge("model_spend_usd", "Spend in the window of all calls to the model, as logged", ("model",))
@@ -177,9 +180,10 @@ def _quality(report: Report) -> Iterator[Metric]:
 
 def _rules(report: Report) -> Iterator[Metric]:
     rule_set = report.routing_rule_set
-    yield StateSetMetricFamily(
-        PREFIX + "rule_set_status", "Status of the newest rule set", {status: status == rule_set.status for status in get_args(Status)}
-    )
+    stands = _gauge("rule_set_status", "1 for the status of the newest rule set", ("status",))
+    for status in get_args(Status):
+        stands.add_metric([status], int(status == rule_set.status))
+    yield stands
     yield InfoMetricFamily(
         PREFIX + "rule_set",
         "The newest rule set",
@@ -213,12 +217,24 @@ def _soundness(report: Report) -> Iterator[Metric]:
     )
 
 
-def _projected(projection: BudgetProjection) -> Iterator[Metric]:
-    for period, found in (("month", projection.month), ("quarter", projection.quarter)):
-        yield _simple(f"{period}_spend_usd", f"Spend of the calendar {period} so far, in what the logs cover", found.observed_usd)
-        yield _bounded(f"{period}_projected_usd", f"Spend by the end of the calendar {period}", found.total_usd)
-        yield _simple(f"{period}_budget_usd", f"Budget of the calendar {period}", found.budget_usd)
-        yield _simple(f"{period}_over_budget_probability", f"Chance that the {period} exceeds its budget", found.chance_over_budget)
+def _projected(report: Report, projection: BudgetProjection | None) -> Iterator[Metric]:
+    """From months of spend; in the first two weeks, from the window alone, as the report has it."""
+    of_window = {"month": report.routing_costs.month, "quarter": report.routing_costs.quarter}
+    for period, window in of_window.items():
+        found: PeriodProjection | None = None if projection is None else getattr(projection, period)
+        total = window.total_usd if found is None or isinstance(found.total_usd, Unidentifiable) else found.total_usd
+        yield _simple(
+            f"{period}_spend_usd", f"Spend of the calendar {period} so far, in what the logs cover", (found or window).observed_usd
+        )
+        yield _bounded(f"{period}_projected_usd", f"Spend by the end of the calendar {period}", total)
+        budget, chance = (None, None) if found is None else (found.budget_usd, found.chance_over_budget)
+        yield _simple(f"{period}_budget_usd", f"Budget of the calendar {period}", budget)
+        yield _simple(f"{period}_over_budget_probability", f"Chance that the {period} exceeds its budget", chance)
+    if projection is not None:
+        yield from _projected_by_team(projection)
+
+
+def _projected_by_team(projection: BudgetProjection) -> Iterator[Metric]:
     spent, projected, budget = (
         _gauge(f"team_month_{what}", help_text, ("team",))
         for what, help_text in (
@@ -256,7 +272,7 @@ def _sensor_metrics(standings: Mapping[str, Standing | None]) -> Iterator[Metric
 
 def label(name: str) -> str:
     """A name from logs as the value of a label: short, without control or direction-changing characters, and still its own."""
-    if len(name) <= LONGEST_LABEL and printable(name) == name:
+    if len(name) <= LONGEST_LABEL and name.isprintable() and printable(name) == name and not _TOLD_APART.search(name):
         return name
     digest = hashlib.md5(name.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
     kept = printable(name[: 8 * LONGEST_LABEL]).encode("utf-8", "replace").decode()

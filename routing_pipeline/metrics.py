@@ -93,7 +93,7 @@ class HomeMetrics(Collector):
         return _lake_metrics(totals, newest_s, watermark_s(committed_s, looked(self._home), self._home.sources()))
 
     def _of_report(self) -> Iterable[Metric]:
-        newest = next(iter(self._home.results.runs()), None)
+        newest = self._home.results.latest_run()
         if newest is None:
             return ()
         if self._report is None or self._report[0] != newest:

@@ -23,6 +23,7 @@ from typing import Any
 
 import hcl2
 import pytest
+import sqlalchemy
 import yaml
 from dagster._config import process_config
 from dagster_aws.s3 import S3ComputeLogManager
@@ -216,6 +217,12 @@ def test_dagsters_own_settings_reach_those_that_open_its_instance(composed: dict
     asked = set(re.findall(r"env: ([A-Z_]+)", text("dagster.yaml")))
     for name in ("webserver", "daemon", "code"):
         assert asked <= set(composed["services"][name]["environment"]), name
+
+
+def test_dagster_finds_the_driver_of_its_database(values: dict[str, Any]) -> None:
+    asked = yaml.safe_load(text("dagster.yaml"))["storage"]["postgres"]["postgres_db"]
+    for scheme in (asked["scheme"], values["postgresql"]["postgresqlScheme"]):
+        sqlalchemy.create_engine(f"{scheme}://user@127.0.0.1:{asked['port']}/database").dispose()
 
 
 # What the code reads

@@ -87,16 +87,12 @@ data "aws_iam_policy_document" "pipeline" {
     resources = [for prefix in local.read_prefixes : "${data.aws_s3_bucket.logs.arn}/${prefix}/*"]
   }
 
+  # Without a condition on the prefix: S3 answers that an object is not there (and not that it is forbidden) only to whoever may
+  # list the bucket whatever the prefix, and the bucket holds nothing else.
   statement {
     sid       = "ListOwn"
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.warehouse.arn]
-
-    condition {
-      test     = "StringLike"
-      variable = "s3:prefix"
-      values   = flatten([for prefix in local.own_prefixes : [prefix, "${prefix}/*"]])
-    }
   }
 
   statement {

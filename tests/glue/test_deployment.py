@@ -481,8 +481,7 @@ def test_the_role_may_do_what_it_must_and_nothing_else(terraform: dict[str, list
     assert [action for action in actions if "*" in action] == []
     assert not any("*" in each["resources"] for each in statements if isinstance(each["resources"], list))
     assert allowed["ReadLogs"]["actions"] == ["s3:GetObject"], "the gateway's bucket is only ever read"
-    for sid in ("ListLogs", "ListOwn"):
-        assert allowed[sid]["condition"][0]["variable"] == "s3:prefix"
+    assert allowed["ListLogs"]["condition"][0]["variable"] == "s3:prefix"
     assert "var.logs_bucket" not in json.dumps(allowed["ReadAndWriteOwn"])
     (deny,) = blocks(terraform, "data")["aws_iam_policy_document.bucket"]["statement"]
     assert deny["effect"] == "Deny"

@@ -96,7 +96,7 @@ class HomeMetrics(Collector):
         newest = self._home.results.latest_run()
         if newest is None:
             return ()
-        if self._report is None or self._report[0] != newest:
+        if self._report is None or (self._report[0].run_id, self._report[0].published_s) != (newest.run_id, newest.published_s):
             report = newest.load("report", Report)
             if report is None:
                 # Another version of the code wrote it: the next run writes one that can be read.

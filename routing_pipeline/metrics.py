@@ -11,6 +11,7 @@ samples ever collide and no label grows without limit. Lists are cut where the r
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import socket
 import threading
@@ -49,6 +50,7 @@ PERCENTILES = {"p50_ms": "50", "p95_ms": "95", "p99_ms": "99"}
 _TOLD_APART = re.compile("~[0-9a-f]{8}$")
 """A name that looks like a shortened one could be made to collide with it."""
 MS_PER_S = 1_000.0
+_LOG = logging.getLogger(__name__)
 LAST_REPORT = "When the newest report was delivered"
 
 
@@ -75,7 +77,9 @@ class HomeMetrics(Collector):
                 try:
                     found += read()
                     is_unreadable = 0
-                except Exception:  # noqa: BLE001  (a scrape answers with what can be read; the alert rule watches this sample)
+                except Exception as error:  # noqa: BLE001  (a scrape answers with what can be read; an alert rule watches this sample)
+                    # The text could hold an address with a password.
+                    _LOG.warning("the %s of the home cannot be read: %s", part, type(error).__name__)
                     is_unreadable = 1
                 unreadable.add_metric([part], is_unreadable)
             return iter([*found, unreadable])

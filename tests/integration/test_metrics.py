@@ -125,7 +125,7 @@ def test_the_lakes_counts_add_up_and_its_clocks_are_there(home: Home) -> None:
 def test_a_scrape_reads_no_rows_and_nothing_twice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     collector = metrics.HomeMetrics(home)
     first = [(family.name, family.samples) for family in collector.collect()]
-    for name in ("totals", "newest_s", "side_table", "all_files", "attempt_files"):
+    for name in ("totals", "newest_s", "side_files", "side_table", "all_files", "attempt_files"):
         monkeypatch.setattr(lake.Lake, name, lambda *_: pytest.fail("a scrape read the lake again"))
     monkeypatch.setattr("routing_pipeline.results.StoredRun.load", lambda *_: pytest.fail("a scrape read the report again"))
     assert [(family.name, family.samples) for family in collector.collect()] == first

@@ -30,8 +30,10 @@ Recommendations -> delivery
     promises        rule sets as they were proposed, kept for good
     report          Markdown, HTML, JSON; charts, one module per picture; a report made again from its run
     alerts          what the sensors see, what of it is news, what it is due to, whom to tell
+    metrics         what Prometheus may know of a home
     analyst         every operation on one home, from the store where the same was asked before
     mcp             two servers for agents over it
+    listening       who may connect to what is served over HTTP
 
 At the edge
     cli             the `routing-pipeline` command

@@ -325,6 +325,28 @@ def _answers(home: Path | None, asked: dict[str, Any], engine: str) -> Answers:
 
 
 @app.command()
+def metrics(
+    http: Annotated[str | None, typer.Option("--http", help="HOST:PORT to serve them at, under /metrics")] = None,
+    textfile: Annotated[Path | None, typer.Option("--textfile", help="File to write, *.prom, for the node exporter's collector")] = None,
+    home: Root = None,
+    debug: Debug = False,
+) -> None:
+    """What Prometheus may know of the home: printed, written to a file, or served; no row is read for it."""
+    if http is not None and textfile is not None:
+        raise UnusableInputError("give --http or --textfile, not both")
+    from routing_pipeline import metrics as of_home
+
+    opened = _open_home(home)
+    if textfile is not None:
+        of_home.write_textfile(opened, textfile)
+    elif http is not None:
+        token = os.environ.get(of_home.TOKEN_VARIABLE) or None
+        of_home.serve(opened, http, token=token, ready=lambda line: typer.echo(line, err=True))
+    else:
+        typer.echo(of_home.exposition(opened).decode(), nl=False)
+
+
+@app.command()
 def reprocess(
     day: Annotated[str | None, typer.Option("--day", help="Objects that hold this UTC day, as in 2026-11-24")] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Objects whose key starts with this")] = None,

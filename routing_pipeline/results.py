@@ -178,6 +178,13 @@ class ResultStore:
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
         write_whole(folder / "published.json", json.dumps(published, indent=1).encode())
+        write_whole(self._runs / "latest" / "delivered", run_id.encode())
+
+    def latest_run(self) -> StoredRun | None:
+        """The run that delivered last, without looking at the others; None when there is none."""
+        run_id = _text(self._runs / "latest" / "delivered")
+        run = None if run_id is None else self.run(run_id)
+        return run or next(iter(self.runs()), None)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """Runs that delivered a report, newest first."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +21,7 @@ from routing_pipeline.parameters import read_table
 
 ENVIRONMENT = "ROUTING_PIPELINE_NOTIFY"
 MAX_TITLE, MAX_BODY = 150, 2_000
+MAX_AT_ONCE = 16
 
 
 class Channels(BaseModel):
@@ -60,19 +64,22 @@ def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
         import apprise
     except ImportError:
         return ("no channel was told: notifications need apprise; install routing-pipeline[alerts]",)
-    failed = []
-    for number, url in enumerate(channels, start=1):
-        try:
-            sender = apprise.Apprise()
-            is_told = sender.add(url) and sender.notify(
-                title=_inert(title)[:MAX_TITLE], body=_inert(body)[:MAX_BODY], body_format=apprise.NotifyFormat.TEXT
-            )
-            why = "it was not accepted"
-        except Exception as error:  # noqa: BLE001 (whatever a channel does, the pipeline goes on)
-            is_told, why = False, type(error).__name__
-        if not is_told:
-            failed.append(f"notification channel {number} ({_scheme(url)}) was not told: {why}")
-    return tuple(failed)
+    told = partial(_failure, title=_inert(title)[:MAX_TITLE], body=_inert(body)[:MAX_BODY], apprise=apprise)
+    # All at once: a channel that never answers is given up after seconds, and a sensor has a minute for its look.
+    with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
+        failures = pool.map(told, range(1, len(channels) + 1), channels)
+        return tuple(failure for failure in failures if failure is not None)
+
+
+def _failure(number: int, url: str, *, title: str, body: str, apprise: Any) -> str | None:
+    """Send to one channel; gives a line when that fails."""
+    try:
+        sender = apprise.Apprise()
+        is_told = sender.add(url) and sender.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
+        why = "it was not accepted"
+    except Exception as error:  # noqa: BLE001 (whatever a channel does, the pipeline goes on)
+        is_told, why = False, type(error).__name__
+    return None if is_told else f"notification channel {number} ({_scheme(url)}) was not told: {why}"
 
 
 def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:

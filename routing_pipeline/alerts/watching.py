@@ -18,6 +18,7 @@ from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums, hourly_su
 from routing_pipeline.alerts.incidents import remembered
 from routing_pipeline.alerts.new_logs import UnreadObjects
 from routing_pipeline.alerts.silence import WATCHED
+from routing_pipeline.alerts.standing import note
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_look
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
@@ -58,11 +59,17 @@ class _Seen:
 
 
 def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
-    """What a sensor should do now.
+    """What a sensor should do now; where it stands is noted in the home.
 
     Raises:
         PipelineError, OSError: the lake cannot be read; that is no hour without requests, and the cursor stays as it was.
     """
+    decision = _decided(sensor, home, engine, parameters, cursor, now_s)
+    note(home, sensor, decision.cursor, now_s)
+    return decision
+
+
+def _decided(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
     thresholds = parameters.alerts
     seen = _seen(sensor, home, engine, parameters)
     if seen is None:

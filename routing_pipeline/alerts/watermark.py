@@ -36,16 +36,20 @@ def watermark_s(committed_s: Mapping[str, float], looked_s: Mapping[str, float],
 
 def lake_watermark_s(home: Home) -> float | None:
     """`watermark_s` of a home."""
-    files = Lake(home).side_files("ledger")
-    committed: dict[str, float] = {}
-    if files:
-        import duckdb
+    return watermark_s(committed(home), looked(home), home.sources())
 
-        with duckdb.connect() as connection:
-            query = "SELECT source, epoch_us(max(committed_at)) FROM read_parquet($files) GROUP BY 1"
-            rows = connection.execute(query, {"files": list(files)}).fetchall()
-        committed = {source: moment_us / 1e6 for source, moment_us in rows if moment_us is not None}
-    return watermark_s(committed, looked(home), home.sources())
+
+def committed(home: Home) -> dict[str, float]:
+    """When something of each source was committed last, seconds since 1970."""
+    files = Lake(home).side_files("ledger")
+    if not files:
+        return {}
+    import duckdb
+
+    with duckdb.connect() as connection:
+        query = "SELECT source, epoch_us(max(committed_at)) FROM read_parquet($files) GROUP BY 1"
+        rows = connection.execute(query, {"files": list(files)}).fetchall()
+    return {source: moment_us / 1e6 for source, moment_us in rows if moment_us is not None}
 
 
 def looked(home: Home) -> dict[str, float]:

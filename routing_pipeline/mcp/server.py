@@ -9,7 +9,6 @@ home's results store, which is a cache.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import secrets
 import socket
@@ -31,14 +30,15 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, WithJsonSchema
 
+from routing_pipeline import listening
 from routing_pipeline.errors import PipelineError, UnusableInputError
+from routing_pipeline.listening import address_of, is_loopback
 from routing_pipeline.mcp.answers import Answers
 from routing_pipeline.mcp.inert import CLOSE, NAMES, NOTE, OPEN
 from routing_pipeline.mcp.prompt import FIVE_STEPS, five_steps
 from routing_pipeline.mcp.tools import TOOLS, ServerName, Tool
 
 TOKEN_VARIABLE = "ROUTING_PIPELINE_MCP_TOKEN"  # noqa: S105 - its name, not the token
-SHORTEST_TOKEN = 16
 DESCRIPTION: dict[ServerName, str] = {
     "intelligence-router": "How an LLM gateway's routing performs, what other rules would have done, and how to roll them out.",
     "cost-tracker": "What an LLM gateway's traffic costs, where money goes that need not, and how to spend less.",
@@ -207,38 +207,9 @@ def _demanding(token: str) -> dict[str, Any]:
     return {"token_verifier": _Bearer(token), "auth": settings}
 
 
-def address_of(text: str) -> tuple[str, int]:
-    """Host and port from HOST:PORT, :PORT or PORT; without a host, this machine alone.
-
-    Raises:
-        UnusableInputError: it is none of these.
-    """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise UnusableInputError(f"--http {text}: give HOST:PORT, such as 127.0.0.1:8000")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def checked_token(host: str, token: str | None) -> str | None:
-    """The token to demand; none is needed where only this machine can connect.
-
-    Raises:
-        UnusableInputError: others can connect and there is no token, or it is too short to keep them out.
-    """
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        raise UnusableInputError(f"{TOKEN_VARIABLE} has {len(token)} characters; give at least {SHORTEST_TOKEN}")
-    if token is None and not is_loopback(host):
-        raise UnusableInputError(f"--http {host}: others can reach it; set {TOKEN_VARIABLE} to a token that clients have to send")
-    return token
+    """`listening.checked_token` for these servers."""
+    return listening.checked_token(host, token, TOKEN_VARIABLE)
 
 
 def serve_http(name: ServerName, answers: Answers, address: str, *, token: str | None, ready: Callable[[str], None]) -> None:
@@ -254,7 +225,7 @@ def serve_http(name: ServerName, answers: Answers, address: str, *, token: str |
     except OSError as error:
         raise UnusableInputError(f"--http {address}: {error.strerror or error}; give another address") from error
     server = server_of(name, answers, token=demanded)
-    shown = f"[{host}]" if ":" in host else host
+    shown = listening.shown(host)
     # Against web pages that make a browser on this machine ask for them; elsewhere the token keeps them out.
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=is_loopback(host),

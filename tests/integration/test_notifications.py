@@ -19,6 +19,8 @@ class Receiver(ThreadingHTTPServer):
     """Keeps what is posted; answers 500 under /broken."""
 
     received: list[dict[str, str]]
+    together: threading.Barrier
+    """Posts under /together are answered once as many came in."""
 
     @property
     def url(self) -> str:
@@ -30,6 +32,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/together"):
+            self.server.together.wait(timeout=60)
         self.server.received.append(json.loads(body))
         self.send_response(500 if self.path.startswith("/broken") else 200)
         self.end_headers()
@@ -53,6 +57,12 @@ def test_a_message_reaches_every_channel(receiver: Receiver) -> None:
     assert notify([f"{receiver.url}/one", f"{receiver.url}/two"], "cost spike", "spend: $50\nmost from team 'a'") == ()
     assert [each["title"] for each in receiver.received] == ["cost spike"] * 2
     assert receiver.received[0]["message"] == "spend: $50\nmost from team 'a'"
+
+
+def test_channels_that_are_slow_to_answer_are_not_waited_for_one_after_another(receiver: Receiver) -> None:
+    receiver.together = threading.Barrier(8)
+    assert notify([f"{receiver.url}/together"] * 8, "title", "body") == ()
+    assert len(receiver.received) == 8
 
 
 def test_a_failing_channel_keeps_no_other_from_being_told_and_its_secret_stays_secret(receiver: Receiver) -> None:

@@ -1,0 +1,55 @@
+"""Where each sensor stands, written down at every look: for whoever asks between two of them.
+
+Belongs here: the note and reading it. Does not belong here: deciding by it; sensors decide by their own cursors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from routing_pipeline.alerts.hourly import HOUR_S
+from routing_pipeline.alerts.incidents import SAME_INCIDENT_H, remembered
+from routing_pipeline.alerts.silence import remembered_silence
+from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.home import Home
+from routing_pipeline.results import write_whole
+
+FOLDER = "alerts"
+
+
+class Standing(Result):
+    """One sensor at its last look."""
+
+    looked_s: float = quantity("When it looked, since 1970", "s")
+    is_open: bool
+    began_s: float | None = quantity("When the open incident began, where that is known, since 1970", "s", default=None)
+
+
+def note(home: Home, sensor: str, cursor: str | None, now_s: float) -> None:
+    """Write down what a sensor's cursor says; a home that cannot be written to keeps no sensor from looking."""
+    with contextlib.suppress(OSError):
+        write_whole(_path(home, sensor), standing_of(cursor, now_s).model_dump_json().encode())
+
+
+def noted(home: Home, sensor: str) -> Standing | None:
+    """Where a sensor stood at its last look; None when it never looked, or nobody can read what it wrote."""
+    try:
+        return Standing.model_validate_json(_path(home, sensor).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def standing_of(cursor: str | None, now_s: float) -> Standing:
+    """What a cursor says: an incident is open until it did not alarm for longer than one incident may pause."""
+    memory, silence = remembered(cursor), remembered_silence(cursor)
+    incident = memory.incident
+    if incident is not None and memory.seen is not None and memory.seen - incident.last_alarm <= SAME_INCIDENT_H:
+        return Standing(looked_s=now_s, is_open=True, began_s=float(incident.began * HOUR_S))
+    return Standing(looked_s=now_s, is_open=bool(silence.told))
+
+
+def _path(home: Home, sensor: str) -> Path:
+    return home.root / FOLDER / f"{sensor}.json"

@@ -1,0 +1,396 @@
+"""What Prometheus may know of a home: traffic, spend, quality, incidents, freshness, the rule set, the projected month.
+
+Belongs here: the names, units and labels of metrics, and reading them off what is stored. Does not belong here: computing any
+of it (no row of the lake is read for a scrape), who may connect (`listening`).
+
+What the logs cannot tell has no sample, never a zero. Estimates carry the label `bound`: estimate, low and high. Names from
+logs become labels as they are when they are short and plain; others are shortened and told apart by a digest, so that no two
+samples ever collide and no label grows without limit. Lists are cut where the report cuts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, get_args
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from routing_pipeline import listening
+from routing_pipeline.alerts.standing import Standing, noted
+from routing_pipeline.alerts.watching import Sensor
+from routing_pipeline.alerts.watermark import committed, looked, watermark_s
+from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.home import Home
+from routing_pipeline.ingest.lake import IngestTotals, Lake
+from routing_pipeline.policy.rule_set import Status
+from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.wording import printable
+from routing_pipeline.results import StoredRun, write_whole
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+PREFIX = "routing_pipeline_"
+TOKEN_VARIABLE = "ROUTING_PIPELINE_METRICS_TOKEN"  # noqa: S105  (its name, not a token)
+LONGEST_LABEL = 80
+PERCENTILES = {"p50_ms": "50", "p95_ms": "95", "p99_ms": "99"}
+_TOLD_APART = re.compile("~[0-9a-f]{8}$")
+"""A name that looks like a shortened one could be made to collide with it."""
+MS_PER_S = 1_000.0
+_LOG = logging.getLogger(__name__)
+LAST_REPORT = "When the newest report was delivered"
+
+
+class HomeMetrics(Collector):
+    """Collects the metrics of one home; what was read is kept until the lake or the newest report changes."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._lock = threading.Lock()
+        self._lake: tuple[str | None, IngestTotals, float | None, dict[str, float]] | None = None
+        self._report: tuple[StoredRun, Report, BudgetProjection | None] | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric family; a part that cannot be read is left out, and said to be."""
+        with self._lock:
+            unreadable = _gauge("unreadable", "1 where a part of the home could not be read at this scrape", ("part",))
+            found: list[Metric] = [InfoMetricFamily(PREFIX + "build", "What runs", {"version": metadata.version("routing-pipeline")})]
+            parts: Mapping[str, Callable[[], Iterable[Metric]]] = {
+                "lake": self._of_lake,
+                "report": self._of_report,
+                "sensors": self._of_sensors,
+            }
+            for part, read in parts.items():
+                try:
+                    found += read()
+                    is_unreadable = 0
+                except Exception as error:  # noqa: BLE001  (a scrape answers with what can be read; an alert rule watches this sample)
+                    # The text could hold an address with a password.
+                    _LOG.warning("the %s of the home cannot be read: %s", part, type(error).__name__)
+                    is_unreadable = 1
+                unreadable.add_metric([part], is_unreadable)
+            return iter([*found, unreadable])
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read."""
+        return ()
+
+    def _of_lake(self) -> Iterable[Metric]:
+        lake = Lake(self._home)
+        version = lake.version()
+        if self._lake is None or self._lake[0] != version:
+            self._lake = (version, lake.totals(), lake.newest_s(), committed(self._home))
+        _, totals, newest_s, committed_s = self._lake
+        return _lake_metrics(totals, newest_s, watermark_s(committed_s, looked(self._home), self._home.sources()))
+
+    def _of_report(self) -> Iterable[Metric]:
+        newest = self._home.results.latest_run()
+        if newest is None:
+            return ()
+        if self._report is None or (self._report[0].run_id, self._report[0].published_s) != (newest.run_id, newest.published_s):
+            report = newest.load("report", Report)
+            if report is None:
+                # Another version of the code wrote it: the next run writes one that can be read.
+                return (_simple("last_report_timestamp_seconds", LAST_REPORT, newest.published_s),)
+            self._report = (newest, report, self._home.results.load("budget_projection", newest.key, BudgetProjection))
+        run, report, projection = self._report
+        return (
+            _simple("last_report_timestamp_seconds", LAST_REPORT, run.published_s),
+            *_traffic(report),
+            *_money(report),
+            *_quality(report),
+            *_rules(report),
+            *_soundness(report),
+            *_projected(report, projection),
+        )
+
+    def _of_sensors(self) -> Iterable[Metric]:
+        return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in get_args(Sensor)})
+
+
+# Families, part by part
+
+
+def _lake_metrics(totals: IngestTotals, newest_s: float | None, read_s: float | None) -> Iterator[Metric]:
+    records = _gauge("lake_records", "Records that the home ever read, by what became of them", ("outcome",))
+    for outcome, count in (("ingested", totals.ingested), ("quarantined", totals.quarantined), ("duplicate", totals.duplicates)):
+        records.add_metric([outcome], count)
+    yield records
+    yield _simple("lake_objects", "Objects read", totals.objects)
+    reasons = _gauge("quarantined_records", "Records refused, by the most frequent reasons", ("reason",))
+    for reason in totals.reasons:
+        reasons.add_metric([label(reason.reason)], reason.count)
+    if totals.other_reasons:
+        reasons.add_metric(["any other"], totals.other_reasons)
+    yield reasons
+    yield _simple("newest_request_timestamp_seconds", "When the newest request in the lake began", newest_s)
+    yield _simple("last_ingest_timestamp_seconds", "When logs were read last, or found to hold nothing new", read_s)
+
+
+def _traffic(report: Report) -> Iterator[Metric]:
+    analytics = report.routing_analytics
+    yield _simple("window_start_timestamp_seconds", "Where the newest report's window begins", report.scope.start_s)
+    yield _simple("window_end_timestamp_seconds", "Where the newest report's window ends", report.scope.end_s)
+    yield _simple("requests", "Client requests in the window", analytics.requests)
+    yield _simple("attempts", "Calls to models in the window", analytics.attempts)
+    yield _bounded("success_ratio", "Share of requests that ended in success", analytics.success_rate)
+    yield _bounded("fallback_ratio", "Share of requests answered by another model than the one chosen first", analytics.fallback_rate)
+    latency = _gauge("latency_seconds", "From the first attempt's start to the final one's end", ("percentile", "bound"))
+    for field, percentile in PERCENTILES.items():
+        for bound, value in _bounds(getattr(analytics.latency, field)):
+            latency.add_metric([percentile, bound], value / MS_PER_S)
+    yield latency
+    models = _gauge("model_requests", "Client requests in the window that the model answered", ("model",))
+    spend = _gauge("model_spend_usd", "Spend in the window of all calls to the model, as logged", ("model",))
+    for each in analytics.models:
+        models.add_metric([label(each.model)], each.requests)
+        if not isinstance(each.cost_usd, Unidentifiable):
+            spend.add_metric([label(each.model)], each.cost_usd)
+    yield from (models, spend)
+
+
+def _money(report: Report) -> Iterator[Metric]:
+    costs = report.routing_costs
+    total = None if isinstance(costs.total_usd, Unidentifiable) else costs.total_usd
+    yield _simple("spend_usd", "Spend in the window, all calls: as logged, else at list price", total)
+    yield _bounded("request_cost_usd", "Mean spend per client request in the window", costs.per_request_usd)
+    unpriced = costs.unpriced.attempts_without_list_price
+    yield _simple("unpriced_attempts", "Successful calls in the window without any price: in no total, and not free", unpriced)
+
+
+def _quality(report: Report) -> Iterator[Metric]:
+    metrics = report.quality_metrics
+    yield _bounded("quality_ratio", "Mean quality of answers, 0 to 1, corrected for which were scored", metrics.overall.quality_corrected)
+    yield _bounded("scored_ratio", "Share of answers that carry a score", metrics.overall.label_coverage)
+    models = _gauge("model_quality_ratio", "The same by model", ("model", "bound"))
+    for line in metrics.models:
+        for bound, value in _bounds(line.quality_corrected):
+            models.add_metric([label(line.group or "unknown"), bound], value)
+    yield models
+
+
+def _rules(report: Report) -> Iterator[Metric]:
+    rule_set = report.routing_rule_set
+    stands = _gauge("rule_set_status", "1 for the status of the newest rule set", ("status",))
+    for status in get_args(Status):
+        stands.add_metric([status], int(status == rule_set.status))
+    yield stands
+    yield InfoMetricFamily(
+        PREFIX + "rule_set",
+        "The newest rule set",
+        {"id": label(rule_set.rule_set_id), "goal": rule_set.goal, "grade": report.routing_evidence.grade},
+    )
+    yield _simple("rule_set_rules", "Rules in the newest rule set", len(rule_set.rules))
+    change = rule_set.expected.change
+    yield _bounded(
+        "rule_set_cost_change_ratio", "Change of cost that the newest rule set promises; a saving is negative", change.cost_usd.relative
+    )
+    yield _bounded("rule_set_quality_change_ratio", "Change of quality that the newest rule set promises", change.quality.relative)
+    promises = _gauge("promises", "What rule sets in force promised, by how it was kept in the window", ("verdict",))
+    counted: dict[str, int] = dict.fromkeys(("kept", "better", "missed", "cannot tell"), 0)
+    for realized in report.realized_outcomes.rule_sets:
+        for outcome in realized.outcomes:
+            counted[outcome.verdict] += 1
+    for verdict, count in counted.items():
+        promises.add_metric([verdict], count)
+    yield promises
+
+
+def _soundness(report: Report) -> Iterator[Metric]:
+    failed = _gauge("data_quality_failures", "Data-quality claims that failed on the window", ("severity",))
+    for severity in ("blocking", "warning"):
+        failed.add_metric([severity], len(report.data_quality.of(severity, "failed")))
+    yield failed
+    yield _simple(
+        "report_is_stale",
+        "1 when the newest report repeats an earlier analysis because a service was down",
+        report.run.stale_because is not None,
+    )
+
+
+def _projected(report: Report, projection: BudgetProjection | None) -> Iterator[Metric]:
+    """From months of spend; in the first two weeks, from the window alone, as the report has it."""
+    of_window = {"month": report.routing_costs.month, "quarter": report.routing_costs.quarter}
+    for period, window in of_window.items():
+        found: PeriodProjection | None = None if projection is None else getattr(projection, period)
+        total = window.total_usd if found is None or isinstance(found.total_usd, Unidentifiable) else found.total_usd
+        yield _simple(
+            f"{period}_spend_usd", f"Spend of the calendar {period} so far, in what the logs cover", (found or window).observed_usd
+        )
+        yield _bounded(f"{period}_projected_usd", f"Spend by the end of the calendar {period}", total)
+        budget, chance = (None, None) if found is None else (found.budget_usd, found.chance_over_budget)
+        yield _simple(f"{period}_budget_usd", f"Budget of the calendar {period}", budget)
+        yield _simple(f"{period}_over_budget_probability", f"Chance that the {period} exceeds its budget", chance)
+    if projection is not None:
+        yield from _projected_by_team(projection)
+
+
+def _projected_by_team(projection: BudgetProjection) -> Iterator[Metric]:
+    spent, projected, budget = (
+        _gauge(f"team_month_{what}", help_text, ("team",))
+        for what, help_text in (
+            ("spend_usd", "Spend of a team in the calendar month so far"),
+            ("projected_usd", "Spend of a team by the end of the calendar month"),
+            ("budget_usd", "Budget of a team for the calendar month"),
+        )
+    )
+    for team in projection.teams:
+        month: PeriodProjection = team.month
+        spent.add_metric([label(team.team)], month.observed_usd)
+        if isinstance(month.total_usd, Estimate):
+            projected.add_metric([label(team.team)], month.total_usd.estimate)
+        if month.budget_usd is not None:
+            budget.add_metric([label(team.team)], month.budget_usd)
+    yield from (spent, projected, budget)
+
+
+def _sensor_metrics(standings: Mapping[str, Standing | None]) -> Iterator[Metric]:
+    open_incident = _gauge("incident_open", "1 while an incident that a sensor told of goes on", ("sensor",))
+    began = _gauge("incident_began_timestamp_seconds", "When the open incident began", ("sensor",))
+    looked = _gauge("sensor_last_look_timestamp_seconds", "When a sensor looked last", ("sensor",))
+    for sensor, stands in standings.items():
+        if stands is None:
+            continue
+        open_incident.add_metric([sensor], int(stands.is_open))
+        looked.add_metric([sensor], stands.looked_s)
+        if stands.began_s is not None:
+            began.add_metric([sensor], stands.began_s)
+    yield from (open_incident, began, looked)
+
+
+# Samples
+
+
+def label(name: str) -> str:
+    """A name from logs as the value of a label: short, without control or direction-changing characters, and still its own."""
+    if len(name) <= LONGEST_LABEL and name.isprintable() and printable(name) == name and not _TOLD_APART.search(name):
+        return name
+    digest = hashlib.md5(name.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
+    kept = printable(name[: 8 * LONGEST_LABEL]).encode("utf-8", "replace").decode()
+    return f"{kept[: LONGEST_LABEL - 9]}~{digest}"
+
+
+def _gauge(name: str, documentation: str, labels: tuple[str, ...]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, documentation, labels=labels)
+
+
+def _simple(name: str, documentation: str, value: float | None) -> GaugeMetricFamily:
+    """One sample, or none where there is nothing to say."""
+    family = GaugeMetricFamily(PREFIX + name, documentation)
+    if value is not None:
+        family.add_metric([], value)
+    return family
+
+
+def _bounded(name: str, documentation: str, value: Estimate | Unidentifiable) -> GaugeMetricFamily:
+    family = _gauge(name, documentation, ("bound",))
+    for bound, number in _bounds(value):
+        family.add_metric([bound], number)
+    return family
+
+
+def _bounds(value: Estimate | Unidentifiable) -> tuple[tuple[str, float], ...]:
+    if isinstance(value, Unidentifiable):
+        return ()
+    return (("estimate", value.estimate), ("low", value.low), ("high", value.high))
+
+
+# Handing them over
+
+
+def exposition(home: Home) -> bytes:
+    """The metrics of a home in Prometheus' text format."""
+    return generate_latest(_registry(home))
+
+
+def write_textfile(home: Home, path: Path) -> None:
+    """Write the metrics whole, for the node exporter's textfile collector.
+
+    Raises:
+        UnusableInputError: the name does not end as the collector asks, or the folder cannot be written to.
+    """
+    if path.suffix != ".prom":
+        raise UnusableInputError(f"--textfile {path}: the collector reads only files called *.prom")
+    try:
+        write_whole(path, exposition(home))
+    except OSError as error:
+        raise UnusableInputError(f"--textfile {path}: {error.strerror}; name a folder that can be written to") from error
+
+
+def serve(home: Home, address: str, *, token: str | None, ready: Callable[[str], None]) -> None:
+    """Serve the metrics at /metrics until interrupted.
+
+    Raises:
+        UnusableInputError: the address cannot be listened on, or a token is needed and missing.
+    """
+    host, port = listening.address_of(address)
+    demanded = listening.checked_token(host, token, TOKEN_VARIABLE)
+    server_class = _Server6 if ":" in host else _Server
+    try:
+        server = make_server(host, port, _application(_registry(home), demanded), server_class, _Handler)
+    except OSError as error:
+        raise UnusableInputError(f"--http {address}: {error.strerror or error}; give another address") from error
+    with server:
+        ready(f"metrics at http://{listening.shown(host)}:{port}/metrics")
+        server.serve_forever()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per scrape; they end with the process."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    """Says nothing of every scrape, and hangs up on who connects and sends nothing."""
+
+    timeout = 10
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+def _registry(home: Home) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HomeMetrics(home))
+    return registry
+
+
+def _application(registry: CollectorRegistry, token: str | None) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
+    metrics: Callable[[Any, Any], Iterable[bytes]] = make_wsgi_app(registry)
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """/healthz for whoever keeps the process alive, /metrics for whoever knows the token, nothing else."""
+        path = environ.get("PATH_INFO", "")
+        if path == "/healthz":
+            return _said("200 OK", b"ok\n", start_response)
+        if path != "/metrics":
+            return _said("404 Not Found", b"the metrics are at /metrics\n", start_response)
+        if token is not None and not listening.is_demanded(environ.get("HTTP_AUTHORIZATION", ""), token):
+            return _said("401 Unauthorized", b"send the token as a bearer token\n", start_response)
+        return metrics(environ, start_response)
+
+    return answer
+
+
+def _said(status: str, body: bytes, start_response: StartResponse) -> Iterable[bytes]:
+    headers = [("Content-Type", "text/plain; charset=utf-8")]
+    start_response(status, [*headers, ("WWW-Authenticate", "Bearer")] if status.startswith("401") else headers)
+    return (body,)

@@ -1,0 +1,227 @@
+"""What Prometheus gets to read: over real HTTP, by prometheus_client's own parser, held against the stored report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from routing_pipeline import metrics
+from routing_pipeline.alerts import standing
+from routing_pipeline.alerts.hourly import HOUR_S
+from routing_pipeline.alerts.incidents import SAME_INCIDENT_H, Incident, Memory
+from routing_pipeline.cli import app
+from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.home import Home
+from routing_pipeline.ingest import lake
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.report.assembly import Report
+
+COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
+TOKEN = "a-token-of-enough-length"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (what the token is for)
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a report on 2,000 made-up requests and a budget."""
+    folder = tmp_path_factory.mktemp("gateway")
+    write_demo(folder, requests=2_000)
+    words = ["run", "--logs", str(folder / "logs"), "--feedback", str(folder / "feedback"), "--home", str(folder / "home")]
+    done = subprocess.run([*COMMAND, *words, "--budget", "1000", "--out", str(folder / "out")], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Home(folder / "home")
+
+
+def read(text: str) -> Samples:
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            key = (sample.name.removeprefix(metrics.PREFIX), tuple(sorted(sample.labels.items())))
+            assert key not in found, "Prometheus refuses a scrape with the same sample twice"
+            found[key] = sample.value
+    return found
+
+
+def of(home: Home) -> Samples:
+    return read(metrics.exposition(home).decode())
+
+
+@pytest.fixture(scope="module")
+def served(home: Home) -> Iterator[str]:
+    """The endpoint as others would reach it, so that it demands the token; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+    words = ["metrics", "--home", str(home.root), "--http", f"{EVERYWHERE}:{port}"]
+    environment = os.environ | {metrics.TOKEN_VARIABLE: TOKEN}
+    with subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "/metrics" in process.stderr.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def get(url: str, authorization: str = f"Bearer {TOKEN}", accept: str = "*/*") -> tuple[int, str]:
+    asked = urllib.request.Request(url, headers={"Authorization": authorization, "Accept": accept})  # noqa: S310
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_endpoint_says_what_the_report_says(home: Home, served: str) -> None:
+    report = home.results.runs()[0].load("report", Report)
+    assert report is not None
+    status, text = get(f"{served}/metrics")
+    _, modern = get(f"{served}/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert status == 200
+    found = read(text)
+    assert found["requests", ()] == report.routing_analytics.requests
+    assert found["spend_usd", ()] == report.routing_costs.total_usd
+    success = report.routing_analytics.success_rate
+    assert isinstance(success, Estimate)
+    for bound in ("low", "high"):
+        assert found["success_ratio", (("bound", bound),)] == getattr(success, bound)
+    quality = report.quality_metrics.overall.quality_corrected
+    assert isinstance(quality, Estimate)
+    assert found["quality_ratio", (("bound", "estimate"),)] == quality.estimate
+    assert found["rule_set_status", (("status", report.routing_rule_set.status),)] == 1
+    assert sum(value for (name, _), value in found.items() if name == "rule_set_status") == 1
+    assert found["month_budget_usd", ()] == 1000
+    assert sum(value for (name, _), value in found.items() if name == "model_requests") == 2_000
+    assert len(list(openmetrics(modern))) == len(list(text_string_to_metric_families(text)))
+
+
+def test_the_lakes_counts_add_up_and_its_clocks_are_there(home: Home) -> None:
+    found, totals = of(home), Lake(home).totals()
+    assert found["lake_records", (("outcome", "ingested"),)] == totals.ingested
+    by_reason = [value for (name, _), value in found.items() if name == "quarantined_records"]
+    assert sum(by_reason) == totals.quarantined > 0
+    assert found["newest_request_timestamp_seconds", ()] == pytest.approx(Lake(home).newest_s(), abs=1)
+    assert found["last_ingest_timestamp_seconds", ()] <= found["last_report_timestamp_seconds", ()] <= time.time()
+    assert {found["unreadable", (("part", part),)] for part in ("lake", "report", "sensors")} == {0}
+
+
+def test_a_scrape_reads_no_rows_and_nothing_twice(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = metrics.HomeMetrics(home)
+    first = [(family.name, family.samples) for family in collector.collect()]
+    for name in ("totals", "newest_s", "side_files", "side_table", "all_files", "attempt_files"):
+        monkeypatch.setattr(lake.Lake, name, lambda *_: pytest.fail("a scrape read the lake again"))
+    monkeypatch.setattr("routing_pipeline.results.StoredRun.load", lambda *_: pytest.fail("a scrape read the report again"))
+    assert [(family.name, family.samples) for family in collector.collect()] == first
+
+
+def test_an_empty_home_has_counts_of_nothing_and_no_made_up_zeros(tmp_path: Path) -> None:
+    names = {name for name, _ in of(Home(tmp_path).create())}
+    assert names == {"build_info", "lake_records", "lake_objects", "unreadable"}
+
+
+def test_a_part_that_cannot_be_read_is_said_and_the_rest_still_comes(home: Home, tmp_path: Path) -> None:
+    broken = Home(tmp_path / "home")
+    shutil.copytree(home.root / "results", broken.root / "results")
+    (broken.root / "lake").mkdir()
+    (broken.root / "lake" / "catalog.db").write_text("no database", encoding="utf-8")
+    found = of(broken)
+    assert found["unreadable", (("part", "lake"),)] == 1
+    assert ("lake_objects", ()) not in found
+    assert found["requests", ()] == 2_000
+
+
+def test_an_incident_is_open_until_it_has_been_quiet_for_long(tmp_path: Path) -> None:
+    home, sensor = Home(tmp_path).create(), (("sensor", "cost_spike"),)
+    open_now = Memory(seen=500_006, incident=Incident(began=500_000, last_alarm=500_004, told_size=1.0))
+    standing.note(home, "cost_spike", open_now.model_dump_json(), now_s=1_800_021_700.0)
+    found = of(home)
+    assert found["incident_open", sensor] == 1
+    assert found["incident_began_timestamp_seconds", sensor] == 500_000 * HOUR_S
+    assert found["sensor_last_look_timestamp_seconds", sensor] == 1_800_021_700
+    assert ("incident_open", (("sensor", "latency_spike"),)) not in found, "a sensor that never looked says nothing"
+    over = open_now.model_copy(update={"seen": 500_005 + SAME_INCIDENT_H})
+    standing.note(home, "cost_spike", over.model_dump_json(), now_s=1_800_030_000.0)
+    assert of(home)["incident_open", sensor] == 0
+    standing.note(home, "silent_feed", json.dumps({"told": [["all", ""]]}), now_s=1.0)
+    assert of(home)["incident_open", (("sensor", "silent_feed"),)] == 1
+    (tmp_path / "alerts" / "silent_feed.json").write_text("{", encoding="utf-8")
+    assert ("incident_open", (("sensor", "silent_feed"),)) not in of(home)
+
+
+def test_who_is_not_on_this_machine_has_to_know_the_token(home: Home, served: str) -> None:
+    for wrong in ("", "Bearer wrong", f"Basic {TOKEN}", "Bearer \xff"):
+        assert get(f"{served}/metrics", authorization=wrong)[0] == 401
+    assert get(f"{served}/healthz", authorization="") == (200, "ok\n")
+    assert get(f"{served}/anything")[0] == 404
+    for token in (None, "short"):
+        with pytest.raises(UnusableInputError, match=metrics.TOKEN_VARIABLE):
+            metrics.serve(home, f"{EVERYWHERE}:9464", token=token, ready=pytest.fail)
+
+
+def test_an_address_that_is_taken_is_one_line(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UnusableInputError, match="another address"):
+        metrics.serve(home, f"127.0.0.1:{taken.getsockname()[1]}", token=None, ready=pytest.fail)
+
+
+def test_the_textfile_is_whole_and_named_as_the_collector_asks(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "routing.prom"
+    for _ in range(2):
+        app(args=["metrics", "--home", str(home.root), "--textfile", str(path)], standalone_mode=False)
+        assert read(path.read_text(encoding="utf-8"))["requests", ()] == 2_000
+    assert [each.name for each in tmp_path.iterdir()] == ["routing.prom"]
+    with pytest.raises(UnusableInputError, match=r"\*\.prom"):
+        metrics.write_textfile(home, tmp_path / "routing.txt")
+
+
+def test_a_real_prometheus_reads_the_endpoint(served: str, tmp_path: Path) -> None:
+    server = shutil.which("prometheus")
+    if server is None:
+        pytest.skip("needs a Prometheus server (Debian's package prometheus)")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+    settings = tmp_path / "prometheus.yml"
+    job = {
+        "job_name": "home",
+        "scrape_interval": "1s",
+        "authorization": {"credentials": TOKEN},
+        "static_configs": [{"targets": [served.removeprefix("http://")]}],
+    }
+    settings.write_text(json.dumps({"scrape_configs": [job]}), encoding="utf-8")
+    words = [f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen([server, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            value = _asked(port, "routing_pipeline_requests")
+        finally:
+            process.terminate()
+    assert value == "2000"
+
+
+def _asked(port: int, query: str) -> str | None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            _, text = get(f"http://127.0.0.1:{port}/api/v1/query?query={query}")
+            found = json.loads(text)["data"]["result"]
+        except (OSError, ValueError, KeyError):
+            found = []
+        if found:
+            return str(found[0]["value"][1])
+        time.sleep(0.2)
+    return None

@@ -40,6 +40,7 @@ from routing_pipeline.policy.rule_set import (
 from routing_pipeline.policy.scores import COST, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Found, Learned, Limits, Policy
 from routing_pipeline.policy.stability import rule_agreement
+from routing_pipeline.recommendation.rule_impact import RuleImpact
 from routing_pipeline.scope import AnalysisScope
 
 DAYS_PER_MONTH = 30
@@ -102,6 +103,9 @@ class RoutingRules(Result):
     saving_usd_per_day: Measured = quantity("Over the window's traffic; positive is a saving", "USD/day")
     look: int = quantity("Which question to the same held-out sessions this was", "questions", default=1)
     stability: RuleStability | None = Field(default=None, description="Null where there are no rules")
+    impacts: tuple[RuleImpact, ...] = Field(
+        default=(), description="What each rule does by itself; empty for rules that were not searched for"
+    )
     tipping_point: Measured = quantity("Average hidden overstatement of quality on moved traffic that would undo the claim", "0..1")
 
 
@@ -428,7 +432,7 @@ def _proposed(question: Question, learnt: Learned, verdicts: list[Verdict], best
     today = proof.proven(question.cube, proof.kept(question.cube))
     told = told_together(question, [each.outcome for each in verdicts], today)
     moved, spend = moved_shares(question.cube, best.policy.array)
-    rules = write_rules(question, best.policy.array)
+    rules, impacts = write_rules(question, best.policy.array)
     tipping = tipping_point(question, best.outcome, today, moved, told)
     rule_set = RuleSet(
         rule_set_id=_id(question.scope, question.goal, rules),
@@ -456,6 +460,7 @@ def _proposed(question: Question, learnt: Learned, verdicts: list[Verdict], best
         tipping_point=tipping,
         look=question.look,
         stability=_stability(question, learnt, best),
+        impacts=impacts,
     )
 
 
@@ -695,8 +700,8 @@ def _capacity_conflicts(question: Question, learnt: Learned) -> list[Conflict]:
 # --- rules
 
 
-def write_rules(question: Question, actions: Ints) -> tuple[Rule, ...]:
-    """The policy as rules, most traffic first; reading them back gives the same policy."""
+def write_rules(question: Question, actions: Ints) -> tuple[tuple[Rule, ...], tuple[RuleImpact, ...]]:
+    """The policy as rules, most traffic first, with what each does; reading them back gives the same policy."""
     cube = question.cube
     blocks = rules_.blocks_of(cube, actions)
     pairs = []
@@ -708,11 +713,37 @@ def write_rules(question: Question, actions: Ints) -> tuple[Rule, ...]:
     for name in ("cost", "quality", "latency"):
         both = [(getattr(then, name), getattr(now, name)) for then, now in pairs]
         critical[name] = simultaneous([each for pair in both for each in pair])
-        critical[f"{name} change"] = simultaneous([then.minus(now) for then, now in both])
+        critical[f"{name} change"] = simultaneous([change for then, now in both for change in (then.minus(now), then.relative_to(now))])
     told = Told(question, critical)
-    return tuple(
-        _rule(question, place, block, then, now, told)
-        for place, (block, (then, now)) in enumerate(zip(blocks, pairs, strict=True), start=1)
+    found = list(enumerate(zip(blocks, pairs, strict=True), start=1))
+    return (
+        tuple(_rule(question, place, block, then, now, told) for place, (block, (then, now)) in found),
+        tuple(_impact(question, place, block, then, now, told) for place, (block, (then, now)) in found),
+    )
+
+
+def _impact(question: Question, priority: int, block: rules_.Block, then: Evaluated, now: Evaluated, told: Told) -> RuleImpact:
+    cube, places = question.cube, list(block.places)
+    by_model = cube.all.requests[places].sum(axis=0)
+    requests = rules_.requests_of(cube, places)
+    total = max(float(by_model.sum()), 1e-300)
+    change = told.change(then, now)
+    per_day = now.cost.minus(then.cost).scaled(requests / max(question.scope.days, 1e-9))
+    return RuleImpact(
+        rule_id=f"r{priority}",
+        requests=round(requests),
+        share=min(requests / max(question.evidence.requests, 1), 1.0),
+        moved_share=min(max(1.0 - float(by_model[block.arm]) / max(requests, 1.0), 0.0), 1.0),
+        today=tuple(
+            WeightedModel(model=cube.models[arm], weight=min(float(by_model[arm]) / total, 1.0))
+            for arm in np.argsort(-by_model, kind="stable").tolist()
+            if by_model[arm] > 0
+        ),
+        baseline=told.outcomes(now),
+        saving_usd_per_day=interval(per_day, told.critical["cost change"]) if question.has_cost else told.cost_change(then, now),
+        cost_change=change.cost_usd.relative,
+        quality_change=told.quality_change(then, now),
+        latency_change=change.latency_ms.relative,
     )
 
 

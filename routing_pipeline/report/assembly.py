@@ -40,6 +40,7 @@ from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
+from routing_pipeline.report.since_last import SinceLastReport
 from routing_pipeline.scope import AnalysisScope
 
 
@@ -108,6 +109,7 @@ class Report(Result):
     monitoring_plan: MonitoringPlan
     realized_outcomes: RealizedOutcomes
     routing_rule_set: RuleSet = Field(description="rules.json")
+    since_last_report: SinceLastReport = Field(default=SinceLastReport(), description="Beside the last report of the same question")
 
 
 def run_of(

@@ -63,6 +63,16 @@ def usd(value: float) -> str:
     return _signed(value, f"${size:.2f}" if size >= 1 or size == 0 else f"${_small(size)}")
 
 
+def signed_usd(value: float) -> str:
+    """A change of cost with its sign: +$12.34 or -$12.34."""
+    return f"+{usd(value)}" if value > 0 else usd(value)
+
+
+def tenths(value: float) -> str:
+    """12.3, always with one decimal."""
+    return _signed(value, f"{abs(value):.1f}")
+
+
 def usd_per_1000(value: float) -> str:
     """A cost per request as dollars per 1,000 requests, where dollars per request are too small to read."""
     return usd(value * 1000)
@@ -165,6 +175,26 @@ def measured(value: Value, form: Format, *, brief: bool = False) -> str:
     if value.low == value.high:
         return form(value.estimate)
     return f"{fitting(form, value)(value.estimate)} {interval(value, form)}"
+
+
+def likely(value: Value, form: Format) -> str | None:
+    """The interval in plain words, for readers who do not read brackets; None for what is exact or cannot be told."""
+    if not isinstance(value, Estimate) or value.low == value.high:
+        return None
+    form = fitting(form, value)
+    return f"likely between {form(value.low)} and {form(value.high)}"
+
+
+def plainly(value: Value, form: Format) -> str:
+    """A number with its interval in plain words: $7.05 (likely between $6.97 and $7.13)."""
+    shown = measured(value, form, brief=True) if not isinstance(value, Estimate) else fitting(form, value)(value.estimate)
+    between = likely(value, form)
+    return shown if between is None else f"{shown} ({between})"
+
+
+def out_of_100(difference: float) -> str:
+    """The size of a difference of qualities on a scale of 100, for page one: 0.65 points of 100."""
+    return f"{size_in_points(difference)} of 100".replace(MINUS, "")
 
 
 def from_seconds(seconds: float) -> datetime:

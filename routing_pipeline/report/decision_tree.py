@@ -1,0 +1,257 @@
+"""The rule set as a picture: a decision tree, as SVG and as Mermaid.
+
+Belongs here: from rules to a tree, and the two drawings of it, each with every name made safe for its language. Does not
+belong here: charts of numbers (`charts`), a rule in words (`plain_rules`).
+
+Where all conditions are on the task and on one further number, tasks with the same answers share a branch and the number's
+ranges follow; any other set is drawn as what it is, a list of questions of which the first yes decides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import markupsafe
+
+from routing_pipeline.policy.rule_set import Between, Rule, RuleSet, When
+from routing_pipeline.report import charts, plain_rules, wording
+
+OWN_CHOICE = "the gateway's own choice"
+MAX_LEAVES = 24
+"""A larger picture helps nobody; the table of rules has them all."""
+LABEL = 34
+Axis = Literal["complexity", "prompt_tokens"]
+_AXIS_NAMES: dict[Axis, str] = {"complexity": "complexity?", "prompt_tokens": "prompt tokens?"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A question with its answers, or (no branches) where requests go; `is_ours` where one of our rules decides."""
+
+    label: str
+    branches: tuple[tuple[str, Node], ...] = ()
+    is_ours: bool = False
+
+    @property
+    def leaves(self) -> int:
+        """Ends of this branch."""
+        return sum(node.leaves for _, node in self.branches) or 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The tree for both documents: SVG with its text alternative, and Mermaid source."""
+
+    svg: str
+    mermaid: str
+    text: str
+
+
+def picture(rule_set: RuleSet) -> Picture | None:
+    """The rule set drawn; None when there is nothing to draw, or more than a page can hold."""
+    tree = tree_of(rule_set)
+    if tree is None or tree.leaves > MAX_LEAVES:
+        return None
+    return Picture(svg(tree), mermaid(tree), in_words(tree))
+
+
+def tree_of(rule_set: RuleSet) -> Node | None:
+    """The tree that decides as the rules do; None without rules."""
+    ordered = sorted(rule_set.rules, key=lambda rule: rule.priority)
+    if not ordered:
+        return None
+    axes: set[Axis] = {axis for rule in ordered for axis in _axes(rule.when)}
+    if len(axes) > 1 or any(rule.when.team is not None or rule.when.tier is not None for rule in ordered):
+        return _questions(ordered)
+    return _by_task(ordered, next(iter(axes), None))
+
+
+def _axes(when: When) -> Iterator[Axis]:
+    if when.complexity is not None:
+        yield "complexity"
+    if when.prompt_tokens is not None:
+        yield "prompt_tokens"
+
+
+def _leaf(rule: Rule | None) -> Node:
+    if rule is None or rule.route == "unchanged":
+        return Node(OWN_CHOICE)
+    models = [
+        wording.name(target.model, LABEL) + (f" {wording.percent(target.weight)}" if len(rule.route) > 1 else "") for target in rule.route
+    ]
+    return Node(" / ".join(models), is_ours=True)
+
+
+def _questions(ordered: Sequence[Rule]) -> Node:
+    """First yes decides."""
+    node = Node(OWN_CHOICE)
+    for rule in reversed(ordered):
+        asked = wording.name(plain_rules.as_text(plain_rules.requests(rule.when)), 2 * LABEL)
+        node = Node(f"{asked}?", (("yes", _leaf(rule)), ("no", node)))
+    return node
+
+
+def _by_task(ordered: Sequence[Rule], axis: Axis | None) -> Node:
+    tasks = list(dict.fromkeys(task for rule in ordered for task in rule.when.task_type or ()))
+    groups: dict[Node, list[str]] = {}
+    for task in tasks:
+        groups.setdefault(
+            _ranges([rule for rule in ordered if rule.when.task_type is None or task in rule.when.task_type], axis), []
+        ).append(task)
+    rest = _ranges([rule for rule in ordered if rule.when.task_type is None], axis)
+    if not tasks:
+        return rest
+    branches = [(wording.listed(named, 3), node) for node, named in groups.items()]
+    return Node("task type?", (*branches, ("any other", rest)))
+
+
+def _ranges(rules: Sequence[Rule], axis: Axis | None) -> Node:
+    """What these rules decide along the axis, neighbours of one answer joined."""
+    edges: list[float] = sorted({edge for rule in rules for edge in _edges(_range(rule, axis))})
+    bounds = [None, *edges, None]
+    found: list[tuple[Between, Node]] = []
+    for low, high in itertools.pairwise(bounds):
+        node = _leaf(next((rule for rule in rules if _covers(_range(rule, axis), low, high)), None))
+        if found and found[-1][1] == node:
+            found[-1] = (Between(gte=found[-1][0].gte, lt=high), node)
+        else:
+            found.append((Between(gte=low, lt=high), node))
+    if len(found) == 1 or axis is None:
+        return found[0][1]
+    return Node(_AXIS_NAMES[axis], tuple((_said(between), node) for between, node in found))
+
+
+def _range(rule: Rule, axis: Axis | None) -> Between | None:
+    found: Between | None = None if axis is None else getattr(rule.when, axis)
+    return found
+
+
+def _edges(between: Between | None) -> Iterator[float]:
+    if between is not None:
+        yield from (edge for edge in (between.gte, between.lt) if edge is not None)
+
+
+def _covers(between: Between | None, low: float | None, high: float | None) -> bool:
+    if between is None:
+        return True
+    above = between.gte is None or (low is not None and low >= between.gte)
+    return above and (between.lt is None or (high is not None and high <= between.lt))
+
+
+def _said(between: Between) -> str:
+    if between.gte is not None and between.lt is not None:
+        return f"{between.gte:,g} to under {between.lt:,g}"
+    return f"{between.gte:,g} or more" if between.gte is not None else f"under {between.lt:,g}"
+
+
+def in_words(node: Node) -> str:
+    """The text alternative: every way through the tree."""
+    ways = [" and ".join([*asked, f"goes to {end}"]) for asked, end in _ways(node, ())]
+    return f"Decision tree of {len(ways)} ends. " + "; ".join(ways) + "."
+
+
+def _ways(node: Node, asked: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not node.branches:
+        yield asked, node.label
+    for answer, below in node.branches:
+        yield from _ways(below, (*asked, f"{node.label.rstrip('?')} {answer}"))
+
+
+# --- Mermaid
+
+
+def mermaid(tree: Node) -> str:
+    """A flow chart for GitHub: names stand in quotes, everything but letters and digits as character codes."""
+    lines = ["flowchart LR"]
+    count = iter(range(10_000))
+
+    def drawn(node: Node) -> str:
+        name = f"n{next(count)}"
+        text = _coded(node.label)
+        lines.append(f'  {name}["{text}"]' if not node.branches else f'  {name}(["{text}"])')
+        if not node.branches:
+            lines.append(f"  class {name} {'ours' if node.is_ours else 'own'}")
+        for answer, below in node.branches:
+            place = len(lines)
+            target = drawn(below)
+            lines.insert(place, f'  {name} -->|"{_coded(answer)}"| {target}')
+        return name
+
+    drawn(tree)
+    return "\n".join([*lines, "  classDef ours stroke-width:3px", "  classDef own stroke-dasharray:4"])
+
+
+def _coded(text: str) -> str:
+    """Letters and digits of any script as they are, a few harmless signs too; everything else as #number;."""
+    return "".join(each if _is_plain(each) else f"#{ord(each)};" for each in wording.printable(text))
+
+
+def _is_plain(each: str) -> bool:
+    return each in " .,?" or unicodedata.category(each)[0] in {"L", "N"}
+
+
+# --- SVG
+
+_COLUMN, _ROW, _BOX, _GAP = 236, 46, 32, 90
+_FONT = 12.5
+
+
+@dataclass
+class _Drawing:
+    parts: list[str] = field(default_factory=list)
+    next_row: int = 0
+    depth: int = 0
+
+
+def svg(tree: Node) -> str:
+    """The same, drawn from left to right, in the colours of the charts."""
+    drawing = _Drawing()
+    _draw(drawing, tree, 0)
+    width, height = (drawing.depth + 1) * _COLUMN - _GAP + 8, drawing.next_row * _ROW
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'font-family="sans-serif" font-size="{_FONT}">{"".join(drawing.parts)}</svg>'
+    )
+
+
+def _draw(drawing: _Drawing, node: Node, depth: int) -> float:
+    """Draw a node and what hangs on it; gives the height of its middle."""
+    drawing.depth = max(drawing.depth, depth)
+    width = _COLUMN - _GAP
+    x = depth * _COLUMN + 4
+    if not node.branches:
+        y = drawing.next_row * _ROW + _ROW / 2
+        drawing.next_row += 1
+    else:
+        below = [(answer, _draw(drawing, each, depth + 1)) for answer, each in node.branches]
+        y = (below[0][1] + below[-1][1]) / 2
+        for answer, to in below:
+            _link(drawing, x + width, y, x + _COLUMN, to, answer)
+    colour = charts.PROPOSED if node.is_ours else charts.NOW
+    dash = "" if node.is_ours or node.branches else ' stroke-dasharray="4 3"'
+    radius = 6 if not node.branches else _BOX / 2
+    drawing.parts.append(
+        f'<rect x="{x}" y="{y - _BOX / 2:g}" width="{width}" height="{_BOX}" rx="{radius:g}" fill="none" stroke="{colour}" '
+        f'stroke-width="{2 if node.is_ours else 1.3:g}"{dash}/>'
+    )
+    drawing.parts.append(_text(x + width / 2, y + _FONT / 3, node.label, width - 12, "middle"))
+    return y
+
+
+def _link(drawing: _Drawing, x: float, y: float, to_x: float, to_y: float, answer: str) -> None:
+    bend = x + 16
+    drawing.parts.append(
+        f'<path d="M{x:g} {y:g}H{bend:g}V{to_y:g}H{to_x:g}" fill="none" stroke="{charts.NOW}" stroke-width="1.2"/>'
+        + _text(bend + 3, to_y - 5, answer, _GAP - 20, "start", 11)
+    )
+
+
+def _text(x: float, y: float, text: str, width: float, anchor: str, size: float = _FONT) -> str:
+    """A label no wider than its place; whatever is in it is text."""
+    room = max(int(width / (0.54 * size)), 4)
+    shown = markupsafe.escape(wording.name(text, room))
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}" fill="{charts.INK}">{shown}</text>'

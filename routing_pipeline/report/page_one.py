@@ -1,0 +1,262 @@
+"""The first page: what we spent, what we could save, what we ask to approve, what could go wrong.
+
+Belongs here: four answers in plain words for whoever decides, each with one large figure, its range, and where its evidence
+stands. Does not belong here: the numbers themselves, words of the trade (they begin on page two), the lines for a terminal
+(`headlines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
+from routing_pipeline.policy.rule_set import Grade
+from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS
+from routing_pipeline.recommendation.optimization_risks import Chance
+from routing_pipeline.report import headlines, places, wording
+from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.checklist import quality_lines
+
+CERTAINTY: dict[Grade, str] = {
+    "A": "How sure: as sure as after an experiment, because the router chose partly by chance and the logs say by how much.",
+    "B": "How sure: measured on traffic that was kept aside, with everything in view that the router goes by; but nobody has tried it "
+    "yet. Expect it, and confirm it in a trial before it enters a budget.",
+    "C": "How sure: measured on traffic that was kept aside, but part of what the router goes by may be missing from the logs, and the "
+    "figures too good for that. A good reason for a trial, not a promise.",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question of a manager and its answer; `evidence` are titles of places in the report, the most direct first."""
+
+    question: str
+    figure: str
+    unit: str
+    range: str | None
+    sentences: tuple[str, ...]
+    evidence: tuple[str, ...]
+
+
+def cards(report: Report) -> tuple[Card, Card, Card, Card]:
+    """The four answers of page one."""
+    return (_spent(report), _saved(report), _asked(report), _risked(report))
+
+
+def _spent(report: Report) -> Card:
+    costs, scope = report.routing_costs, report.scope
+    total = costs.total_usd
+    known = not isinstance(total, Unidentifiable)
+    return Card(
+        question="What we spent",
+        figure=wording.usd(total) if isinstance(total, float | int) else "Cannot tell",
+        unit=f"in {_span(scope.days)}, for {wording.count(scope.requests)} requests",
+        range="counted from the logs, not estimated" if known else None,
+        sentences=tuple(_spending(report)),
+        evidence=(places.COSTS,) if known else (places.COSTS, places.DATA),
+    )
+
+
+def _spending(report: Report) -> Iterator[str]:
+    costs, quality = report.routing_costs, report.quality_metrics.overall.quality_corrected
+    if isinstance(costs.total_usd, Unidentifiable):
+        yield wording.printable(costs.total_usd.unidentifiable)
+    if isinstance(costs.per_request_usd, Estimate):
+        pace = report.cost_optimization_plan.spend_usd
+        rest = f"; at this pace {wording.plainly(pace, wording.usd)} in {PLAN_DAYS} days" if isinstance(pace, Estimate) else ""
+        yield f"That is {wording.plainly(costs.per_request_usd, wording.usd_per_1000)} per 1,000 requests{rest}."
+    if costs.unpriced.attempts_without_list_price:
+        yield f"{wording.count(costs.unpriced.attempts_without_list_price)} calls have no known price and are not in it."
+    if isinstance(quality, Estimate):
+        yield f"The answers scored {wording.plainly(quality.scaled(100), wording.tenths)} of 100 on average."
+    else:
+        yield "How good the answers were cannot be told: too few of them were scored."
+
+
+def _span(days: float) -> str:
+    return wording.days(days) if days >= 1 else f"{wording.number(round(days * 24, 1))} hours"
+
+
+# --- what we could save
+
+
+def _saved(report: Report) -> Card:
+    rules, refusal = report.routing_rules, report.routing_evidence.refusal
+    question = "What we could gain" if rules.rule_set.goal in {"speed", "quality"} else "What we could save"
+    if refusal is not None:
+        more = report.scope.days_to_collect
+        wait = () if not more else (f"About {wording.days(more)} more of logs like these would be enough.",)
+        why = f"These logs cannot show what other routing would do: {wording.printable(refusal)}"
+        return Card(question, "Cannot tell", "from these logs", None, (_stop(why), *wait), (places.LOGS_TELL,))
+    if not rules.rule_set.rules:
+        return Card(
+            question, "Nothing", "that could be shown on these logs", None, tuple(_why_nothing(report)), (places.RULES, places.PROOF)
+        )
+    figure, unit, between = _gain(report)
+    told = [each for each in (_in_other_terms(report), _on_quality(report), _on_speed(report)) if each is not None]
+    return Card(
+        question,
+        figure,
+        unit,
+        between,
+        (*told, CERTAINTY[headlines.grade_of(report)]),
+        (places.PROOF, places.OUTCOMES),
+    )
+
+
+def _stop(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _why_nothing(report: Report) -> Iterator[str]:
+    yield "We recommend to change nothing. That is a finding, not a failure: nothing better than today could be shown with enough certainty."
+    hypothesis = report.routing_rules.hypothesis
+    if hypothesis is not None:
+        needed = hypothesis.requests_needed
+        after = "" if needed is None else f"; about {wording.count(needed)} requests would decide it"
+        change = wording.plainly(hypothesis.cost_change, wording.change)
+        yield f"What looked best would change cost by {change}, too uncertain to act on{after}."
+
+
+def _gain(report: Report) -> tuple[str, str, str | None]:
+    """The goal's own figure, its unit, and its range."""
+    rules = report.routing_rules
+    if rules.rule_set.goal == "speed":
+        faster = headlines.speed_gain(rules.rule_set)
+        return _figure(faster, wording.percent), "faster on average", wording.likely(faster, wording.percent)
+    if rules.rule_set.goal == "quality":
+        better = headlines.quality_change(rules)
+        shown = _figure(better, wording.points).removesuffix(" points")
+        return shown, "points of 100 in quality", wording.likely(better, wording.points)
+    saving = headlines.saving_over_plan(rules)
+    if isinstance(saving, Estimate) and saving.estimate < 0:
+        dearer = saving.scaled(-1.0)
+        return _figure(dearer, wording.usd), f"more in {PLAN_DAYS} days", wording.likely(dearer, wording.usd)
+    return _figure(saving, wording.usd), f"in {PLAN_DAYS} days", wording.likely(saving, wording.usd)
+
+
+def _figure(value: Measured, form: wording.Format) -> str:
+    return wording.fitting(form, value)(value.estimate) if isinstance(value, Estimate) else "Cannot tell"
+
+
+def _in_other_terms(report: Report) -> str | None:
+    """Cost as a share of today's, whatever the goal."""
+    cost = headlines.cost_reduction(report.routing_rule_set)
+    if isinstance(cost, Unidentifiable):
+        return "What it does to cost cannot be told."
+    less = cost if cost.estimate >= 0 else cost.scaled(-1.0)
+    return f"That is {wording.plainly(less, wording.percent)} {'less' if cost.estimate >= 0 else 'more'} than these requests cost today."
+
+
+def _on_quality(report: Report) -> str | None:
+    if report.routing_rule_set.goal == "quality":
+        return None
+    quality = headlines.quality_change(report.routing_rules)
+    if isinstance(quality, Unidentifiable):
+        return "What it does to the quality of answers cannot be told."
+    return f"Quality of answers: {wording.plainly(quality, wording.points)}, of 100."
+
+
+def _on_speed(report: Report) -> str | None:
+    if report.routing_rule_set.goal == "speed":
+        return None
+    speed = headlines.speed_gain(report.routing_rule_set)
+    if isinstance(speed, Unidentifiable):
+        return None
+    size = speed if speed.estimate >= 0 else speed.scaled(-1.0)
+    return f"Answers would come {wording.plainly(size, wording.percent)} {'faster' if speed.estimate >= 0 else 'slower'}."
+
+
+# --- what we ask to approve
+
+
+def _asked(report: Report) -> Card:
+    question, rules = "What we ask you to approve", report.routing_rule_set
+    if not rules.rules:
+        return _exploring(question, report)
+    count = f"{len(rules.rules)} rule{'s' if len(rules.rules) > 1 else ''}"
+    steps = report.monitoring_plan.steps
+    first = f"on {wording.percent(steps[0].share)} of the conversations first" if steps else "in small steps"
+    moved = (
+        f"Once complete, {wording.percent(report.routing_rules.moved_share)} of requests, "
+        f"{wording.percent(report.routing_rules.moved_spend_share)} of spend, go to another model than today."
+    )
+    days = sum(step.planned_days for step in steps)
+    shares = ", ".join(wording.number(100 * step.share) for step in steps)
+    plan = f"Steps of {shares} % over about {wording.days(days)}; each waits for the one before to do no harm." if steps else None
+    if rules.status in {"approved", "published"}:
+        figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {rules.status}; the trial goes on as planned."
+    elif report.optimization_plan.approval_needed:
+        figure, unit, how = f"A trial of {count}", first, f"To approve: routing-pipeline approve {rules.rule_set_id} --by NAME"
+    else:
+        figure, unit, how = "Nothing", f"a trial of {count} is too small to need it", "The platform team can start it by itself."
+    said = [each for each in (moved, plan, how) if each is not None]
+    return Card(question, figure, unit, None, tuple(said), (places.PLAN, places.RULES, *((places.CANARY,) if steps else ())))
+
+
+def _exploring(question: str, report: Report) -> Card:
+    watch = report.monitoring_plan
+    evidence = (places.PLAN, places.MONITORING)
+    if watch.exploration is None:
+        return Card(
+            question, "Nothing", "routing stays as it is", None, ("No rule is proposed, so there is nothing to approve.",), evidence
+        )
+    share, cost = watch.exploration.share, watch.exploration.added_cost_usd_per_day
+    told = [f"Send {wording.percent(share)} of requests to a model drawn by lot, so that the next report can say more. No rule changes."]
+    if isinstance(cost, Estimate):
+        told.append(f"It changes spend by about {wording.plainly(cost, wording.signed_usd)} a day.")
+    if watch.exploration.days is not None:
+        told.append(f"With traffic like this it takes about {wording.days(watch.exploration.days)}.")
+    return Card(
+        question, "No change", "but a small experiment, if you want to know more", None, tuple(told), (places.MONITORING, places.PLAN)
+    )
+
+
+# --- what could go wrong
+
+
+def _risked(report: Report) -> Card:
+    question = "What could go wrong"
+    warned = tuple(_data_warnings(report))
+    if not report.routing_rule_set.rules:
+        calm = "Nothing changes, so nothing new can go wrong; what today's routing wastes goes on until the logs can show more."
+        return Card(question, "No new risk", "routing stays as it is", None, (calm, *warned), (places.RISKS, places.DATA))
+    risks = report.optimization_risks
+    whole = risks.changes[0]
+    tolerance = wording.out_of_100(risks.quality_tolerance)
+    if isinstance(whole.quality_falls, Chance):
+        figure, unit = wording.chance(whole.quality_falls.probability), f"chance that quality falls by more than {tolerance}"
+    else:
+        figure, unit = "Cannot tell", f"how likely quality falls by more than {tolerance}"
+    told = [each for each in (_hidden(report), _slower(whole.latency_rises)) if each is not None]
+    told.append("If a day's check shows harm, the rules are taken out, and today's routing is back at once.")
+    return Card(question, figure, unit, None, (*told, *warned), (places.RISKS, places.DATA))
+
+
+def _hidden(report: Report) -> str | None:
+    tipping = report.routing_rules.tipping_point
+    if headlines.grade_of(report) == "A" or isinstance(tipping, Unidentifiable):
+        return None
+    safe = min(tipping.low, tipping.estimate)
+    if safe <= 0:
+        return "Causes that the logs do not show could make quality fall further than that; only a trial can tell."
+    return (
+        "That holds if the logs show all that matters. Should something unseen flatter the new models by more than "
+        f"{wording.out_of_100(safe)}, quality could fall further; only a trial can tell."
+    )
+
+
+def _slower(latency: Chance | Unidentifiable) -> str | None:
+    if isinstance(latency, Unidentifiable):
+        return "Whether answers get slower cannot be told."
+    if latency.probability < 0.01:
+        return None
+    return f"Chance that answers get slower by more than a tenth: {wording.chance(latency.probability)}."
+
+
+def _data_warnings(report: Report) -> Iterator[str]:
+    results = [line.result for line in quality_lines(report)]
+    bad = results.count("failed") + results.count("warning")
+    if bad:
+        yield f"{bad} of {len(results)} checks of the data want a look before you rely on the figures."

@@ -1,0 +1,58 @@
+"""Where in the report the evidence for a claim stands.
+
+Belongs here: the titles of places that others link to, and the anchor of a title, the same in both documents and the one that
+GitHub gives the heading. Does not belong here: what stands there (the templates), how a link is written (`rendering`).
+"""
+
+from __future__ import annotations
+
+import re
+
+COSTS = "Cost Analysis"
+QUALITY = "Quality Metrics"
+PERFORMANCE = "Performance Metrics"
+OVERTIME = "Since the Last Report"
+RULES = "Updated Rule Set"
+PROOF = "The proof"
+LOGS_TELL = "What the logs can tell"
+ASSUMPTIONS = "Assumptions"
+OUTCOMES = "Expected Outcomes"
+PLAN = "Implementation Plan"
+RISKS = "Risks"
+CANARY = "Canary steps"
+MONITORING = "Monitoring and Validation"
+COST_PLAN = "Cost plan"
+DATA = "Data Quality"
+METHOD = "Method"
+OPPORTUNITIES = "Optimization Opportunities"
+DECISIONS = "Routing decisions"
+CHECKLIST = "Validation Checklist"
+TRADE_OFFS = "Trade-offs"
+EXPLORATION = "What would let the logs tell more"
+
+SOURCES: dict[str, str] = {
+    "routing_rules": PROOF,
+    "monitoring_plan": MONITORING,
+    "cost_optimization_plan": COST_PLAN,
+    "cost_drivers": "Cost drivers",
+    "bottlenecks": "Bottlenecks",
+    "quality_issues": "Quality issues",
+    "scope": DATA,
+    "realized_outcomes": "Earlier promises",
+    "run": "How to Reproduce",
+}
+"""Sections of report.json that recommendations name as their source, and where the report shows them."""
+
+
+def anchor(title: str) -> str:
+    """The anchor of a heading, as GitHub makes it: lower case, punctuation dropped, blanks as hyphens."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+
+
+def source(name: str) -> str:
+    """Where the numbers of a recommendation stand.
+
+    Raises:
+        KeyError: nobody has said where; a recommendation without its evidence is not shown.
+    """
+    return SOURCES[name]

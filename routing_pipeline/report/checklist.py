@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.expectations import CheckResult
 from routing_pipeline.recommendation.optimization_plan import APPROVAL_SHARE
-from routing_pipeline.report import wording
+from routing_pipeline.report import places, wording
 from routing_pipeline.report.assembly import Report
 
 
@@ -21,6 +21,8 @@ class Check:
     label: str
     done: bool
     evidence: str
+    place: str
+    """Title of the place in the report that shows it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def validation_steps(report: Report) -> tuple[Check, ...]:
             "Risk Assessment: review potential negative impacts",
             True,
             f"{len(report.optimization_risks.changes)} changes assessed. {report.optimization_risks.verdict}",
+            places.RISKS,
         ),
         _review(report),
     )
@@ -75,6 +78,7 @@ def _data_accuracy(report: Report) -> Check:
         adds_up and report.data_quality.is_publishable,
         f"{results.count('passed')} of {len(results)} checks passed, {results.count('failed')} failed, {results.count('warning')} warn, "
         f"{results.count('not checked')} had nothing to compare with; {counts}.",
+        places.DATA,
     )
 
 
@@ -82,7 +86,7 @@ def _baseline(report: Report) -> Check:
     cost, quality = report.routing_costs.per_request_usd, report.quality_metrics.overall.quality_corrected
     known = isinstance(cost, Estimate) and isinstance(quality, Estimate)
     told = f"cost {wording.measured(cost, wording.usd)} per request, mean quality {wording.measured(quality, wording.score)}"
-    return Check("Baseline Establishment: document current performance benchmarks", known, f"Current State Analysis: {told}.")
+    return Check("Baseline Establishment: document current performance benchmarks", known, f"Current State Analysis: {told}.", places.COSTS)
 
 
 def _modelling(report: Report) -> Check:
@@ -91,28 +95,31 @@ def _modelling(report: Report) -> Check:
         "Optimization Modeling: test recommended changes in simulation",
         simulation.requests > 0,
         f"Replayed on {wording.count(simulation.requests)} requests that the search never saw. {simulation.verdict}",
+        places.OUTCOMES,
     )
 
 
 def _impact(report: Report) -> Check:
     walk, refusal = report.routing_rules.walk, report.routing_evidence.refusal
     if refusal is not None:
-        return Check("Impact Estimation: validate expected improvement calculations", False, f"Not possible: {refusal}")
+        return Check("Impact Estimation: validate expected improvement calculations", False, f"Not possible: {refusal}", places.PROOF)
     passed = sum(candidate.passed for candidate in walk)
     told = f"{len(walk)} candidates proven on held-out sessions from safest to boldest, {passed} passed; evidence grade {report.routing_evidence.grade}."
-    return Check("Impact Estimation: validate expected improvement calculations", True, told)
+    return Check("Impact Estimation: validate expected improvement calculations", True, told, places.PROOF)
 
 
 def _review(report: Report) -> Check:
     label = "Stakeholder Review: get approval for significant routing changes"
     rule_set = report.routing_rule_set
     if not rule_set.rules:
-        return Check(label, True, "No change of routing is proposed, so there is nothing to approve.")
+        return Check(label, True, "No change of routing is proposed, so there is nothing to approve.", places.RULES)
     if rule_set.status in {"approved", "published"}:
-        return Check(label, True, f"Rule set {rule_set.rule_set_id} is {rule_set.status}.")
+        return Check(label, True, f"Rule set {rule_set.rule_set_id} is {rule_set.status}.", places.RULES)
     if not report.optimization_plan.approval_needed:
-        return Check(label, True, f"Not needed: the change moves at most {wording.percent(APPROVAL_SHARE)} of traffic and of spend.")
-    return Check(label, False, f"Open: routing-pipeline approve {rule_set.rule_set_id} --by NAME")
+        return Check(
+            label, True, f"Not needed: the change moves at most {wording.percent(APPROVAL_SHARE)} of traffic and of spend.", places.PLAN
+        )
+    return Check(label, False, f"Open: routing-pipeline approve {rule_set.rule_set_id} --by NAME", places.PLAN)
 
 
 def success_criteria(report: Report) -> tuple[Check, ...]:
@@ -125,30 +132,36 @@ def success_criteria(report: Report) -> tuple[Check, ...]:
             "Current routing performance accurately analyzed",
             report.data_quality.is_publishable and report.scope.requests > 0,
             f"{wording.count(report.scope.requests)} requests, {wording.count(report.scope.labelled)} of them with a quality.",
+            places.PERFORMANCE,
         ),
         Check(
             "Optimization opportunities clearly identified and quantified",
             bool(plan.items),
             f"{len(plan.items)} opportunities, {quantified} of them with an effect and its interval; the others say why not.",
+            places.OPPORTUNITIES,
         ),
         Check(
             "Actionable recommendations provided with implementation plans",
             bool(plan.items),
             f"{len(rules.rule_set.rules)} routing rules in rules.json; three phases with owners, effort and validation criteria.",
+            places.PLAN,
         ),
         Check(
             "Cost-quality trade-offs clearly presented",
             undominated > 0,
             f"{undominated} undominated policies on the frontier. {frontier.verdict}",
+            places.TRADE_OFFS,
         ),
         Check(
             "Implementation risk assessment completed",
             True,
             f"Overall risk {report.optimization_risks.overall}; {len(report.optimization_risks.changes)} changes with probabilities and mitigation.",
+            places.RISKS,
         ),
         Check(
             "Monitoring strategy defined for validation",
             bool(report.monitoring_plan.kpis),
             f"{len(report.monitoring_plan.kpis)} KPIs with thresholds, {len(report.monitoring_plan.steps)} canary steps.",
+            places.MONITORING,
         ),
     )

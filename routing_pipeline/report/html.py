@@ -16,6 +16,7 @@ from markupsafe import Markup
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.palette import of_the_page, variables
+from routing_pipeline.report.decision_tree import Picture
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
 
@@ -44,7 +45,15 @@ def _named(name: Markup) -> Markup:
     return Markup('<span class="nm">{}</span>').format(name)
 
 
-def picture(chart: Chart) -> Markup:
+def _link(anchor: str, text: Markup) -> Markup:
+    return Markup('<a href="#{}">{}</a>').format(anchor, text)
+
+
+def _stressed(name: Markup) -> Markup:
+    return Markup("<em>{}</em>").format(name)
+
+
+def picture(chart: Chart | Picture) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
     svg = of_the_page(chart.svg)
     # Vega's writer has escaped every label but for braces; nothing else in it comes from logs.
@@ -54,8 +63,8 @@ def picture(chart: Chart) -> Markup:
 
 @cache
 def _template() -> Template:
-    made = environment(Language(escape, _show, _unknown, _named))
-    made.filters["picture"] = picture
+    made = environment(Language(escape, _show, _unknown, _link, _stressed, _named))
+    made.filters |= {"picture": picture, "code": escape}
     return made.get_template("report.html.j2")
 
 

@@ -6,7 +6,7 @@ Belongs here: making text safe for Markdown. Does not belong here: what is said 
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 
 from jinja2 import Template
 from markupsafe import Markup
@@ -49,17 +49,27 @@ def _unknown(reason: str | int) -> Markup:
     return Markup("cannot tell ({})").format(reason) if isinstance(reason, int) else Markup("cannot tell: {}").format(escape(reason))
 
 
-def _fenced(code: str) -> Markup:
-    """A code block that no run of backticks inside it can close."""
-    line = " ".join(code.split())
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+def _link(anchor: str, text: Markup) -> Markup:
+    return Markup("[{}](#{})").format(text, anchor)
+
+
+def _stressed(name: Markup) -> Markup:
+    return Markup("*{}*").format(name)
+
+
+def _fenced(code: str, language: str = "") -> Markup:
+    """A code block that no run of backticks inside it can close; of commands and rules, one line."""
+    text = code if language == "mermaid" else " ".join(code.split())
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}\n{line}\n{fence}")  # noqa: S704 - code, not markup: fenced above
+    return Markup(f"{fence}{language}\n{text}\n{fence}")  # noqa: S704 - code, not markup: fenced above
 
 
 @cache
 def _template() -> Template:
-    return environment(Language(escape, _show, _unknown)).get_template("report.md.j2")
+    made = environment(Language(escape, _show, _unknown, _link, _stressed))
+    made.filters |= {"code": partial(_fenced, language="json"), "drawn": partial(_fenced, language="mermaid")}
+    return made.get_template("report.md.j2")
 
 
 def report_markdown(report: Report) -> str:

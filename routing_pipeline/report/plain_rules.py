@@ -8,6 +8,7 @@ lines that the task asks of every recommendation. Does not belong here: making n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ from routing_pipeline.report import wording
 MAX_NAMES = 4
 WORTH_NAMING = 0.05
 """Models that answer less of a rule's requests than this are not named as what it replaces."""
+LONGEST_LINE = 1_500
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 ALONE = Unidentifiable(unidentifiable="what this rule does by itself was not estimated; see the whole rule set")
 
 
@@ -90,9 +93,13 @@ def _plain(number: int, rule: Rule, impact: RuleImpact | None) -> PlainRule:
 
 
 def machine_form(rule: Rule) -> str:
-    """The rule's condition, route and fallbacks as rules.json has them, on one line."""
+    """The rule's condition, route and fallbacks as rules.json has them, on one line.
+
+    In names everything beyond ASCII and every brace is a JSON escape: the same to a machine, inert to a template engine.
+    """
     whole = rule.model_dump(mode="json", include={"id", "priority", "when", "route", "fallbacks"}, exclude_none=True)
-    return json.dumps(whole, ensure_ascii=False)
+    line = _STRING.sub(lambda found: found[0].replace("{", "\\u007b").replace("}", "\\u007d"), json.dumps(whole))
+    return line if len(line) <= LONGEST_LINE else f"rule {rule.id} of rules.json, whose names are too long to show here"
 
 
 def sentence(rule: Rule, impact: RuleImpact | None = None) -> Sentence:

@@ -16,13 +16,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.report import checklist, figures, headlines, wording
+from routing_pipeline.report import checklist, decision_tree, figures, headlines, page_one, places, plain_rules, wording
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.plain_rules import Sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_TEXT = 900
 """A sentence with names from logs in it may be as long as the longest name; a report is read by people."""
 MAX_ROWS = 15
+MAX_RULES = 30
+"""Rules told one by one; rules.json has them all."""
 
 Escape = Callable[[str], Markup]
 Show = Callable[[Markup, Markup | None], Markup]
@@ -31,6 +34,8 @@ Named = Callable[[Markup], Markup]
 """A name from logs, safe already, to markup that keeps it in one piece."""
 Unknown = Callable[[str | int], Markup]
 """A reason in full, or the number of a footnote, to markup that says "cannot tell"."""
+Link = Callable[[str, Markup], Markup]
+"""(anchor, text) to a link within the document."""
 
 FORMATS: dict[str, wording.Format] = {
     "usd": wording.usd,
@@ -69,8 +74,8 @@ class Footnotes(threading.local):
 class Language:
     """How one of the two documents writes safe text, numbers and ignorance."""
 
-    def __init__(self, escape: Escape, show: Show, unknown: Unknown, named: Named = lambda name: name) -> None:
-        self.escape, self.show, self.unknown, self.named = escape, show, unknown, named
+    def __init__(self, escape: Escape, show: Show, unknown: Unknown, link: Link, stressed: Named, named: Named = lambda name: name) -> None:
+        self.escape, self.show, self.unknown, self.link, self.stressed, self.named = escape, show, unknown, link, stressed, named
         self.footnotes = Footnotes()
 
     def text(self, value: object) -> Markup:
@@ -80,6 +85,23 @@ class Language:
     def name(self, value: object, longest: int = wording.MAX_NAME) -> Markup:
         """A name from logs, shortened to what fits."""
         return self.named(self.escape(wording.name(value, longest)))
+
+    def said(self, sentence: Sentence) -> Markup:
+        """A sentence with names in it; task types stand out from our own words."""
+        pieces = []
+        for each in sentence:
+            name = self.name(each.text) or self.escape(wording.NONE)
+            pieces.append(self._words(each.text) if each.kind == "words" else self.stressed(name) if each.kind == "task" else name)
+        return Markup("").join(pieces)
+
+    def _words(self, text: str) -> Markup:
+        """Our own words; the blanks around them stay."""
+        before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+        return Markup("{}{}{}").format(before, self.escape(text.strip()), after if text.strip() else "")
+
+    def see(self, title: str, text: str | None = None) -> Markup:
+        """A link to the place in the report that has this title."""
+        return self.link(places.anchor(title), self.escape(title if text is None else text))
 
     def listed(self, names: Sequence[str], most: int = 8) -> Markup:
         """A, b and c, or how many more there are."""
@@ -129,8 +151,16 @@ def environment(language: Language) -> Environment:
         "hour_of_week": wording.hour_of_week,
         "condition": figures.condition,
         "route": figures.route,
+        "said": language.said,
+        "anchor": places.anchor,
     }
-    made.globals |= {"footnotes": language.footnotes.drain, "MAX_ROWS": MAX_ROWS}
+    made.globals |= {
+        "footnotes": language.footnotes.drain,
+        "see": language.see,
+        "place_of": places.source,
+        "MAX_ROWS": MAX_ROWS,
+        "MAX_RULES": MAX_RULES,
+    }
     return made
 
 
@@ -141,6 +171,10 @@ def context(report: Report) -> dict[str, Any]:
         "report": report,
         "figures": figures.figures(report),
         "summary": headlines.summary(report),
+        "cards": page_one.cards(report),
+        "plain": plain_rules.plain_rules(report.routing_rules),
+        "tree": decision_tree.picture(report.routing_rule_set),
+        "last": report.since_last_report,
         "grade": headlines.grade_of(report),
         "grade_words": headlines.GRADE_WORDS,
         "quality_change": headlines.quality_change(report.routing_rules),

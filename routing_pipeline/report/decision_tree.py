@@ -191,38 +191,52 @@ def _coded(text: str) -> str:
 
 
 def _is_plain(each: str) -> bool:
-    return each in " .,?" or unicodedata.category(each)[0] in {"L", "N"}
+    return each in " .,?_" or unicodedata.category(each)[0] in {"L", "N"}
 
 
 # --- SVG
 
-_COLUMN, _ROW, _BOX, _GAP = 236, 46, 32, 90
-_FONT = 12.5
+_BOX_WIDTH, _BOX, _ROW = 172, 32, 46
+_WIDEST_ANSWER = 240
+_FONT, _SMALL = 12.5, 11.5
+_PER_LETTER = 0.5
+"""Width of a letter in a common font, of its size."""
 
 
 @dataclass
 class _Drawing:
+    left: list[float]
     parts: list[str] = field(default_factory=list)
     next_row: int = 0
-    depth: int = 0
 
 
 def svg(tree: Node) -> str:
     """The same, drawn from left to right, in the colours of the charts."""
-    drawing = _Drawing()
+    left = [4.0]
+    for answers in _answers_by_depth(tree):
+        room = max(len(wording.name(answer)) for answer in answers) * _PER_LETTER * _SMALL + 34
+        left.append(left[-1] + _BOX_WIDTH + min(max(room, 60.0), _WIDEST_ANSWER))
+    drawing = _Drawing(left)
     _draw(drawing, tree, 0)
-    width, height = (drawing.depth + 1) * _COLUMN - _GAP + 8, drawing.next_row * _ROW
+    width, height = left[-1] + _BOX_WIDTH + 4, drawing.next_row * _ROW
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" viewBox="0 0 {width:.0f} {height}" '
         f'font-family="sans-serif" font-size="{_FONT}">{"".join(drawing.parts)}</svg>'
     )
 
 
+def _answers_by_depth(node: Node) -> list[list[str]]:
+    """Answers to the questions of each column, none for the last."""
+    if not node.branches:
+        return []
+    below = [_answers_by_depth(each) for _, each in node.branches]
+    deeper = [[answer for column in columns for answer in column] for columns in itertools.zip_longest(*below, fillvalue=[])]
+    return [[answer for answer, _ in node.branches], *deeper]
+
+
 def _draw(drawing: _Drawing, node: Node, depth: int) -> float:
     """Draw a node and what hangs on it; gives the height of its middle."""
-    drawing.depth = max(drawing.depth, depth)
-    width = _COLUMN - _GAP
-    x = depth * _COLUMN + 4
+    x = drawing.left[depth]
     if not node.branches:
         y = drawing.next_row * _ROW + _ROW / 2
         drawing.next_row += 1
@@ -230,28 +244,27 @@ def _draw(drawing: _Drawing, node: Node, depth: int) -> float:
         below = [(answer, _draw(drawing, each, depth + 1)) for answer, each in node.branches]
         y = (below[0][1] + below[-1][1]) / 2
         for answer, to in below:
-            _link(drawing, x + width, y, x + _COLUMN, to, answer)
+            _link(drawing, x + _BOX_WIDTH, y, drawing.left[depth + 1], to, answer)
     colour = charts.PROPOSED if node.is_ours else charts.NOW
     dash = "" if node.is_ours or node.branches else ' stroke-dasharray="4 3"'
     radius = 6 if not node.branches else _BOX / 2
     drawing.parts.append(
-        f'<rect x="{x}" y="{y - _BOX / 2:g}" width="{width}" height="{_BOX}" rx="{radius:g}" fill="none" stroke="{colour}" '
+        f'<rect x="{x:.0f}" y="{y - _BOX / 2:g}" width="{_BOX_WIDTH}" height="{_BOX}" rx="{radius:g}" fill="none" stroke="{colour}" '
         f'stroke-width="{2 if node.is_ours else 1.3:g}"{dash}/>'
     )
-    drawing.parts.append(_text(x + width / 2, y + _FONT / 3, node.label, width - 12, "middle"))
+    drawing.parts.append(_text(x + _BOX_WIDTH / 2, y + _FONT / 3, node.label, _BOX_WIDTH - 8, "middle", _FONT))
     return y
 
 
 def _link(drawing: _Drawing, x: float, y: float, to_x: float, to_y: float, answer: str) -> None:
     bend = x + 16
     drawing.parts.append(
-        f'<path d="M{x:g} {y:g}H{bend:g}V{to_y:g}H{to_x:g}" fill="none" stroke="{charts.NOW}" stroke-width="1.2"/>'
-        + _text(bend + 3, to_y - 5, answer, _GAP - 20, "start", 11)
+        f'<path d="M{x:.0f} {y:g}H{bend:.0f}V{to_y:g}H{to_x:.0f}" fill="none" stroke="{charts.NOW}" stroke-width="1.2"/>'
+        + _text(bend + 4, to_y - 5, answer, to_x - bend - 8, "start", _SMALL)
     )
 
 
-def _text(x: float, y: float, text: str, width: float, anchor: str, size: float = _FONT) -> str:
+def _text(x: float, y: float, text: str, width: float, anchor: str, size: float) -> str:
     """A label no wider than its place; whatever is in it is text."""
-    room = max(int(width / (0.54 * size)), 4)
-    shown = markupsafe.escape(wording.name(text, room))
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}" fill="{charts.INK}">{shown}</text>'
+    shown = markupsafe.escape(wording.name(text, max(int(width / (_PER_LETTER * size)), 4)))
+    return f'<text x="{x:.0f}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}" fill="{charts.INK}">{shown}</text>'

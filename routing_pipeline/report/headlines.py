@@ -154,7 +154,7 @@ def _potential(report: Report) -> str:
         saving = wording.measured(saving_over_plan(rules), wording.usd)
         share = wording.measured(cost_reduction(rules.rule_set), wording.percent)
         told = f"{saving} in {PLAN_DAYS} days ({share} of spend)"
-        return told if grade_of(report) == "A" else f"{told}, if an A/B test confirms it"
+        return told if grade_of(report) == "A" else f"{told}, if a trial confirms it"
     hypothesis = rules.hypothesis
     if hypothesis is None:
         return "none proven"

@@ -64,12 +64,12 @@ def _spending(report: Report) -> Iterator[str]:
         yield wording.printable(costs.total_usd.unidentifiable)
     if isinstance(costs.per_request_usd, Estimate):
         pace = report.cost_optimization_plan.spend_usd
-        rest = f"; at this pace {wording.plainly(pace, wording.usd)} in {PLAN_DAYS} days" if isinstance(pace, Estimate) else ""
-        yield f"That is {wording.plainly(costs.per_request_usd, wording.usd_per_1000)} per 1,000 requests{rest}."
+        rest = f"; at this pace {wording.plainly(pace, wording.usd, f'in {PLAN_DAYS} days')}" if isinstance(pace, Estimate) else ""
+        yield f"That is {wording.plainly(costs.per_request_usd, wording.usd_per_1000, 'per 1,000 requests')}{rest}."
     if costs.unpriced.attempts_without_list_price:
         yield f"{wording.count(costs.unpriced.attempts_without_list_price)} calls have no known price and are not in it."
     if isinstance(quality, Estimate):
-        yield f"The answers scored {wording.plainly(quality.scaled(100), wording.tenths)} of 100 on average."
+        yield f"The answers scored {wording.plainly(quality.scaled(100), wording.tenths, 'of 100 on average')}."
     else:
         yield "How good the answers were cannot be told: too few of them were scored."
 
@@ -127,8 +127,7 @@ def _gain(report: Report) -> tuple[str, str, str | None]:
         return _figure(faster, wording.percent), "faster on average", wording.likely(faster, wording.percent)
     if rules.rule_set.goal == "quality":
         better = headlines.quality_change(rules)
-        shown = _figure(better, wording.points).removesuffix(" points")
-        return shown, "points of 100 in quality", wording.likely(better, wording.points)
+        return _figure(better, wording.of_100), "points of 100 in quality", wording.likely(better, wording.of_100)
     saving = headlines.saving_over_plan(rules)
     if isinstance(saving, Estimate) and saving.estimate < 0:
         dearer = saving.scaled(-1.0)
@@ -146,7 +145,7 @@ def _in_other_terms(report: Report) -> str | None:
     if isinstance(cost, Unidentifiable):
         return "What it does to cost cannot be told."
     less = cost if cost.estimate >= 0 else cost.scaled(-1.0)
-    return f"That is {wording.plainly(less, wording.percent)} {'less' if cost.estimate >= 0 else 'more'} than these requests cost today."
+    return f"That is {wording.plainly(less, wording.percent, 'less' if cost.estimate >= 0 else 'more')} than we spend today."
 
 
 def _on_quality(report: Report) -> str | None:
@@ -155,7 +154,7 @@ def _on_quality(report: Report) -> str | None:
     quality = headlines.quality_change(report.routing_rules)
     if isinstance(quality, Unidentifiable):
         return "What it does to the quality of answers cannot be told."
-    return f"Quality of answers: {wording.plainly(quality, wording.points)}, of 100."
+    return f"Quality of answers would change by {wording.plainly(quality, wording.of_100, 'points of 100')}."
 
 
 def _on_speed(report: Report) -> str | None:
@@ -165,7 +164,7 @@ def _on_speed(report: Report) -> str | None:
     if isinstance(speed, Unidentifiable):
         return None
     size = speed if speed.estimate >= 0 else speed.scaled(-1.0)
-    return f"Answers would come {wording.plainly(size, wording.percent)} {'faster' if speed.estimate >= 0 else 'slower'}."
+    return f"Answers would come {wording.plainly(size, wording.percent, 'faster' if speed.estimate >= 0 else 'slower')}."
 
 
 # --- what we ask to approve
@@ -177,7 +176,7 @@ def _asked(report: Report) -> Card:
         return _exploring(question, report)
     count = f"{len(rules.rules)} rule{'s' if len(rules.rules) > 1 else ''}"
     steps = report.monitoring_plan.steps
-    first = f"on {wording.percent(steps[0].share)} of the conversations first" if steps else "in small steps"
+    first = f"on {wording.number(100 * steps[0].share)} % of the conversations first" if steps else "in small steps"
     moved = (
         f"Once complete, {wording.percent(report.routing_rules.moved_share)} of requests, "
         f"{wording.percent(report.routing_rules.moved_spend_share)} of spend, go to another model than today."
@@ -188,7 +187,7 @@ def _asked(report: Report) -> Card:
     if rules.status in {"approved", "published"}:
         figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {rules.status}; the trial goes on as planned."
     elif report.optimization_plan.approval_needed:
-        figure, unit, how = f"A trial of {count}", first, f"To approve: routing-pipeline approve {rules.rule_set_id} --by NAME"
+        figure, unit, how = f"A trial of {count}", first, f"To approve: routing-pipeline approve {rules.rule_set_id} --by NAME."
     else:
         figure, unit, how = "Nothing", f"a trial of {count} is too small to need it", "The platform team can start it by itself."
     said = [each for each in (moved, plan, how) if each is not None]
@@ -203,9 +202,11 @@ def _exploring(question: str, report: Report) -> Card:
             question, "Nothing", "routing stays as it is", None, ("No rule is proposed, so there is nothing to approve.",), evidence
         )
     share, cost = watch.exploration.share, watch.exploration.added_cost_usd_per_day
-    told = [f"Send {wording.percent(share)} of requests to a model drawn by lot, so that the next report can say more. No rule changes."]
+    told = [
+        f"Send {wording.number(100 * share)} % of requests to a model drawn by lot, so that the next report can say more. No rule changes."
+    ]
     if isinstance(cost, Estimate):
-        told.append(f"It changes spend by about {wording.plainly(cost, wording.signed_usd)} a day.")
+        told.append(f"It changes spend by about {wording.plainly(cost, wording.signed_usd, 'a day')}.")
     if watch.exploration.days is not None:
         told.append(f"With traffic like this it takes about {wording.days(watch.exploration.days)}.")
     return Card(
@@ -224,7 +225,7 @@ def _risked(report: Report) -> Card:
         return Card(question, "No new risk", "routing stays as it is", None, (calm, *warned), (places.RISKS, places.DATA))
     risks = report.optimization_risks
     whole = risks.changes[0]
-    tolerance = wording.out_of_100(risks.quality_tolerance)
+    tolerance = wording.size_of_100(risks.quality_tolerance)
     if isinstance(whole.quality_falls, Chance):
         figure, unit = wording.chance(whole.quality_falls.probability), f"chance that quality falls by more than {tolerance}"
     else:
@@ -243,7 +244,7 @@ def _hidden(report: Report) -> str | None:
         return "Causes that the logs do not show could make quality fall further than that; only a trial can tell."
     return (
         "That holds if the logs show all that matters. Should something unseen flatter the new models by more than "
-        f"{wording.out_of_100(safe)}, quality could fall further; only a trial can tell."
+        f"{wording.size_of_100(safe)}, quality could fall further; only a trial can tell."
     )
 
 

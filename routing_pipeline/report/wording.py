@@ -185,16 +185,22 @@ def likely(value: Value, form: Format) -> str | None:
     return f"likely between {form(value.low)} and {form(value.high)}"
 
 
-def plainly(value: Value, form: Format) -> str:
-    """A number with its interval in plain words: $7.05 (likely between $6.97 and $7.13)."""
+def plainly(value: Value, form: Format, then: str = "") -> str:
+    """A number with what it counts and its interval in plain words: $7.05 per call (likely between $6.97 and $7.13)."""
     shown = measured(value, form, brief=True) if not isinstance(value, Estimate) else fitting(form, value)(value.estimate)
     between = likely(value, form)
-    return shown if between is None else f"{shown} ({between})"
+    return " ".join(part for part in (shown, then, None if between is None else f"({between})") if part)
 
 
-def out_of_100(difference: float) -> str:
-    """The size of a difference of qualities on a scale of 100, for page one: 0.65 points of 100."""
-    return f"{size_in_points(difference)} of 100".replace(MINUS, "")
+def of_100(difference: float) -> str:
+    """A difference of qualities with its sign, on a scale of 100: -0.65."""
+    return points(difference).removesuffix(" points")
+
+
+def size_of_100(difference: float) -> str:
+    """The size of such a difference where its direction is said in words: 1 point of 100, 0.65 points of 100."""
+    digits = f"{abs(difference) * 100:.2f}".rstrip("0").rstrip(".")
+    return f"{digits} point{'' if digits == '1' else 's'} of 100"
 
 
 def from_seconds(seconds: float) -> datetime:

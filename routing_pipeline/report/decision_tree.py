@@ -18,7 +18,7 @@ from typing import Literal
 import markupsafe
 
 from routing_pipeline.policy.rule_set import Between, Rule, RuleSet, When
-from routing_pipeline.report import charts, plain_rules, wording
+from routing_pipeline.report import plain_rules, wording
 
 OWN_CHOICE = "the gateway's own choice"
 MAX_LEAVES = 24
@@ -211,7 +211,7 @@ class _Drawing:
 
 
 def svg(tree: Node) -> str:
-    """The same, drawn from left to right, in the colours of the charts."""
+    """The same, drawn from left to right; the page's style sheet says in which colours (classes asks, ours, own)."""
     left = [4.0]
     for answers in _answers_by_depth(tree):
         room = max(len(wording.name(answer)) for answer in answers) * _PER_LETTER * _SMALL + 34
@@ -245,12 +245,9 @@ def _draw(drawing: _Drawing, node: Node, depth: int) -> float:
         y = (below[0][1] + below[-1][1]) / 2
         for answer, to in below:
             _link(drawing, x + _BOX_WIDTH, y, drawing.left[depth + 1], to, answer)
-    colour = charts.PROPOSED if node.is_ours else charts.NOW
-    dash = "" if node.is_ours or node.branches else ' stroke-dasharray="4 3"'
-    radius = 6 if not node.branches else _BOX / 2
+    kind = "asks" if node.branches else "ours" if node.is_ours else "own"
     drawing.parts.append(
-        f'<rect x="{x:.0f}" y="{y - _BOX / 2:g}" width="{_BOX_WIDTH}" height="{_BOX}" rx="{radius:g}" fill="none" stroke="{colour}" '
-        f'stroke-width="{2 if node.is_ours else 1.3:g}"{dash}/>'
+        f'<rect class="{kind}" x="{x:.0f}" y="{y - _BOX / 2:g}" width="{_BOX_WIDTH}" height="{_BOX}" rx="{_BOX / 2 if node.branches else 6:g}"/>'
     )
     drawing.parts.append(_text(x + _BOX_WIDTH / 2, y + _FONT / 3, node.label, _BOX_WIDTH - 8, "middle", _FONT))
     return y
@@ -259,12 +256,11 @@ def _draw(drawing: _Drawing, node: Node, depth: int) -> float:
 def _link(drawing: _Drawing, x: float, y: float, to_x: float, to_y: float, answer: str) -> None:
     bend = x + 16
     drawing.parts.append(
-        f'<path d="M{x:.0f} {y:g}H{bend:.0f}V{to_y:g}H{to_x:.0f}" fill="none" stroke="{charts.NOW}" stroke-width="1.2"/>'
-        + _text(bend + 4, to_y - 5, answer, to_x - bend - 8, "start", _SMALL)
+        f'<path d="M{x:.0f} {y:g}H{bend:.0f}V{to_y:g}H{to_x:.0f}"/>' + _text(bend + 4, to_y - 5, answer, to_x - bend - 8, "start", _SMALL)
     )
 
 
 def _text(x: float, y: float, text: str, width: float, anchor: str, size: float) -> str:
     """A label no wider than its place; whatever is in it is text."""
     shown = markupsafe.escape(wording.name(text, max(int(width / (_PER_LETTER * size)), 4)))
-    return f'<text x="{x:.0f}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}" fill="{charts.INK}">{shown}</text>'
+    return f'<text x="{x:.0f}" y="{y:g}" text-anchor="{anchor}" font-size="{size:g}">{shown}</text>'

@@ -36,7 +36,9 @@ from routing_pipeline.recommendation.monitoring_plan import monitoring_plan
 from routing_pipeline.recommendation.optimization_plan import optimization_plan
 from routing_pipeline.recommendation.optimization_risks import optimization_risks
 from routing_pipeline.recommendation.routing_rules import Candidate, Conflict, RoutingRules, UnprovenHypothesis
+from routing_pipeline.recommendation.rule_impact import RuleImpact
 from routing_pipeline.report.assembly import IngestCounts, Report, run_of
+from routing_pipeline.report.since_last import SinceLastReport
 from routing_pipeline.scope import AnalysisScope, missing_sources
 
 WEEK_START = datetime(2026, 11, 16, tzinfo=UTC).timestamp()
@@ -223,6 +225,22 @@ def rule(number: int, task: str, model: str, complexity: Between | None, grade: 
     )
 
 
+def impact(number: int, *models: str, saving: float = 22.0) -> RuleImpact:
+    """What rule r<number> does on requests that these models answer today, in equal parts."""
+    return RuleImpact(
+        rule_id=f"r{number}",
+        requests=60_000,
+        share=0.3,
+        moved_share=0.8,
+        today=tuple(WeightedModel(model=model, weight=1 / len(models)) for model in models),
+        baseline=outcomes(0.0045, 0.842, 1_000.0),
+        saving_usd_per_day=around(saving, 3.0),
+        cost_change=around(-0.5, 0.05),
+        quality_change=around(-0.003, 0.004),
+        latency_change=around(-0.1, 0.03),
+    )
+
+
 def rule_set(rules: tuple[Rule, ...], **given: Any) -> RuleSet:
     values: dict[str, Any] = {
         "rule_set_id": "2026-11-23T00:00:00Z-3f9c",
@@ -282,6 +300,7 @@ def proposing(grade: str = "C", **given: Any) -> RoutingRules:
         "moved_spend_share": 0.7,
         "saving_usd_per_day": around(44.0, 6.0),
         "tipping_point": around(0.016, 0.005),
+        "impacts": (impact(1, "gpt-4o", "gpt-4o-mini"), impact(2, "claude-opus-4-1", "gpt-4o")),
     }
     return RoutingRules(**(values | given))
 
@@ -309,7 +328,8 @@ COMPUTED = {
 
 def assembled(scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, text: str | None = None, **analyses: Any) -> Report:
     """A report around these; analyses not given are blank or, with `text`, filled; the plans are computed from what is there."""
-    parts = {name: _made(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED} | analyses
+    parts = {name: _made(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED}
+    parts |= ({"since_last_report": SinceLastReport()} if text is None else {}) | analyses
     cost_plan = cost_optimization_plan(scope, rules, parts["routing_costs"], parts["cost_drivers"])
     return Report(
         **parts,
@@ -336,6 +356,7 @@ def full(name: str) -> Report:
         reasons=(name,),
         conflicts=(Conflict(constraints=name, nearest_feasible=name),),
         hypothesis=UnprovenHypothesis(description=name, cost_change=around(-0.1, 0.12), requests_needed=400_000),
+        impacts=(impact(1, name, "gpt-4o"),),
     )
     scope = scope_of(models=(name, "gpt-4o"), task_types=(name,), notices=(name,), days_to_collect=3.0)
     evidence = evidence_of(tasks=(found,), segments=(found,), grade_reason=name, warnings=(name,))
@@ -382,6 +403,7 @@ def full_of() -> Callable[[str], Report]:
 def worlds() -> SimpleNamespace:
     """The parts that reports and plans are made of."""
     return SimpleNamespace(
-        **{each.__name__: each for each in (arm, around, assembled, blank, evidence_of, expected, filled, proposing, proposing_nothing)},
+        **{each.__name__: each for each in (arm, around, assembled, blank, evidence_of, expected, filled, impact)},
+        **{each.__name__: each for each in (proposing, proposing_nothing)},
         **{each.__name__: each for each in (rule, rule_set, scope_of, segment, unchanged)},
     )

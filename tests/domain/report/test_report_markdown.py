@@ -35,7 +35,7 @@ HEADINGS = [
     "## Expected Outcomes",
     "## Monitoring and Validation",
 ]
-OURS = ["## Data Quality", "## Method", "## Assumptions", "## Validation Checklist", "## How to Reproduce"]
+OURS = ["## Since the Last Report", "## Data Quality", "## Method", "## Assumptions", "## Validation Checklist", "## How to Reproduce"]
 LABELS = [
     *("Analysis Period", "Total Requests Analyzed", "Current Average Cost", "Current Average Quality"),
     *("Optimization Potential", "Recommended Actions"),
@@ -73,9 +73,20 @@ def parsed(text: str) -> list[Token]:
     return MarkdownIt("gfm-like", {"linkify": False}).parse(text)
 
 
+def outside_code(text: str) -> str:
+    """The report without its code blocks: rules as the gateway reads them have braces of their own."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def shape(tokens: list[Token]) -> list[str]:
     """Kinds of all tokens, inline ones included; text may differ, structure may not."""
     return [each.type for token in tokens for each in (token, *(token.children or [])) if each.type != "softbreak"]
+
+
+def addresses(tokens: list[Token]) -> list[str]:
+    """Where links go."""
+    links = (child for token in tokens for child in token.children or [] if child.type == "link_open")
+    return [str(each.attrs["href"]) for each in links]
 
 
 @pytest.mark.parametrize("kind", EVERY_REPORT)
@@ -90,7 +101,8 @@ def test_every_placeholder_of_the_task_is_filled(reports: Reports, kind: str) ->
     for label in LABELS:
         (line,) = re.findall(rf"^- \*\*{label}\*\*: (.*)$", text, re.MULTILINE)
         assert line.strip()
-    assert not re.search(r"[{}]", text)
+    assert not re.search(r"[{}]", outside_code(text))
+    assert not re.search(r"\{\{|\{%|\$\{", text), "something for a template engine"
     assert not re.search(r"\bNone\b|\bnan\b|\binf\b|Undefined", text)
     assert not re.search(r"\d\.\d{7,}|\de[+-]\d", text), "a raw float"
 
@@ -100,7 +112,8 @@ def test_each_optimization_has_the_six_lines_of_the_task(reports: Reports, kind:
     report = reports[kind]()
     text = report_markdown(report)
     for label in OPTIMIZATION_LABELS:
-        assert len(re.findall(rf"^- \*\*{label}\*\*: \S", text, re.MULTILINE)) == len(report.optimization_plan.items)
+        told = len(report.optimization_plan.items) + len(report.routing_rule_set.rules)
+        assert len(re.findall(rf"^- \*\*{label}\*\*: \S", text, re.MULTILINE)) == told
     assert set(re.findall(r"\*\*Implementation Effort\*\*: (\w+)", text)) <= {"Low", "Medium", "High"}
 
 
@@ -112,17 +125,19 @@ def test_a_number_stands_with_its_interval_or_with_why_there_is_none(reports: Re
 
 @pytest.mark.parametrize(("kind", "says"), [("rules", "worth an A/B test"), ("proven rules", "are expected to lower cost by 34.0 %")])
 def test_the_tone_follows_the_grade_of_the_evidence(reports: Reports, kind: str, says: str) -> None:
-    summary = report_markdown(reports[kind]()).split("## Current State Analysis")[0]
-    assert says in summary
-    assert ("A/B test" in summary) == (kind == "rules")
-    assert "will save" not in report_markdown(reports[kind]())
+    text = report_markdown(reports[kind]())
+    outcomes = text.split("## Expected Outcomes")[1].split("## Monitoring")[0]
+    assert says in outcomes
+    assert ("A/B test" in outcomes) == (kind == "rules")
+    assert "will save" not in text
 
 
 def test_no_change_says_what_to_explore_and_promises_nothing(reports: Reports) -> None:
     text = report_markdown(reports["no change"]())
     assert "No change of the routing rules is recommended" in text
-    assert "at random" in text.split("## Current State Analysis")[0]
+    assert "drawn by lot" in text.split("## Current State Analysis")[0]
     assert re.search(r"\*\*Cost Reduction\*\*: 0 % \(\$0\.00 over 30 days\)", text)
+    assert "[Nothing](#updated-rule-set)** that could be shown" in text
     assert "easy chat to gpt-4o-mini" in text
 
 
@@ -153,7 +168,8 @@ def test_no_name_from_a_log_changes_the_structure(full_of: Callable[[str], Repor
     harmless = parsed(report_markdown(full_of("a model")))
     broken = parsed(report_markdown(full_of(name)))
     assert shape(broken) == shape(harmless)
-    assert not {"html_block", "html_inline", "image", "link_open"} & set(shape(broken))
+    assert not {"html_block", "html_inline", "image"} & set(shape(broken))
+    assert all(address.startswith("#") for address in addresses(broken))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

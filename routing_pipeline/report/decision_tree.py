@@ -150,7 +150,7 @@ def _said(between: Between) -> str:
 
 def in_words(node: Node) -> str:
     """The text alternative: every way through the tree."""
-    ways = [" and ".join([*asked, f"goes to {end}"]) for asked, end in _ways(node, ())]
+    ways = [f"{' and '.join(asked)} goes to {end}" for asked, end in _ways(node, ())]
     return f"Decision tree of {len(ways)} ends. " + "; ".join(ways) + "."
 
 

@@ -1,0 +1,108 @@
+"""Page one: four answers that a manager understands, whatever the answer is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from routing_pipeline.report import page_one
+from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.html import report_html
+from routing_pipeline.report.markdown import report_markdown
+from routing_pipeline.report.wording import MINUS
+
+EVERY_REPORT = ["empty", "refusal", "no change", "rules", "proven rules", "full"]
+JARGON = (
+    *("propensit", "held-out", "doubly", "confound", "off-policy", "p95", "percentile", "sigma", "arm ", "arms", "estimator"),
+    *("snapshot", "non-inferior", "canary", "overlap", "unidentifiable", "grade", "A/B", "confidence", "token", "cluster", "latency"),
+)
+"""Words of the trade: they begin on page two."""
+Reports = dict[str, Callable[[], Report]]
+
+
+def summary_of(report: Report) -> str:
+    """Page one as it is read, without the addresses of its links."""
+    text = report_markdown(report).split("## Executive Summary")[1].split("## Current State Analysis")[0]
+    return re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", text)
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_the_four_questions_of_a_manager_are_answered_in_their_order(reports: Reports, kind: str) -> None:
+    cards = page_one.cards(reports[kind]())
+    questions = ["What we spent", "What we could save", "What we ask you to approve", "What could go wrong"]
+    assert [card.question for card in cards] == questions
+    assert all(card.figure and card.unit and card.sentences and card.evidence for card in cards)
+
+
+@pytest.mark.parametrize("kind", ["refusal", "no change", "rules", "proven rules"])
+def test_no_word_of_the_trade_is_on_page_one(reports: Reports, kind: str) -> None:
+    cards = page_one.cards(reports[kind]())
+    told = " ".join(f"{card.question} {card.figure} {card.unit} {card.range} {' '.join(card.sentences)}" for card in cards)
+    assert [word for word in JARGON if word.lower() in told.lower()] == []
+
+
+def test_what_can_be_saved_stands_with_its_range_and_how_sure_we_are(reports: Reports) -> None:
+    saved = page_one.cards(reports["rules"]())[1]
+    assert (saved.figure, saved.unit, saved.range) == ("$1,320", "in 30 days", "likely between $1,140 and $1,500")
+    assert "34.0 % less (likely between 31.0 % and 37.0 %)" in saved.sentences[0]
+    assert "not a promise" in saved.sentences[-1]
+    assert "as sure as after an experiment" in page_one.cards(reports["proven rules"]())[1].sentences[-1]
+
+
+def test_every_estimate_on_page_one_has_its_range(reports: Reports) -> None:
+    for card in page_one.cards(reports["rules"]()):
+        for sentence in card.sentences:
+            for found in re.finditer(r"would (?:change|come) .*|That is .*", sentence):
+                assert "likely between" in found.group() or "cannot be told" in found.group() or "holds if" in sentence, sentence
+
+
+def test_no_change_is_an_answer_and_says_so(reports: Reports) -> None:
+    spent, saved, asked, risked = page_one.cards(reports["no change"]())
+    assert (saved.figure, saved.range) == ("Nothing", None)
+    assert "That is a finding" in saved.sentences[0]
+    assert "400,000 requests would decide it" in saved.sentences[1]
+    assert asked.figure == "No change"
+    assert risked.figure == "No new risk"
+    assert "$" not in saved.figure + asked.figure + risked.figure
+    assert spent.figure == "Cannot tell", "the made-up report has no spend"
+
+
+def test_logs_that_cannot_tell_are_said_to_and_for_how_long_to_collect(reports: Reports) -> None:
+    saved = page_one.cards(reports["refusal"]())[1]
+    assert saved.figure == "Cannot tell"
+    assert "fewer than 1,000 requests" in saved.sentences[0]
+    assert "12 days more" in saved.sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("goal", "question", "figure", "unit"), [("speed", "gain", "8.0 %", "faster"), ("quality", "gain", f"{MINUS}0.20", "points")]
+)
+def test_the_goal_s_own_figure_leads(worlds: SimpleNamespace, goal: str, question: str, figure: str, unit: str) -> None:
+    rules = worlds.proposing("B")
+    rules = rules.model_copy(update={"rule_set": rules.rule_set.model_copy(update={"goal": goal})})
+    saved = page_one.cards(worlds.assembled(worlds.scope_of(), worlds.evidence_of("B"), rules))[1]
+    assert (saved.question, saved.figure) == (f"What we could {question}", figure)
+    assert unit in saved.unit
+    assert "34.0 % less" in saved.sentences[0]
+
+
+def test_a_rule_set_that_costs_more_is_not_called_a_saving(worlds: SimpleNamespace) -> None:
+    rules = worlds.proposing("B", saving_usd_per_day=worlds.around(-10.0, 2.0))
+    saved = page_one.cards(worlds.assembled(worlds.scope_of(), worlds.evidence_of("B"), rules))[1]
+    assert (saved.figure, saved.unit) == ("$300.00", "more in 30 days")
+
+
+def test_what_needs_approval_says_how_to_give_it(reports: Reports) -> None:
+    asked = page_one.cards(reports["rules"]())[2]
+    assert asked.figure == "A trial of 2 rules"
+    assert any("routing-pipeline approve 2026-11-23T00:00:00Z-3f9c --by NAME" in each for each in asked.sentences)
+    assert "60.0 % of requests, 70.0 % of spend" in asked.sentences[0]
+
+
+@pytest.mark.parametrize("kind", EVERY_REPORT)
+def test_page_one_fits_a_sheet_and_two_minutes(reports: Reports, kind: str) -> None:
+    assert len(summary_of(reports[kind]()).split()) < 520, "two minutes at 250 words"
+    assert report_html(reports[kind]()).count('class="card"') == 4

@@ -51,20 +51,21 @@ def mean_of_clipped(mean: np.ndarray, spread: float = float(np.hypot(0.12, 0.03)
     return np.asarray(inside + 1 - norm.cdf(high))
 
 
-def true_quality_of(demo: Demo, rules: RuleSet | None) -> float:
-    """Mean true quality of the week's requests, with each routed as today or as the rules say.
+def true_qualities(demo: Demo, rules: RuleSet | None) -> tuple[np.ndarray, np.ndarray]:
+    """True quality of each of the week's requests, routed as today or as the rules say; and the place of the rule that decides, -1 for none.
 
     In the degraded hours, calls to the degraded model that fail fall back to the next dearer one and the others answer
     worse; beyond those hours first attempts stand for all (one in a hundred falls back).
     """
     wanted = demo.week.requests.filter(demo.week.requests.is_final, ~demo.week.requests.is_cache_hit)
-    rows = wanted.select("task_type", "complexity", "routed_model", "started_s").to_pyarrow()
+    rows = wanted.select("task_type", "complexity", "routed_model", "started_s").to_pyarrow().sort_by([("started_s", "ascending")])
     task = np.array([[each.name for each in TASKS].index(name) for name in rows["task_type"].to_pylist()])
     names = [each.model for each in ARMS]
     arm = np.array([names.index(name) for name in rows["routed_model"].to_pylist()])
     complexity = rows["complexity"].to_numpy()
+    decided = np.full(len(arm), -1)
     if rules is not None:
-        for rule in sorted(rules.rules, key=lambda each: -each.priority):
+        for place, rule in sorted(enumerate(rules.rules), key=lambda each: -each[1].priority):
             assert rule.when.prompt_tokens is None
             holds = np.isin(np.array(rows["task_type"].to_pylist()), rule.when.task_type)
             between = rule.when.complexity
@@ -72,14 +73,43 @@ def true_quality_of(demo: Demo, rules: RuleSet | None) -> float:
                 holds &= complexity >= (-np.inf if between.gte is None else between.gte)
                 holds &= complexity < (np.inf if between.lt is None else between.lt)
             assert rule.route != "unchanged"
-            arm[holds] = names.index(rule.route[0].model)
+            arm[holds], decided[holds] = names.index(rule.route[0].model), place
     good = demo_traffic.true_quality(task, complexity, arm)
     planted, at = demo_traffic.PLANTED, rows["started_s"].to_numpy()
     worse = (at >= planted.degraded_from_s) & (at < planted.degraded_to_s) & (arm == names.index(planted.degraded_model))
     failing = demo_traffic.DEGRADED_FAILURE_RATE
     degraded = (1 - failing) * mean_of_clipped(good - demo_traffic.DEGRADED_QUALITY_LOSS)
     degraded += failing * mean_of_clipped(demo_traffic.true_quality(task, complexity, np.minimum(arm + 1, len(ARMS) - 1)))
-    return float(np.where(worse, degraded, mean_of_clipped(good)).mean())
+    return np.where(worse, degraded, mean_of_clipped(good)), decided
+
+
+def true_quality_of(demo: Demo, rules: RuleSet | None) -> float:
+    """Mean true quality of the week's requests, with each routed as today or as the rules say."""
+    return float(true_qualities(demo, rules)[0].mean())
+
+
+def test_each_rule_s_own_effect_is_what_truly_happens_to_its_requests(demo: Demo) -> None:
+    rules, impacts = demo.rules.rule_set.rules, demo.rules.impacts
+    assert [each.rule_id for each in impacts] == [rule.id for rule in rules]
+    today, _ = true_qualities(demo, None)
+    then, decided = true_qualities(demo, demo.rules.rule_set)
+    for place, (rule, impact) in enumerate(zip(rules, impacts, strict=True)):
+        mine = decided == place
+        change = float(then[mine].mean() - today[mine].mean())
+        assert isinstance(impact.quality_change, Estimate)
+        assert impact.quality_change.low <= change <= impact.quality_change.high
+        assert impact.requests == pytest.approx(mine.sum(), rel=0.15), "answers from the cache are decided by no model"
+        assert sum(each.weight for each in impact.today) == pytest.approx(1)
+        assert 0 < impact.moved_share <= 1
+        assert impact.baseline != rule.expected
+
+
+def test_the_rules_savings_add_up_to_that_of_the_set(demo: Demo) -> None:
+    whole, parts = demo.rules.saving_usd_per_day, [each.saving_usd_per_day for each in demo.rules.impacts]
+    assert isinstance(whole, Estimate)
+    assert all(isinstance(part, Estimate) and part.low < part.estimate < part.high for part in parts)
+    assert sum(part.estimate for part in parts if isinstance(part, Estimate)) == pytest.approx(whole.estimate, rel=0.03)
+    assert sum(each.share for each in demo.rules.impacts) <= 1
 
 
 def test_the_week_s_rules_save_a_lot_and_truly_keep_the_floor(demo: Demo) -> None:

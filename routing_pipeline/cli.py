@@ -84,7 +84,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _fail(message: str, exit_code: int, *, debug: bool) -> None:
-    typer.echo(f"routing-pipeline: {' '.join(message.split())}", err=True)
+    from routing_pipeline.report.wording import name
+
+    # Names from logs and from requests may stand in it: one line, no control characters, no megabytes.
+    typer.echo(f"routing-pipeline: {name(message, 4_000)}", err=True)
     if debug:
         traceback.print_exc()
     raise SystemExit(exit_code)
@@ -164,7 +167,9 @@ def simulate(
 
         result = simulated(opened, rule_set, resources=_resources(opened, config, engine), scope=values, progress=progress)
     if as_json:
-        typer.echo(result.model_dump_json(indent=1))
+        from routing_pipeline.report.assembly import visible
+
+        typer.echo(visible(result.model_dump_json(indent=1)))
         return
     from routing_pipeline.report.simulated import lines
 
@@ -549,7 +554,12 @@ def _progress() -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 

@@ -7,6 +7,7 @@ rendering (`markdown`, `html`), writing files (`publishing`).
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.report.since_last import SinceLastReport
 from routing_pipeline.scope import AnalysisScope
+
+_HIDDEN = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 class IngestCounts(Result):
@@ -168,9 +171,14 @@ def report_json(report: Report) -> bytes:
     content: dict[str, Any] = report.model_dump(mode="json")
     rules = json.loads(rules_json(report.routing_rule_set))
     content["routing_rule_set"] = rules
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (visible(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n").encode()
+
+
+def visible(text: str) -> str:
+    """JSON in which characters that hide, reorder or steer are written as escapes: the same to a machine, inert in a terminal."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def rules_json(rule_set: RuleSet) -> bytes:
     """rules.json; a condition that is not there is missing, never null."""
-    return (rule_set.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+    return (visible(rule_set.model_dump_json(indent=2, exclude_none=True)) + "\n").encode()

@@ -12,19 +12,21 @@ from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.report import wording
 
 TASKS_SHOWN = 12
+LONGEST = 900
+"""A sentence may name what logs name."""
 
 
 def lines(simulation: Simulation) -> Iterator[str]:
     """Verdict, outcomes today and under the rules, tasks, and what the logs cannot tell; 95 % intervals in brackets."""
-    yield simulation.verdict
+    yield wording.name(simulation.verdict, LONGEST)
     yield f"Replayed {simulation.requests:,} requests that no search has seen; {wording.percent(simulation.moved_share)} are routed differently."
     yield f"Saving over the window: {wording.measured(simulation.saving_usd, wording.usd)}"
     yield from _outcomes(simulation.expected, "")
     for task in simulation.by_task[:TASKS_SHOWN]:
-        yield f"{wording.printable(task.task_type)}: {wording.percent(task.moved_share)} of {task.requests:,} routed differently"
+        yield f"{wording.name(task.task_type)}: {wording.percent(task.moved_share)} of {task.requests:,} routed differently"
         yield from _outcomes(task.expected, "  ")
     for part in simulation.unsupported:
-        yield f"Cannot tell: {wording.printable(part)}"
+        yield f"Cannot tell: {wording.name(part, LONGEST)}"
 
 
 def _outcomes(expected: Expected, indent: str) -> Iterator[str]:

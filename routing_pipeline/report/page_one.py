@@ -61,7 +61,7 @@ def _spent(report: Report) -> Card:
 def _spending(report: Report) -> Iterator[str]:
     costs, quality = report.routing_costs, report.quality_metrics.overall.quality_corrected
     if isinstance(costs.total_usd, Unidentifiable):
-        yield wording.printable(costs.total_usd.unidentifiable)
+        yield wording.name(costs.total_usd.unidentifiable, wording.LONGEST_TEXT)
     if isinstance(costs.per_request_usd, Estimate):
         pace = report.cost_optimization_plan.spend_usd
         rest = f"; at this pace {wording.plainly(pace, wording.usd, f'in {PLAN_DAYS} days')}" if isinstance(pace, Estimate) else ""
@@ -87,7 +87,7 @@ def _saved(report: Report) -> Card:
     if refusal is not None:
         more = report.scope.days_to_collect
         wait = () if not more else (f"About {wording.days(more)} more of logs like these would be enough.",)
-        why = f"These logs cannot show what other routing would do: {wording.printable(refusal)}"
+        why = f"These logs cannot show what other routing would do: {wording.name(refusal, wording.LONGEST_TEXT)}"
         return Card(question, "Cannot tell", "from these logs", None, (_stop(why), *wait), (places.LOGS_TELL,))
     if not rules.rule_set.rules:
         return Card(

@@ -21,8 +21,6 @@ from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.plain_rules import Sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
-LONGEST_TEXT = 900
-"""A sentence with names from logs in it may be as long as the longest name; a report is read by people."""
 MAX_ROWS = 15
 MAX_RULES = 30
 """Rules told one by one; rules.json has them all."""
@@ -80,7 +78,7 @@ class Language:
 
     def text(self, value: object) -> Markup:
         """Anything that a template prints; what is not markup already is made safe."""
-        return value if isinstance(value, Markup) else self.escape(wording.name(value, LONGEST_TEXT))
+        return value if isinstance(value, Markup) else self.escape(wording.name(value, wording.LONGEST_TEXT))
 
     def name(self, value: object, longest: int = wording.MAX_NAME) -> Markup:
         """A name from logs, shortened to what fits."""
@@ -118,7 +116,7 @@ class Language:
         if value is None:
             return self.escape(wording.NONE)
         if isinstance(value, Unidentifiable):
-            reason = wording.name(value.unidentifiable, LONGEST_TEXT)
+            reason = wording.name(value.unidentifiable, wording.LONGEST_TEXT)
             return self.unknown(self.footnotes.mark(reason) if cell else reason)
         after = Markup(f" {then}" if then else "")  # noqa: S704 - from the template
         # Formats write digits, signs and units alone: the only markup they could hold is the sign in "<0.1 %".

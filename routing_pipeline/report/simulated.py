@@ -12,13 +12,11 @@ from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.report import wording
 
 TASKS_SHOWN = 12
-LONGEST = 900
-"""A sentence may name what logs name."""
 
 
 def lines(simulation: Simulation) -> Iterator[str]:
     """Verdict, outcomes today and under the rules, tasks, and what the logs cannot tell; 95 % intervals in brackets."""
-    yield wording.name(simulation.verdict, LONGEST)
+    yield wording.name(simulation.verdict, wording.LONGEST_TEXT)
     yield f"Replayed {simulation.requests:,} requests that no search has seen; {wording.percent(simulation.moved_share)} are routed differently."
     yield f"Saving over the window: {wording.measured(simulation.saving_usd, wording.usd)}"
     yield from _outcomes(simulation.expected, "")
@@ -26,7 +24,7 @@ def lines(simulation: Simulation) -> Iterator[str]:
         yield f"{wording.name(task.task_type)}: {wording.percent(task.moved_share)} of {task.requests:,} routed differently"
         yield from _outcomes(task.expected, "  ")
     for part in simulation.unsupported:
-        yield f"Cannot tell: {wording.name(part, LONGEST)}"
+        yield f"Cannot tell: {wording.name(part, wording.LONGEST_TEXT)}"
 
 
 def _outcomes(expected: Expected, indent: str) -> Iterator[str]:

@@ -14,6 +14,8 @@ from functools import partial
 
 from routing_pipeline.estimates import LEVEL, Estimate, Unidentifiable
 
+LONGEST_TEXT = 900
+"""A sentence with names from logs in it may be as long as the longest name; it is read by people."""
 MAX_NAME = 60
 """Longest name from logs that a table or a chart shows; report.json has it whole."""
 MINUS = "\N{MINUS SIGN}"
@@ -169,7 +171,7 @@ def measured(value: Value, form: Format, *, brief: bool = False) -> str:
     if value is None:
         return NONE
     if isinstance(value, Unidentifiable):
-        return CANNOT_TELL if brief else f"{CANNOT_TELL}: {printable(value.unidentifiable)}"
+        return CANNOT_TELL if brief else f"{CANNOT_TELL}: {name(value.unidentifiable, LONGEST_TEXT)}"
     if not isinstance(value, Estimate):
         return form(value)
     if value.low == value.high:
@@ -248,5 +250,5 @@ def listed(items: tuple[str, ...] | list[str], most: int = 8) -> str:
 
 def clauses(items: tuple[str, ...], most: int = 4) -> str:
     """Sentences as the clauses of one: a; b; c."""
-    shown = [printable(each).rstrip(".") for each in items[:most]]
+    shown = [name(each, LONGEST_TEXT).rstrip(".") for each in items[:most]]
     return "; ".join(shown + ([f"{len(items) - most} more"] if len(items) > most else [])) or "none named"

@@ -9,7 +9,7 @@ that asking twice about the same days does not hide what happened before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from pydantic import Field
 from routing_pipeline.comparisons import difference
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.rule_set import Grade, Rule, RuleSet, Status
+from routing_pipeline.report import wording
 from routing_pipeline.results import ResultStore
 from routing_pipeline.scope import AnalysisScope
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from routing_pipeline.report.assembly import Report
 
 RUNS_LOOKED_AT = 30
+WEEK_DAYS = 6.99
 QUESTION: tuple[str, ...] = ("goal", "task_types", "cost_threshold", "quality_threshold", "max_quality_drop", "budget")
 FIRST = "This is the first report of this question in this home: there is nothing to compare with."
 
@@ -75,6 +77,7 @@ class SinceLastReport(Result):
     grade_before: Grade | None = None
     grade_now: Grade | None = None
     promised: Promised | None = Field(default=None, description="Null where the last report proposed no rules")
+    notices: tuple[str, ...] = Field(default=(), description="What to keep in mind when comparing")
     verdict: str = Field(default=FIRST, description="One sentence for a manager")
 
 
@@ -117,6 +120,7 @@ def since_last(now: Report, before: Report | None) -> SinceLastReport:
         grade_before=before.routing_evidence.grade,
         grade_now=now.routing_evidence.grade,
         promised=_promised(before, now),
+        notices=tuple(_notices(before.scope, now.scope)),
         verdict=_verdict(moved, rules),
     )
 
@@ -148,6 +152,13 @@ def _side(gap: Measured) -> Verdict:
     if gap.low == gap.high == 0.0:
         return "the same"
     return "higher" if gap.low > 0 else "lower" if gap.high < 0 else "no difference shown"
+
+
+def _notices(before: AnalysisScope, now: AnalysisScope) -> Iterator[str]:
+    if before.timeframe != now.timeframe:
+        yield f"The windows are of unequal length ({before.timeframe} then, {now.timeframe} now); figures per day allow for that."
+    if now.days < WEEK_DAYS or before.days < WEEK_DAYS:
+        yield "Windows shorter than a week hold other days of the week or other hours; that alone changes traffic, mix and spend."
 
 
 def _rules(before: RuleSet, now: RuleSet) -> RulesMoved:
@@ -182,7 +193,7 @@ def _came_of_it(before: Report, now: Report) -> str:
     if held is None:
         return "No request of this window was decided by these rules yet, so nothing can be held against the promise."
     verdicts = ", ".join(f"{_OUTCOMES[each.outcome]} {each.verdict}" for each in held.outcomes)
-    return f"{held.requests:,} requests were decided by them ({held.share:.0%} of all): {verdicts}."
+    return f"{held.requests:,} requests were decided by them ({wording.percent(held.share)} of all): {verdicts}."
 
 
 _OUTCOMES = {"cost_usd": "cost", "quality": "quality", "latency_ms": "latency"}
@@ -201,7 +212,7 @@ def _verdict(moved: Sequence[Moved], rules: RulesMoved) -> str:
     if rules.before == rules.now or not (rules.added or rules.dropped):
         said = "the rules are the same" if rules.kept else "no rules are proposed, as before"
     else:
-        said = f"{rules.added} rule(s) new, {rules.dropped} gone, {rules.kept} kept"
+        said = f"of the rules {rules.added} are new, {rules.dropped} gone, {rules.kept} kept"
     return f"{', '.join(told)}; {said}."
 
 
@@ -211,4 +222,4 @@ def _in_words(each: Moved) -> str:
         return f"{name}: {each.verdict}"
     if each.before.estimate == 0:
         return f"{name} {each.verdict}"
-    return f"{name} {each.verdict} by {abs(each.difference.estimate / each.before.estimate):.1%}"
+    return f"{name} {each.verdict} by {wording.percent(abs(each.difference.estimate / each.before.estimate))}"

@@ -90,7 +90,7 @@ def test_spend_cost_and_rules_are_set_side_by_side(made: Callable[..., Report], 
     assert found.overlap_days == pytest.approx(3.5)
     assert (
         found.verdict
-        == "Spend per day lower by 25.0%, cost per request: no difference shown, quality: cannot tell; 0 rule(s) new, 1 gone, 1 kept."
+        == "Spend per day lower by 25.0 %, cost per request: no difference shown, quality: cannot tell; of the rules 0 are new, 1 gone, 1 kept."
     )
 
 
@@ -115,7 +115,7 @@ def test_a_promise_is_said_with_what_came_of_it(made: Callable[..., Report], wor
     measured = now.model_copy(update={"realized_outcomes": RealizedOutcomes(rule_sets=(held,), waiting=(), verdict="kept")})
     found = since_last(measured, before).promised
     assert found is not None
-    assert found.came_of_it == "5,000 requests were decided by them (25% of all): cost kept."
+    assert found.came_of_it == "5,000 requests were decided by them (25.0 % of all): cost kept."
 
 
 def test_no_rules_then_promised_nothing(made: Callable[..., Report], worlds: SimpleNamespace) -> None:
@@ -130,6 +130,13 @@ def test_it_stands_in_all_three_documents_and_is_rebuilt_from_the_stored_report(
     assert now.since_last_report.run_id == "before"
     assert b'"since_last_report"' in report_json(now)
     for text in (report_markdown(now), report_html(now)):
-        assert "Spend per day higher by 50.0%" in text
+        assert "Spend per day higher by 50.0" in text
         assert "a saving of" in text
     assert Report.model_validate_json(now.model_dump_json()) == now
+
+
+def test_short_windows_are_said_to_hold_other_days(made: Callable[..., Report]) -> None:
+    assert since_last(made("now", 1), made("before", 0)).notices == ()
+    before, now = made("before", 0), made("now", 1)
+    shorter = now.model_copy(update={"scope": now.scope.model_copy(update={"start_s": now.scope.end_s - 86_400, "timeframe": "24h"})})
+    assert len(since_last(shorter, before).notices) == 2

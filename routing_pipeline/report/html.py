@@ -13,10 +13,10 @@ import markupsafe
 from jinja2 import Template
 from markupsafe import Markup
 
+from routing_pipeline.report import decision_tree
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.palette import of_the_page, variables
-from routing_pipeline.report.decision_tree import Picture
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
 
@@ -53,7 +53,7 @@ def _stressed(name: Markup) -> Markup:
     return Markup("<em>{}</em>").format(name)
 
 
-def picture(chart: Chart | Picture) -> Markup:
+def picture(chart: Chart | decision_tree.Picture) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
     svg = of_the_page(chart.svg)
     # Vega's writer has escaped every label but for braces; nothing else in it comes from logs.

@@ -34,10 +34,10 @@ from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
+from routing_pipeline.report import since_last
 from routing_pipeline.report.assembly import Report, ingest_counts, run_of
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.publishing import publish
-from routing_pipeline.report.since_last import with_last
 from routing_pipeline.scope import AnalysisScope
 
 DELIVERY = {"group_name": "delivery", "owners": OWNERS, "code_version": "1"}
@@ -130,7 +130,7 @@ def optimization_report(
         realized_outcomes=realized_outcomes,
         routing_rule_set=routing_rule_set,
     )
-    report = with_last(report, opened.results)
+    report = since_last.with_last(report, opened.results)
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)

@@ -167,7 +167,7 @@ def simulate(
 
         result = simulated(opened, rule_set, resources=_resources(opened, config, engine), scope=values, progress=progress)
     if as_json:
-        from routing_pipeline.report.assembly import visible
+        from routing_pipeline.report.wording import visible
 
         typer.echo(visible(result.model_dump_json(indent=1)))
         return
@@ -201,7 +201,9 @@ def report(
     if rebuilt.differing:
         typer.echo(f"made by another version of the code; these read differently now: {', '.join(rebuilt.differing)}", err=True)
     if as_json:
-        typer.echo((out / "report.json").read_text(encoding="utf-8"))
+        from routing_pipeline.report.wording import visible
+
+        typer.echo(visible((out / "report.json").read_text(encoding="utf-8")))
         return
     typer.echo((out / "report.html").absolute())
 
@@ -537,7 +539,9 @@ def _deliver(
         )
     report = (out / "report.json").read_text(encoding="utf-8")
     if as_json:
-        typer.echo(report)
+        from routing_pipeline.report.wording import visible
+
+        typer.echo(visible(report))
         return
     from routing_pipeline.report.assembly import Report
     from routing_pipeline.report.headlines import headlines

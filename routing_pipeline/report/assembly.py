@@ -7,7 +7,6 @@ rendering (`markdown`, `html`), writing files (`publishing`).
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,8 +42,6 @@ from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.report.since_last import SinceLastReport
 from routing_pipeline.scope import AnalysisScope
-
-_HIDDEN = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 class IngestCounts(Result):
@@ -111,8 +108,8 @@ class Report(Result):
     optimization_risks: OptimizationRisks
     monitoring_plan: MonitoringPlan
     realized_outcomes: RealizedOutcomes
-    routing_rule_set: RuleSet = Field(description="rules.json")
     since_last_report: SinceLastReport = Field(default=SinceLastReport(), description="Beside the last report of the same question")
+    routing_rule_set: RuleSet = Field(description="rules.json")
 
 
 def run_of(
@@ -171,14 +168,9 @@ def report_json(report: Report) -> bytes:
     content: dict[str, Any] = report.model_dump(mode="json")
     rules = json.loads(rules_json(report.routing_rule_set))
     content["routing_rule_set"] = rules
-    return (visible(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n").encode()
-
-
-def visible(text: str) -> str:
-    """JSON in which characters that hide, reorder or steer are written as escapes: the same to a machine, inert in a terminal."""
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def rules_json(rule_set: RuleSet) -> bytes:
     """rules.json; a condition that is not there is missing, never null."""
-    return (visible(rule_set.model_dump_json(indent=2, exclude_none=True)) + "\n").encode()
+    return (rule_set.model_dump_json(indent=2, exclude_none=True) + "\n").encode()

@@ -7,6 +7,7 @@ in two places. Does not belong here: escaping (`markdown`, `html`), deciding wha
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ NONE = "\N{EM DASH}"
 CANNOT_TELL = "cannot tell"
 SECONDS_PER_DAY = 86_400
 
+_HIDDEN = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+
 Value = Estimate | Unidentifiable | float | int | None
 Format = Callable[[float], str]
 
@@ -31,6 +34,11 @@ def printable(text: object) -> str:
     """One line without control or direction-changing characters: those could hide or reorder what a reader sees."""
     kept = (" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in str(text) if unicodedata.category(each) != "Cf")
     return " ".join("".join(kept).split())
+
+
+def visible(text: str) -> str:
+    """JSON in which characters that hide, reorder or steer are written as escapes: the same to a machine, inert in a terminal."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def name(text: object, longest: int = MAX_NAME) -> str:

@@ -321,15 +321,14 @@ def proposing_nothing(**given: Any) -> RoutingRules:
 
 COMPUTED = {
     *("run", "scope", "ingest", "routing_evidence", "routing_rules", "routing_rule_set"),
-    *("cost_optimization_plan", "optimization_plan", "optimization_risks", "monitoring_plan"),
+    *("cost_optimization_plan", "optimization_plan", "optimization_risks", "monitoring_plan", "since_last_report"),
 }
 """Parts of a report that are given, or follow from what is given."""
 
 
 def assembled(scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, text: str | None = None, **analyses: Any) -> Report:
     """A report around these; analyses not given are blank or, with `text`, filled; the plans are computed from what is there."""
-    parts = {name: _made(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED}
-    parts |= ({"since_last_report": SinceLastReport()} if text is None else {}) | analyses
+    parts = {name: _made(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED} | analyses
     cost_plan = cost_optimization_plan(scope, rules, parts["routing_costs"], parts["cost_drivers"])
     return Report(
         **parts,
@@ -368,6 +367,7 @@ def full(name: str) -> Report:
     return report.model_copy(
         update={
             "monitoring_plan": watch,
+            "since_last_report": filled(SinceLastReport, name),
             "run": run_of(scope, "run-1", sources=(name,), quarantine_reasons=reasons, reason=name, stale_because=name, at=GENERATED_AT),
         }
     )

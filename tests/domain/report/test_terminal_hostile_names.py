@@ -16,6 +16,7 @@ from routing_pipeline.recommendation.simulation import Simulation, TaskReplay
 from routing_pipeline.report.assembly import Report, report_json, rules_json
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.simulated import lines
+from routing_pipeline.report.wording import visible
 from tests.hostile_names import HOSTILE_NAMES
 
 
@@ -63,6 +64,6 @@ def test_a_replay_is_told_in_plain_lines(worlds: SimpleNamespace, name: str) -> 
 @pytest.mark.parametrize("name", [name for name in HOSTILE_NAMES.values() if len(name) < 1_000])
 def test_json_holds_the_very_name_but_shows_nothing_hidden(full_of: Callable[[str], Report], name: str) -> None:
     report = full_of(name)
-    for text in (report_json(report).decode(), rules_json(report.routing_rule_set).decode()):
+    for text in map(visible, (report_json(report).decode(), rules_json(report.routing_rule_set).decode())):
         assert is_inert(text.replace("\n", ""))
         assert json.dumps(name)[1:-1] in json.dumps(json.loads(text))

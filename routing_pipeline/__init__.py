@@ -19,6 +19,7 @@ Lake -> scope
     engine          DuckDB or Spark, through Ibis
     expectations    what must hold of the data, and what was found
     scope           parameters to a window on a snapshot, and its rows as analyses read them
+    hourly_sums     sums of each data file by hour, kept: what looks at the whole lake within a second
 
 Scope -> evidence and analyses
     policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set

@@ -1,12 +1,14 @@
-"""The S3 server that the tests of this folder share."""
+"""The S3 server and the browser that the tests of this folder share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
+import browser
 import pytest
 import s3_server
+from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +20,14 @@ def swift_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     except s3_server.UnavailableError as error:
         if os.environ.get("CI"):
             raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real browser; where there is none the tests that need it are skipped."""
+    try:
+        with browser.running() as started:
+            yield started
+    except browser.UnavailableError as error:
         pytest.skip(str(error))

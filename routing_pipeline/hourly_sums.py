@@ -84,6 +84,8 @@ class Kept:
 
     table: ibis.Table | None
     """ATTEMPT_SUMS or SCORE_SUMS; None when nothing is kept yet, or there is no data file."""
+    parts: tuple[Path, ...]
+    """The Parquet files that hold them."""
     pending: int
     """Data files that are missing from it, or whose scores are those of an earlier state of the feedback."""
 
@@ -146,13 +148,18 @@ def score_sums(attempts: ibis.Table, by_request: ibis.Table, by_attempt: ibis.Ta
     )
 
 
+def sums_folder(home: Home) -> Path:
+    """Where the sums that this code makes are kept."""
+    return home.sums / _version()
+
+
 class SumsStore:
     """The sums of one home. Several may use it at once: what two compute is the same, and each file appears whole."""
 
     def __init__(self, home: Home, engine: Engine) -> None:
         self.engine = engine
-        self._every = home.root / "sums"
-        self._root = self._every / _version()
+        self._root = sums_folder(home)
+        self._every = self._root.parent
 
     def attempts(self, files: Sequence[str], *, budget_s: float | None = None) -> Kept:
         """ATTEMPT_SUMS of these data files of the lake; reads those that are new, the last named first.
@@ -177,7 +184,7 @@ class SumsStore:
         """
         if feedback is None or not feedback.files:
             kept = self.attempts(files, budget_s=budget_s)
-            return Kept(None if kept.table is None else kept.table.select(*SCORE_SUMS.names), kept.pending)
+            return Kept(None if kept.table is None else kept.table.select(*SCORE_SUMS.names), kept.parts, kept.pending)
         folder = self._root / "scores"
         parts = {file: folder / f"{_name(file)}-{feedback.state}.parquet" for file in files}
         missing = [file for file, part in parts.items() if not part.exists()]
@@ -207,7 +214,7 @@ class SumsStore:
         return _drop(gone)
 
     def _kept(self, parts: list[Path], pending: int) -> Kept:
-        return Kept(self.engine.read_parquet(parts) if parts else None, pending)
+        return Kept(self.engine.read_parquet(parts) if parts else None, tuple(parts), pending)
 
     def _tagged(self, files: Sequence[str]) -> ibis.Table:
         """Attempts of several data files, each with its place among them as `file`."""
@@ -229,10 +236,10 @@ class SumsStore:
         """Make the parts that are missing, last first; gives how many are left."""
         begun, left = time.monotonic(), len(missing)
         for batch in _batched(reversed(missing), FILES_AT_ONCE):
-            made = _few_names(sums(batch), weight).to_pyarrow()
+            made = few_names(sums(batch), NAMES, weight).to_pyarrow()
             places = made["file"].to_numpy()
             for place, file in enumerate(batch):
-                _write(made.filter(pa.array(places == place)).select(schema.names).cast(schema), parts[file])
+                write_sums(made.filter(pa.array(places == place)).select(schema.names).cast(schema), parts[file])
             left -= len(batch)
             if budget_s is not None and time.monotonic() - begun >= budget_s:
                 break
@@ -266,18 +273,18 @@ _READ = (
 )
 
 
-def _few_names(sums: ibis.Table, weight: str) -> ibis.Table:
+def few_names(sums: ibis.Table, names: Sequence[str], weight: str, keep: Sequence[str] = ()) -> ibis.Table:
     """The most frequent names of each data file; the rest put together, so that a million of them are no more than a hundred."""
-    for name in NAMES:
+    for name in names:
         counted = sums.group_by("file", name).agg(of=sums[weight].sum())
         order = ibis.window(group_by="file", order_by=[counted.of.desc(), counted[name].asc()])
         rare = counted.mutate(place=ibis.row_number().over(order))
         rare = rare.filter(rare.place >= NAMES_KEPT, rare[name].notnull()).select(rare_file="file", rare_name=name)
         sums = sums.left_join(rare, [sums.file == rare.rare_file, sums[name] == rare.rare_name])
         sums = sums.mutate(**{name: ibis.ifelse(sums.rare_name.notnull(), ibis.literal(OTHERS), sums[name])}).drop("rare_file", "rare_name")
-    added = [name for name in sums.columns if name not in {"file", "hour", "newest_ingested_s", *NAMES}]
+    added = [name for name in sums.columns if name not in {"file", "hour", "newest_ingested_s", *names, *keep}]
     newest = {"newest_ingested_s": sums.newest_ingested_s.max()} if "newest_ingested_s" in sums.columns else {}
-    return sums.group_by("file", "hour", *NAMES).agg(**{name: sums[name].sum() for name in added}, **newest)
+    return sums.group_by("file", "hour", *names, *keep).agg(**{name: sums[name].sum() for name in added}, **newest)
 
 
 def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
@@ -285,7 +292,8 @@ def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def write_sums(table: pa.Table, path: Path) -> None:
+    """Write sums in the order of their hours, so that a file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -310,6 +318,6 @@ def _name(file: str) -> str:
 def _version() -> str:
     """Changes with the code that decides what is summed."""
     digest = hashlib.md5(usedforsecurity=False)
-    for path in (__file__, scope.__file__):
-        digest.update(Path(path).read_bytes())
+    for name in ("hourly_sums.py", "request_sums.py", "scope.py", "catalog.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
     return digest.hexdigest()[:16]

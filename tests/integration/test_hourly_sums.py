@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from routing_pipeline.alerts import hourly
+from routing_pipeline.alerts.kept import kept_series
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
@@ -147,6 +148,22 @@ def test_sums_over_files_are_those_of_all_rows_for_every_measure_of_the_sensors(
     assert_same(place.store.scores(place.lake.all_files(), place.feedback).table, SCORES, hourly.qualities(rows, None, "quality"))
 
 
+def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
+    draw = drawing(8)
+    place.ingest(attempt(number, draw) for number in range(600))
+    kept, rows = place.store.attempts(place.lake.all_files()).table, place.rows()
+    assert kept is not None
+    observed = {"spend": hourly.costs(rows), "latency": hourly.log_latencies(rows), "failed attempts": hourly.failures(rows)}
+    for measured, observations in (observed | {"quality": hourly.qualities(rows, None, "quality")}).items():
+        found = kept_series(kept, measured, FIRST_HOUR, FIRST_HOUR + 50)  # type: ignore[arg-type]
+        expected = hourly.hourly_sums(observations, FIRST_HOUR, FIRST_HOUR + 50)
+        assert found is not None
+        assert expected is not None
+        assert (found.first_hour, found.series) == (expected.first_hour, expected.series)
+        for name in ("count", "total", "squares"):
+            assert np.allclose(getattr(found, name), getattr(expected, name))
+
+
 def test_a_new_object_makes_sums_of_its_own_data_files_only(place: Place) -> None:
     draw = drawing(2)
     place.ingest(attempt(number, draw) for number in range(200))
@@ -195,18 +212,17 @@ def test_sums_of_forgotten_rows_are_neither_read_nor_kept(place: Place) -> None:
     draw = drawing(5)
     place.ingest(attempt(number, draw) for number in range(300))
     place.store.attempts(place.lake.all_files())
+    assert any(b"search" in path.read_bytes() for path in place.kept_files())
     forget(place.home, "team", "search", now_s=NOW_S)
+    assert not place.kept_files()
     kept = place.store.attempts(place.lake.all_files())
     assert kept.table is not None
     assert "search" not in set(kept.table.select("team").to_pyarrow()["team"].to_pylist())
-    assert place.store.prune(place.lake.all_files()) > 0
-    assert len(place.kept_files()) == len(place.lake.all_files())
-    assert not any(b"search" in path.read_bytes() for path in place.kept_files())
 
 
 def test_files_joined_into_larger_ones_give_the_same_sums(place: Place) -> None:
     draw = drawing(6)
-    for part in range(3):
+    for part in range(4):
         place.ingest(attempt(part * 100 + number, draw) for number in range(100))
     before = place.store.attempts(place.lake.all_files()).table
     assert before is not None
@@ -215,6 +231,8 @@ def test_files_joined_into_larger_ones_give_the_same_sums(place: Place) -> None:
     after = place.store.attempts(place.lake.all_files()).table
     assert after is not None
     joined = by_series(after, *COSTS)
+    assert place.store.prune(place.lake.all_files()) > 0
+    assert len(place.kept_files()) == len(place.lake.all_files())
     assert joined.keys() == sums.keys()
     assert np.allclose([joined[key] for key in sums], list(sums.values()))
 
@@ -235,4 +253,4 @@ def test_a_thousand_names_are_a_hundred_and_the_others_and_nothing_is_lost(place
 
 def test_an_empty_lake_has_no_sums(place: Place) -> None:
     kept = place.store.attempts(())
-    assert (kept.table, kept.pending) == (None, 0)
+    assert (kept.table, kept.parts, kept.pending) == (None, (), 0)

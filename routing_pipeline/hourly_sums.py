@@ -161,12 +161,13 @@ class SumsStore:
         self._root = sums_folder(home)
         self._every = self._root.parent
 
-    def attempts(self, files: Sequence[str], *, budget_s: float | None = None) -> Kept:
+    def attempts(self, files: Sequence[str], *, budget_s: float | None = None, at_most: int | None = None) -> Kept:
         """ATTEMPT_SUMS of these data files of the lake; reads those that are new, the last named first.
 
         Args:
             files: as `Lake.attempt_files` gives them.
             budget_s: stop beginning with further files after so many seconds; at least one step is made.
+            at_most: make so many steps, of FILES_AT_ONCE files each; none with 0.
         """
         parts = {file: self._root / "attempts" / f"{_name(file)}.parquet" for file in files}
         missing = [file for file, part in parts.items() if not part.exists()]
@@ -174,28 +175,27 @@ class SumsStore:
         def sums(of: Sequence[str]) -> ibis.Table:
             return attempt_sums(self._tagged(of), "file")
 
-        left = self._make(missing, parts, ATTEMPT_SUMS, "attempts", sums, budget_s)
+        left = self._make(missing, parts, ATTEMPT_SUMS, "attempts", sums, budget_s, at_most)
         return self._kept([part for part in parts.values() if part.exists()], left)
 
-    def scores(self, files: Sequence[str], feedback: Feedback | None, *, budget_s: float | None = None) -> Kept:
+    def scores(self, files: Sequence[str], feedback: Feedback | None, *, budget_s: float | None = None, at_most: int | None = None) -> Kept:
         """SCORE_SUMS of these data files, as `attempts`; where the budget ends, sums of an earlier state of the feedback stand in.
 
         Without feedback the scores are those logged, which ATTEMPT_SUMS hold as well.
         """
         if feedback is None or not feedback.files:
-            kept = self.attempts(files, budget_s=budget_s)
+            kept = self.attempts(files, budget_s=budget_s, at_most=at_most)
             return Kept(None if kept.table is None else kept.table.select(*SCORE_SUMS.names), kept.parts, kept.pending)
         folder = self._root / "scores"
         parts = {file: folder / f"{_name(file)}-{feedback.state}.parquet" for file in files}
         missing = [file for file, part in parts.items() if not part.exists()]
         if not missing:
             return self._kept(list(parts.values()), 0)
-        by_request, by_attempt = self._newest(feedback)
 
         def sums(of: Sequence[str]) -> ibis.Table:
-            return score_sums(self._tagged(of), by_request, by_attempt, "file")
+            return score_sums(self._tagged(of), *self._newest(feedback), "file")
 
-        left = self._make(missing, parts, SCORE_SUMS, "scored", sums, budget_s)
+        left = self._make(missing, parts, SCORE_SUMS, "scored", sums, budget_s, at_most)
         for file, part in parts.items():
             earlier = [each for each in folder.glob(f"{_name(file)}-*.parquet") if each != part]
             if part.exists():
@@ -232,10 +232,11 @@ class SumsStore:
         weight: str,
         sums: Callable[[Sequence[str]], ibis.Table],
         budget_s: float | None,
+        at_most: int | None,
     ) -> int:
         """Make the parts that are missing, last first; gives how many are left."""
         begun, left = time.monotonic(), len(missing)
-        for batch in _batched(reversed(missing), FILES_AT_ONCE):
+        for batch in islice(_batched(reversed(missing), FILES_AT_ONCE), at_most):
             made = few_names(sums(batch), NAMES, weight).to_pyarrow()
             places = made["file"].to_numpy()
             for place, file in enumerate(batch):

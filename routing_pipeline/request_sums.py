@@ -8,6 +8,7 @@ the days around. So a day's sums are kept under the data files of those three da
 touches, and no others. They are computed by `conform` itself, so that they cannot disagree with an analysis of the same hours.
 
     sums/<version>/days/<day>-<what it was made of>.requests.parquet    REQUEST_SUMS
+    sums/<version>/days/<day>-<what it was made of>.errors.parquet      ERROR_COUNTS
     sums/<version>/days/<day>-<what it was made of>.latency.parquet     LATENCY_COUNTS
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import ibis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from routing_pipeline.catalog import Catalog
@@ -50,17 +52,22 @@ REQUEST_SUMS = pa.schema(
 )
 """`requests`, `successes`, `failures`: final attempts; `cost_usd` of all attempts, as logged, else at list price; `priced`: those with one."""
 
+ERROR_COUNTS = pa.schema([*_KEY, ("error_type", pa.string()), ("failures", _FLOAT), ("attempts", _FLOAT)])
+"""Failed attempts by class of error, and `failures` of them that the client saw."""
+
 LATENCY_COUNTS = pa.schema([*_KEY, ("step", pa.int64()), ("requests", _FLOAT)])
 """Final requests by latency from the first attempt's start: `step` s holds exp(LATENCY_STEP s) up to exp(LATENCY_STEP (s + 1)) ms."""
 
 
 @dataclass(frozen=True)
 class DaysKept:
-    """Parquet files by day since 1970, and how many days are missing or were made before the last ingestion that touched them."""
+    """Parquet files by day since 1970; days `pending` are to be made (anew), those `missing` of them have no sums at all yet."""
 
     requests: Mapping[int, Path]
+    errors: Mapping[int, Path]
     latency: Mapping[int, Path]
     pending: int
+    missing: int
 
 
 class RequestSumsStore:
@@ -85,16 +92,17 @@ class RequestSumsStore:
         for day, file in files_by_day:
             by_day.setdefault(day, []).append(file)
         stems = {day: self._stem(day, _around(by_day, day)) for day in by_day}
-        present = {path.name.removesuffix(_ENDINGS[1]) for path in self._folder.glob(f"*{_ENDINGS[1]}")}
+        present = {path.name.removesuffix(_ENDINGS[-1]) for path in self._folder.glob(f"*{_ENDINGS[-1]}")}
+        # Before others take their place, so that whoever reads what was named last still finds it.
+        self._drop_former(stems, present)
         missing = sorted((day for day, stem in stems.items() if stem not in present), reverse=True)
-        for day in missing[:at_most]:
+        made = missing[:at_most]
+        for day in made:
             self._make(day, _around(by_day, day), stems[day])
             present.add(stems[day])
-        left = len(missing) - len(missing[:at_most])
-        self._drop_former(stems, present)
         chosen = {day: stem if stem in present else _former(day, present) for day, stem in stems.items()}
-        requests, latency = ({day: self._folder / f"{stem}{end}" for day, stem in chosen.items() if stem} for end in _ENDINGS)
-        return DaysKept(requests, latency, left)
+        requests, errors, latency = ({day: self._folder / f"{stem}{end}" for day, stem in chosen.items() if stem} for end in _ENDINGS)
+        return DaysKept(requests, errors, latency, pending=len(missing) - len(made), missing=len(stems) - len(requests))
 
     def _stem(self, day: int, files: Sequence[str]) -> str:
         return f"{day}-{key_of(files=sorted(files), prices=self._prices)}"
@@ -105,20 +113,21 @@ class RequestSumsStore:
         hour = (rows.started_s / HOUR_S).floor().cast("int64")
         step = (rows.request_latency_ms.clip(lower=1e-3).ln() / LATENCY_STEP).floor().cast("int64")
         rows = rows.mutate(hour=hour, step=step, file=ibis.literal(0, "int64"))
-        finest = rows.group_by("file", "hour", *NAMES, "step").agg(
+        finest = rows.group_by("file", "hour", *NAMES, "error_type", "step").agg(
             requests=rows.is_final.sum().cast("float64"),
             successes=(rows.is_final & (rows.status == "success")).sum().cast("float64"),
             failures=(rows.is_final & (rows.status == "failure")).sum().cast("float64"),
             attempts=rows.count().cast("float64"),
+            failed=(rows.status == "failure").sum().cast("float64"),
             cost_usd=rows.cost_usd.sum().fill_null(0.0),
             priced=rows.cost_usd.count().cast("float64"),
         )
-        made = few_names(finest, NAMES, "attempts", keep=("step",)).to_pyarrow()
-        sums = made.group_by(["hour", *NAMES]).aggregate([(name, "sum") for name in REQUEST_SUMS.names if name not in dict(_KEY)])
-        sums = sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
-        timed = made.filter(pa.compute.and_(pa.compute.is_valid(made["step"]), pa.compute.greater(made["requests"], 0)))
-        for (schema, table), end in zip(((REQUEST_SUMS, sums), (LATENCY_COUNTS, timed)), _ENDINGS, strict=True):
-            write_sums(table.select(schema.names).cast(schema), self._folder / f"{stem}{end}")
+        made = few_names(finest, (*NAMES, "error_type"), "attempts", keep=("step",)).to_pyarrow()
+        failed = pc.greater(made["failed"], 0)
+        errors = made.filter(failed).drop_columns("attempts").rename_columns({"failed": "attempts"})
+        timed = made.filter(pc.and_(pc.is_valid(made["step"]), pc.greater(made["requests"], 0)))
+        for schema, table, end in zip((REQUEST_SUMS, ERROR_COUNTS, LATENCY_COUNTS), (made, errors, timed), _ENDINGS, strict=True):
+            write_sums(_rolled_up(table, schema), self._folder / f"{stem}{end}")
 
     def _drop_former(self, stems: Mapping[int, str], present: set[str]) -> None:
         """Sums of days that are made anew, or gone from the lake."""
@@ -129,8 +138,16 @@ class RequestSumsStore:
                     (self._folder / f"{stem}{end}").unlink(missing_ok=True)
 
 
-# The latency file is written last: where it is, both are.
-_ENDINGS = (".requests.parquet", ".latency.parquet")
+# The latency file is written last: where it is, all are.
+_ENDINGS = (".requests.parquet", ".errors.parquet", ".latency.parquet")
+
+
+def _rolled_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Summed over all columns that the schema does not name."""
+    by = [field.name for field in schema if field.type != _FLOAT]
+    added = [field.name for field in schema if field.type == _FLOAT]
+    summed = table.group_by(by).aggregate([(name, "sum") for name in added])
+    return summed.rename_columns({f"{name}_sum": name for name in added}).select(schema.names).cast(schema)
 
 
 def _around(by_day: Mapping[int, list[str]], day: int) -> list[str]:

@@ -146,8 +146,8 @@ def _decided(
         return AlertDecision(kind="quiet", reason=NO_NEW_HOUR, cursor=memory.model_dump_json())
     stood = _stood(measures, thresholds)
     news: tuple[str, _Alarm] | None = None
-    for memory, told in _looks(stood, memory, since, end_hour):
-        news = told or news
+    for known, told in _looks(stood, memory, since, end_hour):
+        memory, news = known, told or news
     if news is not None:
         return _alert(sensor, *news, memory)
     return _quiet(stood, end_hour - 1, memory)
@@ -163,7 +163,8 @@ def told_since(
     """Every alert that a sensor which looks after each hour tells of the hours [since, end_hour), and the last hour that alarmed."""
     stood = _stood(measures, thresholds)
     memory, alerts = Memory(seen=since - 1), []
-    for memory, told in _looks(stood, memory, since, end_hour):
+    for known, told in _looks(stood, memory, since, end_hour):
+        memory = known
         if told is not None:
             alerts.append(_alert(sensor, *told, memory))
     return tuple(alerts), None if memory.incident is None else memory.incident.last_alarm

@@ -12,12 +12,14 @@ from typing import Any, Literal
 import ibis
 import numpy as np
 
-from routing_pipeline.alerts.hourly import DIMENSIONS, WHOLE, HourlySums, watched_values
+from routing_pipeline.alerts.attribution import attributed, with_week
+from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WHOLE, HourlySums, watched_values
 from routing_pipeline.scope import UNKNOWN_TASK
 
 Measured = Literal["spend", "latency", "failed attempts", "quality", "requests"]
 
-COLUMNS: dict[Measured, tuple[str, str, str]] = {
+COLUMNS: dict[str, tuple[str, str, str]] = {
     "spend": ("attempts", "cost_usd", "cost_squares"),
     "latency": ("timed", "log_latency", "log_latency_squares"),
     "failed attempts": ("ended", "failures", "failures"),
@@ -59,6 +61,22 @@ def kept_series(
         for array, name in zip(arrays, ("count", "total", "squares"), strict=True):
             array[place, hours] = [row[name] for row in rows]
     return HourlySums(first, tuple(found), *arrays)
+
+
+def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[str, ...]:
+    """What an alert is due to, in words: `attribution.attribution` of the measure's observations, from sums."""
+    if decision.start_s is None or decision.end_s is None or decision.measured not in COLUMNS:
+        return ()
+    count, total, _ = COLUMNS[decision.measured]
+    cells = with_week(sums.filter(sums[count] > 0), int(decision.start_s // HOUR_S), int(decision.end_s // HOUR_S), weeks)
+    tokens = {name: cells[name].sum() if name in cells.columns else ibis.literal(0.0) for name in ("tokens", "cached_tokens")}
+    grouped = cells.group_by("week", "team", "model", task="task_type", rule="routing_rule_id").agg(
+        calls=cells[count].sum(), total=cells[total].sum(), tokens=tokens["tokens"], cached=tokens["cached_tokens"]
+    )
+    found = attributed(
+        grouped.to_pyarrow().to_pylist(), is_sum=decision.measured == "spend", direction=-1 if decision.measured == "quality" else 1
+    )
+    return () if found is None else found.sentences()
 
 
 def _by_hour(cells: ibis.Table, dimension: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from routing_pipeline import promises
 from routing_pipeline.alerts import decisions
 from routing_pipeline.alerts.detection import Measure
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
-from routing_pipeline.alerts.kept import Measured, kept_series
+from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
 from routing_pipeline.alerts.silence import WATCHED
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s
 from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, budget_projection
@@ -183,11 +183,19 @@ class Follower:
         for sensor, of in measures.items():
             alerts, last_alarm = decisions.told_since(sensor, of, thresholds, since, until)
             told += [
-                Told(sensor=sensor, alert=alert, is_going_on=place == len(alerts) - 1 and last_alarm == until - 1)
+                Told(
+                    sensor=sensor,
+                    alert=self._with_cause(alert, attempts, scores),
+                    is_going_on=place == len(alerts) - 1 and last_alarm == until - 1,
+                )
                 for place, alert in enumerate(alerts)
             ]
         self._requests = self._series(attempts, "requests", max(until, int(newest_s // HOUR_S) + 1), WATCHED)
         return (*self._silent(until), *sorted(told, key=lambda each: -(each.alert.end_s or 0.0)))
+
+    def _with_cause(self, alert: decisions.AlertDecision, attempts: ibis.Table, scores: ibis.Table) -> decisions.AlertDecision:
+        sums = scores if alert.measured == "quality" else attempts
+        return alert.model_copy(update={"due_to": kept_cause(sums, alert, self.parameters.alerts.baseline_weeks)})
 
     def _silent(self, until: int) -> tuple[Told, ...]:
         self._silence_at = time.monotonic()

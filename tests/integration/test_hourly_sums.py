@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from routing_pipeline.alerts import hourly
-from routing_pipeline.alerts.kept import kept_series
+from routing_pipeline.alerts.attribution import attribution
+from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.kept import kept_cause, kept_series
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
@@ -162,6 +164,27 @@ def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
         assert (found.first_hour, found.series) == (expected.first_hour, expected.series)
         for name in ("count", "total", "squares"):
             assert np.allclose(getattr(found, name), getattr(expected, name))
+
+
+def test_the_cause_from_kept_sums_is_that_from_the_rows(place: Place) -> None:
+    draw = drawing(9)
+    rows = [attempt(number, draw) for number in range(400)]
+    earlier = [row | {"attempt_id": f"e{row['attempt_id']}", "started_at": week_before(row["started_at"])} for row in rows[:200]]
+    place.ingest([*rows, *earlier])
+    kept = place.store.attempts(place.lake.all_files()).table
+    assert kept is not None
+    for measured, is_sum in (("spend", True), ("latency", False)):
+        window = {"start_s": (FIRST_HOUR + 4) * 3600.0, "end_s": (FIRST_HOUR + 40) * 3600.0}
+        observations = hourly.costs(place.rows()) if is_sum else hourly.log_latencies(place.rows())
+        expected = attribution(observations, window["start_s"], window["end_s"], 4, is_sum=is_sum)
+        alert = AlertDecision(kind="alert", reason="", cursor="", measured=measured, **window)
+        assert expected is not None
+        assert expected.sentences()
+        assert kept_cause(kept, alert, 4) == expected.sentences()
+
+
+def week_before(moment: str) -> str:
+    return (datetime.fromisoformat(moment) - timedelta(days=7)).isoformat()
 
 
 def test_a_new_object_makes_sums_of_its_own_data_files_only(place: Place) -> None:

@@ -42,6 +42,8 @@ NAMES = ("team", "task_type", "model", "routing_rule_id")
 NAMES_KEPT = 100
 """Names of one kind that are kept apart within a data file, the most frequent ones; the rest is `OTHERS`."""
 OTHERS = "(other names)"
+LONGEST_NAME = 200
+"""Longer names are cut and told apart by a digest: sums stay small whatever a log calls its models."""
 FILES_AT_ONCE = 4
 
 _KEY: tuple[tuple[str, pa.DataType], ...] = (("hour", pa.int64()), *((name, pa.string()) for name in NAMES))
@@ -272,6 +274,20 @@ _READ = (
     *("request_id", "attempt_id", "started_at", "ingested_at", "status", "latency_ms", "cost_usd", "quality_score"),
     *("prompt_tokens", "completion_tokens", "cached_tokens"),
 )
+
+
+def short_names(rows: ibis.Table, names: Sequence[str]) -> ibis.Table:
+    """Names of at most LONGEST_NAME characters, a longer one with eight digits of its md5 in place of its end."""
+    return rows.mutate(
+        **{
+            name: ibis.ifelse(
+                rows[name].length() > LONGEST_NAME,
+                rows[name].substr(0, LONGEST_NAME - 9) + "-" + rows[name].hexdigest("md5").substr(0, 8),
+                rows[name],
+            )
+            for name in names
+        }
+    )
 
 
 def few_names(sums: ibis.Table, names: Sequence[str], weight: str, keep: Sequence[str] = ()) -> ibis.Table:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import HOUR_S, few_names, sums_folder, write_sums
+from routing_pipeline.hourly_sums import HOUR_S, few_names, short_names, sums_folder, write_sums
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import SECONDS_PER_DAY, Window, conform
@@ -110,6 +110,7 @@ class RequestSumsStore:
     def _make(self, day: int, files: Sequence[str], stem: str) -> None:
         window = Window(float(day * SECONDS_PER_DAY), float((day + 1) * SECONDS_PER_DAY))
         rows = conform(self.engine.read_parquet(files), window, catalog=self.catalog)
+        rows = short_names(rows, (*NAMES, "error_type"))
         hour = (rows.started_s / HOUR_S).floor().cast("int64")
         step = (rows.request_latency_ms.clip(lower=1e-3).ln() / LATENCY_STEP).floor().cast("int64")
         rows = rows.mutate(hour=hour, step=step, file=ibis.literal(0, "int64"))

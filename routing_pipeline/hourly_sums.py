@@ -44,7 +44,7 @@ NAMES_KEPT = 100
 OTHERS = "(other names)"
 LONGEST_NAME = 200
 """Longer names are cut and told apart by a digest: sums stay small whatever a log calls its models."""
-FILES_AT_ONCE = 4
+FILES_AT_ONCE = 8
 
 _KEY: tuple[tuple[str, pa.DataType], ...] = (("hour", pa.int64()), *((name, pa.string()) for name in NAMES))
 _FLOAT = pa.float64()
@@ -239,7 +239,7 @@ class SumsStore:
         """Make the parts that are missing, last first; gives how many are left."""
         begun, left = time.monotonic(), len(missing)
         for batch in islice(_batched(reversed(missing), FILES_AT_ONCE), at_most):
-            made = few_names(sums(batch), NAMES, weight).to_pyarrow()
+            made = few_names(self.engine, sums(batch), NAMES, weight)
             places = made["file"].to_numpy()
             for place, file in enumerate(batch):
                 write_sums(made.filter(pa.array(places == place)).select(schema.names).cast(schema), parts[file])
@@ -290,18 +290,25 @@ def short_names(rows: ibis.Table, names: Sequence[str]) -> ibis.Table:
     )
 
 
-def few_names(sums: ibis.Table, names: Sequence[str], weight: str, keep: Sequence[str] = ()) -> ibis.Table:
-    """The most frequent names of each data file; the rest put together, so that a million of them are no more than a hundred."""
+def few_names(engine: Engine, sums: ibis.Table, names: Sequence[str], weight: str, keep: Sequence[str] = ()) -> pa.Table:
+    """Sums with the most frequent names of each data file (`file`); the rest put together, so that a million are no more than a hundred."""
+    held = engine.held(sums)
+    counted = held.group_by("file").agg(**{name: held[name].nunique() for name in names}).to_pyarrow()
     for name in names:
-        counted = sums.group_by("file", name).agg(of=sums[weight].sum())
-        order = ibis.window(group_by="file", order_by=[counted.of.desc(), counted[name].asc()])
-        rare = counted.mutate(place=ibis.row_number().over(order))
-        rare = rare.filter(rare.place >= NAMES_KEPT, rare[name].notnull()).select(rare_file="file", rare_name=name)
-        sums = sums.left_join(rare, [sums.file == rare.rare_file, sums[name] == rare.rare_name])
-        sums = sums.mutate(**{name: ibis.ifelse(sums.rare_name.notnull(), ibis.literal(OTHERS), sums[name])}).drop("rare_file", "rare_name")
-    added = [name for name in sums.columns if name not in {"file", "hour", "newest_ingested_s", *names, *keep}]
-    newest = {"newest_ingested_s": sums.newest_ingested_s.max()} if "newest_ingested_s" in sums.columns else {}
-    return sums.group_by("file", "hour", *names, *keep).agg(**{name: sums[name].sum() for name in added}, **newest)
+        if max(counted[name].to_pylist(), default=0) > NAMES_KEPT:
+            held = _with_others(held, name, weight)
+    added = [name for name in held.columns if name not in {"file", "hour", "newest_ingested_s", *names, *keep}]
+    newest = {"newest_ingested_s": held.newest_ingested_s.max()} if "newest_ingested_s" in held.columns else {}
+    return held.group_by("file", "hour", *names, *keep).agg(**{name: held[name].sum() for name in added}, **newest).to_pyarrow()
+
+
+def _with_others(sums: ibis.Table, name: str, weight: str) -> ibis.Table:
+    counted = sums.group_by("file", name).agg(of=sums[weight].sum())
+    order = ibis.window(group_by="file", order_by=[counted.of.desc(), counted[name].asc()])
+    rare = counted.mutate(place=ibis.row_number().over(order))
+    rare = rare.filter(rare.place >= NAMES_KEPT, rare[name].notnull()).select(rare_file="file", rare_name=name)
+    sums = sums.left_join(rare, [sums.file == rare.rare_file, sums[name] == rare.rare_name])
+    return sums.mutate(**{name: ibis.ifelse(sums.rare_name.notnull(), ibis.literal(OTHERS), sums[name])}).drop("rare_file", "rare_name")
 
 
 def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:

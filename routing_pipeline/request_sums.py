@@ -15,11 +15,11 @@ touches, and no others. They are computed by `conform` itself, so that they cann
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +34,7 @@ from routing_pipeline.results import key_of
 from routing_pipeline.scope import SECONDS_PER_DAY, Window, conform
 
 NAMES = ("team", "task_type", "model")
+DAYS_AT_ONCE = 7
 LATENCY_STEP = 0.02
 """Latencies are counted in steps of 2 %, so that a quantile is off by 1 % at most."""
 _KEY: tuple[tuple[str, pa.DataType], ...] = (("hour", pa.int64()), *((name, pa.string()) for name in NAMES))
@@ -82,11 +83,11 @@ class RequestSumsStore:
         )
 
     def days(self, files_by_day: Sequence[tuple[int, str]], *, at_most: int | None = None) -> DaysKept:
-        """Sums of all days; makes at most so many of those missing, newest first. Days not made yet keep their former sums.
+        """Sums of all days; makes those missing, newest first. Days not made yet keep their former sums.
 
         Args:
             files_by_day: as `Lake.files_by_day` gives them.
-            at_most: days to make in this call; None makes all.
+            at_most: steps to make in this call, of a week each at most; None makes all.
         """
         by_day: dict[int, list[str]] = {}
         for day, file in files_by_day:
@@ -96,10 +97,11 @@ class RequestSumsStore:
         # Before others take their place, so that whoever reads what was named last still finds it.
         self._drop_former(stems, present)
         missing = sorted((day for day, stem in stems.items() if stem not in present), reverse=True)
-        made = missing[:at_most]
-        for day in made:
-            self._make(day, _around(by_day, day), stems[day])
-            present.add(stems[day])
+        steps = list(islice(_steps(missing, present), at_most))
+        made = [day for step in steps for day in step]
+        for step in steps:
+            self._make(step, sorted({file for day in step for file in _around(by_day, day)}), stems)
+        present |= {stems[day] for day in made}
         chosen = {day: stem if stem in present else _former(day, present) for day, stem in stems.items()}
         requests, errors, latency = ({day: self._folder / f"{stem}{end}" for day, stem in chosen.items() if stem} for end in _ENDINGS)
         return DaysKept(requests, errors, latency, pending=len(missing) - len(made), missing=len(stems) - len(requests))
@@ -107,13 +109,14 @@ class RequestSumsStore:
     def _stem(self, day: int, files: Sequence[str]) -> str:
         return f"{day}-{key_of(files=sorted(files), prices=self._prices)}"
 
-    def _make(self, day: int, files: Sequence[str], stem: str) -> None:
-        window = Window(float(day * SECONDS_PER_DAY), float((day + 1) * SECONDS_PER_DAY))
+    def _make(self, days: Sequence[int], files: Sequence[str], stems: Mapping[int, str]) -> None:
+        """Make days that follow each other, all at once: putting the query together takes longer than a small day's rows."""
+        window = Window(float(min(days) * SECONDS_PER_DAY), float((max(days) + 1) * SECONDS_PER_DAY))
         rows = conform(self.engine.read_parquet(files), window, catalog=self.catalog)
         rows = short_names(rows, (*NAMES, "error_type"))
         hour = (rows.started_s / HOUR_S).floor().cast("int64")
         step = (rows.request_latency_ms.clip(lower=1e-3).ln() / LATENCY_STEP).floor().cast("int64")
-        rows = rows.mutate(hour=hour, step=step, file=ibis.literal(0, "int64"))
+        rows = rows.mutate(hour=hour, step=step, file=rows.day)
         finest = rows.group_by("file", "hour", *NAMES, "error_type", "step").agg(
             requests=rows.is_final.sum().cast("float64"),
             successes=(rows.is_final & (rows.status == "success")).sum().cast("float64"),
@@ -123,12 +126,13 @@ class RequestSumsStore:
             cost_usd=rows.cost_usd.sum().fill_null(0.0),
             priced=rows.cost_usd.count().cast("float64"),
         )
-        made = few_names(finest, (*NAMES, "error_type"), "attempts", keep=("step",)).to_pyarrow()
-        failed = pc.greater(made["failed"], 0)
-        errors = made.filter(failed).drop_columns("attempts").rename_columns({"failed": "attempts"})
-        timed = made.filter(pc.and_(pc.is_valid(made["step"]), pc.greater(made["requests"], 0)))
-        for schema, table, end in zip((REQUEST_SUMS, ERROR_COUNTS, LATENCY_COUNTS), (made, errors, timed), _ENDINGS, strict=True):
-            write_sums(_rolled_up(table, schema), self._folder / f"{stem}{end}")
+        made = few_names(self.engine, finest, (*NAMES, "error_type"), "attempts", keep=("step",))
+        for day in days:
+            mine = made.filter(pc.equal(made["file"], day))
+            errors = mine.filter(pc.greater(mine["failed"], 0)).drop_columns("attempts").rename_columns({"failed": "attempts"})
+            timed = mine.filter(pc.and_(pc.is_valid(mine["step"]), pc.greater(mine["requests"], 0)))
+            for schema, table, end in zip((REQUEST_SUMS, ERROR_COUNTS, LATENCY_COUNTS), (mine, errors, timed), _ENDINGS, strict=True):
+                write_sums(_rolled_up(table, schema), self._folder / f"{stems[day]}{end}")
 
     def _drop_former(self, stems: Mapping[int, str], present: set[str]) -> None:
         """Sums of days that are made anew, or gone from the lake."""
@@ -149,6 +153,19 @@ def _rolled_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
     added = [field.name for field in schema if field.type == _FLOAT]
     summed = table.group_by(by).aggregate([(name, "sum") for name in added])
     return summed.rename_columns({f"{name}_sum": name for name in added}).select(schema.names).cast(schema)
+
+
+def _steps(missing: Sequence[int], present: Collection[str]) -> Iterator[list[int]]:
+    """Days that follow each other, newest first, a week at once; where nothing is there yet, the newest by itself."""
+    step: list[int] = []
+    longest = DAYS_AT_ONCE if present else 1
+    for day in missing:
+        if step and (day != step[-1] - 1 or len(step) >= longest):
+            yield step
+            step, longest = [], DAYS_AT_ONCE
+        step.append(day)
+    if step:
+        yield step
 
 
 def _around(by_day: Mapping[int, list[str]], day: int) -> list[str]:

@@ -19,7 +19,7 @@ from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.alerts.kept import kept_cause, kept_series
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
+from routing_pipeline.hourly_sums import FILES_AT_ONCE, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
 from routing_pipeline.ingest.forgetting import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
@@ -218,14 +218,16 @@ def test_what_a_budget_leaves_is_pending_and_stands_in_the_older_scores(place: P
     for part in range(3):
         place.ingest(attempt(part * 50 + number, draw) for number in range(50))
     files = place.lake.all_files()
-    assert len(files) > 4
-    left = [place.store.attempts(files, budget_s=0.0).pending for _ in range(len(files) // 4 + 1)]
-    assert left == [max(len(files) - 4 * (step + 1), 0) for step in range(len(left))]
+    assert len(files) > FILES_AT_ONCE
+    left = [place.store.attempts(files, budget_s=0.0).pending for _ in range(2)]
+    assert left == [len(files) - FILES_AT_ONCE, max(len(files) - 2 * FILES_AT_ONCE, 0)]
+    assert place.store.attempts(files, at_most=0).pending == left[-1]
+    place.store.attempts(files)
     place.score(((number, 0.5) for number in range(150)), NOW_S - 1000)
     place.store.scores(files, place.feedback)
     place.score(((number, 0.9) for number in range(150)), NOW_S - 500)
     partly = place.store.scores(files, place.feedback, budget_s=0.0)
-    assert partly.pending == len(files) - 4
+    assert partly.pending == len(files) - FILES_AT_ONCE
     assert partly.table is not None
     found = partly.table.agg(n=partly.table.scored.sum(), quality=partly.table.quality.sum()).to_pyarrow().to_pylist()[0]
     assert 0.5 * found["n"] < found["quality"] < 0.9 * found["n"]

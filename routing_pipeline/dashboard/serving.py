@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,7 @@ HEADERS: Mapping[str, str] = {
 }
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 PAGES_KEPT = 64
-TRIES = 3
+TRIES, AGAIN_AFTER_S = 3, 0.3
 LONGEST_SENTENCE = 400
 SENSORS: Mapping[str, str] = {
     "cost_spike": "Spend",
@@ -80,7 +81,7 @@ class _Pages:
 
     def page(self, asked: Asked) -> tuple[Seen | None, LivePage | None]:
         """What is known now, and the page of it; sums that were replaced meanwhile are looked for again."""
-        for attempt in range(TRIES):
+        for _ in range(TRIES):
             seen = self._follower.seen
             if seen is None or not seen.requests:
                 return seen, None
@@ -92,15 +93,15 @@ class _Pages:
                 with open_engine("duckdb", memory_limit="500MB", spill_to=self._follower.home.scratch / "spill") as engine:
                     made = live_page(seen, asked, engine, self._follower.parameters.alerts)
             except (duckdb.IOException, OSError):
-                if attempt == TRIES - 1:
-                    raise
+                # Sums are replaced, or were dropped with what was forgotten: the follower makes them again.
+                time.sleep(AGAIN_AFTER_S)
                 continue
             with self._lock:
                 self._known[seen.serial, asked] = made
                 while len(self._known) > PAGES_KEPT:
                     self._known.popitem(last=False)
             return seen, made
-        raise AssertionError
+        return self._follower.seen, None
 
 
 class _Site:

@@ -188,7 +188,7 @@ def page_of(place: Place) -> Iterator[tuple[str, Follower]]:
         yield url, follower
 
 
-@pytest.mark.parametrize(("timeframe", "task"), [("24h", None), ("7d", None), ("7d", "answer")])
+@pytest.mark.parametrize(("timeframe", "task"), [("24h", None), ("7d", "answer")])
 def test_figures_are_those_of_the_analyses_of_the_same_hours(
     place: Place, page_of: tuple[str, Follower], timeframe: str, task: str | None
 ) -> None:

@@ -106,7 +106,7 @@ def painted_s(chromium: Browser, url: str) -> float:
         page = context.new_page()
         begun = time.perf_counter()
         page.goto(url, wait_until="commit")
-        page.wait_for_selector("[data-figure=requests]")
+        page.wait_for_selector("[data-figure=requests]", timeout=600_000)
         page.evaluate(PAINTED)
         return time.perf_counter() - begun
     finally:

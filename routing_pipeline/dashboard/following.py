@@ -12,8 +12,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import ibis
+from pydantic import TypeAdapter
 
 from routing_pipeline import promises
 from routing_pipeline.alerts import decisions
@@ -28,12 +30,13 @@ from routing_pipeline.dashboard.live import NOISE_WEEKS, Seen, Told, names_in
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.errors import PipelineError
 from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import Feedback, Kept, SumsStore
+from routing_pipeline.hourly_sums import Feedback, Kept, SumsStore, sums_folder
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.rule_set import RuleSet, logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, RealizedOutcomes, outcomes_among
 from routing_pipeline.request_sums import DaysKept, RequestSumsStore
+from routing_pipeline.results import code_version, key_of, write_whole
 from routing_pipeline.scope import LOOK_AROUND_S, SECONDS_PER_DAY, Window, conform
 
 LOOK_EVERY_S = 2.0
@@ -62,7 +65,9 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="dashboard-follower", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Begin to follow, with what was known when somebody last did."""
+        self.seen = self._remembered()
+        self._serial = count(1 if self.seen is None else self.seen.serial + 1)
         self._thread.start()
 
     def stop(self) -> None:
@@ -162,6 +167,25 @@ class Follower:
         )
         outcomes = self._outcomes(engine, lake, attempts.table, seen, known)
         self.seen = replace(seen, serial=next(self._serial), outcomes=outcomes)
+        self._remember(self.seen)
+
+    # Beside the sums, and gone with them
+
+    @property
+    def _note(self) -> Path:
+        return sums_folder(self.home) / f"seen-{key_of(parameters=self.parameters.model_dump(mode='json'), code=code_version())}.json"
+
+    def _remember(self, seen: Seen) -> None:
+        write_whole(self._note, TypeAdapter(Seen).dump_json(seen))
+
+    def _remembered(self) -> Seen | None:
+        """None where there is nothing, or sums that it names are gone."""
+        try:
+            seen = TypeAdapter(Seen).validate_json(self._note.read_bytes())
+        except (OSError, ValueError):
+            return None
+        paths = (*seen.attempts, *seen.scores, *seen.requests.values(), *seen.errors.values(), *seen.latency.values())
+        return seen if all(path.exists() for path in paths) else None
 
     def _series(self, table: ibis.Table, measured: Measured, end: int, dimensions: frozenset[str] | None = None) -> HourlySums | None:
         first = end - (self.parameters.alerts.baseline_weeks + NOISE_WEEKS) * WEEK_H

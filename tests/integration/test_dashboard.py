@@ -331,6 +331,18 @@ def test_an_empty_home_says_what_to_do_and_new_logs_show_without_a_reload(chromi
             assert opened.errors == []
 
 
+def test_a_page_that_is_served_again_shows_at_once_what_was_known(place: Place, page_of: tuple[str, Follower]) -> None:
+    again = Follower(place.home, place.parameters)
+    again.look = lambda: None  # type: ignore[method-assign]
+    again.start()
+    try:
+        assert again.seen == page_of[1].seen
+        other = Follower(place.home, Parameters(budget=1))
+        assert other._remembered() is None
+    finally:
+        again.stop()
+
+
 def test_hostile_names_do_not_run_and_do_not_break_the_page(chromium: Browser, tmp_path: Path) -> None:
     place, draw = Place(tmp_path), random.Random(3)  # noqa: S311
     rows = []

@@ -358,9 +358,10 @@ def _buckets(
     bucket_h: int,
 ) -> tuple[Bucket, ...]:
     made = []
+    counted, steps = (_by_bucket(each, span[0], bucket_h) for each in (rows, timed))
     for start in range(*span, bucket_h):
         hours = range(start, start + bucket_h)
-        mine = [row for row in rows if row["hour"] in hours]
+        mine = counted.get(start, [])
         n = _sum(mine, "requests")
         usual = [usual_usd[hour] for hour in hours if hour in usual_usd]
         made.append(
@@ -371,11 +372,18 @@ def _buckets(
                 cost_usd=_sum(mine, "cost_usd"),
                 usual_usd=math.fsum(usual) if len(usual) == bucket_h else None,
                 failed=_sum(mine, "failures") / n if n else None,
-                p95_ms=_quantiles([row for row in timed if row["hour"] == start + bucket_h - 1])["p95_ms"],
+                p95_ms=_quantiles(steps.get(start, []))["p95_ms"],
                 quality=_mean(_window(scores, start, start + bucket_h)),
             )
         )
     return tuple(made)
+
+
+def _by_bucket(rows: Sequence[_Row], first: int, bucket_h: int) -> dict[int, list[_Row]]:
+    found: dict[int, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row["hour"] - (row["hour"] - first) % bucket_h, []).append(row)
+    return found
 
 
 def _window(rows: Sequence[_Row], start: int, end: int) -> list[_Row]:

@@ -119,6 +119,10 @@ class _Site:
         page = self._pages.page(_asked(self._follower.seen, query)[0])[1]
         return None if page is None else page.model_dump_json(indent=1)
 
+    def warm(self) -> None:
+        """Make the page that most will ask for."""
+        self._rendered("page.html.j2", {})
+
     async def whole(self, request: Request) -> Response:
         """The page with its figures, also for browsers that run no script."""
         return Response(await run_in_threadpool(self._rendered, "page.html.j2", dict(request.query_params)), media_type="text/html")
@@ -146,13 +150,16 @@ class _Site:
         return Response((TEMPLATES / name).read_bytes(), media_type=FILES[name])
 
 
-def app_of(follower: Follower, *, host: str = "127.0.0.1") -> Starlette:
-    """The application; it starts its follower and stops it."""
+def app_of(follower: Follower, *, host: str = "127.0.0.1", ready: Callable[[], None] = lambda: None) -> Starlette:
+    """The application; it starts its follower and stops it, and is `ready` once it can answer at once."""
     site = _Site(follower)
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
         follower.start()
+        # What the first page would wait for: packages that load on first use, and the figures of what was known before.
+        await run_in_threadpool(site.warm)
+        ready()
         yield
         follower.stop()
 
@@ -190,8 +197,9 @@ def serve(follower: Follower, host: str, port: int, *, ready: Callable[[str], No
     except OSError as error:
         raise UnusableInputError(f"--host {host} --port {port}: {error.strerror or error}; give another address") from error
     shown = f"[{host}]" if ":" in host else host
-    ready(f"http://{shown}:{listening.getsockname()[1]}/")
-    server = uvicorn.Server(uvicorn.Config(app_of(follower, host=host), log_level="warning", access_log=False))
+    url = f"http://{shown}:{listening.getsockname()[1]}/"
+    app = app_of(follower, host=host, ready=lambda: ready(url))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     server.run(sockets=[listening])
 
 

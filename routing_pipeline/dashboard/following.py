@@ -23,7 +23,7 @@ from routing_pipeline.alerts.detection import Measure
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
 from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
 from routing_pipeline.alerts.silence import WATCHED
-from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s
+from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, looked
 from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, budget_projection
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.dashboard.live import NOISE_WEEKS, Seen, Told, names_in
@@ -67,7 +67,9 @@ class Follower:
     def start(self) -> None:
         """Begin to follow, with what was known when somebody last did."""
         self.seen = self._remembered()
-        self._serial = count(1 if self.seen is None else self.seen.serial + 1)
+        if self.seen is not None:
+            # Where nothing was committed meanwhile there is nothing to do, except to ask the clock in a while.
+            self._serial, self._version, self._silence_at = count(self.seen.serial + 1), self.seen.version, time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,7 +94,7 @@ class Follower:
     def look(self) -> None:
         """One look: everything that changed since the last one is read, shown step by step."""
         lake = Lake(self.home)
-        version = lake.version()
+        version = self._state(lake)
         if version == self._version:
             self._look_for_silence()
             return
@@ -101,11 +103,18 @@ class Follower:
             self.seen, self._version = None, version
             return
         with open_engine("duckdb", spill_to=self.home.scratch / "spill") as engine:
-            self._catch_up(lake, engine, newest_s)
+            self._catch_up(lake, engine, version, newest_s)
         self._version = version
         SumsStore(self.home, engine).prune(lake.all_files())
 
-    def _catch_up(self, lake: Lake, engine: Engine, newest_s: float) -> None:
+    def _state(self, lake: Lake) -> str | None:
+        """Changes with every commit, with every look at the logs that found nothing new, and with every proposal; None without a lake."""
+        version, proposed = lake.version(), self.home.root / promises.FOLDER
+        if version is None:
+            return None
+        return key_of(version=version, looked=looked(self.home), proposed=proposed.stat().st_mtime_ns if proposed.is_dir() else 0)
+
+    def _catch_up(self, lake: Lake, engine: Engine, version: str, newest_s: float) -> None:
         by_day = lake.files_by_day()
         files = [file for _, file in by_day]
         feedback = Feedback(lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback)
@@ -116,7 +125,7 @@ class Follower:
         until = filling + 1 if watermark is None else min(complete_until(watermark, hold_back_s), filling + 1)
         # What is there already is shown first: a page that opens while much is new waits for none of it.
         attempts, scores, days = sums.attempts(files, at_most=0), sums.scores(files, feedback, at_most=0), requests.days(by_day, at_most=0)
-        self._show(engine, newest_s, until, attempts, scores, days)
+        self._show(engine, version, newest_s, until, attempts, scores, days)
         while (days.pending or attempts.pending or scores.pending) and not self._stop.is_set():
             if days.pending:
                 days = requests.days(by_day, at_most=1)
@@ -124,14 +133,15 @@ class Follower:
                 attempts = sums.attempts(files, at_most=1)
             if scores.pending and not attempts.pending:
                 scores = sums.scores(files, feedback, at_most=1)
-            self._show(engine, newest_s, until, attempts, scores, days)
+            self._show(engine, version, newest_s, until, attempts, scores, days)
         if attempts.table is not None and not self._stop.is_set():
             self._understand(engine, lake, attempts, scores)
 
-    def _show(self, engine: Engine, newest_s: float, until: int, attempts: Kept, scores: Kept, days: DaysKept) -> None:
+    def _show(self, engine: Engine, version: str, newest_s: float, until: int, attempts: Kept, scores: Kept, days: DaysKept) -> None:
         before = self.seen
-        self.seen = Seen(
-            serial=next(self._serial),
+        now = Seen(
+            serial=0 if before is None else before.serial,
+            version=version,
             seen_s=time.time(),
             newest_s=newest_s,
             until=until,
@@ -149,6 +159,9 @@ class Follower:
             rule_set=None if before is None else before.rule_set,
             outcomes=None if before is None else before.outcomes,
         )
+        # Pages of the same sums stay as they are.
+        if before is None or replace(now, seen_s=before.seen_s) != before:
+            self.seen = replace(now, serial=next(self._serial))
 
     # What the sums say
 
@@ -230,6 +243,9 @@ class Follower:
         """The only alert that comes while nothing does."""
         seen = self.seen
         if seen is None or seen.alerts is None or time.monotonic() - self._silence_at < SILENCE_EVERY_S:
+            return
+        if self._requests is None:
+            self._version = None
             return
         others = tuple(each for each in seen.alerts if each.sensor != "silent_feed")
         alerts = (*self._silent(seen.until), *others)

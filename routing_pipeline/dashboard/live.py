@@ -69,6 +69,8 @@ class Seen:
     """What is known of the lake at one moment; `serial` counts the moments."""
 
     serial: int
+    version: str
+    """Of the lake and of what else the page speaks of; the same version, the same figures."""
     seen_s: float
     newest_s: float
     until: int

@@ -147,7 +147,7 @@ def comes(page: Page, condition: str, argument: object = None) -> None:
 
 
 def caught_up(follower: Follower, home: Home) -> None:
-    until(lambda: follower._version is not None and follower._version == Lake(home).version())
+    until(lambda: follower._version is not None and follower._version == follower._state(Lake(home)))
 
 
 def figures(url: str, query: str = "") -> dict[str, Any]:

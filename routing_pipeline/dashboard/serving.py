@@ -211,6 +211,7 @@ def _environment() -> Environment:
     forms: dict[str, wording.Format] = {
         "usd": wording.usd,
         "percent": wording.percent,
+        "chance": wording.chance,
         "change": wording.change,
         "score": wording.score,
         "ms": wording.ms,

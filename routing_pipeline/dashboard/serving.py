@@ -238,7 +238,7 @@ def _environment() -> Environment:
         "name": wording.name,
         "sentence": lambda text: wording.name(text, LONGEST_SENTENCE),
         "moment": lambda value: f"{value:%d %b %Y %H:%M} UTC",
-        "clock": lambda value: f"{value:%H:%M}",
+        "short": lambda value: f"{value:%d %b %H:%M}",
     }
     return made
 

@@ -19,6 +19,8 @@ Lake -> scope
     engine          DuckDB or Spark, through Ibis
     expectations    what must hold of the data, and what was found
     scope           parameters to a window on a snapshot, and its rows as analyses read them
+    hourly_sums     sums of each data file by hour, kept: what looks at the whole lake within a second
+    request_sums    sums of each day by hour, kept: requests, spend and latency as analyses count them
 
 Scope -> evidence and analyses
     policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set
@@ -34,6 +36,8 @@ Recommendations -> delivery
     analyst         every operation on one home, from the store where the same was asked before
     mcp             two servers for agents over it
     listening       who may connect to what is served over HTTP
+
+    dashboard       the live page over it
 
 At the edge
     cli             the `routing-pipeline` command

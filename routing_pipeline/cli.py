@@ -297,6 +297,28 @@ def serve_mcp(
 
 @app.command()
 @with_parameters
+def dashboard(
+    asked: dict[str, Any],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own lets others read it")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0 takes a free one")] = 8501,
+    home: Root = None,
+    debug: Debug = False,
+) -> None:
+    """The live page: what the gateway does now against what is usual, while logs arrive in the home."""
+    from routing_pipeline.parameters import read_parameters
+
+    values, config = _checked(asked)
+    opened = _open_home(home)
+    from routing_pipeline.dashboard.following import Follower
+    from routing_pipeline.dashboard.serving import is_loopback, serve
+
+    if not is_loopback(host):
+        typer.echo(f"--host {host}: whoever reaches this address reads spend and names; there is no password", err=True)
+    serve(Follower(opened, read_parameters(config, **values)), host, port, ready=lambda url: typer.echo(f"live page at {url}", err=True))
+
+
+@app.command()
+@with_parameters
 def ask(
     asked: dict[str, Any],
     tool: Annotated[str, typer.Argument(help="A tool of the task, such as get_routing_costs", show_default=False)],

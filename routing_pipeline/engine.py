@@ -8,6 +8,7 @@ are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ class Engine:
         name = f"parquet_{abs(hash(tuple(files))):x}"
         frame.createOrReplaceTempView(name)
         return spark.table(name)
+
+    def held(self, table: ibis.Table) -> ibis.Table:
+        """Evaluate a table now and hold its rows in the engine until that is closed; Spark gives them back as an expression."""
+        return self.backend.create_table(f"held_{uuid.uuid4().hex}", table, temp=True) if self.name == "duckdb" else table
 
     def write_parquet(self, table: ibis.Table, path: Path) -> None:
         """Write a table to one Parquet file (DuckDB) or a folder of them (Spark), in place of what lies there."""

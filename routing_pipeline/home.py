@@ -39,6 +39,11 @@ class Home:
         return self.root / "lake"
 
     @property
+    def sums(self) -> Path:
+        """Hourly sums of the lake's data files: all of it can be made again."""
+        return self.root / "sums"
+
+    @property
     def scratch(self) -> Path:
         """Conformed windows, downloads, spill files: all of it can be deleted."""
         return self.root / "scratch"

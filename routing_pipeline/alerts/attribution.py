@@ -86,6 +86,11 @@ def attribution(
         None when no earlier week holds anything.
     """
     rows = _cells(observations, int(start_s // HOUR_S), int(end_s // HOUR_S), weeks)
+    return attributed(rows, is_sum=is_sum, direction=direction)
+
+
+def attributed(rows: Sequence[Mapping[str, Any]], *, is_sum: bool, direction: int = 1) -> Attribution | None:
+    """The same from sums: `calls`, `total`, `tokens` and `cached` by `team`, `task`, `model`, `rule` and `week`, 0 for the window."""
     earlier = {row["week"] for row in rows} - {0}
     if not earlier:
         return None
@@ -105,12 +110,17 @@ def attribution(
     return Attribution(change=change, effects=effects(terms, FACTORS), shares=shares)
 
 
-def _cells(observations: ibis.Table, start: int, end: int, weeks: int) -> Sequence[dict[str, Any]]:
-    timed = with_hour(observations)
+def with_week(timed: ibis.Table, start: int, end: int, weeks: int) -> ibis.Table:
+    """Rows of the hours [start, end) and of the same hours of the weeks before, and which `week` that is, 0 for the window."""
     timed = timed.mutate(back=ibis.literal(end - 1, "int64") - timed.hour)
     timed = timed.filter(timed.back >= 0, timed.back < (weeks + 1) * WEEK_H, timed.back % WEEK_H < end - start)
+    return timed.mutate(week=(timed.back / WEEK_H).floor().cast("int64"))
+
+
+def _cells(observations: ibis.Table, start: int, end: int, weeks: int) -> Sequence[dict[str, Any]]:
+    timed = with_week(with_hour(observations), start, end, weeks)
     tokens = timed.prompt_tokens.fill_null(0) + timed.completion_tokens.fill_null(0)
-    timed = timed.mutate(week=(timed.back / WEEK_H).floor().cast("int64"), tokens=tokens, task=timed.task_type, rule=timed.routing_rule_id)
+    timed = timed.mutate(tokens=tokens, task=timed.task_type, rule=timed.routing_rule_id)
     sums = timed.group_by("week", "team", "task", "model", "rule").agg(
         calls=timed.count(), total=timed.value.sum(), tokens=timed.tokens.sum(), cached=timed.cached_tokens.fill_null(0).sum()
     )

@@ -7,7 +7,7 @@ clock and starting runs (`assets.automation`), telling people (`notifications`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -144,21 +144,52 @@ def _decided(
     since = end_hour - 1 if memory.seen is None else max(memory.seen + 1, end_hour - MAX_HOURS_PER_TICK)
     if since >= end_hour:
         return AlertDecision(kind="quiet", reason=NO_NEW_HOUR, cursor=memory.model_dump_json())
-    stood = {
+    stood = _stood(measures, thresholds)
+    news: tuple[str, _Alarm] | None = None
+    for known, told in _looks(stood, memory, since, end_hour):
+        memory, news = known, told or news
+    if news is not None:
+        return _alert(sensor, *news, memory)
+    return _quiet(stood, end_hour - 1, memory)
+
+
+def told_since(
+    sensor: str,
+    measures: Mapping[str, tuple[HourlySums | None, Measure]],
+    thresholds: AlertThresholds,
+    since: int,
+    end_hour: int,
+) -> tuple[tuple[AlertDecision, ...], int | None]:
+    """Every alert that a sensor which looks after each hour tells of the hours [since, end_hour), and the last hour that alarmed."""
+    stood = _stood(measures, thresholds)
+    memory, alerts = Memory(seen=since - 1), []
+    for known, told in _looks(stood, memory, since, end_hour):
+        memory = known
+        if told is not None:
+            alerts.append(_alert(sensor, *told, memory))
+    return tuple(alerts), None if memory.incident is None else memory.incident.last_alarm
+
+
+def _stood(
+    measures: Mapping[str, tuple[HourlySums | None, Measure]], thresholds: AlertThresholds
+) -> dict[str, tuple[HourlySums, Standing]]:
+    return {
         name: (sums, standing(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month))
         for name, (sums, measure) in measures.items()
         if sums is not None
     }
-    news: tuple[str, _Alarm] | None = None
+
+
+def _looks(
+    stood: Mapping[str, tuple[HourlySums, Standing]], memory: Memory, since: int, end_hour: int
+) -> Iterator[tuple[Memory, tuple[str, _Alarm] | None]]:
+    """The memory after each hour, and the alarm where it is news."""
     for hour in range(since, end_hour):
         alarms = [(name, alarm) for name, (sums, found) in stood.items() if (alarm := _largest(sums, found, hour)) is not None]
         largest = max(alarms, key=lambda each: each[1].size, default=None)
         size, low = (None, 0.0) if largest is None else (largest[1].size, largest[1].size_low)
         memory, is_news = memory.after(hour, size, low)
-        news = largest if is_news else news
-    if news is not None:
-        return _alert(sensor, *news, memory)
-    return _quiet(stood, end_hour - 1, memory)
+        yield memory, largest if is_news else None
 
 
 def _largest(sums: HourlySums, found: Standing, hour: int) -> _Alarm | None:

@@ -119,7 +119,7 @@ def hourly_sums(
     found = {WHOLE: whole}
     requests = sum(row["count"] for row in whole)
     for dimension in (name for name in DIMENSIONS if name in set(dimensions)):
-        found |= _watched(_by_hour(timed, dimension), dimension, requests)
+        found |= watched_values(_by_hour(timed, dimension), dimension, requests)
     count, total, squares = (np.zeros((len(found), end_hour - first)) for _ in range(3))
     for place, rows in enumerate(found.values()):
         hours = [row["hour"] - first for row in rows]
@@ -141,7 +141,7 @@ def _by_hour(timed: ibis.Table, dimension: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _watched(rows: Sequence[dict[str, Any]], dimension: str, requests: float) -> dict[Series, list[dict[str, Any]]]:
+def watched_values(rows: Sequence[dict[str, Any]], dimension: str, requests: float) -> dict[Series, list[dict[str, Any]]]:
     """The most frequent values; a dimension that only ever had one value says nothing that the whole does not say."""
     by_value: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

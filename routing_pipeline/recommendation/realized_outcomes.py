@@ -86,13 +86,18 @@ def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequ
         scope: the window.
         promises: rule sets of earlier windows, any order; those without rules promise nothing.
     """
+    return outcomes_among(requests, scope.requests, promises)
+
+
+def outcomes_among(requests: ibis.Table, all_requests: int, promises: Sequence[RuleSet]) -> RealizedOutcomes:
+    """The same from rows that hold at least the requests that the rules decided, of `all_requests` final requests in the window."""
     known = sorted((each for each in promises if each.rules), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
     if not known:
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to hold against what happened."
         )
     counted = _decided(requests, known)
-    found = [_held(each, place, counted, scope) for place, each in enumerate(known) if (counted["set"] == place).any()]
+    found = [_held(each, place, counted, all_requests) for place, each in enumerate(known) if (counted["set"] == place).any()]
     ids = {each.rule_set_id for each in found}
     waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids)
     return RealizedOutcomes(rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known))
@@ -149,7 +154,7 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
     return columns | {"stratum": stratum.astype(np.float64)}
 
 
-def _held(promise: RuleSet, place: int, counted: dict[str, Floats], scope: AnalysisScope) -> RealizedRuleSet:
+def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int) -> RealizedRuleSet:
     of = counted["set"] == place
     parts = []
     for at, rule in enumerate(promise.rules):
@@ -172,7 +177,7 @@ def _held(promise: RuleSet, place: int, counted: dict[str, Floats], scope: Analy
         rule_set_id=promise.rule_set_id,
         promised_on=promise.window.end,
         requests=round(total),
-        share=min(total / max(scope.requests, 1), 1.0),
+        share=min(total / max(all_requests, 1), 1.0),
         days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / 86_400,
         outcomes=together,
         rules=tuple(sorted(rules, key=lambda each: (-each.requests, each.rule_id))),

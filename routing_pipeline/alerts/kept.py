@@ -1,0 +1,89 @@
+"""The series that are watched, from sums kept for each data file: what `hourly.hourly_sums` finds in the rows, without reading them.
+
+Belongs here: which columns of the kept sums are the observations of which measure. Does not belong here: keeping them
+(`routing_pipeline.hourly_sums`), which series are watched (`hourly`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import ibis
+import numpy as np
+
+from routing_pipeline.alerts.attribution import attributed, with_week
+from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WHOLE, HourlySums, watched_values
+from routing_pipeline.scope import UNKNOWN_TASK
+
+Measured = Literal["spend", "latency", "failed attempts", "quality", "requests"]
+
+COLUMNS: dict[str, tuple[str, str, str]] = {
+    "spend": ("attempts", "cost_usd", "cost_squares"),
+    "latency": ("timed", "log_latency", "log_latency_squares"),
+    "failed attempts": ("ended", "failures", "failures"),
+    "quality": ("scored", "quality", "quality_squares"),
+    "requests": ("attempts", "cost_usd", "cost_squares"),
+}
+"""Count, sum and sum of squares of each measure's observations; quality: of SCORE_SUMS where there is feedback."""
+
+
+def kept_series(
+    sums: ibis.Table, measured: Measured, first_hour: int, end_hour: int, dimensions: Collection[str] = tuple(DIMENSIONS)
+) -> HourlySums | None:
+    """Sums by series and hour in [first_hour, end_hour), equal to `hourly.hourly_sums` of the measure's observations.
+
+    Args:
+        sums: ATTEMPT_SUMS or SCORE_SUMS of data files that cover these hours.
+        measured: what is observed.
+        first_hour: counted from 1970.
+        end_hour: the hour after the last.
+        dimensions: what series are narrowed to, beside the whole.
+
+    Returns:
+        None when there is no observation. The hours begin with the first that has one.
+    """
+    count, total, squares = COLUMNS[measured]
+    cells = sums.filter(sums.hour >= first_hour, sums.hour < end_hour, sums[count] > 0)
+    cells = cells.select("hour", *DIMENSIONS.values(), count=cells[count], total=cells[total], squares=cells[squares])
+    whole = _by_hour(cells, WHOLE.dimension)
+    if not whole:
+        return None
+    first = min(row["hour"] for row in whole)
+    found = {WHOLE: whole}
+    observed = sum(row["count"] for row in whole)
+    for dimension in (name for name in DIMENSIONS if name in dimensions):
+        found |= watched_values(_by_hour(cells, dimension), dimension, observed)
+    arrays = [np.zeros((len(found), end_hour - first)) for _ in range(3)]
+    for place, rows in enumerate(found.values()):
+        hours = [row["hour"] - first for row in rows]
+        for array, name in zip(arrays, ("count", "total", "squares"), strict=True):
+            array[place, hours] = [row[name] for row in rows]
+    return HourlySums(first, tuple(found), *arrays)
+
+
+def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[str, ...]:
+    """What an alert is due to, in words: `attribution.attribution` of the measure's observations, from sums."""
+    if decision.start_s is None or decision.end_s is None or decision.measured not in COLUMNS:
+        return ()
+    count, total, _ = COLUMNS[decision.measured]
+    cells = with_week(sums.filter(sums[count] > 0), int(decision.start_s // HOUR_S), int(decision.end_s // HOUR_S), weeks)
+    tokens = {name: cells[name].sum() if name in cells.columns else ibis.literal(0.0) for name in ("tokens", "cached_tokens")}
+    grouped = cells.group_by("week", "team", "model", task="task_type", rule="routing_rule_id").agg(
+        calls=cells[count].sum(), total=cells[total].sum(), tokens=tokens["tokens"], cached=tokens["cached_tokens"]
+    )
+    found = attributed(
+        grouped.to_pyarrow().to_pylist(), is_sum=decision.measured == "spend", direction=-1 if decision.measured == "quality" else 1
+    )
+    return () if found is None else found.sentences()
+
+
+def _by_hour(cells: ibis.Table, dimension: str) -> list[dict[str, Any]]:
+    label = ibis.literal("") if dimension == WHOLE.dimension else cells[DIMENSIONS[dimension]]
+    if dimension == "task":
+        label = label.fill_null(UNKNOWN_TASK)
+    keyed = cells.mutate(label=label).filter(lambda t: t.label.notnull())
+    sums = keyed.group_by("label", "hour").agg(count=keyed["count"].sum(), total=keyed.total.sum(), squares=keyed.squares.sum())
+    rows: list[dict[str, Any]] = sums.order_by("label", "hour").to_pyarrow().to_pylist()
+    return rows

@@ -1,0 +1,301 @@
+"""Keeping up with the lake: a thread that sees what is new, brings the kept sums up to date, and says what is known now.
+
+Belongs here: when to look, in which order to read what is new (newest day first, so that the page has something to show),
+alerts, projection, and what became of the rules. Does not belong here: what is shown of it (`live`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import ibis
+from pydantic import TypeAdapter
+
+from routing_pipeline import promises
+from routing_pipeline.alerts import decisions
+from routing_pipeline.alerts.detection import Measure
+from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
+from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
+from routing_pipeline.alerts.silence import WATCHED
+from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, looked
+from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, budget_projection
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.dashboard.live import NOISE_WEEKS, Seen, Told, names_in
+from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.errors import PipelineError
+from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import Feedback, Kept, SumsStore, sums_folder
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.policy.rule_set import RuleSet, logged_rule_id
+from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, RealizedOutcomes, outcomes_among
+from routing_pipeline.request_sums import DaysKept, RequestSumsStore
+from routing_pipeline.results import code_version, key_of, write_whole
+from routing_pipeline.scope import LOOK_AROUND_S, SECONDS_PER_DAY, Window, conform
+
+LOOK_EVERY_S = 2.0
+SILENCE_EVERY_S = 60.0
+TOLD_H = 72
+"""Alerts of so many hours are listed."""
+ROLL_OUT_DAYS = 7
+MAX_NAMES = 50
+_log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Follows one home; `seen` is what was known at the last moment, None while the lake is empty or not looked at yet."""
+
+    def __init__(self, home: Home, parameters: Parameters) -> None:
+        self.home, self.parameters = home, parameters
+        self.seen: Seen | None = None
+        self.has_looked = False
+        self.trouble: str | None = None
+        """Why the last look failed, in a line; the page shows it beside what is known."""
+        self._serial = count(1)
+        self._version: str | None = None
+        self._silence_at = 0.0
+        self._requests: HourlySums | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dashboard-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow, with what was known when somebody last did."""
+        self.seen = self._remembered()
+        if self.seen is not None:
+            # Where nothing was committed meanwhile there is nothing to do, except to ask the clock in a while.
+            self._serial, self._version, self._silence_at = count(self.seen.serial + 1), self.seen.version, time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, after the step that is under way."""
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+                self.trouble = None
+            except (PipelineError, OSError, ValueError) as error:
+                # The lake may be between two states (compacted, forgotten) or out of reach: what is known stands, and is dated.
+                self.trouble = f"the last look at the lake failed ({type(error).__name__}); trying again"
+            except Exception:  # noqa: BLE001  a bug of ours must not end what follows the lake
+                _log.exception("the last look at the lake failed")
+                self.trouble = "the last look at the lake failed; see the command's own output"
+            self.has_looked = True
+            self._stop.wait(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """One look: everything that changed since the last one is read, shown step by step."""
+        lake = Lake(self.home)
+        version = self._state(lake)
+        if version == self._version:
+            self._look_for_silence()
+            return
+        newest_s = lake.newest_s()
+        if version is None or newest_s is None:
+            self.seen, self._version = None, version
+            return
+        with open_engine("duckdb", spill_to=self.home.scratch / "spill") as engine:
+            self._catch_up(lake, engine, version, newest_s)
+        self._version = version
+        SumsStore(self.home, engine).prune(lake.all_files())
+
+    def _state(self, lake: Lake) -> str | None:
+        """Changes with every commit, with every look at the logs that found nothing new, and with every proposal; None without a lake."""
+        version, proposed = lake.version(), self.home.root / promises.FOLDER
+        if version is None:
+            return None
+        return key_of(version=version, looked=looked(self.home), proposed=proposed.stat().st_mtime_ns if proposed.is_dir() else 0)
+
+    def _catch_up(self, lake: Lake, engine: Engine, version: str, newest_s: float) -> None:
+        by_day = lake.files_by_day()
+        files = [file for _, file in by_day]
+        feedback = Feedback(lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback)
+        sums, requests = SumsStore(self.home, engine), RequestSumsStore(self.home, engine, self.parameters)
+        watermark = lake_watermark_s(self.home)
+        hold_back_s = self.parameters.alerts.hold_back_minutes * 60
+        filling = int(newest_s // HOUR_S)
+        until = filling + 1 if watermark is None else min(complete_until(watermark, hold_back_s), filling + 1)
+        # What is there already is shown first: a page that opens while much is new waits for none of it.
+        attempts, scores, days = sums.attempts(files, at_most=0), sums.scores(files, feedback, at_most=0), requests.days(by_day, at_most=0)
+        self._show(engine, version, newest_s, until, attempts, scores, days)
+        while (days.pending or attempts.pending or scores.pending) and not self._stop.is_set():
+            if days.pending:
+                days = requests.days(by_day, at_most=1)
+            if attempts.pending:
+                attempts = sums.attempts(files, at_most=1)
+            if scores.pending and not attempts.pending:
+                scores = sums.scores(files, feedback, at_most=1)
+            self._show(engine, version, newest_s, until, attempts, scores, days)
+        if attempts.table is not None and not self._stop.is_set():
+            self._understand(engine, lake, attempts, scores)
+
+    def _show(self, engine: Engine, version: str, newest_s: float, until: int, attempts: Kept, scores: Kept, days: DaysKept) -> None:
+        before = self.seen
+        now = Seen(
+            serial=0 if before is None else before.serial,
+            version=version,
+            seen_s=time.time(),
+            newest_s=newest_s,
+            until=until,
+            attempts=attempts.parts,
+            scores=scores.parts,
+            requests=days.requests,
+            errors=days.errors,
+            latency=days.latency,
+            days=len(days.requests) + days.missing,
+            pending_days=days.pending,
+            pending_files=attempts.pending + scores.pending,
+            names=names_in(engine, days.requests, MAX_NAMES),
+            alerts=None if before is None else before.alerts,
+            projection=None if before is None else before.projection,
+            rule_set=None if before is None else before.rule_set,
+            outcomes=None if before is None else before.outcomes,
+        )
+        # Pages of the same sums stay as they are.
+        if before is None or replace(now, seen_s=before.seen_s) != before:
+            self.seen = replace(now, serial=next(self._serial))
+
+    # What the sums say
+
+    def _understand(self, engine: Engine, lake: Lake, attempts: Kept, scores: Kept) -> None:
+        seen = self.seen
+        if seen is None or attempts.table is None or scores.table is None:
+            return
+        spend = self._daily_spend(attempts.table)
+        known = promises.kept(self.home)
+        self.seen = seen = replace(
+            seen,
+            serial=next(self._serial),
+            alerts=self._alerts(attempts.table, scores.table, seen.until, seen.newest_s),
+            projection=budget_projection(spend, seen.newest_s + 1e-6, self.parameters),
+            rule_set=max(known, key=lambda each: each.rule_set_id, default=None),
+        )
+        outcomes = self._outcomes(engine, lake, attempts.table, seen, known)
+        self.seen = replace(seen, serial=next(self._serial), outcomes=outcomes)
+        self._remember(self.seen)
+
+    # Beside the sums, and gone with them
+
+    @property
+    def _note(self) -> Path:
+        return sums_folder(self.home) / f"seen-{key_of(parameters=self.parameters.model_dump(mode='json'), code=code_version())}.json"
+
+    def _remember(self, seen: Seen) -> None:
+        write_whole(self._note, TypeAdapter(Seen).dump_json(seen))
+
+    def _remembered(self) -> Seen | None:
+        """None where there is nothing, or sums that it names are gone."""
+        try:
+            seen = TypeAdapter(Seen).validate_json(self._note.read_bytes())
+        except (OSError, ValueError):
+            return None
+        paths = (*seen.attempts, *seen.scores, *seen.requests.values(), *seen.errors.values(), *seen.latency.values())
+        return seen if all(path.exists() for path in paths) else None
+
+    def _series(self, table: ibis.Table, measured: Measured, end: int, dimensions: frozenset[str] | None = None) -> HourlySums | None:
+        first = end - (self.parameters.alerts.baseline_weeks + NOISE_WEEKS) * WEEK_H
+        return kept_series(table, measured, first, end) if dimensions is None else kept_series(table, measured, first, end, dimensions)
+
+    def _alerts(self, attempts: ibis.Table, scores: ibis.Table, until: int, newest_s: float) -> tuple[Told, ...]:
+        """What the sensors would have told of the last hours, newest first."""
+        thresholds, since = self.parameters.alerts, until - TOLD_H
+        qualities, failures = self._series(scores, "quality", until), self._series(attempts, "failed attempts", until)
+        measures: Mapping[str, dict[str, tuple[HourlySums | None, Measure]]] = {
+            "cost_spike": {"spend": (self._series(attempts, "spend", until), decisions.cost_measure(thresholds))},
+            "latency_spike": {"latency": (self._series(attempts, "latency", until), decisions.latency_measure(thresholds))},
+            "quality_drop": {
+                "failed attempts": (failures, decisions.failure_measure(thresholds)),
+                "quality": (qualities, decisions.quality_measure(thresholds)),
+            },
+        }
+        told = []
+        for sensor, of in measures.items():
+            alerts, last_alarm = decisions.told_since(sensor, of, thresholds, since, until)
+            told += [
+                Told(
+                    sensor=sensor,
+                    alert=self._with_cause(alert, attempts, scores),
+                    is_going_on=place == len(alerts) - 1 and last_alarm == until - 1,
+                )
+                for place, alert in enumerate(alerts)
+            ]
+        self._requests = self._series(attempts, "requests", max(until, int(newest_s // HOUR_S) + 1), WATCHED)
+        return (*self._silent(until), *sorted(told, key=lambda each: -(each.alert.end_s or 0.0)))
+
+    def _with_cause(self, alert: decisions.AlertDecision, attempts: ibis.Table, scores: ibis.Table) -> decisions.AlertDecision:
+        sums = scores if alert.measured == "quality" else attempts
+        return alert.model_copy(update={"due_to": kept_cause(sums, alert, self.parameters.alerts.baseline_weeks)})
+
+    def _silent(self, until: int) -> tuple[Told, ...]:
+        self._silence_at = time.monotonic()
+        decision = decisions.silent_feed(self._requests, self.parameters.alerts, None, until, time.time())
+        return (Told(sensor="silent_feed", alert=decision, is_going_on=True),) if decision.kind == "alert" else ()
+
+    def _look_for_silence(self) -> None:
+        """The only alert that comes while nothing does."""
+        seen = self.seen
+        if seen is None or seen.alerts is None or time.monotonic() - self._silence_at < SILENCE_EVERY_S:
+            return
+        if self._requests is None:
+            self._version = None
+            return
+        others = tuple(each for each in seen.alerts if each.sensor != "silent_feed")
+        alerts = (*self._silent(seen.until), *others)
+        if [each.alert.run_key for each in alerts] != [each.alert.run_key for each in seen.alerts]:
+            self.seen = replace(seen, serial=next(self._serial), alerts=alerts)
+
+    def _daily_spend(self, attempts: ibis.Table) -> dict[str | None, dict[int, float]]:
+        """As `budget_projection.daily_spend_by_team`, from kept sums."""
+        newest = attempts.hour.max().execute()
+        recent = attempts.filter(attempts.hour >= int(newest) - HISTORY_DAYS * 24)
+        by_day = recent.mutate(day=(recent.hour / 24).floor().cast("int64"))
+        rows = by_day.group_by("team", "day").agg(usd=by_day.cost_usd.sum()).order_by("day", "team").to_pyarrow().to_pylist()
+        spend: dict[str | None, dict[int, float]] = {None: {}}
+        for row in rows:
+            for team in {row["team"], None}:
+                days = spend.setdefault(team, {})
+                days[row["day"]] = days.get(row["day"], 0.0) + row["usd"]
+        return spend
+
+    def _outcomes(
+        self, engine: Engine, lake: Lake, attempts: ibis.Table, seen: Seen, known: tuple[RuleSet, ...]
+    ) -> RealizedOutcomes | None:
+        """What the rules promised against what the requests that they decided have got, over the last complete days.
+
+        Only attempts of such requests are read in full; before any is seen, nothing is.
+        """
+        ids = {
+            logged_rule_id(each.rule_set_id, rule.id)
+            for each in sorted(known, key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
+            for rule in each.rules
+        }
+        end_s = float(seen.until * HOUR_S)
+        window = Window(end_s - ROLL_OUT_DAYS * SECONDS_PER_DAY, end_s)
+        first = seen.until - ROLL_OUT_DAYS * 24
+        decided = (
+            attempts.filter(attempts.hour >= first, attempts.hour < seen.until, attempts.routing_rule_id.isin(sorted(ids))) if ids else None
+        )
+        if decided is None or not decided.limit(1).count().execute():
+            return None
+        rows = engine.read_parquet(lake.attempt_files(window.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S))
+        mine = rows.filter(rows.routing_rule_id.isin(sorted(ids))).select("request_id").distinct()
+        feedback = lake.feedback_files()
+        conformed = conform(
+            rows.semi_join(mine, "request_id"),
+            window,
+            catalog=Catalog(self.parameters.models),
+            feedback=engine.read_parquet(feedback) if feedback else None,
+            quality_name=self.parameters.quality_feedback,
+        )
+        days = [path for day, path in seen.requests.items() if (day + 1) * 24 > first]
+        counted = engine.read_parquet(days)
+        counted = counted.filter(counted.hour >= first, counted.hour < seen.until)
+        return outcomes_among(conformed, round(counted.requests.sum().fill_null(0.0).execute()), known)

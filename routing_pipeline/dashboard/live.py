@@ -1,0 +1,429 @@
+"""What the live page says: the last complete hour against what is usual, a window of traffic, models, in one typed result.
+
+Belongs here: the figures, from kept sums, under the filters that were chosen. Does not belong here: keeping the sums up to date
+(`following`), how the figures look (`serving` and its templates).
+
+Requests, spend and success are those of an analysis of the same hours, since the sums were made by its own rows
+(`request_sums`); what is usual is what the sensors hold an hour against (`alerts.detection`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import ibis
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from routing_pipeline.alerts.decisions import AlertDecision, cost_measure, failure_measure, latency_measure, quality_measure
+from routing_pipeline.alerts.detection import Measure, standing
+from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums
+from routing_pipeline.alerts.kept import COLUMNS, Measured as What
+from routing_pipeline.analysis.budget_projection import BudgetProjection
+from routing_pipeline.analysis.daily_spend import NO_COST
+from routing_pipeline.engine import Engine
+from routing_pipeline.estimates import Known, Measured, Result, proportion_interval, quantity
+from routing_pipeline.parameters import TIMEFRAMES, AlertThresholds, Timeframe
+from routing_pipeline.policy.rule_set import RuleSet
+from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
+from routing_pipeline.request_sums import quantile_ms
+
+Floats = NDArray[np.float64]
+
+MAX_MODELS = 20
+MAX_ERRORS = 10
+BUCKET_H: dict[Timeframe, int] = {"1h": 1, "24h": 1, "7d": 6, "30d": 24}
+LEAST_SHOWN_H = 24
+"""Charts show a day at least."""
+NOISE_WEEKS = 2
+
+Tiled = Literal["requests", "spend", "failed attempts", "latency", "quality"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The filters of the page; None: all."""
+
+    timeframe: Timeframe = "24h"
+    task: str | None = None
+    model: str | None = None
+    team: str | None = None
+
+
+class Told(Result):
+    """One alert as the sensors tell it."""
+
+    sensor: str
+    alert: AlertDecision
+    is_going_on: bool = Field(description="The last hour that was judged still alarms")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the lake at one moment; `serial` counts the moments."""
+
+    serial: int
+    version: str
+    """Of the lake and of what else the page speaks of; the same version, the same figures."""
+    seen_s: float
+    newest_s: float
+    until: int
+    """The first hour, from 1970, that is not known to be complete."""
+    attempts: tuple[Path, ...]
+    scores: tuple[Path, ...]
+    requests: Mapping[int, Path]
+    errors: Mapping[int, Path]
+    latency: Mapping[int, Path]
+    days: int
+    pending_days: int
+    pending_files: int
+    names: Mapping[str, tuple[str, ...]]
+    alerts: tuple[Told, ...] | None = None
+    projection: BudgetProjection | None = None
+    rule_set: RuleSet | None = None
+    outcomes: RealizedOutcomes | None = None
+
+
+class Tile(Result):
+    """One measure of the last complete hour against what is usual then."""
+
+    measured: Tiled
+    now: float | None = quantity("In the hour; null: not observed", "requests, USD, 0..1 or ms", default=None)
+    usual: float | None = quantity(
+        "In the same hour of the week, as the sensors see it; null: nothing to compare with yet", "as now", default=None
+    )
+    stands_out: bool = Field(description="Beyond chance and beyond the thresholds, as a sensor judges this hour")
+
+
+class Bucket(Result):
+    """One step of the charts."""
+
+    start: datetime = Field(description="UTC")
+    is_complete: bool
+    requests: int = quantity("Final requests", "requests")
+    cost_usd: float = quantity("Of all attempts: as logged, else at list price", "USD")
+    usual_usd: float | None = quantity("Usual spend of these hours; null where there is no baseline", "USD", default=None)
+    failed: float | None = quantity("Share of final requests that failed", "0..1", default=None)
+    p95_ms: float | None = quantity("95th percentile of latency, within 1 %", "ms", default=None)
+    quality: float | None = quantity("Mean over scored answers", "0..1", default=None)
+
+
+class ModelLine(Result):
+    """One model in the window."""
+
+    model: str
+    requests: int = quantity("Final requests", "requests")
+    share: float = quantity("Of all final requests", "0..1")
+    cost_usd: Known = quantity("Of all its attempts", "USD")
+    success_rate: Measured = quantity("Share of its final requests that ended in success", "0..1")
+    p50_ms: float | None = quantity("Median latency, within 1 %", "ms", default=None)
+    p95_ms: float | None = quantity("95th percentile, within 1 %", "ms", default=None)
+    scored: int = quantity("Answers with a score", "answers")
+    quality: float | None = quantity("Mean over scored answers", "0..1", default=None)
+    usual_quality: float | None = quantity("The same over the same hours of the weeks before", "0..1", default=None)
+
+
+class ErrorLine(Result):
+    """One class of failure in the window."""
+
+    error_type: str | None = Field(description="Null: the log does not say")
+    attempts: int = quantity("Failed attempts", "attempts")
+    requests: int = quantity("Of them, those whose failure the client saw", "requests")
+
+
+class LivePage(Result):
+    """Everything that the page shows under one set of filters."""
+
+    start: datetime = Field(description="First hour of the window, UTC")
+    end: datetime = Field(description="The hour after the window's last, which may still be filling")
+    newest: datetime = Field(description="The newest attempt in the lake")
+    hour: datetime = Field(description="The last complete hour, which the tiles are about")
+    tiles: tuple[Tile, ...]
+    requests: int = quantity("Final requests in the window", "requests")
+    attempts: int = quantity("Attempts", "attempts")
+    cost_usd: Known = quantity("Spend of all attempts: as logged, else at list price", "USD")
+    success_rate: Measured = quantity("Share of final requests that ended in success", "0..1")
+    p50_ms: float | None = quantity("Median latency of final requests, within 1 %", "ms", default=None)
+    p95_ms: float | None = quantity("95th percentile, within 1 %", "ms", default=None)
+    scored: int = quantity("Answers with a score", "answers")
+    quality: float | None = quantity("Mean over scored answers", "0..1", default=None)
+    buckets: tuple[Bucket, ...]
+    models: tuple[ModelLine, ...] = Field(description="Most requests first")
+    models_not_listed: int = quantity("Models with fewer", "models")
+    errors: tuple[ErrorLine, ...] = Field(description="Most frequent first")
+    errors_not_listed: int = quantity("Classes with fewer", "classes")
+
+
+def live_page(seen: Seen, asked: Asked, engine: Engine, thresholds: AlertThresholds) -> LivePage:
+    """What the page shows. Reads kept sums alone: the days of the window, and the hours of the baseline."""
+    end = int(seen.newest_s // HOUR_S) + 1
+    hours = int(TIMEFRAMES[asked.timeframe].total_seconds()) // HOUR_S
+    shown = max(hours, LEAST_SHOWN_H)
+    attempts = _by_hour(engine, seen.attempts, asked, seen.until, thresholds.baseline_weeks, ())
+    scores = _by_hour(engine, seen.scores, asked, end, thresholds.baseline_weeks, ("model",))
+    rows = _counted(engine, seen, asked, end - shown, end)
+    timed = _timed(engine, seen, asked, end - shown, end, BUCKET_H[asked.timeframe])
+    errors = _errors(engine, seen, asked, end - hours, end)
+    since = seen.until - (thresholds.baseline_weeks + NOISE_WEEKS) * WEEK_H
+    observed = _observed(attempts, scores, _counted(engine, seen, asked, since, seen.until, ("hour",)), seen.until)
+    tiles, usual_usd = _tiles(observed, thresholds, seen.until)
+    within = [row for row in rows if row["hour"] >= end - hours]
+    scored = _window(scores, end - hours, end)
+    final = _sum(within, "requests")
+    models = _models(within, [row for row in timed if row["hour"] >= end - hours], scores, end - hours, end, thresholds.baseline_weeks)
+    return LivePage(
+        start=_moment(end - hours),
+        end=_moment(end),
+        newest=datetime.fromtimestamp(seen.newest_s, UTC),
+        hour=_moment(seen.until - 1),
+        tiles=tiles,
+        requests=round(final),
+        attempts=round(_sum(within, "attempts")),
+        cost_usd=_cost(within),
+        success_rate=proportion_interval(_sum(within, "successes"), final),
+        **_quantiles([row for row in timed if row["hour"] >= end - hours]),
+        scored=round(sum(row["scored"] for row in scored)),
+        quality=_mean(scored),
+        buckets=_buckets(rows, timed, scores, usual_usd, seen.until, (end - shown, end), BUCKET_H[asked.timeframe]),
+        models=models[:MAX_MODELS],
+        models_not_listed=max(len(models) - MAX_MODELS, 0),
+        errors=errors[:MAX_ERRORS],
+        errors_not_listed=max(len(errors) - MAX_ERRORS, 0),
+    )
+
+
+# Reading
+
+_Row = dict[str, Any]
+
+
+def _filtered(table: ibis.Table, asked: Asked) -> ibis.Table:
+    """Rows of the filters; a request without a task type is of the task `unknown`, as in every analysis."""
+    for column, value in (("task_type", asked.task), ("model", asked.model), ("team", asked.team)):
+        if value is not None:
+            named = table[column].fill_null("unknown") if column == "task_type" else table[column]
+            table = table.filter(named == value)
+    return table
+
+
+def _grouped(table: ibis.Table, by: Sequence[str]) -> list[_Row]:
+    keys = {"hour", "team", "task_type", "model", "routing_rule_id", "error_type", "step", "newest_ingested_s"}
+    sums = {name: table[name].sum() for name in table.columns if name not in keys}
+    rows: list[_Row] = table.group_by(*by).agg(**sums).order_by(*by).to_pyarrow().to_pylist()
+    return rows
+
+
+def _by_hour(engine: Engine, parts: Sequence[Path], asked: Asked, end: int, weeks: int, by: Sequence[str]) -> list[_Row]:
+    if not parts:
+        return []
+    table = engine.read_parquet(parts)
+    table = table.filter(table.hour >= end - (weeks + NOISE_WEEKS) * WEEK_H, table.hour < end)
+    return _grouped(_filtered(table, asked), ("hour", *by))
+
+
+def _files(of_days: Mapping[int, Path], start: int, end: int) -> list[Path]:
+    return [path for day, path in of_days.items() if start // 24 <= day <= (end - 1) // 24]
+
+
+def _counted(engine: Engine, seen: Seen, asked: Asked, start: int, end: int, by: Sequence[str] = ("hour", "model")) -> list[_Row]:
+    files = _files(seen.requests, start, end)
+    if not files:
+        return []
+    table = engine.read_parquet(files)
+    return _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), by)
+
+
+def _timed(engine: Engine, seen: Seen, asked: Asked, start: int, end: int, bucket_h: int) -> list[_Row]:
+    """Latency counts by the last hour of their bucket, model and step."""
+    files = _files(seen.latency, start, end)
+    if not files:
+        return []
+    table = engine.read_parquet(files)
+    table = _filtered(table.filter(table.hour >= start, table.hour < end), asked)
+    back = (ibis.literal(end - 1, "int64") - table.hour) % bucket_h
+    return _grouped(table.mutate(hour=table.hour + back), ("hour", "model", "step"))
+
+
+def _errors(engine: Engine, seen: Seen, asked: Asked, start: int, end: int) -> tuple[ErrorLine, ...]:
+    files = _files(seen.errors, start, end)
+    if not files:
+        return ()
+    table = engine.read_parquet(files)
+    rows = _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), ("error_type",))
+    lines = [ErrorLine(error_type=row["error_type"], attempts=round(row["attempts"]), requests=round(row["failures"])) for row in rows]
+    return tuple(sorted(lines, key=lambda line: (-line.attempts, line.error_type or "")))
+
+
+# Figures
+
+
+def _observed(attempts: Sequence[_Row], scores: Sequence[_Row], counted: Sequence[_Row], until: int) -> dict[Tiled, HourlySums]:
+    """The filtered whole as the sensors' detectors take it, complete hours only."""
+    made: dict[Tiled, HourlySums] = {}
+    whats: tuple[What, ...] = ("spend", "failed attempts", "latency", "quality")
+    for what in whats:
+        columns = COLUMNS[what]
+        found = [row for row in (scores if what == "quality" else attempts) if row["hour"] < until and row[columns[0]] > 0]
+        if found:
+            made[what] = _series(found, columns, until)
+    if counted:
+        made["requests"] = _series(counted, ("requests",) * 3, until)
+    return made
+
+
+def _series(rows: Sequence[_Row], columns: tuple[str, str, str], until: int) -> HourlySums:
+    first = min(row["hour"] for row in rows)
+    count, total, squares = (np.zeros((1, until - first)) for _ in range(3))
+    for row in rows:
+        for array, name in zip((count, total, squares), columns, strict=True):
+            array[0, row["hour"] - first] += row[name]
+    return HourlySums(first, (WHOLE,), count, total, squares)
+
+
+def _tiles(observed: Mapping[Tiled, HourlySums], thresholds: AlertThresholds, until: int) -> tuple[tuple[Tile, ...], dict[int, float]]:
+    measures: dict[Tiled, Measure] = {
+        # Requests are held against nothing by themselves: more of them is no harm.
+        "requests": Measure("requests", "sum", 1, ratio=1e9, floor=1e18, noise=0.04, drift_limit=0.25),
+        "spend": cost_measure(thresholds),
+        "failed attempts": failure_measure(thresholds),
+        "latency": latency_measure(thresholds),
+        "quality": quality_measure(thresholds),
+    }
+    tiles, usual_usd = [], {}
+    for name, measure in measures.items():
+        sums = observed.get(name)
+        if sums is None:
+            tiles.append(Tile(measured=name, stands_out=False))
+            continue
+        found = standing(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month)
+        if name == "spend":
+            judged = np.flatnonzero(found.is_judged[0, 0])
+            usual_usd = {sums.first_hour + int(place): float(found.usual[0, 0, place]) for place in judged}
+        at = (0, 0, until - 1 - sums.first_hour)
+        now, usual = float(found.now[at]), float(found.usual[at])
+        is_seen = bool(sums.count[0, at[2]] > 0) or measure.kind == "sum"
+        tiles.append(
+            Tile(
+                measured=name,
+                now=_plain(now, is_log=measure.is_log) if is_seen else None,
+                usual=_plain(usual, is_log=measure.is_log) if found.is_judged[at] else None,
+                stands_out=bool(found.is_alarm[:, :, at[2]].any()),
+            )
+        )
+    return tuple(tiles), usual_usd
+
+
+def _plain(value: float, *, is_log: bool) -> float:
+    return math.exp(min(value, 30.0)) if is_log else value
+
+
+def _models(rows: Sequence[_Row], timed: Sequence[_Row], scores: Sequence[_Row], start: int, end: int, weeks: int) -> list[ModelLine]:
+    of_all = max(_sum(rows, "requests"), 1.0)
+    scored = _window(scores, start, end)
+    if end - start <= WEEK_H:
+        before = [row for week in range(1, weeks + 1) for row in _window(scores, start - week * WEEK_H, end - week * WEEK_H)]
+    else:
+        before = _window(scores, start - weeks * WEEK_H, start)
+    lines = []
+    for model in sorted({row["model"] for row in rows}):
+        mine, my_scores = ([row for row in each if row["model"] == model] for each in (rows, scored))
+        n = _sum(mine, "requests")
+        lines.append(
+            ModelLine(
+                model=model,
+                requests=round(n),
+                share=n / of_all,
+                cost_usd=_cost(mine),
+                success_rate=proportion_interval(_sum(mine, "successes"), n),
+                **_quantiles([row for row in timed if row["model"] == model]),
+                scored=round(sum(row["scored"] for row in my_scores)),
+                quality=_mean(my_scores),
+                usual_quality=_mean([row for row in before if row["model"] == model]),
+            )
+        )
+    return sorted(lines, key=lambda line: (-line.requests, line.model))
+
+
+def _buckets(
+    rows: Sequence[_Row],
+    timed: Sequence[_Row],
+    scores: Sequence[_Row],
+    usual_usd: Mapping[int, float],
+    until: int,
+    span: tuple[int, int],
+    bucket_h: int,
+) -> tuple[Bucket, ...]:
+    made = []
+    counted, steps = (_by_bucket(each, span[0], bucket_h) for each in (rows, timed))
+    for start in range(*span, bucket_h):
+        hours = range(start, start + bucket_h)
+        mine = counted.get(start, [])
+        n = _sum(mine, "requests")
+        usual = [usual_usd[hour] for hour in hours if hour in usual_usd]
+        made.append(
+            Bucket(
+                start=_moment(start),
+                is_complete=start + bucket_h <= until,
+                requests=round(n),
+                cost_usd=_sum(mine, "cost_usd"),
+                usual_usd=math.fsum(usual) if len(usual) == bucket_h else None,
+                failed=_sum(mine, "failures") / n if n else None,
+                p95_ms=_quantiles(steps.get(start, []))["p95_ms"],
+                quality=_mean(_window(scores, start, start + bucket_h)),
+            )
+        )
+    return tuple(made)
+
+
+def _by_bucket(rows: Sequence[_Row], first: int, bucket_h: int) -> dict[int, list[_Row]]:
+    found: dict[int, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row["hour"] - (row["hour"] - first) % bucket_h, []).append(row)
+    return found
+
+
+def _window(rows: Sequence[_Row], start: int, end: int) -> list[_Row]:
+    return [row for row in rows if start <= row["hour"] < end]
+
+
+def _sum(rows: Sequence[_Row], name: str) -> float:
+    return math.fsum(row[name] for row in rows)
+
+
+def _cost(rows: Sequence[_Row]) -> Known:
+    return _sum(rows, "cost_usd") if _sum(rows, "priced") else NO_COST
+
+
+def _mean(rows: Sequence[_Row]) -> float | None:
+    n = _sum(rows, "scored")
+    return _sum(rows, "quality") / n if n else None
+
+
+def _quantiles(rows: Sequence[_Row]) -> dict[str, float | None]:
+    step = np.array([row["step"] for row in rows], dtype=np.int64)
+    count = np.array([row["requests"] for row in rows], dtype=np.float64)
+    return {"p50_ms": quantile_ms(step, count, 0.5), "p95_ms": quantile_ms(step, count, 0.95)}
+
+
+def _moment(hour: int) -> datetime:
+    return datetime.fromtimestamp(hour * HOUR_S, UTC)
+
+
+def names_in(engine: Engine, requests: Mapping[int, Path], most: int) -> dict[str, tuple[str, ...]]:
+    """Tasks, models and teams by their requests, most first: what can be filtered by."""
+    if not requests:
+        return {}
+    table = engine.read_parquet(list(requests.values()))
+    found = {}
+    for filtered, column in (("task", "task_type"), ("model", "model"), ("team", "team")):
+        label = table[column].fill_null("unknown") if column == "task_type" else table[column]
+        named = table.mutate(label=label).filter(lambda t: t.label.notnull())
+        top = named.group_by("label").agg(n=named.requests.sum()).order_by(ibis.desc("n"), "label").limit(most)
+        found[filtered] = tuple(top.to_pyarrow().column("label").to_pylist())
+    return found

@@ -1,0 +1,281 @@
+"""Sums kept for each data file: equal to those of the rows, read once, gone with their rows."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pytest
+
+from routing_pipeline.alerts import hourly
+from routing_pipeline.alerts.attribution import attribution
+from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.kept import kept_cause, kept_series
+from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import FILES_AT_ONCE, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
+from routing_pipeline.ingest.forgetting import forget
+from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
+from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.ingest.maintenance import maintain
+
+NOW_S = 1_795_500_000.0
+FIRST_HOUR = int(NOW_S) // 3600 - 60
+
+
+def drawing(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311
+
+
+def attempt(number: int, draw: random.Random) -> dict[str, Any]:
+    hour = FIRST_HOUR + draw.randrange(50)
+    return {
+        "attempt_id": f"a{number}",
+        "request_id": f"r{number}",
+        "started_at": datetime.fromtimestamp(hour * 3600 + draw.random() * 3600, UTC).isoformat(),
+        "model": draw.choice(("gpt-4o", "gpt-4o-mini")),
+        "team": draw.choice(("search", "support", None)),
+        "task_type": draw.choice(("answer", None)),
+        "routing_rule_id": draw.choice(("r1", None)),
+        "status": draw.choice(("success", "success", "success", "failure", "cancelled")),
+        "latency_ms": draw.choice((None, 0.0, draw.lognormvariate(7, 1))),
+        "quality_score": draw.choice((None, draw.random())),
+        "cost_usd": draw.choice((None, draw.random())),
+        "prompt_tokens": draw.randrange(1000),
+        "completion_tokens": draw.randrange(100),
+    }
+
+
+class Place:
+    """A lake that grows object by object, and the sums of it."""
+
+    def __init__(self, root: Path, engine: Engine) -> None:
+        self.logs, self.feedback_folder, self.home, self.engine = root / "logs", root / "feedback", Home(root / "home"), engine
+        self.logs.mkdir()
+        self.feedback_folder.mkdir()
+        self.lake, self.store = Lake(self.home), SumsStore(self.home, engine)
+
+    def ingest(self, rows: Iterable[dict[str, Any]]) -> None:
+        name = f"{len(list(self.logs.iterdir()))}.jsonl"
+        (self.logs / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ingest_logs(self.home, str(self.logs), now_s=NOW_S)
+
+    def score(self, scores: Iterable[tuple[int, float]], at_s: float) -> None:
+        name = f"{len(list(self.feedback_folder.iterdir()))}.jsonl"
+        rows = [
+            {"request_id": f"r{number}", "name": "quality", "value": value, "source": "judge", "scored_at": at_s}
+            for number, value in scores
+        ]
+        (self.feedback_folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ingest_feedback(self.home, str(self.feedback_folder), now_s=NOW_S)
+
+    @property
+    def feedback(self) -> Feedback:
+        return Feedback(self.lake.feedback_files(), self.lake.feedback_version(), "quality")
+
+    def rows(self) -> ibis.Table:
+        return self.engine.read_parquet(self.lake.all_files())
+
+    def kept_files(self, kind: str = "attempts") -> set[Path]:
+        return set((self.home.root / "sums").glob(f"*/{kind}/*.parquet"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with open_engine() as engine:
+        yield Place(tmp_path, engine)
+
+
+def by_series(table: ibis.Table, count: str, total: str, squares: str) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """(series, value) to sums, of the whole and by every name, as `alerts.hourly` watches them."""
+    rows = table.to_pyarrow().to_pylist()
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        labels = [("all", ""), *((name, row[name]) for name in NAMES)]
+        for name, value in labels:
+            value = "unknown" if name == "task_type" and value is None else value
+            if value is None:
+                continue
+            of = found.setdefault((f"{name}", f"{row['hour']} {value}"), [0.0, 0.0, 0.0])
+            for at, column in enumerate((count, total, squares)):
+                of[at] += row[column]
+    return {key: tuple(of) for key, of in found.items()}  # type: ignore[misc]
+
+
+def watched(observations: ibis.Table) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """The same straight from the rows, as the sensors' own definitions have it."""
+    t = hourly.with_hour(observations)
+    found = {}
+    for name in ("all", *NAMES):
+        label = ibis.literal("") if name == "all" else t[name].fill_null("unknown") if name == "task_type" else t[name]
+        keyed = t.mutate(label=label).filter(lambda each: each.label.notnull())
+        sums = keyed.group_by("label", "hour").agg(n=keyed.count(), total=keyed.value.sum(), squares=(keyed.value**2).sum())
+        for row in sums.to_pyarrow().to_pylist():
+            found[name, f"{row['hour']} {row['label']}"] = (float(row["n"]), row["total"], row["squares"])
+    return found
+
+
+def assert_same(kept: ibis.Table | None, columns: tuple[str, str, str], observations: ibis.Table) -> None:
+    assert kept is not None
+    found = {key: of for key, of in by_series(kept, *columns).items() if of[0] > 0}
+    expected = watched(observations)
+    assert found.keys() == expected.keys()
+    for key, of in expected.items():
+        assert found[key] == pytest.approx(of, rel=1e-9, abs=1e-9)
+
+
+COSTS = ("attempts", "cost_usd", "cost_squares")
+LATENCIES = ("timed", "log_latency", "log_latency_squares")
+FAILURES = ("ended", "failures", "failures")
+SCORES = ("scored", "quality", "quality_squares")
+
+
+def test_sums_over_files_are_those_of_all_rows_for_every_measure_of_the_sensors(place: Place) -> None:
+    draw = drawing(1)
+    for part in range(3):
+        place.ingest(attempt(part * 400 + number, draw) for number in range(400))
+    kept = place.store.attempts(place.lake.all_files())
+    rows = place.rows()
+    assert kept.pending == 0
+    assert_same(kept.table, COSTS, hourly.costs(rows))
+    assert_same(kept.table, LATENCIES, hourly.log_latencies(rows))
+    assert_same(kept.table, FAILURES, hourly.failures(rows))
+    assert_same(kept.table, SCORES, hourly.qualities(rows, None, "quality"))
+    assert_same(place.store.scores(place.lake.all_files(), place.feedback).table, SCORES, hourly.qualities(rows, None, "quality"))
+
+
+def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
+    draw = drawing(8)
+    place.ingest(attempt(number, draw) for number in range(600))
+    kept, rows = place.store.attempts(place.lake.all_files()).table, place.rows()
+    assert kept is not None
+    observed = {"spend": hourly.costs(rows), "latency": hourly.log_latencies(rows), "failed attempts": hourly.failures(rows)}
+    for measured, observations in (observed | {"quality": hourly.qualities(rows, None, "quality")}).items():
+        found = kept_series(kept, measured, FIRST_HOUR, FIRST_HOUR + 50)  # type: ignore[arg-type]
+        expected = hourly.hourly_sums(observations, FIRST_HOUR, FIRST_HOUR + 50)
+        assert found is not None
+        assert expected is not None
+        assert (found.first_hour, found.series) == (expected.first_hour, expected.series)
+        for name in ("count", "total", "squares"):
+            assert np.allclose(getattr(found, name), getattr(expected, name))
+
+
+def test_the_cause_from_kept_sums_is_that_from_the_rows(place: Place) -> None:
+    draw = drawing(9)
+    rows = [attempt(number, draw) for number in range(400)]
+    earlier = [row | {"attempt_id": f"e{row['attempt_id']}", "started_at": week_before(row["started_at"])} for row in rows[:200]]
+    place.ingest([*rows, *earlier])
+    kept = place.store.attempts(place.lake.all_files()).table
+    assert kept is not None
+    for measured, is_sum in (("spend", True), ("latency", False)):
+        window = {"start_s": (FIRST_HOUR + 4) * 3600.0, "end_s": (FIRST_HOUR + 40) * 3600.0}
+        observations = hourly.costs(place.rows()) if is_sum else hourly.log_latencies(place.rows())
+        expected = attribution(observations, window["start_s"], window["end_s"], 4, is_sum=is_sum)
+        alert = AlertDecision(kind="alert", reason="", cursor="", measured=measured, **window)
+        assert expected is not None
+        assert expected.sentences()
+        assert kept_cause(kept, alert, 4) == expected.sentences()
+
+
+def week_before(moment: str) -> str:
+    return (datetime.fromisoformat(moment) - timedelta(days=7)).isoformat()
+
+
+def test_a_new_object_makes_sums_of_its_own_data_files_only(place: Place) -> None:
+    draw = drawing(2)
+    place.ingest(attempt(number, draw) for number in range(200))
+    place.store.attempts(place.lake.all_files())
+    before = {path: path.stat().st_mtime_ns for path in place.kept_files()}
+    place.ingest(attempt(1000 + number, draw) for number in range(200))
+    kept = place.store.attempts(place.lake.all_files())
+    assert {path: path.stat().st_mtime_ns for path in place.kept_files()}.items() > before.items()
+    assert_same(kept.table, COSTS, hourly.costs(place.rows()))
+
+
+def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
+    draw = drawing(3)
+    for part in range(2):
+        place.ingest(attempt(part * 200 + number, draw) for number in range(200))
+    files = place.lake.all_files()
+    place.store.scores(files, place.feedback)
+    for later in (1, 2):
+        place.score(((number, draw.random()) for number in range(0, 400, later)), NOW_S - 1000 + later)
+        feedback = place.feedback
+        kept = place.store.scores(files, feedback)
+        assert kept.pending == 0
+        assert_same(kept.table, SCORES, hourly.qualities(place.rows(), place.engine.read_parquet(feedback.files), "quality"))
+    assert len(place.kept_files("scores")) == len(files)
+
+
+def test_what_a_budget_leaves_is_pending_and_stands_in_the_older_scores(place: Place) -> None:
+    draw = drawing(4)
+    for part in range(3):
+        place.ingest(attempt(part * 50 + number, draw) for number in range(50))
+    files = place.lake.all_files()
+    assert len(files) > FILES_AT_ONCE
+    left = [place.store.attempts(files, budget_s=0.0).pending for _ in range(2)]
+    assert left == [len(files) - FILES_AT_ONCE, max(len(files) - 2 * FILES_AT_ONCE, 0)]
+    assert place.store.attempts(files, at_most=0).pending == left[-1]
+    place.store.attempts(files)
+    place.score(((number, 0.5) for number in range(150)), NOW_S - 1000)
+    place.store.scores(files, place.feedback)
+    place.score(((number, 0.9) for number in range(150)), NOW_S - 500)
+    partly = place.store.scores(files, place.feedback, budget_s=0.0)
+    assert partly.pending == len(files) - FILES_AT_ONCE
+    assert partly.table is not None
+    found = partly.table.agg(n=partly.table.scored.sum(), quality=partly.table.quality.sum()).to_pyarrow().to_pylist()[0]
+    assert 0.5 * found["n"] < found["quality"] < 0.9 * found["n"]
+
+
+def test_sums_of_forgotten_rows_are_neither_read_nor_kept(place: Place) -> None:
+    draw = drawing(5)
+    place.ingest(attempt(number, draw) for number in range(300))
+    place.store.attempts(place.lake.all_files())
+    assert any(b"search" in path.read_bytes() for path in place.kept_files())
+    forget(place.home, "team", "search", now_s=NOW_S)
+    assert not place.kept_files()
+    kept = place.store.attempts(place.lake.all_files())
+    assert kept.table is not None
+    assert "search" not in set(kept.table.select("team").to_pyarrow()["team"].to_pylist())
+
+
+def test_files_joined_into_larger_ones_give_the_same_sums(place: Place) -> None:
+    draw = drawing(6)
+    for part in range(4):
+        place.ingest(attempt(part * 100 + number, draw) for number in range(100))
+    before = place.store.attempts(place.lake.all_files()).table
+    assert before is not None
+    sums = by_series(before, *COSTS)
+    maintain(place.home)
+    after = place.store.attempts(place.lake.all_files()).table
+    assert after is not None
+    joined = by_series(after, *COSTS)
+    assert place.store.prune(place.lake.all_files()) > 0
+    assert len(place.kept_files()) == len(place.lake.all_files())
+    assert joined.keys() == sums.keys()
+    assert np.allclose([joined[key] for key in sums], list(sums.values()))
+
+
+def test_a_thousand_names_are_a_hundred_and_the_others_and_nothing_is_lost(place: Place) -> None:
+    draw = drawing(7)
+    rows = [attempt(number, draw) | {"team": f"team-{number}" if number % 4 else "big"} for number in range(1000)]
+    place.ingest(rows)
+    kept = place.store.attempts(place.lake.all_files()).table
+    assert kept is not None
+    teams = kept.group_by("team").agg(n=kept.attempts.sum()).to_pyarrow().to_pylist()
+    counts = {row["team"]: row["n"] for row in teams}
+    assert sum(counts.values()) == 1000
+    assert counts["big"] == 250
+    assert counts[OTHERS] > 0
+    assert len(counts) <= NAMES_KEPT * len(place.lake.all_files()) + 1
+
+
+def test_an_empty_lake_has_no_sums(place: Place) -> None:
+    kept = place.store.attempts(())
+    assert (kept.table, kept.parts, kept.pending) == (None, (), 0)

@@ -4,9 +4,10 @@ Belongs here: creating, replacing on a condition, reading, listing, on a file sy
 in the files (`record`), logs (`ingest.objects`).
 
 `create` never overwrites and `replace` never overwrites what its caller has not seen; a reader sees all of a file or none.
-On S3 that takes `If-None-Match: *` and `If-Match` on PUT. AWS and MinIO know both, Swift the first. Where a server says
-that it does not know one, the object is looked for before it is written; between the two another writer may come. The record
-does not need `If-Match`: it looks again after every replacement.
+On S3 that takes `If-None-Match: *` and `If-Match` on PUT, which AWS and MinIO know. A server that does not know the second
+one (Swift), or takes no notice of it, may let two through that create one object at the same moment; the later one stays. There
+whoever creates waits for SETTLES_S and looks whose it is: two creations closer together than that end as one. What is replaced
+is looked at before it is written, and the record looks again afterwards.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,8 @@ from routing_pipeline.ingest.objects import explained, s3_client
 
 UNKNOWN_TO_SERVER = frozenset({"NotImplemented", "501"})
 REFUSED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+SETTLES_S = 1.5
+"""How long a small PUT may be under way at a server that does not keep two apart."""
 GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -154,6 +159,7 @@ class S3Place:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix
         self._client, _ = s3_client()
+        self._keeps_apart: bool | None = None
 
     @property
     def uri(self) -> str:
@@ -183,9 +189,33 @@ class S3Place:
     def create(self, name: str, content: bytes) -> bool:
         """PUT with `If-None-Match: *`. What a lost answer had written already counts as ours."""
         if self._put(name, content, {"IfNoneMatch": "*"}):
-            return True
+            if self._is_atomic():
+                return True
+            time.sleep(SETTLES_S)
         found = self.read(name)
         return found is not None and found.content == content
+
+    def _is_atomic(self) -> bool:
+        """Whether the server heeds conditions: one that does refuses to replace what is not there."""
+        if self._keeps_apart is None:
+            self._keeps_apart = self._heeds_conditions()
+        return self._keeps_apart
+
+    def _heeds_conditions(self) -> bool:
+        from botocore.exceptions import ClientError
+
+        key = self._key(f".probe-{uuid.uuid4().hex}")
+        with explained(self.uri, self.bucket, "write", "s3:PutObject"):
+            try:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=b"", IfMatch='"0123456789abcdef0123456789abcdef"')
+            except ClientError as error:
+                if _code(error) in UNKNOWN_TO_SERVER:
+                    return False
+                if _code(error) in REFUSED | GONE:
+                    return True
+                raise
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+        return False
 
     def replace(self, name: str, content: bytes, seen: Stored | None) -> bool:
         """PUT with `If-Match`, or `If-None-Match: *` where nothing was seen."""

@@ -172,10 +172,6 @@ class RuleSetRecord:
             UnusableInputError: as `approve`; also when other content is published under this id.
             ServiceUnavailableError: the place cannot be reached.
         """
-        checked_name(by)
-        if self._read().standing.live == rule_set_id:
-            self.settle()
-            return self.status(rule_set_id)
         return self._decide("publish", rule_set_id, by, because, now)
 
     def roll_back(self, by: str, because: str = "", rule_set_id: str | None = None, *, now: datetime | None = None) -> RuleSetStatus:
@@ -195,6 +191,9 @@ class RuleSetRecord:
         for _ in range(MAX_TRIES):
             read = self._read()
             proposal = self._sealed(rule_set_id, read.standing)
+            if move == "publish" and read.standing.live == rule_set_id:
+                self.settle()
+                return self.status(rule_set_id)
             refuse_illegal(move, proposal, read.standing)
             decision = Decision(
                 number=read.standing.number + 1,
@@ -227,8 +226,10 @@ class RuleSetRecord:
         """Make sure that the published file is there, and give its hash; what is there is never overwritten."""
         name = f"published/{_file(proposal.rule_set.rule_set_id)}"
         content = rules_json(proposal.rule_set.model_copy(update={"status": "published"}))
-        self.place.create(name, content)
         stored = self.place.read(name)
+        if stored is None:
+            self.place.create(name, content)
+            stored = self.place.read(name)
         if stored is None or not _is_same(stored, proposal.rule_set):
             raise UnusableInputError(
                 f"{self.place.uri}/{name}: holds other rules than were proposed; what is published is never overwritten"

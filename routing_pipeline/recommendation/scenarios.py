@@ -32,7 +32,7 @@ class Scenario(Result):
     keeps: tuple[str, ...] = Field(description="Limits that hold at the safe end of the interval")
     breaks: tuple[str, ...] = Field(description="Limits that do not")
     suggested: bool = Field(description="It is what the goal that was asked for puts first; `balanced` unless another goal was asked")
-    ask: str = Field(description="Options with which such rules are looked for, and proven")
+    ask: str = Field(description="Options with which such rules are looked for; whether they can be proven is what the answer says")
 
 
 def scenarios(

@@ -202,7 +202,7 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = prefix.rstrip("/")
-        self._client, credentials = _s3_client()
+        self._client, credentials = s3_client()
         self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, _request_attempts())
 
     @property
@@ -230,7 +230,7 @@ class S3Source:
         yield from self._listed(self.prefix, self.prefix.rpartition("/")[0])
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
-        with self._explained("list", "s3:ListBucket"):
+        with explained(self.uri, self.bucket, "list", "s3:ListBucket"):
             count = 0
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
@@ -243,7 +243,7 @@ class S3Source:
         """HEAD; None when it is gone."""
         from botocore.exceptions import ClientError
 
-        with self._explained("read", "s3:GetObject"):
+        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
             try:
                 head = self._client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
@@ -274,7 +274,7 @@ class S3Source:
         return how is Fetched.WHOLE
 
     def _fetch_and_explain(self, listed: StoredObject, to: IO[bytes]) -> None:
-        with self._explained("read", "s3:GetObject"):
+        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
                 to.seek(0)
                 to.truncate()
@@ -308,16 +308,18 @@ class S3Source:
         """Nothing lies locally."""
         return None
 
-    @contextmanager
-    def _explained(self, doing: str, right: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            yield
-        except ClientError as error:
-            raise _explain_refusal(self.uri, self.bucket, doing, right, error) from error
-        except BotoCoreError as error:
-            raise _explain_failure(self.uri, error) from error
+@contextmanager
+def explained(uri: str, bucket: str, doing: str, right: str) -> Iterator[None]:
+    """Turn what boto3 raises into one line that says what to do; `right` is the permission that `doing` needs."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _explain_refusal(uri, bucket, doing, right, error) from error
+    except BotoCoreError as error:
+        raise _explain_failure(uri, error) from error
 
 
 class _BrokenBodyError(Exception):
@@ -328,7 +330,7 @@ def _request_attempts() -> int:
     return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
 
 
-def _s3_client() -> tuple[Any, Any]:
+def s3_client() -> tuple[Any, Any]:
     """boto3's client and its credentials, None where it finds none."""
     import boto3
     from botocore.config import Config

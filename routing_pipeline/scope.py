@@ -256,11 +256,12 @@ def conform(
     feedback: ibis.Table | None = None,
     quality_name: str = "quality",
     task_types: tuple[str, ...] = (),
+    held: Callable[[ibis.Table], ibis.Table] = lambda table: table,
 ) -> ibis.Table:
     """Rows of the window with everything derived (schema.SCOPED_REQUESTS).
 
     `attempts` holds the window and a day around it (schema.REQUEST_LOG). Runs one small query now, for the distinct
-    models to price; the result is an unevaluated expression.
+    models to price; the result is an unevaluated expression. `held` may evaluate what is joined (`Engine.held`).
 
     Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
     other than a success are looked up, so the cost follows the failures and not the traffic.
@@ -291,11 +292,14 @@ def conform(
         )
         .rename(chain_request_id="request_id")
     )
+    # Evaluated by themselves, over the few columns that they need: as parts of the whole they make DuckDB keep every column of every row.
+    chains = held(chains)
 
     rows = around.filter(around.started_s >= window.start_s, around.started_s < window.end_s)
     rows = rows.mutate(is_task_type_logged=rows.task_type.notnull(), task_type=rows.task_type.fill_null(UNKNOWN_TASK))
     if task_types:
         rows = rows.filter(rows.task_type.isin(task_types))
+    ranks = held(length_ranks(rows))
     rows = rows.left_join(chains, rows.request_id == chains.chain_request_id)
     is_last = rows.chain_request_id.isnull() | (rows.attempt_id == rows.last_attempt_id)
     rows = rows.mutate(is_final=is_last | (rows.status == "success"), is_last=is_last)
@@ -317,7 +321,7 @@ def conform(
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
     rows = _with_scores(rows, feedback, quality_name)
-    rows = _with_complexity(rows)
+    rows = _with_complexity(rows, ranks)
     session = ibis.coalesce(rows.session_id, rows.request_id)
     rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
     return rows.select(*column_names(SCOPED_REQUESTS))
@@ -351,19 +355,20 @@ def _with_scores(rows: ibis.Table, feedback: ibis.Table | None, quality_name: st
     return rows.mutate(quality=ibis.ifelse(is_scored, quality, ibis.null("float64")), user_rating=rating)
 
 
-def _with_complexity(rows: ibis.Table) -> ibis.Table:
-    """Where complexity was not logged: the rank of prompt_tokens within the task type, scaled to 0..1.
-
-    The rank comes from counts per distinct length (mid-rank of ties), not from a sort of all rows.
-    """
+def length_ranks(rows: ibis.Table) -> ibis.Table:
+    """Rank (0..1) of each length of prompt within its task type, from counts per distinct length: mid-rank of ties, no sort of all rows."""
     lengths = rows.filter(rows.prompt_tokens.notnull()).group_by("task_type", "prompt_tokens").agg(n=lambda t: t.count())
     below = ibis.window(group_by="task_type", order_by="prompt_tokens", preceding=None, following=0)
     ranks = lengths.mutate(up_to=lengths.n.sum().over(below), of=lengths.n.sum().over(ibis.window(group_by="task_type")))
-    ranks = ranks.select(
+    return ranks.select(
         rank_task=ranks.task_type,
         rank_tokens=ranks.prompt_tokens,
         length_rank=(ranks.up_to - ranks.n / 2.0) / ranks.of,
     )
+
+
+def _with_complexity(rows: ibis.Table, ranks: ibis.Table) -> ibis.Table:
+    """Where complexity was not logged: the rank of prompt_tokens within the task type."""
     rows = rows.left_join(ranks, [rows.task_type == ranks.rank_task, rows.prompt_tokens == ranks.rank_tokens])
     return rows.mutate(is_complexity_derived=rows.complexity.isnull(), complexity=ibis.coalesce(rows.complexity, rows.length_rank))
 
@@ -545,6 +550,7 @@ def _scope_of(
                     feedback=feedback,
                     quality_name=parameters.quality_feedback,
                     task_types=parameters.task_types,
+                    held=engine.held,
                 )
                 engine.write_parquet(rows, writing / f"{name}.parquet")
     requests, previous = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("requests", "previous"))

@@ -76,13 +76,19 @@ class HomeResource(dg.ConfigurableResource):
         """Answers from the home's store, where the same was asked before."""
         return Analyst(self.open(), self.engine)
 
+    def derived(self, name: str, scope: AnalysisScope, kind: type[AnyResult], derive: Callable[[], AnyResult]) -> AnyResult:
+        """The stored result of the same inputs and the same code, else a fresh one from other results."""
+        found = self.open().results.load(name, scope.key, kind)
+        return derive() if found is None else found
+
     def analysed(self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult]) -> AnyResult:
         """The stored result of the same inputs and the same code, else a fresh one over the scope's rows."""
-        found = self.open().results.load(name, scope.key, kind)
-        if found is not None:
-            return found
-        with self.reading() as engine:
-            return analyse(ScopedRows(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])))
+
+        def derive() -> AnyResult:
+            with self.reading() as engine:
+                return analyse(ScopedRows(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])))
+
+        return self.derived(name, scope, kind, derive)
 
 
 class ResultsIOManager(dg.ConfigurableIOManager):

@@ -32,6 +32,7 @@ from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
+from routing_pipeline.ingest.content import content_of
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
@@ -42,6 +43,7 @@ from routing_pipeline.recommendation.given_rules import judged
 from routing_pipeline.recommendation.model_mix import ModelMix, optimize_model_mix
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, optimization_plan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
+from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope
@@ -159,15 +161,17 @@ class Analyst:
     def budget_projection(self, scope: AnalysisScope, progress: Progress | None = None) -> BudgetProjection:
         """Month and quarter at the end of the scope's window, from as many months of the lake as there are."""
         with self._computing:
-            found = self.home.results.load("budget_projection", scope.key, BudgetProjection)
+            files = Lake(self.home).attempt_files(scope.end_s - (HISTORY_DAYS + 1) * SECONDS_PER_DAY, scope.end_s)
+            # Months of history are more than the scope's rows.
+            key = key_of(scope=scope.key, history=content_of(files))
+            found = self.home.results.load("budget_projection", key, BudgetProjection)
             if found is not None:
                 return found
             _say(progress, "budget projection")
-            files = Lake(self.home).attempt_files(scope.end_s - (HISTORY_DAYS + 1) * SECONDS_PER_DAY, scope.end_s)
             with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
                 spend = daily_spend_by_team(engine.read_parquet(files), scope.end_s)
             result = budget_projection(spend, scope.end_s, scope.parameters)
-            self.home.results.save("budget_projection", scope.key, result)
+            self.home.results.save("budget_projection", key, result)
             return result
 
     def cost_drivers(self, scope: AnalysisScope, progress: Progress | None = None) -> CostDrivers:
@@ -240,6 +244,15 @@ class Analyst:
             progress,
             f"-{key_of(given=rule_set.model_dump_json())}",
         )
+
+    def realized_outcomes(self, scope: AnalysisScope, promised: tuple[RuleSet, ...], progress: Progress | None = None) -> RealizedOutcomes:
+        """What was promised earlier against what came of it; promises are no part of the scope, so they are part of the key."""
+        key = key_of(scope=scope.key, promised=[rule_set.model_dump_json() for rule_set in promised])
+        with self._computing:
+            found = self.home.results.load("realized_outcomes", key, RealizedOutcomes)
+            if found is not None:
+                return found
+            return self._computed("realized_outcomes", key, scope, lambda rows, _: realized_outcomes(rows, scope, promised), progress)
 
     def rules_of(self, rule_set_id: str) -> tuple[AnalysisScope, RoutingRules] | None:
         """The optimisation that a rule set of this home came from; None when no such id is known, or it was dropped."""

@@ -25,6 +25,7 @@ from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.ingest.content import content_of
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
 from routing_pipeline.results import ResultStore, code_version, key_of
 from routing_pipeline.router import RouterHealth
@@ -64,7 +65,7 @@ class AnalysisScope(Result):
     start_s: float = quantity("Start of the window, inclusive, since 1970-01-01 UTC", "s")
     end_s: float = quantity("End of the window, exclusive", "s")
     previous_start_s: float = quantity("Start of the equal window before it", "s")
-    snapshot_id: str = Field(description="Snapshot of the lake that was read")
+    snapshot_id: str = Field(description="Snapshot of the lake that was read first; later ones may hold the same rows, in other files")
     requests: int = quantity("Final requests in the window", "requests")
     attempts: int = quantity("Attempts in the window", "attempts")
     labelled: int = quantity("Successful final requests with a quality", "requests")
@@ -516,8 +517,9 @@ def _scope_of(
     """The scope of one timeframe; None when no row lies in its window."""
     window = window_of(parameters, lake.newest_s, timeframe)
     catalog = Catalog(parameters.models)
+    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     rows_key = key_of(
-        snapshot=lake.snapshot_id,
+        content=content_of(files),
         feedback=lake.feedback_version,
         quality_name=parameters.quality_feedback,
         catalog=catalog.version,
@@ -533,7 +535,6 @@ def _scope_of(
     if known is not None and folder.exists() and Path(known.requests_uri).parent == folder:
         os.utime(folder)
         return known.model_copy(update={"router": None, "stale_because": None})
-    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     if not files:
         return None
     attempts = engine.read_parquet(files)

@@ -306,7 +306,7 @@ def _window(scope: AnalysisScope) -> RuleWindow:
 
 def _id(scope: AnalysisScope, goal: Goal, rules: tuple[Rule, ...]) -> str:
     said = [rule.model_dump_json(include={"when", "route", "fallbacks"}) for rule in rules]
-    text = "\n".join([scope.key, scope.snapshot_id, scope.parameters.model_dump_json(), goal, *said])
+    text = "\n".join([scope.key, scope.parameters.model_dump_json(), goal, *said])
     return f"{scope.end:%Y-%m-%dT%H:%M:%SZ}-{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:4]}"
 
 

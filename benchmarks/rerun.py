@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from assets.running import run_job
 from mcp_answers import lake_of
 
+from assets.running import run_job
 from routing_pipeline.demo_logs import write_demo
 from routing_pipeline.home import Home
 

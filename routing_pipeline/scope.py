@@ -267,9 +267,9 @@ def conform(
     Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
     other than a success are looked up, so the cost follows the failures and not the traffic.
     """
-    around = with_time(_with_all_columns(attempts))
+    around = with_time(with_all_columns(attempts))
     around = around.filter(around.started_s >= window.start_s - LOOK_AROUND_S, around.started_s < window.end_s + LOOK_AROUND_S)
-    around = _with_prices(around, catalog)
+    around = with_prices(around, catalog)
     failed = around.filter(around.status != "success").select("request_id").distinct()
     siblings = around.semi_join(failed, "request_id")
     # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
@@ -328,7 +328,7 @@ def conform(
     return rows.select(*column_names(SCOPED_REQUESTS))
 
 
-def _with_all_columns(attempts: ibis.Table) -> ibis.Table:
+def with_all_columns(attempts: ibis.Table) -> ibis.Table:
     """Files written before a column was there have none of it: null, as wherever a log does not say."""
     return attempts.mutate(**{name: ibis.null("int64") for name in ADDED_LATER if name not in attempts.columns})
 
@@ -374,8 +374,8 @@ def _with_complexity(rows: ibis.Table, ranks: ibis.Table) -> ibis.Table:
     return rows.mutate(is_complexity_derived=rows.complexity.isnull(), complexity=ibis.coalesce(rows.complexity, rows.length_rank))
 
 
-def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
-    """Tier, cost at the list prices of the day, and cost: as logged, else at list prices. Nothing priced stays null, never 0."""
+def with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+    """Tier, cost at the list prices of the `day`, and cost: as logged, else at list prices. Nothing priced stays null, never 0."""
     keys = rows.select("model", "provider", "provider_model", "day").distinct().to_pyarrow().to_pylist()
     prices = list_prices(
         sorted(

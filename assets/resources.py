@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import dagster as dg
 import ibis
 
+from routing_pipeline.alerts.watching import sum_up
 from routing_pipeline.analyst import Analyst, lake_state
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.parameters import read_parameters
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.scope import AnalysisScope, LakeState
@@ -71,6 +73,11 @@ class HomeResource(dg.ConfigurableResource):
     def lake_state(self) -> LakeState:
         """What the lake holds now; raises UnusableInputError when it holds nothing."""
         return lake_state(Lake(self.open()))
+
+    def sum_up(self) -> None:
+        """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""
+        with self.reading() as engine:
+            sum_up(self.open(), engine, read_parameters(self.config_file()))
 
     def analyst(self) -> Analyst:
         """Answers from the home's store, where the same was asked before."""

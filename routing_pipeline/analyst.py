@@ -32,6 +32,7 @@ from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import priced
 from routing_pipeline.ingest.content import content_of
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import Parameters
@@ -46,7 +47,7 @@ from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
-from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope
+from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope, with_all_columns
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 Rows = Callable[[ibis.Table, ibis.Table], AnyResult]
@@ -169,7 +170,8 @@ class Analyst:
                 return found
             _say(progress, "budget projection")
             with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
-                spend = daily_spend_by_team(engine.read_parquet(files), scope.end_s)
+                attempts = priced(with_all_columns(engine.read_parquet(files)), Catalog(scope.parameters.models))
+                spend = daily_spend_by_team(attempts, scope.end_s)
             result = budget_projection(spend, scope.end_s, scope.parameters)
             self.home.results.save("budget_projection", key, result)
             return result

@@ -115,6 +115,7 @@ def simulation(
         analysis_scope,
         Simulation,
         lambda rows: simulation_.simulate(routing_rules.rule_set, routing_evidence, rows.requests, analysis_scope),
+        sampled=True,
     )
     context.add_output_metadata(shown.result(result))
     return result

@@ -88,12 +88,19 @@ class HomeResource(dg.ConfigurableResource):
         found = self.open().results.load(name, scope.key, kind)
         return derive() if found is None else found
 
-    def analysed(self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult]) -> AnyResult:
-        """The stored result of the same inputs and the same code, else a fresh one over the scope's rows."""
+    def analysed(
+        self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult], *, sampled: bool = False
+    ) -> AnyResult:
+        """The stored result of the same inputs and the same code, else a fresh one over the scope's rows, or its sample of them."""
 
         def derive() -> AnyResult:
             with self.reading() as engine:
-                return analyse(ScopedRows(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])))
+                return analyse(
+                    ScopedRows(
+                        engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]),
+                        engine.read_parquet([scope.previous_uri]),
+                    )
+                )
 
         return self.derived(name, scope, kind, derive)
 

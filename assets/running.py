@@ -143,7 +143,7 @@ def simulated(
     if found is None or evidence is None:
         raise RuntimeError("the run left no evidence behind")
     with HomeResource(**resources).reading() as engine:
-        return simulate(rule_set, evidence, engine.read_parquet([found.requests_uri]), found)
+        return simulate(rule_set, evidence, engine.read_parquet([found.estimated_from]), found)
 
 
 class _Steps:

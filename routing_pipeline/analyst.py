@@ -109,7 +109,7 @@ class Analyst:
 
     def routing_evidence(self, scope: AnalysisScope, progress: Progress | None = None) -> RoutingEvidence:
         """Evidence comes from the rows alone: whatever is asked of the same rows shares it."""
-        key = scope.rows_key or scope.key
+        key = scope.evidence_key
         # A name of its own for every writer: whoever reads an evidence finds the cells that it was summed up from.
         cells = self.home.results.root / key / f"cells-{uuid.uuid4().hex}.parquet"
         with self._computing:
@@ -122,6 +122,7 @@ class Analyst:
                 scope,
                 lambda rows, _: gather_evidence(rows, scope, Catalog(scope.parameters.models), cells_path=cells),
                 progress,
+                sampled=True,
             )
 
     # Steps 1 to 3
@@ -245,6 +246,7 @@ class Analyst:
             lambda rows, _: judged(rule_set, evidence, rows, scope),
             progress,
             f"-{key_of(given=rule_set.model_dump_json())}",
+            sampled=True,
         )
 
     def realized_outcomes(self, scope: AnalysisScope, promised: tuple[RuleSet, ...], progress: Progress | None = None) -> RealizedOutcomes:
@@ -267,24 +269,33 @@ class Analyst:
     # From the store, else computed
 
     def _answer(
-        self, kind: type[AnyResult], scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None, part: str = ""
+        self,
+        kind: type[AnyResult],
+        scope: AnalysisScope,
+        compute: Rows[AnyResult],
+        progress: Progress | None,
+        part: str = "",
+        *,
+        sampled: bool = False,
     ) -> AnyResult:
         name = _name_of(kind) + part
         with self._computing:
             found = self.home.results.load(name, scope.key, kind)
-            return self._computed(name, scope.key, scope, compute, progress) if found is None else found
+            return self._computed(name, scope.key, scope, compute, progress, sampled=sampled) if found is None else found
 
-    def _computed(self, name: str, key: str, scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None) -> AnyResult:
+    def _computed(
+        self, name: str, key: str, scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None, *, sampled: bool = False
+    ) -> AnyResult:
         _say(progress, name.partition("-")[0].replace("_", " "))
-        with self._rows(scope) as (requests, previous):
+        with self._rows(scope, sampled=sampled) as (requests, previous):
             result = compute(requests, previous)
         self.home.results.save(name, key, result)
         return result
 
     @contextmanager
-    def _rows(self, scope: AnalysisScope) -> Iterator[tuple[ibis.Table, ibis.Table]]:
+    def _rows(self, scope: AnalysisScope, *, sampled: bool) -> Iterator[tuple[ibis.Table, ibis.Table]]:
         with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
-            yield engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])
+            yield engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]), engine.read_parquet([scope.previous_uri])
 
 
 def _name_of(kind: type[Result]) -> str:

@@ -85,6 +85,8 @@ class AnalysisScope(Result):
     requests_uri: str = Field(description="Conformed rows of the window (schema.SCOPED_REQUESTS)")
     previous_uri: str = Field(description="Conformed rows of the equal window before; same schema")
     engine: str = Field(default="duckdb", description="Engine that reads them")
+    sampled: float = quantity("Share of the final requests in `sample_uri`; 1: all", "0..1", default=1.0)
+    sample_uri: str | None = Field(default=None, description="Rows of whole sessions drawn from the window's; null where all are read")
 
     @property
     def start(self) -> datetime:
@@ -100,6 +102,17 @@ class AnalysisScope(Result):
     def days(self) -> float:
         """Length of the window in days."""
         return (self.end_s - self.start_s) / SECONDS_PER_DAY
+
+    @property
+    def estimated_from(self) -> str:
+        """The rows that estimates of other routing rest on."""
+        return self.sample_uri or self.requests_uri
+
+    @property
+    def evidence_key(self) -> str:
+        """Changes whenever those rows may change."""
+        rows = self.rows_key or self.key
+        return rows if self.sample_uri is None else key_of(rows=rows, sample_above=self.parameters.sample_above)
 
     @property
     def quality_floor_is_absolute(self) -> bool:
@@ -532,7 +545,8 @@ def _scope_of(
     key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
     folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and folder.exists() and Path(known.requests_uri).parent == folder:
+    is_there = known is not None and Path(known.requests_uri).parent == folder and Path(known.estimated_from).exists()
+    if known is not None and folder.exists() and is_there:
         os.utime(folder)
         return known.model_copy(update={"router": None, "stale_because": None})
     if not files:
@@ -561,7 +575,35 @@ def _scope_of(
     if scope.attempts == 0:
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    return scope
+    limit = parameters.sample_above
+    return scope if limit is None or scope.requests <= limit else _sampled(scope, requests, limit, engine, folder)
+
+
+def sample_of(requests: ibis.Table, rate: float) -> ibis.Table:
+    """Rows of about `rate` (0..1) of the sessions, whole and always the same ones; a request without a session is its own.
+
+    Drawn by the third to tenth digit of the session's md5: `cluster` is the first two, so that a sample has the same
+    clusters and halves. A larger rate adds sessions and drops none.
+    """
+    digits = ibis.coalesce(requests.session_id, requests.request_id).hexdigest("md5").substr(2, 8)
+    return requests.filter(digits < f"{min(int(rate * 16**8), 16**8 - 1):08x}")
+
+
+def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Engine, folder: Path) -> AnalysisScope:
+    """The scope with a sample of its rows beside them."""
+    path = folder / f"sample-{limit}.parquet"
+    if not path.exists():
+        writing = folder / f"sample-{uuid.uuid4().hex}.writing"
+        engine.write_parquet(sample_of(requests, limit / scope.requests), writing)
+        with contextlib.suppress(OSError):
+            writing.rename(path)
+    drawn = int(engine.read_parquet([path]).is_final.sum().fill_null(0).execute())
+    notice = (
+        f"What other routing rules would do is estimated from {drawn:,} of the {scope.requests:,} requests ({drawn / scope.requests:.1%}), "
+        f"whole sessions and the same ones each time, because sample_above is {limit:,}; intervals are as wide as that makes them. "
+        "Requests, spend and everything else that is counted or added up cover all of them."
+    )
+    return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": str(path), "notices": (*scope.notices, notice)})
 
 
 @contextmanager

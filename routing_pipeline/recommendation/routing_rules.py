@@ -126,7 +126,7 @@ class Question:
     @property
     def requests_per_day(self) -> float:
         """Of the window."""
-        return self.evidence.requests / max(self.scope.days, 1e-9)
+        return self.evidence.traffic / max(self.scope.days, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
     asked = scope.parameters
     ceilings = [] if asked.cost_threshold is None else [asked.cost_threshold]
     if asked.budget is not None and evidence.requests:
-        ceilings.append(asked.budget / (evidence.requests / max(scope.days, 1e-9) * DAYS_PER_MONTH))
-    busiest = cube.cells.binning.busiest_hour_requests
+        ceilings.append(asked.budget / (evidence.traffic / max(scope.days, 1e-9) * DAYS_PER_MONTH))
+    busiest = cube.cells.binning.busiest_hour_requests / evidence.sampled
     caps: list[float | None] = []
     for model in cube.models:
         capacity = asked.capacities.get(model)

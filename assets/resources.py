@@ -14,7 +14,7 @@ import ibis
 
 from routing_pipeline.alerts.watching import sum_up
 from routing_pipeline.analyst import Analyst, lake_state
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.engine import MEMORY_LIMIT, Engine, open_engine
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
@@ -43,6 +43,8 @@ class HomeResource(dg.ConfigurableResource):
     config: str = ""
     engine: str = "duckdb"
     publish: str = ""
+    # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
+    memory_limit: str = MEMORY_LIMIT
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""
@@ -67,7 +69,7 @@ class HomeResource(dg.ConfigurableResource):
     @contextmanager
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
-        with open_engine(self.engine, spill_to=self.open().scratch / "spill") as engine:
+        with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
     def lake_state(self) -> LakeState:
@@ -81,7 +83,7 @@ class HomeResource(dg.ConfigurableResource):
 
     def analyst(self) -> Analyst:
         """Answers from the home's store, where the same was asked before."""
-        return Analyst(self.open(), self.engine)
+        return Analyst(self.open(), self.engine, self.memory_limit)
 
     def derived(self, name: str, scope: AnalysisScope, kind: type[AnyResult], derive: Callable[[], AnyResult]) -> AnyResult:
         """The stored result of the same inputs and the same code, else a fresh one from other results."""

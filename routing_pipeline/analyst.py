@@ -28,7 +28,7 @@ from routing_pipeline.analysis.routing_costs import RoutingCosts, routing_costs
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions, routing_decisions
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.data_quality import gate
-from routing_pipeline.engine import open_engine
+from routing_pipeline.engine import MEMORY_LIMIT, open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
@@ -77,8 +77,8 @@ def lake_state(lake: Lake) -> LakeState:
 class Analyst:
     """Answers about one home. May be asked from several threads: what is not stored yet is computed by one at a time."""
 
-    def __init__(self, home: Home, engine_name: str = "duckdb") -> None:
-        self.home, self.engine_name = home, engine_name
+    def __init__(self, home: Home, engine_name: str = "duckdb", memory_limit: str = MEMORY_LIMIT) -> None:
+        self.home, self.engine_name, self.memory_limit = home, engine_name, memory_limit
         self._computing = threading.RLock()
 
     # What everything rests on
@@ -93,7 +93,7 @@ class Analyst:
         lake, results = Lake(self.home), self.home.results
         with self._computing:
             _say(progress, "making the window's rows ready")
-            with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
+            with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
                 scope = resolve_scope(
                     lake_state(lake),
                     parameters,
@@ -170,7 +170,7 @@ class Analyst:
             if found is not None:
                 return found
             _say(progress, "budget projection")
-            with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
+            with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
                 attempts = priced(with_all_columns(engine.read_parquet(files)), Catalog(scope.parameters.models))
                 spend = daily_spend_by_team(attempts, scope.end_s)
             result = budget_projection(spend, scope.end_s, scope.parameters)
@@ -294,7 +294,7 @@ class Analyst:
 
     @contextmanager
     def _rows(self, scope: AnalysisScope, *, sampled: bool) -> Iterator[tuple[ibis.Table, ibis.Table]]:
-        with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
+        with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
             yield engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]), engine.read_parquet([scope.previous_uri])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -44,7 +44,7 @@ from routing_pipeline.recommendation.given_rules import judged
 from routing_pipeline.recommendation.model_mix import ModelMix, optimize_model_mix
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, optimization_plan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
-from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
+from routing_pipeline.recommendation.realized_outcomes import Promise, RealizedOutcomes, realized_outcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope, with_all_columns
@@ -249,9 +249,9 @@ class Analyst:
             sampled=True,
         )
 
-    def realized_outcomes(self, scope: AnalysisScope, promised: tuple[RuleSet, ...], progress: Progress | None = None) -> RealizedOutcomes:
+    def realized_outcomes(self, scope: AnalysisScope, promised: Sequence[Promise], progress: Progress | None = None) -> RealizedOutcomes:
         """What was promised earlier against what came of it; promises are no part of the scope, so they are part of the key."""
-        key = key_of(scope=scope.key, promised=[rule_set.model_dump_json() for rule_set in promised])
+        key = key_of(scope=scope.key, promised=[(rule_set.model_dump_json(), str(status)) for rule_set, status in promised])
         with self._computing:
             found = self.home.results.load("realized_outcomes", key, RealizedOutcomes)
             if found is not None:

@@ -84,6 +84,7 @@ class Computing:
         result = compute(scope, progress=progress)
         if isinstance(result, RoutingCosts):
             result = self._grouped(result, scope, question.also["group_by"])
+            result = result.model_copy(update={"budget_projection": self.analyst.budget_projection(scope, progress)})
         return scope, result
 
     def _grouped(self, costs: RoutingCosts, scope: AnalysisScope, by: tuple[Any, ...]) -> RoutingCosts:

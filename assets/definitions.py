@@ -10,13 +10,19 @@ from checks import ingest as ingest_checks, scope as scope_checks
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 
 
+place = {
+    "root": from_environment("home", ".routing-pipeline"),
+    "warehouse": from_environment("warehouse", ""),
+    # Holds a password: Dagster shows the name of the variable and not its value.
+    "catalog": from_environment("catalog", ""),
+}
 home = HomeResource(
-    root=from_environment("home", ".routing-pipeline"),
+    **place,
     logs=from_environment("logs", ""),
     feedback=from_environment("feedback", ""),
     config=from_environment("config", ""),
@@ -29,7 +35,7 @@ defs = dg.Definitions(
     jobs=[automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake],
     schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
     sensors=[sensors.new_logs, *sensors.ALERTING],
-    resources={"home": home, "io_manager": ResultsIOManager(root=from_environment("home", ".routing-pipeline"))},
+    resources={"home": home, "io_manager": ResultsIOManager(**place)},
     # One process: every asset hands small results to the next, and the engines use the cores by themselves.
     executor=dg.in_process_executor,
 )

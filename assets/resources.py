@@ -39,10 +39,12 @@ class HomeResource(dg.ConfigurableResource):
     feedback: str = ""
     config: str = ""
     engine: str = "duckdb"
+    warehouse: str = ""
+    catalog: str = ""
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""
-        return Home(Path(self.root).absolute()).create()
+        return Home(Path(self.root).absolute(), self.warehouse, self.catalog).create()
 
     def log_sources(self) -> tuple[str, ...]:
         """The configured source, else those that the home remembers."""
@@ -55,6 +57,7 @@ class HomeResource(dg.ConfigurableResource):
     @contextmanager
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
+        self.open().check_engine(self.engine)
         with open_engine(self.engine, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
@@ -83,10 +86,12 @@ class ResultsIOManager(dg.ConfigurableIOManager):
 
     # A resource inside a resource keeps the values it was built with: a run that names another home says so twice.
     root: str = ".routing-pipeline"
+    warehouse: str = ""
+    catalog: str = ""
 
     def open(self) -> Home:
         """The home whose results these are."""
-        return Home(Path(self.root).absolute()).create()
+        return Home(Path(self.root).absolute(), self.warehouse, self.catalog).create()
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a result; ingestion's results belong to the home and not to a scope."""
@@ -99,8 +104,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         if isinstance(obj, RoutingRules):
             home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context.run_id))
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context.run_id)
-        path = home.results.save(name, key, obj)
-        context.add_output_metadata({"result": dg.MetadataValue.path(str(path))})
+        context.add_output_metadata({"result": dg.MetadataValue.path(home.results.save(name, key, obj))})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load what an upstream asset stored, in this run or in the newest."""

@@ -39,7 +39,7 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
             parameters,
             engine=engine,
             engine_name=home.engine,
-            scratch=opened.scratch,
+            scratch=opened.window_scratch,
             stored=opened.results,
         )
     context.add_output_metadata(

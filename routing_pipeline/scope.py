@@ -444,6 +444,8 @@ class LakeState:
     newest_s: float
     attempt_files: Callable[[float, float], tuple[str, ...]]
     feedback_files: tuple[str, ...]
+    share: Callable[[Path], str] = str
+    """Makes a file of the window readable for every worker; gives its address."""
 
 
 def resolve_scope(
@@ -502,9 +504,10 @@ def _scope_of(
     key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
     folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and folder.exists() and Path(known.requests_uri).parent == folder:
+    if known is not None and folder.exists():
         os.utime(folder)
-        return known
+        if (known.requests_uri, known.previous_uri) == _shared(lake, folder):
+            return known
     files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     if not files:
         return None
@@ -532,6 +535,11 @@ def _scope_of(
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return scope
+
+
+def _shared(lake: LakeState, folder: Path) -> tuple[str, str]:
+    """Addresses of the window's rows and of those of the window before it."""
+    return lake.share(folder / "requests.parquet"), lake.share(folder / "previous.parquet")
 
 
 @contextmanager
@@ -598,6 +606,7 @@ def _described(
     filled = {name: float(counted[f"has_{name}"]) for name in _FILLED}
     filled["complexity"] = float(requests_n - counted["derived"])
     filled["task_type"] = float(requests_n - counted["untyped"])
+    requests_uri, previous_uri = _shared(lake, folder)
     span_days = max(((counted["last_s"] or 0.0) - (counted["first_s"] or 0.0)) / SECONDS_PER_DAY, 1 / 24)
     return AnalysisScope(
         key=key,
@@ -621,8 +630,8 @@ def _described(
         sources=missing_sources(filled),
         notices=_notices(parameters, timeframe, requests_n, labelled),
         days_to_collect=_days_to_collect(requests_n, labelled, span_days),
-        requests_uri=str(folder / "requests.parquet"),
-        previous_uri=str(folder / "previous.parquet"),
+        requests_uri=requests_uri,
+        previous_uri=previous_uri,
         engine=engine_name,
     )
 

@@ -107,7 +107,9 @@ def forget(
                 raise
             # Also when nothing was found: an earlier run may have been killed before it came this far.
             snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
-        for copies in (home.scratch, home.sums, home.results.root):
+        home.files.delete_below("windows")
+        home.results.clear()
+        for copies in (home.scratch, home.sums):
             shutil.rmtree(copies, ignore_errors=True)
         return ForgetResult(
             attempts=sum(leaving.rows.values()),

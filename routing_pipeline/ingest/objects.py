@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -202,7 +202,7 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = prefix.rstrip("/")
-        self._client, credentials = _s3_client()
+        self._client, credentials = s3_client()
         self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, _request_attempts())
 
     @property
@@ -308,16 +308,8 @@ class S3Source:
         """Nothing lies locally."""
         return None
 
-    @contextmanager
-    def _explained(self, doing: str, right: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except ClientError as error:
-            raise _explain_refusal(self.uri, self.bucket, doing, right, error) from error
-        except BotoCoreError as error:
-            raise _explain_failure(self.uri, error) from error
+    def _explained(self, doing: str, right: str) -> AbstractContextManager[None]:
+        return explained(self.uri, self.bucket, doing, right)
 
 
 class _BrokenBodyError(Exception):
@@ -328,7 +320,20 @@ def _request_attempts() -> int:
     return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
 
 
-def _s3_client() -> tuple[Any, Any]:
+@contextmanager
+def explained(uri: str, bucket: str, doing: str, right: str) -> Iterator[None]:
+    """Let what boto3 raises end in one line: `doing` is what was tried at `uri`, `right` the permission that it needs."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _explain_refusal(uri, bucket, doing, right, error) from error
+    except BotoCoreError as error:
+        raise _explain_failure(uri, error) from error
+
+
+def s3_client() -> tuple[Any, Any]:
     """boto3's client and its credentials, None where it finds none."""
     import boto3
     from botocore.config import Config

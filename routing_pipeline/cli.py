@@ -542,8 +542,16 @@ def _uri(place: str) -> str:
     return place if "://" in place else str(Path(place).absolute())
 
 
-def _resources(home: Home, config: Path | None, engine: str) -> dict[str, str]:
-    return {"root": str(home.root), "config": "" if config is None else str(config.absolute()), "engine": engine}
+def _resources(home: Home, config: Path | None, engine: str) -> dict[str, Any]:
+    home.check_engine(engine)
+    return {
+        "root": str(home.root),
+        "warehouse": home.warehouse,
+        # By the name of its variable: what a run was configured with is remembered, and shown.
+        "catalog": {"env": "ROUTING_PIPELINE_CATALOG"} if home.catalog else "",
+        "config": "" if config is None else str(config.absolute()),
+        "engine": engine,
+    }
 
 
 def _deliver(

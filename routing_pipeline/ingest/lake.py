@@ -118,6 +118,7 @@ class Lake:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._files = home.files.below("lake")
+        self._opened: Table | None = None
 
     # Reading
 
@@ -506,17 +507,22 @@ class Lake:
         if location is None:
             return None
         self._name(location)
+        if self._opened is not None and self._opened.metadata_location == location:
+            return self._opened
         from pyiceberg.exceptions import NoSuchTableError
 
         with self._reaching():
             catalog = self._catalog()
             try:
                 table: Table = catalog.load_table(TABLE)
-                return table
             except NoSuchTableError:
                 return None
             finally:
                 catalog.close()
+        if self.home.warehouse:
+            # Over the network opening costs a dozen questions; of one version there is one table.
+            self._opened = table
+        return table
 
     def _widened(self, table: Table) -> Table:
         """The table with the columns that were added since it was made."""

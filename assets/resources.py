@@ -102,22 +102,24 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         if isinstance(obj, AnalysisScope):
             home.results.begin_run(context.run_id, obj.key)
         if isinstance(obj, RoutingRules):
-            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context.run_id))
-        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.run_id)
+            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context))
+        key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
         context.add_output_metadata({"result": dg.MetadataValue.path(home.results.save(name, key, obj))})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load what an upstream asset stored, in this run or in the newest."""
         home = self.open()
         name = context.asset_key.path[-1]
-        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.step_context.run_id)
+        key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
         value = home.results.load(name, key, context.dagster_type.typing_type)
         if value is None:
             raise dg.Failure(f"no stored result of {name}; materialise it first (the job optimize_routing does all)")
         return value
 
-    def _key(self, run_id: str | None) -> str:
-        key = self.open().results.key_of_run(run_id)
+    def _key(self, context: dg.InputContext | dg.OutputContext) -> str:
+        run = context.step_context.dagster_run
+        # A retry that begins after the scope reads what the run before it resolved, whatever else ran in between.
+        key = self.open().results.key_of_run(run.run_id, run.parent_run_id, run.root_run_id)
         if key is None:
             raise dg.Failure("no analysis scope yet; materialise analysis_scope first")
         return key

@@ -161,10 +161,12 @@ class ResultStore:
         for name in (run_id, "latest"):
             self.storage.write(f"runs/{_safe(name)}/key", key.encode())
 
-    def key_of_run(self, run_id: str | None = None) -> str | None:
-        """The analysis of a run that has begun, else that of the newest; None when there is none."""
-        found = None if run_id is None else _text(self.storage, f"runs/{_safe(run_id)}/key")
-        return found or _text(self.storage, "runs/latest/key")
+    def key_of_run(self, *run_ids: str | None) -> str | None:
+        """The analysis of the first of these runs that began one, else that of the newest; None when there is none."""
+        for name in (*filter(None, run_ids), "latest"):
+            if (found := _text(self.storage, f"runs/{_safe(name)}/key")) is not None:
+                return found
+        return None
 
     def keep_run(self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes]) -> None:
         """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest."""

@@ -172,7 +172,7 @@ class InPostgres:
         connection = self._connected()
         try:
             connection.autocommit = True
-            with connection.cursor() as cursor:
+            with self.explained(), connection.cursor() as cursor:
                 cursor.execute(_WATCHED)
                 waiting = False
                 while not _locked(cursor):

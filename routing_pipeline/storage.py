@@ -427,16 +427,16 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _client_of(process: int) -> Any:
-    del process
+def _client_of(process: int, *settings: str | None) -> Any:
+    del process, settings
     from routing_pipeline.ingest.objects import s3_client
 
     return s3_client()[0]
 
 
 def _client() -> Any:
-    """One client per process: connections do not survive a fork."""
-    return _client_of(os.getpid())
+    """One client per process, because connections do not survive a fork; another one for another store."""
+    return _client_of(os.getpid(), *(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID")))
 
 
 def _is_missing(error: Exception) -> bool:

@@ -19,6 +19,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,7 @@ AnyResult = TypeVar("AnyResult", bound=Result)
 
 UNUSED_DAYS = 30
 """Results that nobody has read for so long are dropped: they can be computed again."""
+READERS = 8
 RUNS_KEPT = 100
 RUNS_WITH_RESULTS = 10
 """The newest runs keep every result beside their report, however long nobody reads them."""
@@ -190,7 +192,10 @@ class ResultStore:
 
     def runs(self) -> tuple[StoredRun, ...]:
         """Runs that delivered a report, newest first."""
-        found = [self.run(_last(each.name)) for each in self.storage.children("runs")]
+        names = [_last(each.name) for each in self.storage.children("runs")]
+        # A bucket takes a while to answer, and as long for several.
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self.run, names))
         return tuple(sorted((run for run in found if run is not None), key=lambda run: (-run.published_s, run.run_id)))
 
     def run(self, run_id: str) -> StoredRun | None:

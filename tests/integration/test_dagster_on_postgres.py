@@ -208,7 +208,7 @@ def test_the_clock_makes_the_schedule_start_a_run_that_ends_well(deployment: Dep
     tick = deployment.until(lambda: with_run(state()["ticks"]), "tick of the schedule")[-1]
     deployment.ask(STOP_SCHEDULE, id=state()["id"])
     run = deployment.ended(tick["runIds"][0])
-    assert (run["jobName"], run["status"]) == ("project_budget", "SUCCESS"), deployment.said("code")
+    assert (run["jobName"], run["status"]) == ("maintain_lake", "SUCCESS"), deployment.said("code")
 
 
 def test_a_run_whose_worker_is_killed_is_noticed_and_goes_on_in_another(deployment: Deployment) -> None:

@@ -170,9 +170,16 @@ class ResultStore:
                 return found
         return None
 
-    def keep_run(self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes]) -> None:
-        """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest."""
+    def keep_run(
+        self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes], *, key: str | None = None
+    ) -> None:
+        """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest.
+
+        `key` names the analysis of a run that went on where another one ended, and never began it by itself.
+        """
         folder = f"runs/{_safe(run_id)}"
+        if key is not None:
+            self.storage.write(f"{folder}/key", key.encode())
         self.storage.write(f"{folder}/report.json", report.model_dump_json().encode())
         if exploration is not None:
             self.storage.write(f"{folder}/exploration.json", exploration.model_dump_json().encode())

@@ -109,10 +109,11 @@ class Follower:
 
     def _state(self, lake: Lake) -> str | None:
         """Changes with every commit, with every look at the logs that found nothing new, and with every proposal; None without a lake."""
-        version, proposed = lake.version(), self.home.root / promises.FOLDER
+        version = lake.version()
         if version is None:
             return None
-        return key_of(version=version, looked=looked(self.home), proposed=proposed.stat().st_mtime_ns if proposed.is_dir() else 0)
+        proposed = [(each.name, each.modified_s) for each in self.home.files.children(promises.FOLDER)]
+        return key_of(version=version, looked=looked(self.home), proposed=proposed)
 
     def _catch_up(self, lake: Lake, engine: Engine, version: str, newest_s: float) -> None:
         by_day = lake.files_by_day()

@@ -149,8 +149,13 @@ class Lake:
         """Every Parquet file of the present snapshot."""
         return self._files_between(_EARLIEST_S, _LATEST_S)
 
-    def files_by_day(self) -> list[tuple[int, str, int]]:
-        """Every data file of the present snapshot: its day, in days since 1970, its name and its bytes."""
+    def files_by_day(self) -> list[tuple[int, str]]:
+        """Every data file of the present snapshot with its day, in days since 1970."""
+        by_day = self.sizes_by_day()
+        return sorted(zip((day for day, _, _ in by_day), self.readable(name for _, name, _ in by_day), strict=True))
+
+    def sizes_by_day(self) -> list[tuple[int, str, int]]:
+        """Every data file of the present snapshot by name: its day, its name, its bytes. Nothing is fetched."""
         table = self._open()
         if table is None or table.current_snapshot() is None:
             return []
@@ -159,7 +164,7 @@ class Lake:
         return sorted((file.partition[0], self._name(file.file_path), file.file_size_in_bytes) for file in files)
 
     def readable(self, names: Iterable[str]) -> list[str]:
-        """Paths of files of `files_by_day`."""
+        """Paths of files of `sizes_by_day`."""
         return list(self._readable(names))
 
     def size_bytes(self) -> int:

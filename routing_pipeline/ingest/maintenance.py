@@ -73,7 +73,7 @@ def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[st
 def _compact(home: Home, lake: Lake, report: Callable[[str, int, int], None]) -> tuple[int, int]:
     """Join the small files of each day that has many, in one commit; gives days and rows."""
     small: dict[Any, list[str]] = defaultdict(list)
-    for day, file, size_bytes in lake.files_by_day():
+    for day, file, size_bytes in lake.sizes_by_day():
         if size_bytes < SMALL_BYTES:
             small[day].append(file)
     many = {day: files for day, files in small.items() if len(files) >= MIN_SMALL_FILES}

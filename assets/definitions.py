@@ -4,13 +4,13 @@ import os
 
 import dagster as dg
 
-from assets import analysis, automation, delivery, ingest, recommendation, scope, sensors
+from assets import analysis, automation, deciding, delivery, ingest, recommendation, scope, sensors
 from assets.resources import HomeResource, ResultsIOManager
-from checks import ingest as ingest_checks, scope as scope_checks
+from checks import delivery as delivery_checks, ingest as ingest_checks, scope as scope_checks
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 
@@ -27,12 +27,16 @@ home = HomeResource(
     feedback=from_environment("feedback", ""),
     config=from_environment("config", ""),
     engine=from_environment("engine", "duckdb"),
+    publish=from_environment("publish", ""),
 )
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([ingest, scope, analysis, recommendation, delivery]),
-    asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks]),
-    jobs=[automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake],
+    asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks, delivery_checks]),
+    jobs=[
+        *(automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake),
+        *(deciding.approve_rule_set, deciding.publish_rule_set, deciding.roll_back_rule_set),
+    ],
     schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
     sensors=[sensors.new_logs, *sensors.ALERTING],
     resources={"home": home, "io_manager": ResultsIOManager(**place)},

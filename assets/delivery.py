@@ -9,7 +9,6 @@ import dagster as dg
 
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
-from routing_pipeline import promises
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
@@ -38,6 +37,7 @@ from routing_pipeline.report import since_last
 from routing_pipeline.report.assembly import Report, ingest_counts, run_of
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.publishing import publish
+from routing_pipeline.rule_sets.record import delivered, status_of_rules
 from routing_pipeline.scope import AnalysisScope
 
 DELIVERY = {"group_name": "delivery", "owners": OWNERS, "code_version": "1"}
@@ -52,11 +52,12 @@ class DeliveryConfig(dg.Config):
 @dg.asset(**DELIVERY, kinds={"json"})
 def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
     """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
-    rule_set = routing_rules.rule_set
-    promises.keep(home.open(), rule_set)
+    rule_set, status = delivered(home.record(), routing_rules, automatic=home.publishing().automatic)
     context.add_output_metadata(
         {
             "status": rule_set.status,
+            "approval": status.verdict,
+            "next": status.next_step or "nothing",
             "rules": len(rule_set.rules),
             "rules.json": dg.MetadataValue.json(rule_set.model_dump(mode="json", exclude_none=True)),
         }
@@ -104,7 +105,7 @@ def optimization_report(
             ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,
             reason=context.run.tags.get("reason"),
-            stale_because=request_log.unavailable,
+            stale_because=analysis_scope.stale_because or request_log.unavailable,
         ),
         scope=analysis_scope,
         ingest=ingest_counts(totals),
@@ -129,6 +130,7 @@ def optimization_report(
         monitoring_plan=monitoring_plan,
         realized_outcomes=realized_outcomes,
         routing_rule_set=routing_rule_set,
+        rule_set_status=status_of_rules(home.record(), routing_rule_set),
     )
     report = since_last.with_last(report, opened.results)
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)

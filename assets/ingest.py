@@ -5,7 +5,9 @@ Belongs here: assets that write to the lake. Analyses never do.
 
 import dagster as dg
 
+from assets import waiting
 from assets.resources import HomeResource
+from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import pace
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
@@ -40,8 +42,13 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
     if not sources:
         raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
     for source in sources:
-        result = _read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info))
+        try:
+            result = _read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info))
+        except ServiceUnavailableError as error:
+            waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
+            raise
         if result.unavailable:
+            waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
             context.log.warning("%s; what was read earlier stands", result.unavailable)
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
     return result

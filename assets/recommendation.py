@@ -9,12 +9,12 @@ import dagster as dg
 from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
-from routing_pipeline import promises
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.catalog import Catalog
+from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation import (
     cost_optimization_plan as cost_optimization_plan_,
@@ -176,8 +176,12 @@ def monitoring_plan(
 @dg.asset(**PLANNING)
 def realized_outcomes(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RealizedOutcomes:
     """What earlier rule sets promised against what the requests that carry their rules have got since."""
+    try:
+        promised = home.record().promised()
+    except ServiceUnavailableError as error:
+        return realized_outcomes_.unreadable(str(error))
     with home.reading() as engine:
         rows = engine.read_parquet([analysis_scope.requests_uri])
-        result = realized_outcomes_.realized_outcomes(rows, analysis_scope, promises.kept(home.open()))
+        result = realized_outcomes_.realized_outcomes(rows, analysis_scope, promised)
     context.add_output_metadata(shown.result(result))
     return result

@@ -18,6 +18,7 @@ from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.scope import AnalysisScope, LakeState
 
 AnyResult = TypeVar("AnyResult", bound=Result)
@@ -41,6 +42,7 @@ class HomeResource(dg.ConfigurableResource):
     engine: str = "duckdb"
     warehouse: str = ""
     catalog: str = ""
+    publish: str = ""
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""
@@ -53,6 +55,14 @@ class HomeResource(dg.ConfigurableResource):
     def config_file(self) -> Path | None:
         """The configuration file, None when none was named."""
         return Path(self.config) if self.config else None
+
+    def publishing(self) -> Publishing:
+        """Where rule sets are kept and published, as configured."""
+        return read_publishing(self.config_file(), self.publish)
+
+    def record(self) -> RuleSetRecord:
+        """What was proposed and decided."""
+        return record_of(self.open(), self.publishing().to)
 
     @contextmanager
     def reading(self) -> Iterator[Engine]:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from assets.waiting import IMPATIENT
 from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import DataQualityError, PipelineError
 from routing_pipeline.home import Home
@@ -75,7 +76,7 @@ def run_job(
                 instance=instance,
                 run_id=run_id,
                 asset_selection=selected,
-                tags=dict(tags or {}),
+                tags={**(tags or {}), IMPATIENT: "somebody waits at a terminal"},
                 raise_on_error=False,
             )
         if not result.success:

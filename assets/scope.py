@@ -8,11 +8,13 @@ import dagster as dg
 from assets import shown
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
+from assets.waiting import later
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.report.charts.overlap_map import overlap_map
 from routing_pipeline.report.charts.quality_map import quality_map
-from routing_pipeline.scope import AnalysisScope, resolve_scope
+from routing_pipeline.router import ask, read_router
+from routing_pipeline.scope import AnalysisScope, last_analysis, resolve_scope
 
 
 class ScopeConfig(dg.Config):
@@ -33,21 +35,32 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     """The window on the lake's snapshot that every number of this analysis covers, and its rows made ready to read."""
     opened = home.open()
     parameters = read_parameters(home.config_file(), **config.model_dump())
-    with home.reading() as engine:
-        scope = resolve_scope(
-            home.lake_state(),
-            parameters,
-            engine=engine,
-            engine_name=home.engine,
-            scratch=opened.window_scratch,
-            stored=opened.results,
-        )
+    router = read_router(home.config_file())
+    health = None if router is None else ask(router)
+    if router is not None and health is not None and not health.is_healthy:
+        why = f"The router at {health.url} is not well ({health.detail}, asked {health.asked_at:%Y-%m-%d %H:%M} UTC)"
+        later(context, router.retries, router.retry_after_minutes * 60, why)
+        scope = last_analysis(opened.results, parameters, why)
+        context.log.warning("%s", scope.stale_because)
+    else:
+        with home.reading() as engine:
+            scope = resolve_scope(
+                home.lake_state(),
+                parameters,
+                engine=engine,
+                engine_name=home.engine,
+                scratch=opened.window_scratch,
+                stored=opened.results,
+            )
+    scope = scope.model_copy(update={"router": health})
     context.add_output_metadata(
         {
             "window": f"{scope.start:%Y-%m-%d %H:%M} to {scope.end:%Y-%m-%d %H:%M} UTC",
             "requests": scope.requests,
             "labelled": scope.labelled,
             "goal": scope.parameters.goal,
+            "router": "not asked" if health is None else f"{health.detail} from {health.url}",
+            "new": scope.stale_because or "yes",
             "notices": dg.MetadataValue.md("\n".join(f"- {notice}" for notice in scope.notices) or "none"),
         }
     )

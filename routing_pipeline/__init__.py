@@ -20,6 +20,7 @@ Object storage -> lake
 Lake -> scope
     engine          DuckDB or Spark, through Ibis
     expectations    what must hold of the data, and what was found
+    router          whether the router answers, asked before an analysis
     scope           parameters to a window on a snapshot, and its rows as analyses read them
     hourly_sums     sums of each data file by hour, kept: what looks at the whole lake within a second
     request_sums    sums of each day by hour, kept: requests, spend and latency as analyses count them
@@ -31,7 +32,7 @@ Scope -> evidence and analyses
 
 Recommendations -> delivery
     recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring; rules from elsewhere judged; promises held against outcomes
-    promises        rule sets as they were proposed, kept for good
+    rule_sets       from proposal to gateway: the record of who approved, published and rolled back what, and what is live
     report          Markdown, HTML, JSON; charts, one module per picture; a report made again from its run
     alerts          what the sensors see, what of it is news, what it is due to, whom to tell
     metrics         what Prometheus may know of a home

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from routing_pipeline.home import Home
     from routing_pipeline.mcp.answers import Answers
     from routing_pipeline.results import ResultStore
+    from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
+    from routing_pipeline.rule_sets.record import RuleSetRecord
 
 app = typer.Typer(
     name="routing-pipeline",
@@ -39,6 +41,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON")
 Logs = Annotated[str, typer.Option("--logs", help="Directory, file:// or s3://bucket/prefix")]
 Feedback = Annotated[str | None, typer.Option("--feedback", help="Scores: JSONL, CSV or Parquet, at a URI")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that receives report and rules")]
+RuleSetId = Annotated[str, typer.Argument(help="rule_set_id of rules.json; latest: of the newest report", show_default=False)]
+By = Annotated[str, typer.Option("--by", help="Who decides this")]
+Because = Annotated[str, typer.Option("--because", help="Why, for the record")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML that says where rule sets are kept: [publishing]")]
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]
 Format = Annotated[str, typer.Option("--format", help="auto, a log format by name, or a TOML file that maps one")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
@@ -150,7 +156,7 @@ def analyze(
 @with_parameters
 def simulate(
     asked: dict[str, Any],
-    rules: Annotated[Path, typer.Option("--rules", help="rules.json, ours or written by hand")],
+    rules: Annotated[str, typer.Option("--rules", help="rules.json, ours or written by hand; or a rule_set_id; or latest")],
     home: Root = None,
     engine: EngineName = "duckdb",
     as_json: AsJson = False,
@@ -158,10 +164,12 @@ def simulate(
 ) -> None:
     """What these rules would have done, with intervals, on sessions that no search has seen."""
     values, config = _checked(asked)
-    from routing_pipeline.policy.rule_set import read_rule_set
+    opened, record = _record(home, config)
+    from routing_pipeline.rule_sets.record import named_or_read
 
-    rule_set = read_rule_set(rules)
-    opened = _open_home(home)
+    rule_set, notice = named_or_read(opened, record, rules)
+    if notice:
+        typer.echo(notice, err=True)
     with _progress() as progress:
         from assets.running import simulated
 
@@ -175,6 +183,73 @@ def simulate(
 
     for line in lines(result):
         typer.echo(line)
+
+
+@app.command()
+def approve(
+    rule_set_id: RuleSetId,
+    by: By,
+    because: Because = "",
+    home: Root = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Record a stakeholder's approval; a change of more than 5 % of traffic or spend is not published without."""
+    opened, record = _record(home, config)
+    from routing_pipeline.rule_sets.record import resolved
+
+    _show_status(record.approve(resolved(opened, record, rule_set_id), by, because), as_json=as_json)
+
+
+@app.command()
+def publish(
+    rule_set_id: RuleSetId,
+    by: By,
+    because: Because = "",
+    home: Root = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Publish a rule set, whole and for good, and let `latest.json` name it."""
+    opened, record = _record(home, config)
+    from routing_pipeline.rule_sets.record import resolved
+
+    _show_status(record.publish(resolved(opened, record, rule_set_id), by, because), as_json=as_json)
+    if not as_json:
+        typer.echo(record.place.uri)
+
+
+@app.command(name="roll-back")
+def roll_back(
+    by: By,
+    because: Because = "",
+    home: Root = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Take back the rule set that is live; the one before it is live again, or the gateway's own choice."""
+    _, record = _record(home, config)
+    _show_status(record.roll_back(by, because), as_json=as_json)
+
+
+def _record(home: Path | None, config: Path | None) -> tuple[Home, RuleSetRecord]:
+    from routing_pipeline.rule_sets.record import read_publishing, record_of
+
+    opened = _open_home(home)
+    return opened, record_of(opened, read_publishing(config, os.environ.get("ROUTING_PIPELINE_PUBLISH", "")).to)
+
+
+def _show_status(status: RuleSetStatus, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(status.model_dump_json(indent=1))
+        return
+    live = "no rule set is live" if status.live is None else f"{status.live} is live"
+    typer.echo(f"{status.rule_set_id}: {status.verdict} ({live})")
+    if status.next_step:
+        typer.echo(f"next: {status.next_step}")
 
 
 @app.command()
@@ -314,7 +389,13 @@ def dashboard(
 
     if not is_loopback(host):
         typer.echo(f"--host {host}: whoever reaches this address reads spend and names; there is no password", err=True)
-    serve(Follower(opened, read_parameters(config, **values)), host, port, ready=lambda url: typer.echo(f"live page at {url}", err=True))
+    _, record = _record(home, config)
+    serve(
+        Follower(opened, read_parameters(config, **values), record),
+        host,
+        port,
+        ready=lambda url: typer.echo(f"live page at {url}", err=True),
+    )
 
 
 @app.command()
@@ -350,7 +431,8 @@ def _answers(home: Path | None, asked: dict[str, Any], engine: str) -> Answers:
     from routing_pipeline.parameters import read_parameters
 
     values, config = _checked(asked)
-    return Answers(_open_home(home), read_parameters(config, **values), engine)
+    opened, record = _record(home, config)
+    return Answers(opened, read_parameters(config, **values), engine, record)
 
 
 @app.command()
@@ -365,14 +447,14 @@ def metrics(
         raise UnusableInputError("give --http or --textfile, not both")
     from routing_pipeline import metrics as of_home
 
-    opened = _open_home(home)
+    opened, record = _record(home, None)
     if textfile is not None:
-        of_home.write_textfile(opened, textfile)
+        of_home.write_textfile(opened, textfile, record)
     elif http is not None:
         token = os.environ.get(of_home.TOKEN_VARIABLE) or None
-        of_home.serve(opened, http, token=token, ready=lambda line: typer.echo(line, err=True))
+        of_home.serve(opened, http, token=token, ready=lambda line: typer.echo(line, err=True), record=record)
     else:
-        typer.echo(of_home.exposition(opened).decode(), nl=False)
+        typer.echo(of_home.exposition(opened, record).decode(), nl=False)
 
 
 @app.command()

@@ -39,6 +39,8 @@ from routing_pipeline.policy.rule_set import Status
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.wording import printable
 from routing_pipeline.results import StoredRun, write_whole
+from routing_pipeline.rule_sets.life_cycle import STATUS_IN_RULES
+from routing_pipeline.rule_sets.record import RuleSetRecord, record_of, status_of_rules
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -57,8 +59,9 @@ LAST_REPORT = "When the newest report was delivered"
 class HomeMetrics(Collector):
     """Collects the metrics of one home; what was read is kept until the lake or the newest report changes."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, record: RuleSetRecord | None = None) -> None:
         self._home = home
+        self._record = record or record_of(home)
         self._lock = threading.Lock()
         self._lake: tuple[str | None, IngestTotals, float | None, dict[str, float]] | None = None
         self._report: tuple[StoredRun, Report, BudgetProjection | None] | None = None
@@ -112,10 +115,15 @@ class HomeMetrics(Collector):
             *_traffic(report),
             *_money(report),
             *_quality(report),
-            *_rules(report),
+            *_rules(report, self._status(report)),
             *_soundness(report),
             *_projected(report, projection),
         )
+
+    def _status(self, report: Report) -> Status:
+        """Where the newest rule set stands now: it may have been approved since its report was made."""
+        state = status_of_rules(self._record, report.routing_rule_set).state
+        return STATUS_IN_RULES[state]
 
     def _of_sensors(self) -> Iterable[Metric]:
         return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in get_args(Sensor)})
@@ -182,11 +190,11 @@ def _quality(report: Report) -> Iterator[Metric]:
     yield models
 
 
-def _rules(report: Report) -> Iterator[Metric]:
+def _rules(report: Report, stands_now: Status) -> Iterator[Metric]:
     rule_set = report.routing_rule_set
     stands = _gauge("rule_set_status", "1 for the status of the newest rule set", ("status",))
     for status in get_args(Status):
-        stands.add_metric([status], int(status == rule_set.status))
+        stands.add_metric([status], int(status == stands_now))
     yield stands
     yield InfoMetricFamily(
         PREFIX + "rule_set",
@@ -311,12 +319,12 @@ def _bounds(value: Estimate | Unidentifiable) -> tuple[tuple[str, float], ...]:
 # Handing them over
 
 
-def exposition(home: Home) -> bytes:
+def exposition(home: Home, record: RuleSetRecord | None = None) -> bytes:
     """The metrics of a home in Prometheus' text format."""
-    return generate_latest(_registry(home))
+    return generate_latest(_registry(home, record))
 
 
-def write_textfile(home: Home, path: Path) -> None:
+def write_textfile(home: Home, path: Path, record: RuleSetRecord | None = None) -> None:
     """Write the metrics whole, for the node exporter's textfile collector.
 
     Raises:
@@ -325,12 +333,12 @@ def write_textfile(home: Home, path: Path) -> None:
     if path.suffix != ".prom":
         raise UnusableInputError(f"--textfile {path}: the collector reads only files called *.prom")
     try:
-        write_whole(path, exposition(home))
+        write_whole(path, exposition(home, record))
     except OSError as error:
         raise UnusableInputError(f"--textfile {path}: {error.strerror}; name a folder that can be written to") from error
 
 
-def serve(home: Home, address: str, *, token: str | None, ready: Callable[[str], None]) -> None:
+def serve(home: Home, address: str, *, token: str | None, ready: Callable[[str], None], record: RuleSetRecord | None = None) -> None:
     """Serve the metrics at /metrics until interrupted.
 
     Raises:
@@ -340,7 +348,7 @@ def serve(home: Home, address: str, *, token: str | None, ready: Callable[[str],
     demanded = listening.checked_token(host, token, TOKEN_VARIABLE)
     server_class = _Server6 if ":" in host else _Server
     try:
-        server = make_server(host, port, _application(_registry(home), demanded), server_class, _Handler)
+        server = make_server(host, port, _application(_registry(home, record), demanded), server_class, _Handler)
     except OSError as error:
         raise UnusableInputError(f"--http {address}: {error.strerror or error}; give another address") from error
     with server:
@@ -367,9 +375,9 @@ class _Handler(WSGIRequestHandler):
         """Silent."""
 
 
-def _registry(home: Home) -> CollectorRegistry:
+def _registry(home: Home, record: RuleSetRecord | None) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HomeMetrics(home))
+    registry.register(HomeMetrics(home, record))
     return registry
 
 

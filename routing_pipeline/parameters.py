@@ -168,8 +168,8 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     values: dict[str, Any] = {}
     if config is not None:
         values = _toml(config)
-    # How logs and scores are read, and who is told, is no parameter of an analysis.
-    for name in ("format", "scales", "notifications"):
+    # How logs and scores are read, who is told, where rules go and whether the router answers is no parameter of an analysis.
+    for name in ("format", "scales", "notifications", "publishing", "router"):
         values.pop(name, None)
     values |= {name: value for name, value in asked.items() if value is not None}
     try:

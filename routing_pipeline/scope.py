@@ -23,10 +23,11 @@ from pydantic import Field
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
 from routing_pipeline.results import ResultStore, code_version, key_of
+from routing_pipeline.router import RouterHealth
 from routing_pipeline.schema import ADDED_LATER, SCOPED_REQUESTS, column_names
 
 MIN_REQUESTS = 1_000
@@ -75,6 +76,10 @@ class AnalysisScope(Result):
     task_type_unknown_share: float = quantity("Share of requests without a task type", "0..1")
     sources: tuple[Source, ...] = Field(description="What the logs hold and what they miss")
     notices: tuple[str, ...] = Field(default=(), description="What a reader should know before the first number")
+    router: RouterHealth | None = Field(default=None, description="What the router said before the analysis; null when nobody asked it")
+    stale_because: str | None = Field(
+        default=None, description="Why this is the last analysis again and not a new one, and of when it is; null when it is a new one"
+    )
     days_to_collect: float | None = quantity("More days of logs needed for a firm answer; null when there are enough", "days", default=None)
     requests_uri: str = Field(description="Conformed rows of the window (schema.SCOPED_REQUESTS)")
     previous_uri: str = Field(description="Conformed rows of the equal window before; same schema")
@@ -480,6 +485,24 @@ def resolve_scope(
     return best
 
 
+def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> AnalysisScope:
+    """The scope of the newest report that answered the same question, marked as being no new one because of `why`.
+
+    Raises:
+        ServiceUnavailableError: no such report was made here, or its rows are gone.
+    """
+    runs = stored.runs()
+    for run in runs:
+        found = stored.load("analysis_scope", run.key, AnalysisScope)
+        if found is not None and found.parameters == parameters and Path(found.requests_uri).exists():
+            os.utime(Path(found.requests_uri).parent)
+            # A report that repeats an analysis has its key: the first one made it.
+            made = datetime.fromtimestamp(min(each.published_s for each in runs if each.key == run.key), UTC)
+            dated = f"Analysed on {made:%Y-%m-%d %H:%M} UTC, from logs up to {found.end:%Y-%m-%d %H:%M} UTC; run again later for a new one."
+            return found.model_copy(update={"router": None, "stale_because": f"{why}. {dated}"})
+    raise ServiceUnavailableError(f"{why}; this home holds no recent analysis of the same question to fall back on: run again later")
+
+
 def _as_of(parameters: Parameters, newest: datetime) -> datetime:
     return parameters.as_of or newest
 
@@ -507,7 +530,7 @@ def _scope_of(
     if known is not None and folder.exists():
         os.utime(folder)
         if (known.requests_uri, known.previous_uri) == _shared(lake, folder):
-            return known
+            return known.model_copy(update={"router": None, "stale_because": None})
     files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     if not files:
         return None

@@ -1,7 +1,7 @@
 """Where files lie that every worker must reach: a folder of this machine, or a prefix of an S3-compatible bucket.
 
 Belongs here: reading, writing whole, listing and deleting by name, and the local copies through which files of a bucket are
-read. Does not belong here: what the files are (`ingest.lake`, `results`, `promises`), where logs come from (`ingest.objects`),
+read. Does not belong here: what the files are (`ingest.lake`, `results`, `rule_sets`), where logs come from (`ingest.objects`),
 what workers must agree on one after another (`coordination`).
 
 Large files are written where `path` says and then shared: in a folder they lie there already, to a bucket they are uploaded

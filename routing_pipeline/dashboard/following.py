@@ -6,6 +6,7 @@ alerts, projection, and what became of the rules. Does not belong here: what is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,7 +18,6 @@ from pathlib import Path
 import ibis
 from pydantic import TypeAdapter
 
-from routing_pipeline import promises
 from routing_pipeline.alerts import decisions
 from routing_pipeline.alerts.detection import Measure
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
@@ -33,14 +33,17 @@ from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import Feedback, Kept, SumsStore, sums_folder
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.rule_set import RuleSet, logged_rule_id
-from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, RealizedOutcomes, outcomes_among
+from routing_pipeline.policy.rule_set import logged_rule_id
+from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, Promise, RealizedOutcomes, outcomes_among
 from routing_pipeline.request_sums import DaysKept, RequestSumsStore
 from routing_pipeline.results import code_version, key_of, write_whole
+from routing_pipeline.rule_sets.record import RuleSetRecord, record_of
 from routing_pipeline.scope import LOOK_AROUND_S, SECONDS_PER_DAY, Window, conform
 
 LOOK_EVERY_S = 2.0
 SILENCE_EVERY_S = 60.0
+DECISIONS_EVERY_S = 10.0
+"""The record of rule sets may lie in a bucket."""
 TOLD_H = 72
 """Alerts of so many hours are listed."""
 ROLL_OUT_DAYS = 7
@@ -51,8 +54,9 @@ _log = logging.getLogger(__name__)
 class Follower:
     """Follows one home; `seen` is what was known at the last moment, None while the lake is empty or not looked at yet."""
 
-    def __init__(self, home: Home, parameters: Parameters) -> None:
+    def __init__(self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None) -> None:
         self.home, self.parameters = home, parameters
+        self.record = record or record_of(home)
         self.seen: Seen | None = None
         self.has_looked = False
         self.trouble: str | None = None
@@ -60,6 +64,8 @@ class Follower:
         self._serial = count(1)
         self._version: str | None = None
         self._silence_at = 0.0
+        self._decided_at = -DECISIONS_EVERY_S
+        self._decisions: list[str] = []
         self._requests: HourlySums | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dashboard-follower", daemon=True)
@@ -112,8 +118,16 @@ class Follower:
         version = lake.version()
         if version is None:
             return None
-        proposed = [(each.name, each.modified_s) for each in self.home.files.children(promises.FOLDER)]
-        return key_of(version=version, looked=looked(self.home), proposed=proposed)
+        return key_of(version=version, looked=looked(self.home), decided=self._decided())
+
+    def _decided(self) -> list[str]:
+        """Changes with every proposal and every decision; what cannot be reached now has not changed."""
+        now = time.monotonic()
+        if now - self._decided_at > DECISIONS_EVERY_S:
+            with contextlib.suppress(PipelineError):
+                self._decisions = [name for folder in ("proposed", "record") for name in self.record.place.names(folder)[-1:]]
+                self._decided_at = now
+        return self._decisions
 
     def _catch_up(self, lake: Lake, engine: Engine, version: str, newest_s: float) -> None:
         by_day = lake.files_by_day()
@@ -158,6 +172,7 @@ class Follower:
             alerts=None if before is None else before.alerts,
             projection=None if before is None else before.projection,
             rule_set=None if before is None else before.rule_set,
+            status=None if before is None else before.status,
             outcomes=None if before is None else before.outcomes,
         )
         # Pages of the same sums stay as they are.
@@ -171,13 +186,19 @@ class Follower:
         if seen is None or attempts.table is None or scores.table is None:
             return
         spend = self._daily_spend(attempts.table)
-        known = promises.kept(self.home)
+        try:
+            known = self.record.promised()
+        except PipelineError as error:
+            _log.warning("the record of rule sets cannot be read: %s", error)
+            known = ()
+        newest = max(known, key=lambda each: each[0].rule_set_id, default=(None, None))
         self.seen = seen = replace(
             seen,
             serial=next(self._serial),
             alerts=self._alerts(attempts.table, scores.table, seen.until, seen.newest_s),
             projection=budget_projection(spend, seen.newest_s + 1e-6, self.parameters),
-            rule_set=max(known, key=lambda each: each.rule_set_id, default=None),
+            rule_set=newest[0],
+            status=newest[1],
         )
         outcomes = self._outcomes(engine, lake, attempts.table, seen, known)
         self.seen = replace(seen, serial=next(self._serial), outcomes=outcomes)
@@ -267,16 +288,16 @@ class Follower:
         return spend
 
     def _outcomes(
-        self, engine: Engine, lake: Lake, attempts: ibis.Table, seen: Seen, known: tuple[RuleSet, ...]
+        self, engine: Engine, lake: Lake, attempts: ibis.Table, seen: Seen, known: tuple[Promise, ...]
     ) -> RealizedOutcomes | None:
         """What the rules promised against what the requests that they decided have got, over the last complete days.
 
         Only attempts of such requests are read in full; before any is seen, nothing is.
         """
         ids = {
-            logged_rule_id(each.rule_set_id, rule.id)
-            for each in sorted(known, key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
-            for rule in each.rules
+            logged_rule_id(rule_set.rule_set_id, rule.id)
+            for rule_set in sorted((each[0] for each in known), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
+            for rule in rule_set.rules
         }
         end_s = float(seen.until * HOUR_S)
         window = Window(end_s - ROLL_OUT_DAYS * SECONDS_PER_DAY, end_s)

@@ -33,6 +33,7 @@ from routing_pipeline.parameters import TIMEFRAMES, AlertThresholds, Timeframe
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.request_sums import quantile_ms
+from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +88,7 @@ class Seen:
     alerts: tuple[Told, ...] | None = None
     projection: BudgetProjection | None = None
     rule_set: RuleSet | None = None
+    status: RuleSetStatus | None = None
     outcomes: RealizedOutcomes | None = None
 
 

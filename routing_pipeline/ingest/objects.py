@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -230,7 +230,7 @@ class S3Source:
         yield from self._listed(self.prefix, self.prefix.rpartition("/")[0])
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
-        with self._explained("list", "s3:ListBucket"):
+        with explained(self.uri, self.bucket, "list", "s3:ListBucket"):
             count = 0
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
@@ -243,7 +243,7 @@ class S3Source:
         """HEAD; None when it is gone."""
         from botocore.exceptions import ClientError
 
-        with self._explained("read", "s3:GetObject"):
+        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
             try:
                 head = self._client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
@@ -274,7 +274,7 @@ class S3Source:
         return how is Fetched.WHOLE
 
     def _fetch_and_explain(self, listed: StoredObject, to: IO[bytes]) -> None:
-        with self._explained("read", "s3:GetObject"):
+        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
                 to.seek(0)
                 to.truncate()
@@ -308,21 +308,10 @@ class S3Source:
         """Nothing lies locally."""
         return None
 
-    def _explained(self, doing: str, right: str) -> AbstractContextManager[None]:
-        return explained(self.uri, self.bucket, doing, right)
-
-
-class _BrokenBodyError(Exception):
-    """The body ended before its announced length."""
-
-
-def _request_attempts() -> int:
-    return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
-
 
 @contextmanager
 def explained(uri: str, bucket: str, doing: str, right: str) -> Iterator[None]:
-    """Let what boto3 raises end in one line: `doing` is what was tried at `uri`, `right` the permission that it needs."""
+    """Turn what boto3 raises into one line that says what to do; `right` is the permission that `doing` needs."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -331,6 +320,14 @@ def explained(uri: str, bucket: str, doing: str, right: str) -> Iterator[None]:
         raise _explain_refusal(uri, bucket, doing, right, error) from error
     except BotoCoreError as error:
         raise _explain_failure(uri, error) from error
+
+
+class _BrokenBodyError(Exception):
+    """The body ended before its announced length."""
+
+
+def _request_attempts() -> int:
+    return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
 
 
 def s3_client() -> tuple[Any, Any]:

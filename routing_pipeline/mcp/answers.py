@@ -19,6 +19,8 @@ from routing_pipeline.mcp.inert import inert, unmarked
 from routing_pipeline.mcp.tools import LATEST, Question, Tool
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.results import StoredRun, code_version, key_of
+from routing_pipeline.rule_sets.life_cycle import STATUS_IN_RULES
+from routing_pipeline.rule_sets.record import RuleSetRecord, is_id, record_of
 
 if TYPE_CHECKING:
     from routing_pipeline.mcp.computing import Computing
@@ -40,8 +42,11 @@ class Answer:
 class Answers:
     """Answers about one home; `base` is what the server was started with, the arguments of a call win over it."""
 
-    def __init__(self, home: Home, base: Parameters | None = None, engine_name: str = "duckdb") -> None:
+    def __init__(
+        self, home: Home, base: Parameters | None = None, engine_name: str = "duckdb", record: RuleSetRecord | None = None
+    ) -> None:
         self.home, self.base, self.engine_name = home, base or Parameters(), engine_name
+        self.record = record or record_of(home)
         self._computer: Computing | None = None
 
     def answer(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress | None = None) -> Answer:
@@ -91,8 +96,8 @@ class Answers:
         return dict(inert(content))
 
     def latest_rule_set(self) -> dict[str, Any]:
-        """rules.json of the newest run, its texts made harmless."""
-        return dict(_without_null(self.latest_report()["routing_rule_set"]))
+        """rules.json of the newest run with the status that it has now, its texts made harmless."""
+        return self._current(self.latest_report()["routing_rule_set"])
 
     def latest_markdown(self) -> str:
         """report.md of the newest run, which escapes what logs say by itself."""
@@ -104,6 +109,9 @@ class Answers:
         Raises:
             UnusableInputError: it knows none of that id.
         """
+        proposal = self.record.proposal(rule_set_id) if is_id(rule_set_id) else None
+        if proposal is not None:
+            return self._current(inert(proposal.rule_set.model_dump(mode="json")))
         results = self.home.results
         key = results.key_of_rule_set(rule_set_id)
         stored = None if key is None else results.content("routing_rules", key)
@@ -112,6 +120,24 @@ class Answers:
                 f"this home knows no such rule set; give {LATEST}, or the rule_set_id that optimize_routing_rules gave"
             )
         return dict(_without_null(inert(json.loads(stored)["rule_set"])))
+
+    def rule_set_status(self, rule_set_id: str) -> dict[str, Any]:
+        """Where a rule set stands, with everything that was decided about it; changes nothing.
+
+        Raises:
+            UnusableInputError: none of that id was proposed by a run, or approved.
+        """
+        asked = self.latest_rule_set()["rule_set_id"] if rule_set_id == LATEST else rule_set_id
+        if not is_id(asked):
+            raise UnusableInputError(f"give {LATEST}, or the rule_set_id of a report")
+        return dict(inert(self.record.status(asked).model_dump(mode="json")))
+
+    def _current(self, rules: dict[str, Any]) -> dict[str, Any]:
+        """With the status that the record gives it; as it is where the record does not know it."""
+        found = rules["rule_set_id"]
+        if rules["rules"] and self.record.proposal(found) is not None:
+            rules = {**rules, "status": STATUS_IN_RULES[self.record.status(found).state]}
+        return dict(_without_null(rules))
 
     # Addresses
 

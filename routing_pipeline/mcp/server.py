@@ -184,6 +184,11 @@ def _add_resources(server: Server, answers: Answers) -> None:
         """The rules of an id that optimize_routing_rules gave."""
         return dict(await found(partial(answers.rule_set, rule_set_id)))
 
+    @server.resource("routing-pipeline://rule-sets/{rule_set_id}/status", title="Where a rule set stands", mime_type="application/json")
+    async def rule_set_status(rule_set_id: str) -> dict[str, Any]:
+        """Proposed, approved, published or rolled back, by whom and when; `latest` for the newest report's. Deciding is for people."""
+        return dict(await found(partial(answers.rule_set_status, rule_set_id)))
+
 
 # Who may connect
 

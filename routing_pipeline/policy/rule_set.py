@@ -221,6 +221,11 @@ def read_rule_set(path: Path) -> RuleSet:
         ) from error
 
 
+def rules_json(rule_set: RuleSet) -> bytes:
+    """rules.json; a condition that is not there is missing, never null."""
+    return (rule_set.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+
+
 def cannot_tell(why: str) -> Outcomes:
     """Outcomes of which nothing can be said."""
     unknown = Unidentifiable(unidentifiable=why)

@@ -19,10 +19,9 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy.rule_set import Grade, Level, Rule
 from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS, CostAction, CostOptimizationPlan
 from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.rule_sets.life_cycle import is_significant
 from routing_pipeline.scope import AnalysisScope
 
-APPROVAL_SHARE = 0.05
-"""A change that moves more of the traffic or of the spend than this needs a stakeholder's approval."""
 HIGH_SAVING, MEDIUM_SAVING = 0.05, 0.01
 """Share of spend from which a saving counts as high or medium impact."""
 HIGH_QUALITY, MEDIUM_QUALITY = 0.01, 0.002
@@ -130,7 +129,7 @@ def optimization_plan(
     Nothing is measured here: each item's numbers are those of the result that `source` names.
     """
     items = tuple(_with_own_ids(_items(scope, rules, cost_plan, drivers, quality_issues, bottlenecks)))
-    approval = bool(rules.rule_set.rules) and max(rules.moved_share, rules.moved_spend_share) > APPROVAL_SHARE
+    approval = bool(rules.rule_set.rules) and is_significant(rules.moved_share, rules.moved_spend_share)
     return OptimizationPlan(
         items=items,
         phases=(_phase(1, items), _phase(2, items), _phase(3, items)),
@@ -187,7 +186,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
     riskiest = sum(rule.risk == risk for rule in found)
     grade = max(rule.evidence.grade for rule in found)
     criteria = tuple(dict.fromkeys(criterion for rule in found for criterion in rule.validation_criteria))[:6]
-    approval = max(rules.moved_share, rules.moved_spend_share) > APPROVAL_SHARE
+    approval = is_significant(rules.moved_share, rules.moved_spend_share)
     change = "Start" if grade == "A" else "A/B test"
     yield PlanItem(
         id="rules-canary",

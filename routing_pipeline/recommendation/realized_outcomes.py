@@ -22,11 +22,14 @@ from pydantic import Field
 from routing_pipeline.comparisons import around, clustered_mean, standard_error
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.rule_set import Rule, RuleSet, logged_rule_id
+from routing_pipeline.rule_sets.life_cycle import RuleSetStatus, State
 from routing_pipeline.scope import CLUSTERS, AnalysisScope
 
 LEVELS = 5
 """Bands of complexity within which scored requests stand for unscored ones."""
 MAX_RULE_SETS = 10
+FOLLOWED: frozenset[State] = frozenset({"published", "rolled_back"})
+"""States of rule sets that a gateway was to follow, at least for a while."""
 
 Kept = Literal["kept", "better", "missed", "cannot tell"]
 OUTCOMES: tuple[Literal["cost_usd", "quality", "latency_ms"], ...] = ("cost_usd", "quality", "latency_ms")
@@ -57,6 +60,7 @@ class RealizedRuleSet(Result):
 
     rule_set_id: str
     promised_on: str = Field(description="End of the window that its promise was computed from, UTC")
+    state: State = Field(default="proposed", description="Where it stood when this was measured")
     requests: int = quantity("Final requests in the window that its rules decided", "requests")
     share: float = quantity("Of all final requests in the window", "0..1")
     days: float = quantity("From the first such request to the last", "days")
@@ -69,12 +73,16 @@ class RealizedOutcomes(Result):
     """The answer to `realized_outcomes`."""
 
     rule_sets: tuple[RealizedRuleSet, ...] = Field(description="Those of which the window holds requests, newest first")
-    waiting: tuple[str, ...] = Field(description="Ids of earlier rule sets of which no request in the window carries a rule")
+    waiting: tuple[str, ...] = Field(description="Ids of published rule sets of which no request in the window carries a rule")
     notices: tuple[str, ...] = ()
     verdict: str = Field(description="One sentence for a manager")
 
 
-def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequence[RuleSet]) -> RealizedOutcomes:
+Promise = tuple[RuleSet, RuleSetStatus]
+"""What was proposed, and where it stands."""
+
+
+def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequence[Promise]) -> RealizedOutcomes:
     """Hold each earlier rule set against the requests that its rules decided in this window.
 
     Quality is corrected for which answers got scored within rule, task and band of complexity, as far as those explain it
@@ -84,23 +92,45 @@ def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequ
     Args:
         requests: conformed rows of the window (schema.SCOPED_REQUESTS), grain one attempt.
         scope: the window.
-        promises: rule sets of earlier windows, any order; those without rules promise nothing.
+        promises: rule sets of earlier windows, any order; those without rules promise nothing. Published ones come first
+            where there are many. One that nobody published is held as well, if the logs carry its rules.
     """
     return outcomes_among(requests, scope.requests, promises)
 
 
-def outcomes_among(requests: ibis.Table, all_requests: int, promises: Sequence[RuleSet]) -> RealizedOutcomes:
+def outcomes_among(requests: ibis.Table, all_requests: int, promises: Sequence[Promise]) -> RealizedOutcomes:
     """The same from rows that hold at least the requests that the rules decided, of `all_requests` final requests in the window."""
-    known = sorted((each for each in promises if each.rules), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
+    found = sorted((each for each in promises if each[0].rules), key=_newest, reverse=True)
+    states = {rule_set.rule_set_id: status.state for rule_set, status in found}
+    known = sorted(found, key=lambda each: states[each[0].rule_set_id] not in FOLLOWED)[:MAX_RULE_SETS]
+    return _held_all(requests, all_requests, [rule_set for rule_set, _ in sorted(known, key=_newest, reverse=True)], states)
+
+
+def unreadable(why: str) -> RealizedOutcomes:
+    """The answer when earlier promises cannot be read now."""
+    return RealizedOutcomes(rule_sets=(), waiting=(), verdict=f"What was proposed earlier cannot be read now: {why}")
+
+
+def _newest(promise: Promise) -> str:
+    return promise[0].rule_set_id
+
+
+def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet], states: dict[str, State]) -> RealizedOutcomes:
     if not known:
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to hold against what happened."
         )
     counted = _decided(requests, known)
-    found = [_held(each, place, counted, all_requests) for place, each in enumerate(known) if (counted["set"] == place).any()]
+    found = [
+        _held(each, place, counted, all_requests, states[each.rule_set_id])
+        for place, each in enumerate(known)
+        if (counted["set"] == place).any()
+    ]
     ids = {each.rule_set_id for each in found}
-    waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids)
-    return RealizedOutcomes(rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known))
+    waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids and states[each.rule_set_id] in FOLLOWED)
+    return RealizedOutcomes(
+        rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known, waiting)
+    )
 
 
 def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats]:
@@ -154,7 +184,7 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
     return columns | {"stratum": stratum.astype(np.float64)}
 
 
-def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int) -> RealizedRuleSet:
+def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, state: State) -> RealizedRuleSet:
     of = counted["set"] == place
     parts = []
     for at, rule in enumerate(promise.rules):
@@ -176,6 +206,7 @@ def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests
     return RealizedRuleSet(
         rule_set_id=promise.rule_set_id,
         promised_on=promise.window.end,
+        state=state,
         requests=round(total),
         share=min(total / max(all_requests, 1), 1.0),
         days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / 86_400,
@@ -242,14 +273,18 @@ def _notices(found: Sequence[RealizedRuleSet], waiting: Sequence[str]) -> tuple[
             "Promise and measurement come from different weeks: where the mix of requests within a rule has changed, so may have its outcomes. "
             "A canary with a control group tells the two apart."
         )
+    unpublished = [each.rule_set_id for each in found if each.state not in FOLLOWED]
+    if unpublished:
+        told.append(f"Requests were decided by {', '.join(unpublished[:3])}, which nobody published here.")
     if waiting:
         told.append(f"No request carries a rule of {', '.join(waiting[:3])}; log `<rule set id>/<rule id>` as the rule that decided.")
     return tuple(told)
 
 
-def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet]) -> str:
+def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet], waiting: Sequence[str]) -> str:
     if not found:
-        return f"{len(known)} earlier rule set(s) promised something; no request of this window was decided by them yet."
+        told = f"{len(known)} earlier rule set(s) promised something, {len(waiting)} of them were published"
+        return f"{told}; no request of this window was decided by them yet."
     newest = found[0]
     kept = {each.outcome: each.verdict for each in newest.outcomes}
     missed = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "missed"]

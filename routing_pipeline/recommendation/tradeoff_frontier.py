@@ -22,6 +22,7 @@ from routing_pipeline.policy.proof import Evaluated
 from routing_pipeline.policy.scores import COST, LEARN, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Learned
 from routing_pipeline.recommendation.routing_rules import Question, RoutingRules, Told, question_of, told_together
+from routing_pipeline.recommendation.scenarios import Point, Scenario, scenarios
 from routing_pipeline.scope import AnalysisScope
 
 MAX_POINTS = 40
@@ -67,6 +68,9 @@ class TradeoffFrontier(Result):
     upper_bound: Measured = quantity("Quality if every request went to the model that answers it best", "0..1")
     simultaneous: int = quantity("Points whose intervals hold together at 95 %", "points")
     policies_evaluated: int = quantity("Distinct policies that were evaluated", "policies")
+    scenarios: tuple[Scenario, ...] = Field(
+        default=(), description="What each priority would give, for whoever has to choose; empty when cost or quality cannot be told"
+    )
     notices: tuple[str, ...] = ()
     verdict: str = Field(description="One sentence for a manager")
 
@@ -137,9 +141,24 @@ def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, catalog: 
         upper_bound=NO_BOUND,
         simultaneous=sum(judged),
         policies_evaluated=len(family),
+        scenarios=scenarios(
+            [_choice(points[place]) for place in shown], _choice(by_policy[id(today)]), scope.parameters, *_limits(question, learnt)
+        ),
         notices=_notices(question, shown),
         verdict=_verdict(points, shown, by_policy[id(today)], by_policy.get(id(proposal))),
     )
+
+
+def _choice(point: FrontierPoint) -> Point:
+    most = ", ".join(f"{part.model} {part.share:.0%}" for part in point.mix[:2])
+    return Point(label=point.label or most, cost_usd=point.cost_usd, quality=point.quality, latency_ms=point.latency_ms)
+
+
+def _limits(question: Question, learnt: Learned) -> tuple[float, float | None]:
+    """Least quality and most cost that was asked for."""
+    limits = question.limits
+    floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
+    return floor, limits.max_cost
 
 
 def one_hot(cube: ScoreCube, actions: Ints) -> Floats:

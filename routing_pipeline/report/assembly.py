@@ -30,7 +30,7 @@ from routing_pipeline.ingest.ingestion import IngestResult
 from routing_pipeline.ingest.lake import IngestTotals, QuarantineReason
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import RuleSet
+from routing_pipeline.policy.rule_set import RuleSet, rules_json
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
 from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
@@ -41,6 +41,7 @@ from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.report.since_last import SinceLastReport
+from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
 from routing_pipeline.scope import AnalysisScope
 
 
@@ -110,6 +111,7 @@ class Report(Result):
     realized_outcomes: RealizedOutcomes
     since_last_report: SinceLastReport = Field(default=SinceLastReport(), description="Beside the last report of the same question")
     routing_rule_set: RuleSet = Field(description="rules.json")
+    rule_set_status: RuleSetStatus | None = Field(default=None, description="Where its approval and publication stood when this was made")
 
 
 def run_of(
@@ -169,8 +171,3 @@ def report_json(report: Report) -> bytes:
     rules = json.loads(rules_json(report.routing_rule_set))
     content["routing_rule_set"] = rules
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def rules_json(rule_set: RuleSet) -> bytes:
-    """rules.json; a condition that is not there is missing, never null."""
-    return (rule_set.model_dump_json(indent=2, exclude_none=True) + "\n").encode()

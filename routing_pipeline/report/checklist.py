@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.expectations import CheckResult
-from routing_pipeline.recommendation.optimization_plan import APPROVAL_SHARE
 from routing_pipeline.report import places, wording
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.rule_sets.life_cycle import APPROVAL_SHARE
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,12 @@ def _impact(report: Report) -> Check:
 
 def _review(report: Report) -> Check:
     label = "Stakeholder Review: get approval for significant routing changes"
-    rule_set = report.routing_rule_set
+    rule_set, status = report.routing_rule_set, report.rule_set_status
     if not rule_set.rules:
         return Check(label, True, "No change of routing is proposed, so there is nothing to approve.", places.RULES)
+    if status is not None and status.moved_share is not None:
+        open_now = f"Open: {status.next_step}" if status.needs_approval else ""
+        return Check(label, not status.needs_approval, f"{status.verdict} {open_now}".strip(), places.RULES)
     if rule_set.status in {"approved", "published"}:
         return Check(label, True, f"Rule set {rule_set.rule_set_id} is {rule_set.status}.", places.RULES)
     if not report.optimization_plan.approval_needed:

@@ -184,9 +184,11 @@ def _asked(report: Report) -> Card:
     days = sum(step.planned_days for step in steps)
     shares = ", ".join(wording.number(100 * step.share) for step in steps)
     plan = f"Steps of {shares} % over about {wording.days(days)}; each waits for the one before to do no harm." if steps else None
-    if rules.status in {"approved", "published"}:
-        figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {rules.status}; the trial goes on as planned."
-    elif report.optimization_plan.approval_needed:
+    status = report.rule_set_status
+    state = rules.status if status is None else status.state
+    if state in {"approved", "published"}:
+        figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {state}; the trial goes on as planned."
+    elif report.optimization_plan.approval_needed if status is None else status.needs_approval:
         figure, unit, how = f"A trial of {count}", first, f"To approve: routing-pipeline approve {rules.rule_set_id} --by NAME."
     else:
         figure, unit, how = "Nothing", f"a trial of {count} is too small to need it", "The platform team can start it by itself."

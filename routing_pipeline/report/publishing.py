@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.report.assembly import Report, report_json, rules_json
+from routing_pipeline.policy.rule_set import RuleSet, rules_json
+from routing_pipeline.report.assembly import Report, report_json
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 

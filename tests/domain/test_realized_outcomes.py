@@ -26,6 +26,7 @@ from routing_pipeline.policy.rule_set import (
     logged_rule_id,
 )
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
+from routing_pipeline.rule_sets.life_cycle import State, status_without_record
 from tests.simulation import worlds
 
 WORLD = replace(worlds.CONFOUNDED, labelled=0.4)
@@ -77,8 +78,10 @@ def window(rule_set_id: str, n: int = 20_000, seed: int = 3) -> pa.Table:
     return rows.append_column("routing_rule_id", pa.array(ids))
 
 
-def held(rows: pa.Table, *promises: RuleSet) -> RealizedOutcomes:
-    return realized_outcomes(ibis.memtable(rows), worlds.scope_of(rows), promises)
+def held(rows: pa.Table, *promises: RuleSet, state: State = "published") -> RealizedOutcomes:
+    return realized_outcomes(
+        ibis.memtable(rows), worlds.scope_of(rows), [(each, status_without_record(each, state, "", None)) for each in promises]
+    )
 
 
 def truly(rows: pa.Table, rule_set_id: str, column: str) -> float:
@@ -148,6 +151,23 @@ def test_rules_that_no_request_carries_are_waited_for_and_foreign_ids_are_nobody
     assert found.waiting == ("2026-11-08T00:00:00Z-ffff",)
     assert "no request" in found.verdict
     assert held(rows).verdict.startswith("No rules were proposed before")
+
+
+def test_rules_that_were_followed_unpublished_are_measured_and_said_to_be_so_and_nobody_waits_for_proposals() -> None:
+    rows = window("2026-11-01T00:00:00Z-abcd")
+    found = held(rows, promise(), promise("2026-11-08T00:00:00Z-ffff"), state="proposed")
+    assert [(each.rule_set_id, each.state) for each in found.rule_sets] == [("2026-11-01T00:00:00Z-abcd", "proposed")]
+    assert found.waiting == ()
+    assert any("nobody published" in notice for notice in found.notices)
+
+
+def test_published_rule_sets_are_not_pushed_out_by_many_proposals() -> None:
+    rows = window("2026-11-01T00:00:00Z-abcd")
+    later = [promise(f"2026-12-{day:02d}T00:00:00Z-ffff") for day in range(1, 12)]
+    promises = [(promise(), status_without_record(promise(), "published", "", None))]
+    promises += [(each, status_without_record(each, "proposed", "", None)) for each in later]
+    found = realized_outcomes(ibis.memtable(rows), worlds.scope_of(rows), promises)
+    assert [each.rule_set_id for each in found.rule_sets] == ["2026-11-01T00:00:00Z-abcd"]
 
 
 def test_nothing_proposed_promises_nothing() -> None:

@@ -20,7 +20,6 @@ import requests
 import uvicorn
 from playwright.sync_api import Browser, Page
 
-from routing_pipeline import promises
 from routing_pipeline.alerts import decisions, hourly
 from routing_pipeline.analysis.budget_projection import budget_projection, daily_spend_by_team
 from routing_pipeline.analysis.quality_metrics import quality_metrics
@@ -39,6 +38,7 @@ from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.rule_set import logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import realized_outcomes
 from routing_pipeline.report import wording
+from routing_pipeline.rule_sets.record import record_of
 from routing_pipeline.scope import AnalysisScope, resolve_scope
 from tests.domain.test_realized_outcomes import about, promise
 
@@ -174,7 +174,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         row |= {"status": "failure", "error_type": "RateLimitError", "quality_score": None, "cost_usd": 0.0}
         if draw.random() < 0.7:
             later.append(fallback)
-    promises.keep(made.home, promise(FOLLOWED, cost_usd=about(1e-6, 1e-8)))
+    record_of(made.home).propose(promise(FOLLOWED, cost_usd=about(1e-6, 1e-8)), 0.5, 0.5)
     made.ingest(rows)
     made.ingest(later)
     made.score((row["request_id"] for row in rows[::9]), 0.25)
@@ -230,7 +230,7 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
         expected = decisions.cost_spike(sums, place.parameters.alerts, None, seen.until)
         spend = daily_spend_by_team(rows, seen.newest_s + 1e-6)
         scope = place.scope(engine, datetime.fromtimestamp(seen.until * HOUR_S, UTC), "7d")
-        outcomes = realized_outcomes(engine.read_parquet([scope.requests_uri]), scope, promises.kept(place.home))
+        outcomes = realized_outcomes(engine.read_parquet([scope.requests_uri]), scope, record_of(place.home).promised())
     assert expected.kind == "alert"
     told = next(each for each in seen.alerts or () if each.sensor == "cost_spike")
     assert told.is_going_on

@@ -34,6 +34,8 @@ from routing_pipeline.mcp.server import TOKEN_VARIABLE, address_of, checked_toke
 from routing_pipeline.mcp.tools import BY_NAME, SERVERS, TOOLS
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.rule_sets.record import record_of
+from tests.domain.test_realized_outcomes import promise
 
 COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
 TASK: dict[str, tuple[str, dict[str, Any]]] = {
@@ -389,7 +391,24 @@ def test_the_latest_report_and_rule_set_are_resources(home: Home, report: Report
         assert json.loads(read[f"routing-pipeline://rule-sets/{rules['rule_set_id']}"])["rules"] == rules["rules"]
 
 
-@pytest.mark.parametrize("uri", ["rule-sets/nope", "rule-sets/..%2F..%2Fsecret", "rule-sets/%2Fetc%2Fpasswd", "files/etc/passwd"])
+def test_where_a_rule_set_stands_is_a_resource_that_follows_what_people_decide(home: Home) -> None:
+    proposed = promise("2026-10-01T00:00:00Z-feed").model_copy(update={"status": "proposed"})
+    record_of(home).propose(proposed, 0.5, 0.5)
+
+    async def reading(client: Client) -> list[dict[str, Any]]:
+        uri = f"routing-pipeline://rule-sets/{proposed.rule_set_id}"
+        return [json.loads((await client.read_resource(each)).contents[0].text) for each in (uri, f"{uri}/status")]
+
+    rules, status = talk(here("cost-tracker", home), reading)
+    assert (rules["status"], status["state"], status["needs_approval"]) == ("proposed", "proposed", True)
+    record_of(home).approve(proposed.rule_set_id, "Ada <script>", "reviewed")
+    rules, status = talk(here("cost-tracker", home), reading)
+    assert (rules["status"], status["state"], status["history"][0]["move"]) == ("approved", "approved", "approve")
+
+
+@pytest.mark.parametrize(
+    "uri", ["rule-sets/nope", "rule-sets/nope/status", "rule-sets/..%2F..%2Fsecret", "rule-sets/%2Fetc%2Fpasswd", "files/etc/passwd"]
+)
 def test_no_resource_leads_out_of_the_store(home: Home, uri: str) -> None:
     (home.root / "secret").write_text("hush-hush")
     assert "hush-hush" not in refused_resource(home, f"routing-pipeline://{uri}")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from routing_pipeline import cli, demo_logs, promises
+from routing_pipeline import cli, demo_logs
 from routing_pipeline.home import Home
 from routing_pipeline.policy.rule_set import logged_rule_id
+from routing_pipeline.rule_sets.record import record_of
 from tests.domain.test_realized_outcomes import about, promise
 
 FOLLOWED = "2026-11-01T00:00:00Z-abcd"
@@ -33,15 +34,15 @@ def test_the_next_report_holds_an_earlier_promise_against_the_logs(tmp_path: Pat
     first, *_ = made.rules
     kept = made.model_copy(update={"rules": (first.model_copy(update={"id": min(logged)}),)})
     home = Home(tmp_path / "home").create()
-    promises.keep(home, kept)
-    promises.keep(home, kept.model_copy(update={"warnings": ("a later promise of the same id changes nothing",)}))
-    assert promises.kept(home) == (kept,)
+    record = record_of(home)
+    record.propose(kept.model_copy(update={"status": "proposed"}), 0.04, 0.02)
+    record.publish(FOLLOWED, "Ada")
     words = ["run", "--logs", tmp_path / "week" / "logs", "--out", tmp_path / "out", "--home", home.root]
     monkeypatch.setattr(sys, "argv", ["routing-pipeline", *map(str, words)])
     cli.main()
     realized = json.loads((tmp_path / "out" / "report.json").read_text())["realized_outcomes"]
     (found,) = realized["rule_sets"]
-    assert found["rule_set_id"] == FOLLOWED
+    assert (found["rule_set_id"], found["state"]) == (FOLLOWED, "published")
     assert found["requests"] > 0
     assert {each["outcome"]: each["verdict"] for each in found["outcomes"]}["cost_usd"] == "missed"
     assert "was missed" in realized["verdict"]

@@ -328,7 +328,7 @@ COMPUTED = {
 
 def assembled(scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, text: str | None = None, **analyses: Any) -> Report:
     """A report around these; analyses not given are blank or, with `text`, filled; the plans are computed from what is there."""
-    parts = {name: _made(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED} | analyses
+    parts = {name: _value_of(field.annotation, text) for name, field in Report.model_fields.items() if name not in COMPUTED} | analyses
     cost_plan = cost_optimization_plan(scope, rules, parts["routing_costs"], parts["cost_drivers"])
     return Report(
         **parts,

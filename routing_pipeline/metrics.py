@@ -122,8 +122,11 @@ class HomeMetrics(Collector):
 
     def _status(self, report: Report) -> Status:
         """Where the newest rule set stands now: it may have been approved since its report was made."""
-        state = status_of_rules(self._record, report.routing_rule_set).state
-        return STATUS_IN_RULES[state]
+        try:
+            return STATUS_IN_RULES[status_of_rules(self._record, report.routing_rule_set).state]
+        except UnusableInputError:
+            # Never recorded here, or changed by hand: then nobody has approved it.
+            return report.routing_rule_set.status
 
     def _of_sensors(self) -> Iterable[Metric]:
         return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in get_args(Sensor)})

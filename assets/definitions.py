@@ -11,13 +11,19 @@ from routing_pipeline.engine import MEMORY_LIMIT
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _PUBLISH, _MEMORY_LIMIT; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG, _PUBLISH, _MEMORY_LIMIT; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 
 
+place = {
+    "root": from_environment("home", ".routing-pipeline"),
+    "warehouse": from_environment("warehouse", ""),
+    # Holds a password: Dagster shows the name of the variable and not its value.
+    "catalog": from_environment("catalog", ""),
+}
 home = HomeResource(
-    root=from_environment("home", ".routing-pipeline"),
+    **place,
     logs=from_environment("logs", ""),
     feedback=from_environment("feedback", ""),
     config=from_environment("config", ""),
@@ -35,6 +41,6 @@ defs = dg.Definitions(
     ],
     schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
     sensors=[sensors.new_logs, *sensors.ALERTING],
-    resources={"home": home, "io_manager": ResultsIOManager(root=from_environment("home", ".routing-pipeline"))},
+    resources={"home": home, "io_manager": ResultsIOManager(**place)},
     executor=automation.executor(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")),
 )

@@ -102,7 +102,7 @@ def optimization_report(
         run=run_of(
             analysis_scope,
             context.run_id,
-            home=str(opened.root),
+            home=opened.place,
             sources=opened.sources(),
             ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,
@@ -139,12 +139,16 @@ def optimization_report(
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
     files = publish(out, report, routing_rule_set, exploration)
-    opened.results.keep_run(context.run_id, report, exploration, {path.name: path.read_bytes() for path in files})
+    opened.results.keep_run(context.run_id, report, exploration, {path.name: path.read_bytes() for path in files}, key=analysis_scope.key)
+    if opened.warehouse:
+        # The folder is this worker's own, and may be gone with it.
+        for path in files:
+            opened.files.write(f"report/{path.name}", path.read_bytes())
     opened.tidy()
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
-            "report": dg.MetadataValue.path(str(out / "report.html")),
+            "report": dg.MetadataValue.path(opened.files.uri("report/report.html") if opened.warehouse else str(out / "report.html")),
             "files": len(files),
         }
     )

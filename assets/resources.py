@@ -42,13 +42,15 @@ class HomeResource(dg.ConfigurableResource):
     feedback: str = ""
     config: str = ""
     engine: str = "duckdb"
+    warehouse: str = ""
+    catalog: str = ""
     publish: str = ""
     # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
     memory_limit: str = MEMORY_LIMIT
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""
-        return Home(Path(self.root).absolute()).create()
+        return Home(Path(self.root).absolute(), self.warehouse, self.catalog).create()
 
     def log_sources(self) -> tuple[str, ...]:
         """The configured source, else those that the home remembers."""
@@ -69,6 +71,7 @@ class HomeResource(dg.ConfigurableResource):
     @contextmanager
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
+        self.open().check_engine(self.engine)
         with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
@@ -115,10 +118,12 @@ class ResultsIOManager(dg.ConfigurableIOManager):
 
     # A resource inside a resource keeps the values it was built with: a run that names another home says so twice.
     root: str = ".routing-pipeline"
+    warehouse: str = ""
+    catalog: str = ""
 
     def open(self) -> Home:
         """The home whose results these are."""
-        return Home(Path(self.root).absolute()).create()
+        return Home(Path(self.root).absolute(), self.warehouse, self.catalog).create()
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a result; ingestion's results belong to the home and not to a scope."""
@@ -129,23 +134,24 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         if isinstance(obj, AnalysisScope):
             home.results.begin_run(context.run_id, obj.key)
         if isinstance(obj, RoutingRules):
-            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context.run_id))
-        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.run_id)
-        path = home.results.save(name, key, obj)
-        context.add_output_metadata({"result": dg.MetadataValue.path(str(path))})
+            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context))
+        key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
+        context.add_output_metadata({"result": dg.MetadataValue.path(home.results.save(name, key, obj))})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load what an upstream asset stored, in this run or in the newest."""
         home = self.open()
         name = context.asset_key.path[-1]
-        key = "ingest" if name in {"request_log", "feedback"} else self._key(context.step_context.run_id)
+        key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
         value = home.results.load(name, key, context.dagster_type.typing_type)
         if value is None:
             raise dg.Failure(f"no stored result of {name}; materialise it first (the job optimize_routing does all)")
         return value
 
-    def _key(self, run_id: str | None) -> str:
-        key = self.open().results.key_of_run(run_id)
+    def _key(self, context: dg.InputContext | dg.OutputContext) -> str:
+        run = context.step_context.dagster_run
+        # A retry that begins after the scope reads what the run before it resolved, whatever else ran in between.
+        key = self.open().results.key_of_run(run.run_id, run.parent_run_id, run.root_run_id)
         if key is None:
             raise dg.Failure("no analysis scope yet; materialise analysis_scope first")
         return key

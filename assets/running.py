@@ -18,6 +18,7 @@ import dagster as dg
 import sqlalchemy
 
 from assets.waiting import IMPATIENT
+from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import DataQualityError, PipelineError
 from routing_pipeline.home import Home
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -99,7 +100,7 @@ def run_job(
         with _quiet():
             result = job.execute_in_process(
                 run_config={
-                    "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": {"root": resources["root"]}}},
+                    "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": _place(resources)}},
                     "ops": {name: {"config": config} for name, config in ops.items()},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },
@@ -114,21 +115,23 @@ def run_job(
         return run_id
 
 
+def _place(resources: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: resources[name] for name in ("root", "warehouse", "catalog") if name in resources}
+
+
 def _is_asked(key: dg.AssetKey, only: Sequence[str], leave_out: Sequence[str]) -> bool:
     name = key.to_user_string()
     return name not in leave_out and (not only or name in only)
 
 
 def simulated(
-    home: Home, rule_set: RuleSet, *, resources: Mapping[str, str], scope: Mapping[str, Any], progress: Progress | None = None
+    home: Home, rule_set: RuleSet, *, resources: Mapping[str, Any], scope: Mapping[str, Any], progress: Progress | None = None
 ) -> Simulation:
     """Replay a rule set on the home's logs: scope and evidence by the job, the replay here.
 
     Raises:
         PipelineError: as run_job.
     """
-    from assets.resources import HomeResource
-
     run_id = run_job(
         home,
         "optimize_routing",
@@ -142,7 +145,7 @@ def simulated(
     found, evidence = home.results.load("analysis_scope", key, AnalysisScope), home.results.load("routing_evidence", key, RoutingEvidence)
     if found is None or evidence is None:
         raise RuntimeError("the run left no evidence behind")
-    with HomeResource(**resources).reading() as engine:
+    with open_engine(resources["engine"], spill_to=home.scratch / "spill") as engine:
         return simulate(rule_set, evidence, engine.read_parquet([found.estimated_from]), found)
 
 

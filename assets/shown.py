@@ -6,6 +6,7 @@ Belongs here: turning a finished result into metadata. Does not belong here: num
 import base64
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 import dagster as dg
 
@@ -13,7 +14,11 @@ from routing_pipeline.estimates import Estimate, Result, Unidentifiable
 from routing_pipeline.report.charts.drawing import Chart
 
 MAX_ROWS = 25
-MAX_TABLES = 6
+MAX_TABLES = 12
+LEFT_OUT = "not_listed"
+"""In names of fields that count what a list leaves out."""
+DIGITS = 6
+"""Significant ones; a person compares, and a program reads the result itself."""
 
 Cell = str | int | float | bool
 
@@ -24,11 +29,14 @@ def result(value: Result) -> dict[str, dg.MetadataValue]:
     tables = 0
     for name in type(value).model_fields:
         content = getattr(value, name)
+        if LEFT_OUT in name and not content:
+            continue
         if isinstance(content, (Estimate, Unidentifiable, str, int, float)):
             shown[name] = _scalar(content)
-        elif isinstance(content, Sequence) and content and isinstance(content[0], Result) and tables < MAX_TABLES:
-            tables += 1
-            shown[name] = _table(content)
+        elif isinstance(content, Sequence) and content and isinstance(content[0], Result):
+            for title, rows in _tables(name, content)[: MAX_TABLES - tables]:
+                tables += 1
+                shown[title] = _table(rows)
         elif isinstance(content, tuple) and content and isinstance(content[0], str):
             shown[name] = dg.MetadataValue.md("\n".join(f"- {_plain(line)}" for line in content[:MAX_ROWS]))
     return shown
@@ -58,8 +66,12 @@ def text(value: object) -> Cell:
         return f"{value.estimate:.4g} [{value.low:.4g}, {value.high:.4g}]"
     if isinstance(value, Unidentifiable):
         return f"cannot tell: {value.unidentifiable}"[:160]
-    if isinstance(value, bool | int | float):
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, bool | int):
         return value
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
     if value is None:
         return ""
     if isinstance(value, Result):
@@ -67,6 +79,11 @@ def text(value: object) -> Cell:
     if isinstance(value, tuple | list):
         return ", ".join(str(text(each)) for each in value[:5])[:160]
     return _plain(str(value))
+
+
+def rounded(value: float) -> float:
+    """A number as a person reads it."""
+    return float(round(value)) if abs(value) >= 10**DIGITS else float(f"{value:.{DIGITS}g}")
 
 
 def _plain(line: str) -> str:
@@ -83,6 +100,19 @@ def _scalar(value: object) -> dg.MetadataValue:
     if isinstance(shown, float):
         return dg.MetadataValue.float(shown)
     return dg.MetadataValue.text(shown)
+
+
+def _tables(name: str, rows: Sequence[Result]) -> list[tuple[str, Sequence[Result]]]:
+    """The list as one table; where its rows hold lists of their own, those, each under what its row is about."""
+    first, *others = type(rows[0]).model_fields
+    inner = [field for field in others if _holds_results(getattr(rows[0], field))]
+    if not inner or any(field not in inner and LEFT_OUT not in field for field in others):
+        return [(name, rows)]
+    return [(f"{name}: {text(getattr(row, first))}", getattr(row, field)) for row in rows for field in inner if getattr(row, field)]
+
+
+def _holds_results(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and isinstance(value[0], Result)
 
 
 def _table(rows: Sequence[Result]) -> dg.MetadataValue:

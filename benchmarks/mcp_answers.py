@@ -63,7 +63,7 @@ def arguments_of(tool: Tool) -> dict[str, Any]:
 
 def forget(home: Home, *names: str) -> None:
     """Drop stored answers, and stored results of these names."""
-    root = home.results.root
+    root = home.results.storage.root
     for path in [*root.glob("answers/*.json"), *(found for name in names for found in root.glob(f"*/{name}*.json"))]:
         path.unlink()
 

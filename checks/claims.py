@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from assets.shown import rounded
 from routing_pipeline.expectations import CheckResult, Expectation
 
 SEVERITY = {"blocking": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
@@ -40,7 +41,7 @@ def results(checks: Sequence[CheckResult], asset: dg.AssetsDefinition) -> Iterat
 
 def _metadata(check: CheckResult) -> dict[str, dg.MetadataValue]:
     shown: dict[str, dg.MetadataValue] = {"outcome": dg.MetadataValue.text(check.outcome.replace("_", " "))}
-    shown |= {name: dg.MetadataValue.float(value) for name, value in check.numbers.items()}
+    shown |= {name: dg.MetadataValue.float(rounded(value)) for name, value in check.numbers.items()}
     if check.items:
         shown["where"] = dg.MetadataValue.table([dg.TableRecord({"name": item.name, "observed": item.observed}) for item in check.items])
     if check.items_left_out:

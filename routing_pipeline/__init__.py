@@ -11,6 +11,8 @@ What is asked, and what things are called
 
 Object storage -> lake
     home            one folder that holds everything, and remembers its sources
+    storage         where files lie that every worker must reach: a folder, or a prefix of a bucket
+    coordination    what workers must agree on: the lock, and a few words; in the folder, or in Postgres
     ingest          listing, reading, typing, quarantine, the Iceberg lake and its ledger; replacing, forgetting, upkeep
     demo_traffic    a made-up week whose truth is known
     demo_logs       the same, written down as a gateway would

@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import ibis
@@ -70,7 +69,9 @@ def lake_state(lake: Lake) -> LakeState:
         feedback_version=lake.feedback_version(),
         newest_s=newest_s,
         attempt_files=lake.attempt_files,
+        attempt_names=lake.attempt_names,
         feedback_files=lake.feedback_files(),
+        share=lake.home.files.share,
     )
 
 
@@ -78,6 +79,7 @@ class Analyst:
     """Answers about one home. May be asked from several threads: what is not stored yet is computed by one at a time."""
 
     def __init__(self, home: Home, engine_name: str = "duckdb", memory_limit: str = MEMORY_LIMIT) -> None:
+        home.check_engine(engine_name)
         self.home, self.engine_name, self.memory_limit = home, engine_name, memory_limit
         self._computing = threading.RLock()
 
@@ -99,7 +101,7 @@ class Analyst:
                     parameters,
                     engine=engine,
                     engine_name=self.engine_name,
-                    scratch=self.home.scratch,
+                    scratch=self.home.window_scratch,
                     stored=results,
                 )
             results.save("analysis_scope", scope.key, scope)
@@ -111,19 +113,18 @@ class Analyst:
         """Evidence comes from the rows alone: whatever is asked of the same rows shares it."""
         key = scope.evidence_key
         # A name of its own for every writer: whoever reads an evidence finds the cells that it was summed up from.
-        cells = self.home.results.root / key / f"cells-{uuid.uuid4().hex}.parquet"
+        results = self.home.results
+        cells = results.beside(f"cells-{uuid.uuid4().hex}.parquet", key)
+
+        def gathered(rows: ibis.Table, _: ibis.Table) -> RoutingEvidence:
+            found = gather_evidence(rows, scope, Catalog(scope.parameters.models), cells_path=cells)
+            return found if found.cells_uri is None else found.model_copy(update={"cells_uri": results.share(cells)})
+
         with self._computing:
-            found = self.home.results.load("routing_evidence", key, RoutingEvidence)
-            if found is not None and (found.cells_uri is None or Path(found.cells_uri).exists()):
+            found = results.load("routing_evidence", key, RoutingEvidence)
+            if found is not None and (found.cells_uri is None or results.has(found.cells_uri)):
                 return found
-            return self._computed(
-                "routing_evidence",
-                key,
-                scope,
-                lambda rows, _: gather_evidence(rows, scope, Catalog(scope.parameters.models), cells_path=cells),
-                progress,
-                sampled=True,
-            )
+            return self._computed("routing_evidence", key, scope, gathered, progress, sampled=True)
 
     # Steps 1 to 3
 

@@ -568,7 +568,7 @@ def doctor(
     """Say what works here and what does not: packages, home, lake, Java for Spark, credentials, the log source."""
     from routing_pipeline.doctor import examine
 
-    findings = examine(_home_path(home), logs)
+    findings = examine(_home_path(home), logs, *_shared_place())
     if as_json:
         import json
 
@@ -587,7 +587,12 @@ def _home_path(home: Path | None) -> Path:
 def _open_home(home: Path | None) -> Home:
     from routing_pipeline.home import Home
 
-    return Home(_home_path(home).absolute()).create()
+    return Home(_home_path(home).absolute(), *_shared_place()).create()
+
+
+def _shared_place() -> tuple[str, str]:
+    """Warehouse and catalog; from the environment alone, because a command line is seen by everybody on the machine."""
+    return os.environ.get("ROUTING_PIPELINE_WAREHOUSE") or "", os.environ.get("ROUTING_PIPELINE_CATALOG") or ""
 
 
 def _checked(asked: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
@@ -619,8 +624,16 @@ def _uri(place: str) -> str:
     return place if "://" in place else str(Path(place).absolute())
 
 
-def _resources(home: Home, config: Path | None, engine: str) -> dict[str, str]:
-    return {"root": str(home.root), "config": "" if config is None else str(config.absolute()), "engine": engine}
+def _resources(home: Home, config: Path | None, engine: str) -> dict[str, Any]:
+    home.check_engine(engine)
+    return {
+        "root": str(home.root),
+        "warehouse": home.warehouse,
+        # By the name of its variable: what a run was configured with is remembered, and shown.
+        "catalog": {"env": "ROUTING_PIPELINE_CATALOG"} if home.catalog else "",
+        "config": "" if config is None else str(config.absolute()),
+        "engine": engine,
+    }
 
 
 def _deliver(

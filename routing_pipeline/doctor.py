@@ -39,9 +39,10 @@ class Finding(Result):
     detail: str
 
 
-def examine(home: Path, logs: str | None = None) -> tuple[Finding, ...]:
+def examine(home: Path, logs: str | None = None, warehouse: str = "", catalog: str = "") -> tuple[Finding, ...]:
     """Look at everything a run may need; never raises for what it finds."""
-    findings = [_python(), *(_package(name, module) for name, module in PACKAGES), _disk(home), _spark(), _lake(home)]
+    opened = Home(home.absolute(), warehouse, catalog)
+    findings = [_python(), *(_package(name, module) for name, module in PACKAGES), _disk(opened), _spark(), _lake(opened)]
     if logs is not None:
         findings.append(_source(logs))
     return tuple(findings)
@@ -64,14 +65,15 @@ def _package(name: str, module: str) -> Finding:
     return Finding(name=name, works=True, is_needed=True, detail=found)
 
 
-def _disk(home: Path) -> Finding:
+def _disk(home: Home) -> Finding:
     try:
-        opened = Home(home.absolute()).create()
+        opened = home.create()
     except PipelineError as error:
         return Finding(name="home", works=False, is_needed=True, detail=str(error))
     free = shutil.disk_usage(opened.root).free
     enough = free >= ENOUGH_DISK_BYTES
-    detail = f"{opened.root}, {free / 1024**3:.1f} GiB free{'' if enough else '; less than 2 GiB, a large ingest may fail'}"
+    shared = f", shared with other workers in {opened.warehouse}" if opened.warehouse else ""
+    detail = f"{opened.root}{shared}, {free / 1024**3:.1f} GiB free{'' if enough else '; less than 2 GiB, a large ingest may fail'}"
     return Finding(name="home", works=enough, is_needed=True, detail=detail)
 
 
@@ -84,11 +86,11 @@ def _spark() -> Finding:
     return Finding(name="spark engine", works=works, is_needed=False, detail="ready" if works else f"missing {' and '.join(missing)}")
 
 
-def _lake(home: Path) -> Finding:
+def _lake(home: Home) -> Finding:
     from routing_pipeline.ingest.lake import Lake
 
     try:
-        totals = Lake(Home(home.absolute())).totals()
+        totals = Lake(home).totals()
     except Exception as error:  # noqa: BLE001  a doctor reports what it finds
         return Finding(name="lake", works=False, is_needed=False, detail=f"cannot be read ({type(error).__name__})")
     return Finding(name="lake", works=True, is_needed=False, detail=f"{totals.ingested:,} attempts from {totals.objects:,} objects")

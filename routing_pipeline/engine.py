@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.storage import COPIES, local_copy
 
 if TYPE_CHECKING:
     import ibis
@@ -33,6 +34,8 @@ class Engine:
 
     name: str
     backend: BaseBackend
+    copies: Path | None = None
+    """Folder for copies of what is read from a bucket."""
 
     def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
         """One table over Parquet files of one schema, or of schemas that grew by columns.
@@ -42,7 +45,7 @@ class Engine:
         """
         if not paths:
             raise UnusableInputError("nothing to read: the window holds no data file")
-        files = [str(path) for path in paths]
+        files = [local_copy(str(path), self.copies) for path in paths]
         if self.name == "duckdb":
             return self.backend.read_parquet(files, union_by_name=True)
         spark: Any = self.backend
@@ -75,6 +78,8 @@ def open_engine(
 ) -> Iterator[Engine]:
     """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`.
 
+    Copies of files of a bucket lie beside `spill_to`. Spark reads none: its workers have no part in the copies.
+
     Raises:
         UnusableInputError: the engine's name is not one of these, or its package is not installed.
         ServiceUnavailableError: the Spark master does not answer.
@@ -93,7 +98,7 @@ def open_engine(
         backend = ibis.duckdb.connect(":memory:", **settings)
         backend.con.sql("SET enable_progress_bar = false")
         try:
-            yield Engine("duckdb", backend)
+            yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)
         finally:
             backend.disconnect()
             if spill is not None:

@@ -2,12 +2,14 @@
 
 Belongs here: paths, the sources a home accepts, the key that user identifiers are hashed with, the lock that keeps two
 writers apart. Does not belong here: what lies in those paths.
+
+Where workers come and go, `warehouse` (a prefix of a bucket) and `catalog` (Postgres) hold everything that they share: lake,
+results, rows of windows, promises, sources, the key, the lock. The folder then is one worker's own, and may begin empty.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -15,28 +17,63 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+from routing_pipeline.coordination import Coordination, InFolder, InPostgres
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.results import ResultStore, write_whole
+from routing_pipeline.results import ResultStore
+from routing_pipeline.storage import COPIES, BucketStorage, FolderStorage, Storage
 
 WINDOWS_KEPT = 8
 WINDOW_UNUSED_S = 2 * 86_400
 WINDOW_IN_USE_S = 3_600
 """A window's rows are read while its analyses run: so young, they are never dropped."""
+SOURCES, HASH_KEY = "sources.json", "hash.key"
 
 
 @dataclass(frozen=True)
 class Home:
-    """Paths under one folder; nothing is created before it is needed."""
+    """Paths under one folder; nothing is created before it is needed.
+
+    Args:
+        root: The folder.
+        warehouse: `s3://bucket/prefix` for what workers share; empty for the folder.
+        catalog: `postgresql://user:password@host:port/database`, given together with `warehouse`.
+    """
 
     root: Path
+    warehouse: str = ""
+    catalog: str = field(default="", repr=False)
+
+    @property
+    def files(self) -> Storage:
+        """What every worker must reach."""
+        root = self.root.absolute()
+        return BucketStorage(self.warehouse, root / "scratch" / COPIES) if self.warehouse else FolderStorage(root)
+
+    @property
+    def coordination(self) -> Coordination:
+        """What every worker must agree on."""
+        return InPostgres(self.catalog) if self.catalog else InFolder(self.root)
+
+    def check_engine(self, name: str) -> None:
+        """Raises UnusableInputError for an engine whose workers could not read what is shared."""
+        if self.warehouse and name != "duckdb":
+            raise UnusableInputError(
+                f"--engine {name}: Spark reads no warehouse in a bucket yet; use duckdb, or a home on a file system that all workers share"
+            )
+
+    @property
+    def place(self) -> str:
+        """Where what is shared lies, for people to read."""
+        return self.warehouse or str(self.root)
 
     @property
     def lake(self) -> Path:
-        """Iceberg catalog, data and side files."""
-        return self.root / "lake"
+        """Iceberg catalog, data and side files; copies of them where there is a warehouse."""
+        return self.files.path("lake")
 
     @property
     def sums(self) -> Path:
@@ -56,15 +93,25 @@ class Home:
     @property
     def windows(self) -> Path:
         """Conformed rows, one folder per window; each can be made again."""
-        return self.scratch / "windows"
+        return self.window_scratch / "windows"
+
+    @property
+    def window_scratch(self) -> Path:
+        """The folder that `windows` is made in: where there is a warehouse, the one from which files are shared."""
+        return self.files.root if self.warehouse else self.scratch
 
     @property
     def results(self) -> ResultStore:
         """Finished analyses."""
-        return ResultStore(self.root / "results")
+        return ResultStore(self.files.below("results"))
 
     def create(self) -> Home:
-        """Make the folder; raises UnusableInputError when that is not possible."""
+        """Make the folder, and see once per process that warehouse and catalog can be used.
+
+        Raises:
+            UnusableInputError: that is not possible, or the addresses of warehouse and catalog cannot be used.
+            ServiceUnavailableError: the bucket or Postgres does not answer.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".write-test-{os.getpid()}"
@@ -72,14 +119,15 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise UnusableInputError(f"--home {self.root}: {error.strerror}; name a folder that can be written to") from error
+        if bool(self.warehouse) != bool(self.catalog):
+            raise UnusableInputError("give ROUTING_PIPELINE_WAREHOUSE and ROUTING_PIPELINE_CATALOG together, or neither")
+        if self.warehouse:
+            _reach(self)
         return self
 
     def sources(self) -> tuple[str, ...]:
         """Where this home's logs come from."""
-        try:
-            return tuple(json.loads((self.root / "sources.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return ()
+        return tuple(json.loads(self.coordination.read(SOURCES) or "[]"))
 
     def remember_source(self, uri: str, *, add: bool = False) -> None:
         """Accept logs from `uri` from now on.
@@ -90,11 +138,16 @@ class Home:
         known = self.sources()
         if uri in known:
             return
-        if known and not add:
+        if not known:
+            # Of two who come first at the same time, one finds the other's.
+            known = tuple(json.loads(self.coordination.write_first(SOURCES, json.dumps([uri], indent=1))))
+        if uri in known:
+            return
+        if not add:
             raise UnusableInputError(
                 f"this home holds logs from {known[0]}; give --home another folder for {uri}, or --add-source to mix the two on purpose"
             )
-        write_whole(self.root / "sources.json", json.dumps([*known, uri], indent=1).encode())
+        self.coordination.write(SOURCES, json.dumps([*known, uri], indent=1))
 
     def address(self, uri: str, key: str) -> str:
         """What an object is called in the lake: its key, which names the source as well where it is not the home's first."""
@@ -118,20 +171,20 @@ class Home:
                     dropped.append(path)
         for path in dropped:
             shutil.rmtree(path, ignore_errors=True)
-        return len(dropped) + self.results.prune()
+        return len(dropped) + self._tidy_bucket(now_s) + self.results.prune()
+
+    def _tidy_bucket(self, now_s: float) -> int:
+        files = self.files
+        if not isinstance(files, BucketStorage):
+            return 0
+        unused = [entry.name for entry in files.entries("windows") if entry.modified_s < now_s - WINDOW_UNUSED_S]
+        files.delete(unused)
+        files.drop_copies()
+        return len(unused)
 
     def hash_key(self) -> str:
-        """Key that user identifiers are hashed with; made once per home, readable by its owner only."""
-        path = self.root / "hash.key"
-        if not path.exists():
-            try:
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            except FileExistsError:
-                pass
-            else:
-                with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                    file.write(secrets.token_hex(32))
-        return path.read_text(encoding="ascii")
+        """Key that user identifiers are hashed with; made once per home, and never where the rows are when that is a bucket."""
+        return self.coordination.read(HASH_KEY) or self.coordination.write_first(HASH_KEY, secrets.token_hex(32))
 
     @contextmanager
     def writing(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -139,14 +192,12 @@ class Home:
 
         `on_wait` is called when there is another writer.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lake.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_wait()
-                fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        with self.coordination.lock(on_wait):
+            yield
+
+
+@lru_cache(maxsize=8)
+def _reach(home: Home) -> None:
+    """Only what succeeds is remembered."""
+    InPostgres(home.catalog).prepare()
+    BucketStorage(home.warehouse, home.scratch / COPIES).check()

@@ -16,23 +16,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from routing_pipeline.estimates import Result
+from routing_pipeline.storage import FolderStorage, Storage, holds, write_whole
+
+__all__ = ["ResultStore", "StoredRun", "code_version", "key_of", "write_whole"]
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 
 UNUSED_DAYS = 30
 """Results that nobody has read for so long are dropped: they can be computed again."""
+READERS = 8
 RUNS_KEPT = 100
 RUNS_WITH_RESULTS = 10
 """The newest runs keep every result beside their report, however long nobody reads them."""
@@ -58,20 +60,6 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, never half of either."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 @dataclass(frozen=True)
 class StoredRun:
     """One run that delivered a report; `files` are SHA-256 digests of what it published, by name."""
@@ -81,77 +69,90 @@ class StoredRun:
     code: str
     published_s: float
     files: Mapping[str, str]
-    folder: Path
+    storage: Storage
 
     def load(self, name: str, kind: type[AnyResult]) -> AnyResult | None:
         """`report` or `exploration` as it was published; None when there is none, or another version of the model wrote it."""
-        return _read(self.folder / f"{name}.json", kind)
+        return _read(self.storage, f"{name}.json", kind)
+
+    def content(self, name: str) -> bytes | None:
+        """The same as JSON."""
+        return self.storage.read(f"{name}.json")
 
 
 class ResultStore:
     """Results as JSON files; see the module's own words for where."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: Path | Storage) -> None:
+        self.storage: Storage = FolderStorage(place) if isinstance(place, Path) else place
 
     # Results
 
-    def path(self, name: str, key: str) -> Path:
-        """Where the result called `name` of the analysis `key` lies."""
-        return self.root / key / f"{name}.json"
-
-    def save(self, name: str, key: str, value: Result) -> Path:
-        """Store a result; an existing one of the same name and key is replaced whole."""
-        path = self.path(name, key)
-        write_whole(path, value.model_dump_json(indent=1).encode())
-        return path
+    def save(self, name: str, key: str, value: Result) -> str:
+        """Store a result and give its address; an existing one of the same name and key is replaced whole."""
+        file = f"{key}/{name}.json"
+        self.storage.write(file, value.model_dump_json(indent=1).encode())
+        return self.storage.uri(file)
 
     def load(self, name: str, key: str, kind: type[AnyResult]) -> AnyResult | None:
         """The stored result, or None when there is none or it was written by another version of its model."""
-        path = self.path(name, key)
-        value = _read(path, kind)
+        value = _read(self.storage, f"{key}/{name}.json", kind)
         if value is not None:
-            _mark_used(path.parent)
+            self.storage.mark_used(key)
         return value
+
+    def content(self, name: str, key: str) -> bytes | None:
+        """The stored result as JSON."""
+        return self.storage.read(f"{key}/{name}.json")
+
+    def beside(self, name: str, key: str) -> Path:
+        """Where a file that belongs to the results of a key is written before it is shared (`share`)."""
+        return self.storage.path(f"{key}/{name}")
+
+    def share(self, path: Path) -> str:
+        """Make what was written to `beside` readable for all; gives its address."""
+        return self.storage.share(path)
+
+    def has(self, location: str) -> bool:
+        """Whether what `share` gave this address is still there."""
+        return holds(self.storage, location)
 
     # Answers
 
     def save_answer(self, key: str, answer: Mapping[str, Any]) -> None:
         """Store what was answered to a question."""
-        write_whole(self._answer(key), json.dumps(answer, ensure_ascii=False, allow_nan=False).encode())
+        self.storage.write(f"answers/{key}.json", json.dumps(answer, ensure_ascii=False, allow_nan=False).encode())
 
     def load_answer(self, key: str) -> dict[str, Any] | None:
         """The stored answer to the same question, None when there is none."""
-        path = self._answer(key)
+        stored = self.storage.read(f"answers/{key}.json")
         try:
-            answer: dict[str, Any] = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+            answer: dict[str, Any] | None = None if stored is None else json.loads(stored)
+        except ValueError:
             return None
-        _mark_used(path)
+        if answer is not None:
+            self.storage.mark_used(f"answers/{key}.json")
         return answer
-
-    def _answer(self, key: str) -> Path:
-        return self.root / "answers" / f"{key}.json"
 
     # Rule sets
 
     def remember_rule_set(self, rule_set_id: str, key: str) -> None:
         """Let `key_of_rule_set` find the analysis that a rule set came from."""
-        write_whole(self.root / "rule_sets" / _safe(rule_set_id), key.encode())
+        self.storage.write(f"rule_sets/{_safe(rule_set_id)}", key.encode())
 
     def key_of_rule_set(self, rule_set_id: str) -> str | None:
         """The key under which the rules of this id were computed; None when this home knows no such id."""
-        return _text(self.root / "rule_sets" / _safe(rule_set_id)) if _ID.fullmatch(rule_set_id) else None
+        return _text(self.storage, f"rule_sets/{_safe(rule_set_id)}") if _ID.fullmatch(rule_set_id) else None
 
     # Looks
 
     def look(self, rows_key: str, question: Mapping[str, Any]) -> int:
         """Which look at the same held-out sessions a question is, from 1; asked again, it is the same look."""
-        path, key = self.root / "looks" / f"{_safe(rows_key)}.json", key_of(**question)
-        asked: list[str] = json.loads(_text(path) or "[]")
+        file, key = f"looks/{_safe(rows_key)}.json", key_of(**question)
+        asked: list[str] = json.loads(_text(self.storage, file) or "[]")
         if key not in asked:
             asked.append(key)
-            write_whole(path, json.dumps(asked).encode())
+            self.storage.write(file, json.dumps(asked).encode())
         return asked.index(key) + 1
 
     # Runs
@@ -159,96 +160,105 @@ class ResultStore:
     def begin_run(self, run_id: str, key: str) -> None:
         """Remember which analysis a run is about; it is the newest from now on."""
         for name in (run_id, "latest"):
-            write_whole(self._runs / _safe(name) / "key", key.encode())
+            self.storage.write(f"runs/{_safe(name)}/key", key.encode())
 
-    def key_of_run(self, run_id: str | None = None) -> str | None:
-        """The analysis of a run that has begun, else that of the newest; None when there is none."""
-        found = None if run_id is None else _text(self._runs / _safe(run_id) / "key")
-        return found or _text(self._runs / "latest" / "key")
+    def key_of_run(self, *run_ids: str | None) -> str | None:
+        """The analysis of the first of these runs that began one, else that of the newest; None when there is none."""
+        for name in (*filter(None, run_ids), "latest"):
+            if (found := _text(self.storage, f"runs/{_safe(name)}/key")) is not None:
+                return found
+        return None
 
-    def keep_run(self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes]) -> None:
-        """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest."""
-        folder = self._runs / _safe(run_id)
-        write_whole(folder / "report.json", report.model_dump_json().encode())
+    def keep_run(
+        self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes], *, key: str | None = None
+    ) -> None:
+        """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest.
+
+        `key` names the analysis of a run that went on where another one ended, and never began it by itself.
+        """
+        folder = f"runs/{_safe(run_id)}"
+        if key is not None:
+            self.storage.write(f"{folder}/key", key.encode())
+        self.storage.write(f"{folder}/report.json", report.model_dump_json().encode())
         if exploration is not None:
-            write_whole(folder / "exploration.json", exploration.model_dump_json().encode())
+            self.storage.write(f"{folder}/exploration.json", exploration.model_dump_json().encode())
         published = {
             "code": code_version(),
             "published_s": time.time(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
-        write_whole(folder / "published.json", json.dumps(published, indent=1).encode())
-        write_whole(self._runs / "latest" / "delivered", run_id.encode())
+        self.storage.write(f"{folder}/published.json", json.dumps(published, indent=1).encode())
+        self.storage.write("runs/latest/delivered", run_id.encode())
 
     def latest_run(self) -> StoredRun | None:
         """The run that delivered last, without looking at the others; None when there is none."""
-        run_id = _text(self._runs / "latest" / "delivered")
+        run_id = _text(self.storage, "runs/latest/delivered")
         run = None if run_id is None else self.run(run_id)
         return run or next(iter(self.runs()), None)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """Runs that delivered a report, newest first."""
-        found = [self.run(path.parent.name) for path in self._runs.glob("*/published.json")]
+        names = [_last(each.name) for each in self.storage.children("runs")]
+        # A bucket takes a while to answer, and as long for several.
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self.run, names))
         return tuple(sorted((run for run in found if run is not None), key=lambda run: (-run.published_s, run.run_id)))
 
     def run(self, run_id: str) -> StoredRun | None:
         """The run of this id, None when it never delivered a report here."""
         if not _ID.fullmatch(run_id):
             return None
-        folder = self._runs / _safe(run_id)
-        key, published = _text(folder / "key"), _text(folder / "published.json")
-        return None if key is None or published is None else StoredRun(run_id=run_id, key=key, folder=folder, **json.loads(published))
-
-    @property
-    def _runs(self) -> Path:
-        return self.root / "runs"
+        kept = self.storage.below(f"runs/{_safe(run_id)}")
+        published = _text(kept, "published.json")
+        key = None if published is None else _text(kept, "key")
+        return None if key is None or published is None else StoredRun(run_id=run_id, key=key, storage=kept, **json.loads(published))
 
     # Clearing up
 
+    def clear(self) -> None:
+        """Drop everything."""
+        self.storage.delete_below()
+
     def prune(self, now_s: float | None = None) -> int:
-        """Drop runs beyond RUNS_KEPT, and results and answers that nobody has read for UNUSED_DAYS; gives how many."""
+        """Drop runs beyond RUNS_KEPT, and results and answers that nobody has read for UNUSED_DAYS; gives how many.
+
+        In a bucket reading leaves no trace: there they go when they were written so long ago.
+        """
         runs = self.runs()
-        dropped = [run.folder for run in runs[RUNS_KEPT:]]
         before_s = (time.time() if now_s is None else now_s) - UNUSED_DAYS * SECONDS_PER_DAY
-        delivered = {run.run_id for run in runs} | {"latest"}
-        dropped += [path for path in _children(self._runs) if path.name not in delivered and path.stat().st_mtime < before_s]
+        delivered = {_safe(run.run_id) for run in runs} | {"latest"}
+        dropped = [f"runs/{_safe(run.run_id)}" for run in runs[RUNS_KEPT:]]
+        dropped += [each.name for each in self.storage.children("runs") if _last(each.name) not in delivered and each.modified_s < before_s]
         kept = {run.key for run in runs[:RUNS_WITH_RESULTS]} | {self.key_of_run()}
-        for path in (*_children(self.root), *_children(self.root / "answers")):
-            is_result = _KEY.fullmatch(path.stem) is not None and path.name not in kept
-            if is_result and path.stat().st_mtime < before_s:
-                dropped.append(path)
-        for path in dropped:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        for pointer in _children(self.root / "rule_sets"):
-            if not (self.root / (_text(pointer) or "-")).is_dir():
-                pointer.unlink(missing_ok=True)
+        for each in (*self.storage.children(), *self.storage.children("answers")):
+            name = _last(each.name)
+            is_result = _KEY.fullmatch(name.removesuffix(".json")) is not None and name not in kept
+            if is_result and each.modified_s < before_s:
+                dropped.append(each.name)
+        for place in dropped:
+            self.storage.delete([place]) if place.endswith(".json") else self.storage.delete_below(place)
+        there = {each.name for each in self.storage.children()}
+        self.storage.delete(
+            [each.name for each in self.storage.children("rule_sets") if (_text(self.storage, each.name) or "-") not in there]
+        )
         return len(dropped)
 
 
-def _read(path: Path, kind: type[AnyResult]) -> AnyResult | None:
+def _read(storage: Storage, name: str, kind: type[AnyResult]) -> AnyResult | None:
+    content = storage.read(name)
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return None if content is None else kind.model_validate_json(content)
+    except ValueError:
         return None
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _text(storage: Storage, name: str) -> str | None:
+    content = storage.read(name)
+    return None if content is None else content.decode()
 
 
-def _mark_used(path: Path) -> None:
-    """Reading counts as use; a store that can only be read is none the worse."""
-    try:
-        os.utime(path)
-    except OSError:
-        return
-
-
-def _children(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.iterdir())) if folder.is_dir() else iter(())
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _safe(identifier: str) -> str:

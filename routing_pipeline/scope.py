@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -468,6 +468,10 @@ class LakeState:
     newest_s: float
     attempt_files: Callable[[float, float], tuple[str, ...]]
     feedback_files: tuple[str, ...]
+    attempt_names: Callable[[float, float], Sequence[str]] | None = None
+    """As `attempt_files`, without fetching them from where the lake lies; None where they lie here."""
+    share: Callable[[Path], str] = str
+    """Makes a file of the window readable for every worker; gives its address."""
 
 
 def resolve_scope(
@@ -502,7 +506,9 @@ def resolve_scope(
     return best
 
 
-def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> AnalysisScope:
+def last_analysis(
+    stored: ResultStore, parameters: Parameters, why: str, is_there: Callable[[str], bool] = lambda uri: Path(uri).exists()
+) -> AnalysisScope:
     """The scope of the newest report that answered the same question, marked as being no new one because of `why`.
 
     Raises:
@@ -511,8 +517,9 @@ def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> Anal
     runs = stored.runs()
     for run in runs:
         found = stored.load("analysis_scope", run.key, AnalysisScope)
-        if found is not None and found.parameters == parameters and Path(found.requests_uri).exists():
-            os.utime(Path(found.requests_uri).parent)
+        if found is not None and found.parameters == parameters and is_there(found.requests_uri):
+            with contextlib.suppress(OSError):
+                os.utime(Path(found.requests_uri).parent)
             # A report that repeats an analysis has its key: the first one made it.
             made = datetime.fromtimestamp(min(each.published_s for each in runs if each.key == run.key), UTC)
             dated = f"Analysed on {made:%Y-%m-%d %H:%M} UTC, from logs up to {found.end:%Y-%m-%d %H:%M} UTC; run again later for a new one."
@@ -530,9 +537,9 @@ def _scope_of(
     """The scope of one timeframe; None when no row lies in its window."""
     window = window_of(parameters, lake.newest_s, timeframe)
     catalog = Catalog(parameters.models)
-    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
+    days = window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S
     rows_key = key_of(
-        content=content_of(files),
+        content=content_of((lake.attempt_names or lake.attempt_files)(*days)),
         feedback=lake.feedback_version,
         quality_name=parameters.quality_feedback,
         catalog=catalog.version,
@@ -545,10 +552,11 @@ def _scope_of(
     key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
     folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    is_there = known is not None and Path(known.requests_uri).parent == folder and Path(known.estimated_from).exists()
-    if known is not None and folder.exists() and is_there:
+    if known is not None and folder.exists():
         os.utime(folder)
-        return known.model_copy(update={"router": None, "stale_because": None})
+        if _is_there(known, lake, folder):
+            return known.model_copy(update={"router": None, "stale_because": None})
+    files = lake.attempt_files(*days)
     if not files:
         return None
     attempts = engine.read_parquet(files)
@@ -576,7 +584,7 @@ def _scope_of(
         shutil.rmtree(folder, ignore_errors=True)
         return None
     limit = parameters.sample_above
-    return scope if limit is None or scope.requests <= limit else _sampled(scope, requests, limit, engine, folder)
+    return scope if limit is None or scope.requests <= limit else _sampled(scope, requests, limit, engine, folder, lake)
 
 
 def sample_of(requests: ibis.Table, rate: float) -> ibis.Table:
@@ -589,7 +597,7 @@ def sample_of(requests: ibis.Table, rate: float) -> ibis.Table:
     return requests.filter(digits < f"{min(int(rate * 16**8), 16**8 - 1):08x}")
 
 
-def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Engine, folder: Path) -> AnalysisScope:
+def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Engine, folder: Path, lake: LakeState) -> AnalysisScope:
     """The scope with a sample of its rows beside them."""
     path = folder / f"sample-{limit}.parquet"
     if not path.exists():
@@ -603,7 +611,20 @@ def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Eng
         f"whole sessions and the same ones each time, because sample_above is {limit:,}; intervals are as wide as that makes them. "
         "Requests, spend and everything else that is counted or added up cover all of them."
     )
-    return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": str(path), "notices": (*scope.notices, notice)})
+    return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": lake.share(path), "notices": (*scope.notices, notice)})
+
+
+def _is_there(known: AnalysisScope, lake: LakeState, folder: Path) -> bool:
+    """Whether the rows that a stored scope speaks of are those of this folder, readable for every worker."""
+    sample = folder / f"sample-{known.parameters.sample_above}.parquet"
+    if known.sample_uri is not None and (not sample.exists() or known.sample_uri != lake.share(sample)):
+        return False
+    return (known.requests_uri, known.previous_uri) == _shared(lake, folder)
+
+
+def _shared(lake: LakeState, folder: Path) -> tuple[str, str]:
+    """Addresses of the window's rows and of those of the window before it."""
+    return lake.share(folder / "requests.parquet"), lake.share(folder / "previous.parquet")
 
 
 @contextmanager
@@ -670,6 +691,7 @@ def _described(
     filled = {name: float(counted[f"has_{name}"]) for name in _FILLED}
     filled["complexity"] = float(requests_n - counted["derived"])
     filled["task_type"] = float(requests_n - counted["untyped"])
+    requests_uri, previous_uri = _shared(lake, folder)
     span_days = max(((counted["last_s"] or 0.0) - (counted["first_s"] or 0.0)) / SECONDS_PER_DAY, 1 / 24)
     return AnalysisScope(
         key=key,
@@ -693,8 +715,8 @@ def _described(
         sources=missing_sources(filled),
         notices=_notices(parameters, timeframe, requests_n, labelled),
         days_to_collect=_days_to_collect(requests_n, labelled, span_days),
-        requests_uri=str(folder / "requests.parquet"),
-        previous_uri=str(folder / "previous.parquet"),
+        requests_uri=requests_uri,
+        previous_uri=previous_uri,
         engine=engine_name,
     )
 

@@ -6,16 +6,15 @@ Belongs here: the note and reading it. Does not belong here: deciding by it; sen
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from routing_pipeline.alerts.hourly import HOUR_S
 from routing_pipeline.alerts.incidents import SAME_INCIDENT_H, remembered
 from routing_pipeline.alerts.silence import remembered_silence
+from routing_pipeline.errors import PipelineError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
-from routing_pipeline.results import write_whole
 
 FOLDER = "alerts"
 
@@ -30,15 +29,15 @@ class Standing(Result):
 
 def note(home: Home, sensor: str, cursor: str | None, now_s: float) -> None:
     """Write down what a sensor's cursor says; a home that cannot be written to keeps no sensor from looking."""
-    with contextlib.suppress(OSError):
-        write_whole(_path(home, sensor), standing_of(cursor, now_s).model_dump_json().encode())
+    with contextlib.suppress(OSError, PipelineError):
+        home.files.write(_name(sensor), standing_of(cursor, now_s).model_dump_json().encode())
 
 
 def noted(home: Home, sensor: str) -> Standing | None:
     """Where a sensor stood at its last look; None when it never looked, or nobody can read what it wrote."""
     try:
-        return Standing.model_validate_json(_path(home, sensor).read_bytes())
-    except (OSError, ValidationError):
+        return Standing.model_validate_json(home.files.read(_name(sensor)) or b"")
+    except (OSError, PipelineError, ValidationError):
         return None
 
 
@@ -51,5 +50,5 @@ def standing_of(cursor: str | None, now_s: float) -> Standing:
     return Standing(looked_s=now_s, is_open=bool(silence.told))
 
 
-def _path(home: Home, sensor: str) -> Path:
-    return home.root / FOLDER / f"{sensor}.json"
+def _name(sensor: str) -> str:
+    return f"{FOLDER}/{sensor}.json"

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from routing_pipeline.alerts.hourly import HOUR_S
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.results import write_whole
 
 LOOKED = "looked.json"
 
@@ -55,7 +54,7 @@ def committed(home: Home) -> dict[str, float]:
 def looked(home: Home) -> dict[str, float]:
     """When each source was last found to hold nothing new, seconds since 1970; an unreadable note is none."""
     try:
-        noted = json.loads((home.root / LOOKED).read_text(encoding="utf-8"))
+        noted = json.loads(home.coordination.read(LOOKED) or "{}")
         return {str(source): float(moment) for source, moment in noted.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
@@ -63,4 +62,4 @@ def looked(home: Home) -> dict[str, float]:
 
 def note_look(home: Home, source: str, now_s: float) -> None:
     """Remember that a source was looked at now and holds nothing new."""
-    write_whole(home.root / LOOKED, json.dumps(looked(home) | {source: now_s}).encode())
+    home.coordination.write(LOOKED, json.dumps(looked(home) | {source: now_s}))

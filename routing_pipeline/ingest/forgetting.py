@@ -4,8 +4,9 @@ Belongs here: which rows, refusals and scores go, what is kept so that they stay
 data files (`replacing`), dropping snapshots and files (`lake`).
 
 The rows leave in one commit; then every older snapshot and every file that only those held is deleted, with the stored
-analyses, windows and hourly sums, which may name what was forgotten. What was asked is remembered (of a user only the keyed hash), so
-that the same logs read again do not bring it back. The logs themselves are their owner's: they stay where they are.
+analyses, windows, hourly sums and the home's own report, which may name what was forgotten. What was asked is remembered (of
+a user only the keyed hash), so that the same logs read again do not bring it back. The logs themselves are their owner's: they
+stay where they are.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ def forget(
                 raise
             # Also when nothing was found: an earlier run may have been killed before it came this far.
             snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
-        for copies in (home.scratch, home.sums, home.results.root):
+        for shared in ("windows", "report"):
+            home.files.delete_below(shared)
+        home.results.clear()
+        for copies in (home.scratch, home.sums):
             shutil.rmtree(copies, ignore_errors=True)
         return ForgetResult(
             attempts=sum(leaving.rows.values()),

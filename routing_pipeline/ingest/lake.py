@@ -6,6 +6,9 @@ history, clearing up after a writer that died. Does not belong here: what the ro
 
 One commit is one metadata file of the table: data files join and leave the snapshot and the table's properties name the
 side files, so rows and ledger can never disagree. Writers hold the home's lock; readers need none.
+
+All of it lies in the home's storage and is called by its name there. Files are given out as paths that can be read here: of
+a lake in a bucket these are copies, fetched when they are asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -25,11 +29,13 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from routing_pipeline.errors import ServiceUnavailableError
+from routing_pipeline.coordination import InPostgres
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
 from routing_pipeline.schema import ADDED_LATER, DUCKDB_TYPE, FORGOTTEN, KEPT_FEEDBACK, LEDGER, QUARANTINE, REQUEST_LOG, Column, ColumnType
+from routing_pipeline.storage import BucketStorage, Entry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +66,9 @@ TABLE_SETTINGS = {
 }
 TOP_REASONS = 20
 TABLE = "routing.request_log"
+CATALOG_IN_HOME, CATALOG_IN_POSTGRES = "home", "routing_pipeline"
+CLOCKS_DIFFER_S = 1.0, 86_400.0
+"""By how much the clock that dates files and the one that dates snapshots may differ: on one machine, and between a bucket and its writers."""
 SECONDS_PER_DAY = 86_400
 _EARLIEST_S, _LATEST_S = 0.0, 253_370_764_800.0
 
@@ -108,14 +117,19 @@ class Lake:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self._files = home.files.below("lake")
+        self._opened: Table | None = None
 
     # Reading
 
     def attempt_files(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Parquet files that may hold attempts of the UTC days that overlap [start_s, end_s], seconds since 1970."""
+        return self._readable(self.attempt_names(start_s, end_s))
+
+    def attempt_names(self, start_s: float, end_s: float) -> list[str]:
+        """Names of `attempt_files`; nothing is fetched."""
         first = start_s // SECONDS_PER_DAY * SECONDS_PER_DAY
-        last = (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY
-        return self._files_between(first, last)
+        return self._planned(first, (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY)
 
     def files_holding(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Parquet files whose own range of started_at overlaps [start_s, end_s]."""
@@ -132,7 +146,7 @@ class Lake:
     def side_files(self, name: SideTable) -> tuple[str, ...]:
         """Files of one side table, oldest first."""
         table = self._open()
-        return () if table is None else tuple(str(self._side / file) for file in _names(table, name))
+        return () if table is None else self._readable(f"side/{file}" for file in _names(table, name))
 
     def all_files(self) -> tuple[str, ...]:
         """Every Parquet file of the present snapshot."""
@@ -140,10 +154,29 @@ class Lake:
 
     def files_by_day(self) -> list[tuple[int, str]]:
         """Every data file of the present snapshot with its day, in days since 1970."""
+        by_day = self.sizes_by_day()
+        return sorted(zip((day for day, _, _ in by_day), self.readable(name for _, name, _ in by_day), strict=True))
+
+    def sizes_by_day(self) -> list[tuple[int, str, int]]:
+        """Every data file of the present snapshot by name: its day, its name, its bytes. Nothing is fetched."""
         table = self._open()
         if table is None or table.current_snapshot() is None:
             return []
-        return sorted((task.file.partition[0], str(_local(task.file.file_path))) for task in table.scan().plan_files())
+        with self._reaching():
+            files = [task.file for task in table.scan().plan_files()]
+        return sorted((file.partition[0], self._name(file.file_path), file.file_size_in_bytes) for file in files)
+
+    def readable(self, names: Iterable[str]) -> list[str]:
+        """Paths of files of `sizes_by_day`."""
+        return list(self._readable(names))
+
+    def size_bytes(self) -> int:
+        """Everything that the lake takes up where it lies."""
+        return sum(entry.size_bytes for entry in self._files.entries())
+
+    def file_count(self) -> int:
+        """Data files of the present snapshot."""
+        return len(self._planned(_EARLIEST_S, _LATEST_S))
 
     def snapshot_id(self) -> str | None:
         """The present snapshot of the attempts; None while there are none."""
@@ -153,10 +186,16 @@ class Lake:
 
     def version(self) -> str | None:
         """Changes with every commit, of rows or of scores; None without a lake. Takes a millisecond: pyiceberg is not asked."""
+        coordination = self.home.coordination
+        if isinstance(coordination, InPostgres):
+            return coordination.metadata_location(CATALOG_IN_POSTGRES, *TABLE.split("."))
         catalog = self._root / "catalog.db"
         if not catalog.exists():
             return None
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(catalog))}?mode=ro", uri=True, timeout=30)) as connection:
+            # A writer that died while it made the catalog left no table, or an empty one.
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchone():
+                return None
             found = connection.execute(
                 "SELECT metadata_location FROM iceberg_tables WHERE table_namespace || '.' || table_name = ?", (TABLE,)
             ).fetchone()
@@ -175,7 +214,8 @@ class Lake:
         from pyiceberg.types import TimestampType
 
         field = table.schema().find_field("started_at").field_id
-        newest: list[Any] = [from_bytes(TimestampType(), task.file.upper_bounds[field]) for task in table.scan().plan_files()]
+        with self._reaching():
+            newest: list[Any] = [from_bytes(TimestampType(), task.file.upper_bounds[field]) for task in table.scan().plan_files()]
         return max(newest) / 1e6 if newest else None
 
     def side_table(self, name: SideTable) -> pa.Table:
@@ -212,24 +252,37 @@ class Lake:
         return tuple(QuarantineReason(reason=reason, count=count, object=at["o"], line=at["l"]) for reason, count, at in rows)
 
     def _files_between(self, start_s: float, before_s: float) -> tuple[str, ...]:
+        return self._readable(self._planned(start_s, before_s))
+
+    def _readable(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(str(path) for path in self._files.fetched(names))
+
+    def _planned(self, start_s: float, before_s: float) -> list[str]:
+        """Names of data files."""
         table = self._open()
         if table is None or table.current_snapshot() is None:
-            return ()
+            return []
         from pyiceberg import expressions
 
         make: Any = expressions  # its classes take their arguments in ways that mypy cannot follow
         in_range = make.And(make.GreaterThanOrEqual("started_at", _iso(start_s)), make.LessThan("started_at", _iso(before_s)))
-        tasks = table.scan(row_filter=in_range).plan_files()
-        return tuple(sorted(str(_local(task.file.file_path)) for task in tasks))
+        with self._reaching():
+            return sorted(self._name(task.file.file_path) for task in table.scan(row_filter=in_range).plan_files())
+
+    def _name(self, location: str) -> str:
+        """What the storage calls a file that the table names by its address."""
+        name = self._files.name_of(location)
+        if name is None:
+            raise UnusableInputError(f"the lake's table names files outside of {self._files.uri()}; was it moved?")
+        return name
 
     # Writing: under Home.writing() only
 
     def new_data_folder(self) -> Path:
         """A folder for the data files of one commit; what is in it and never committed is removed by `recover`."""
         name = uuid.uuid4().hex
-        self._intents.mkdir(parents=True, exist_ok=True)
-        (self._intents / name).touch()
-        folder = self._root / "data" / name
+        self._files.mark(f"intents/{name}")
+        folder = self._files.path(f"data/{name}")
         folder.mkdir(parents=True)
         return folder
 
@@ -251,28 +304,30 @@ class Lake:
 
         Raises:
             CommitConflictError: somebody else committed at the same time without holding the home's lock.
+            ServiceUnavailableError: the lock was lost on the way, or bucket or catalog do not answer.
         """
         from pyiceberg.exceptions import CommitFailedException
 
         table = self._widened(self._open() or self._create())
-        intent = self._intents / (uuid.uuid4().hex if data_folder is None else data_folder.name)
-        self._intents.mkdir(parents=True, exist_ok=True)
-        intent.touch()
-        files = [] if data_folder is None else sorted(str(path) for path in data_folder.rglob("*.parquet"))
+        intent = f"intents/{uuid.uuid4().hex if data_folder is None else data_folder.name}"
+        self._files.mark(intent)
+        written = [] if data_folder is None else sorted(data_folder.rglob("*.parquet"))
+        files = [self._files.share(path) for path in written]
         names = {name: _names(table, name) for name in get_args(SideTable) if name in added} | dict(rewritten or {})
         properties = {name: json.dumps(self._with_added(name, before, added.get(name))) for name, before in names.items()}
         try:
-            with table.transaction() as transaction:
+            with self._reaching(), table.transaction() as transaction:
                 transaction.set_properties(properties)
-                if leaving := set(replaced):
-                    _overwrite(transaction, table, files, leaving)
+                if leaving := {self._name(file) for file in replaced}:
+                    self._overwrite(transaction, table, files, leaving)
                 elif files:
                     transaction.add_files(files, check_duplicate_files=False)
+                self.home.coordination.check_lock()
         except CommitFailedException as error:
             raise CommitConflictError("another writer committed to the lake at the same time; run again") from error
         if data_folder is not None and not files:
             shutil.rmtree(data_folder, ignore_errors=True)
-        intent.unlink(missing_ok=True)
+        self._files.delete([intent])
         self._drop_unnamed_side_files(before=time.time() - SUPERSEDED_KEPT_S)
         snapshot = table.current_snapshot()
         return None if snapshot is None else str(snapshot.snapshot_id)
@@ -297,7 +352,7 @@ class Lake:
 
         if not self.side_files(name):
             return []
-        file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
+        file = self._new_side_file(name)
         for each, rows in tables.items():
             connection.register(each, rows)
         self.show(connection, name, "side")
@@ -305,6 +360,7 @@ class Lake:
         for each in tables:
             connection.unregister(each)
         if pq.read_metadata(file).num_rows:
+            self._files.share(file)
             return [file.name]
         file.unlink()
         return []
@@ -316,37 +372,40 @@ class Lake:
         """
         import pyarrow.parquet as pq
 
-        self._side.mkdir(parents=True, exist_ok=True)
-        file = self._side / f"{name}-{uuid.uuid4().hex}.parquet"
+        file = self._new_side_file(name)
         connection.sql(query, params=dict(parameters)).write_parquet(str(file), compression="zstd")
         if pq.read_metadata(file).num_rows:
+            self._files.share(file)
             return [*before, file.name]
         file.unlink()
         return before
+
+    def _new_side_file(self, name: SideTable) -> Path:
+        file = self._files.path(f"side/{name}-{uuid.uuid4().hex}.parquet")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
 
     def recover(self) -> None:
         """Remove what writers that died have left: files never committed, side files never named, scratch."""
         for leftover in self.home.scratch.glob("ingest-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        intents = list(self._intents.glob("*")) if self._intents.exists() else []
+        intents = self._files.entries("intents")
         if not intents:
             return
-        died_after = min(intent.stat().st_mtime for intent in intents)
+        died_after = min(intent.modified_s for intent in intents)
         table = self._open()
-        committed = set(self.all_files())
+        committed = set(self._planned(_EARLIEST_S, _LATEST_S))
         for intent in intents:
-            folder = self._root / "data" / intent.name
-            for path in folder.rglob("*.parquet"):
-                if str(path) not in committed:
-                    path.unlink()
-            if not any(folder.rglob("*.parquet")):
-                shutil.rmtree(folder, ignore_errors=True)
+            folder = f"data/{Path(intent.name).name}"
+            held = [entry.name for entry in self._files.entries(folder)]
+            self._files.delete(name for name in held if name not in committed)
+            if not committed.intersection(held):
+                shutil.rmtree(self._files.path(folder), ignore_errors=True)
         if table is not None:
-            _remove_all(self._metadata_files(table) - _referenced_metadata(table, since=died_after), since=died_after)
+            self._remove_all(self._metadata_files(table), self._referenced_metadata(table, since=died_after), since=died_after)
         self._drop_unnamed_side_files(since=died_after)
         # Last, so that a kill while clearing up leaves the reason to clear up.
-        for intent in intents:
-            intent.unlink()
+        self._files.delete(intent.name for intent in intents)
 
     def drop_history(self, superseded_before_s: float, *, unused_since_s: float) -> tuple[int, int]:
         """Expire snapshots and remove the files that only they held; gives how many snapshots and how many files.
@@ -361,23 +420,36 @@ class Lake:
         history = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
         expired = [older.snapshot_id for older, newer in pairwise(history) if newer.timestamp_ms < superseded_before_s * 1e3]
         if expired:
-            table.maintenance.expire_snapshots().by_ids(expired).commit()
+            with self._reaching():
+                table.maintenance.expire_snapshots().by_ids(expired).commit()
             table = self._open() or table
-        held = _referenced_metadata(table) | {
-            _local(entry.data_file.file_path)
-            for manifest in _manifests(table).values()
-            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        }
-        present = self._metadata_files(table) | set((self._root / "data").rglob("*.parquet"))
-        removed = _remove_all(present - held, before=unused_since_s)
-        for folder in sorted((self._root / "data").glob("**/"), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        with self._reaching():
+            held = self._referenced_metadata(table) | {
+                self._name(entry.data_file.file_path)
+                for manifest in _manifests(table).values()
+                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+            }
+        data = [entry for entry in self._files.entries("data") if entry.name.endswith(".parquet")]
+        removed = self._remove_all([*self._metadata_files(table), *data], held, before=unused_since_s)
         self._drop_unnamed_side_files(before=unused_since_s)
         return len(expired), removed
 
-    def _metadata_files(self, table: Table) -> set[Path]:
-        return set(_local(table.metadata_location).parent.iterdir())
+    def _metadata_files(self, table: Table) -> list[Entry]:
+        return self._files.entries(self._name(table.metadata_location).rpartition("/")[0])
+
+    def _referenced_metadata(self, table: Table, since: float = 0.0) -> set[str]:
+        """The table's own files that its present state needs: itself, and lists and manifests of snapshots made since then."""
+        since -= CLOCKS_DIFFER_S[isinstance(self._files, BucketStorage)]
+        lists = [snapshot.manifest_list for snapshot in table.metadata.snapshots if snapshot.timestamp_ms >= since * 1e3]
+        logged = [entry.metadata_file for entry in table.metadata.metadata_log]
+        with self._reaching():
+            return {self._name(path) for path in (table.metadata_location, *logged, *lists, *_manifests(table, since))}
+
+    def _remove_all(self, present: Iterable[Entry], held: set[str], *, since: float = 0.0, before: float = float("inf")) -> int:
+        """Remove those of an age that nothing refers to; gives how many."""
+        gone = [entry.name for entry in present if entry.name not in held and since <= entry.modified_s < before]
+        self._files.delete(gone)
+        return len(gone)
 
     def _with_added(self, name: SideTable, names: list[str], rows: pa.Table | None) -> list[str]:
         import pyarrow as pa
@@ -386,61 +458,84 @@ class Lake:
         if rows is None or not rows.num_rows:
             return names
         schema = arrow_schema(SIDE_COLUMNS[name])
-        if len(names) >= MAX_SIDE_FILES and sum(pq.read_metadata(self._side / each).num_rows for each in names) < MAX_ROWS_REWRITTEN:
-            rows, names = pa.concat_tables([_read(name, [str(self._side / each) for each in names]), rows]), []
-        self._side.mkdir(parents=True, exist_ok=True)
-        file = f"{name}-{uuid.uuid4().hex}.parquet"
-        pq.write_table(rows.cast(schema), self._side / file, compression="zstd")
-        return [*names, file]
+        if len(names) >= MAX_SIDE_FILES:
+            files = self._readable(f"side/{each}" for each in names)
+            if sum(pq.read_metadata(each).num_rows for each in files) < MAX_ROWS_REWRITTEN:
+                rows, names = pa.concat_tables([_read(name, files), rows]), []
+        file = self._new_side_file(name)
+        pq.write_table(rows.cast(schema), file, compression="zstd")
+        self._files.share(file)
+        return [*names, file.name]
 
     def _drop_unnamed_side_files(self, *, since: float = 0.0, before: float = float("inf")) -> None:
         """Remove side files that the table does not name, of an age: what a dead writer left, or what readers are done with."""
         table = self._open()
-        if table is None or not self._side.exists():
-            return
-        named = {file for name in get_args(SideTable) for file in _names(table, name)}
-        for path in self._side.iterdir():
-            if path.name not in named and since <= path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
+        if table is not None:
+            named = {f"side/{file}" for name in get_args(SideTable) for file in _names(table, name)}
+            self._remove_all(self._files.entries("side"), named, since=since, before=before)
 
     # The table
 
     @property
     def _root(self) -> Path:
-        return self.home.lake.absolute()
+        return self._files.root
 
-    @property
-    def _side(self) -> Path:
-        return self._root / "side"
-
-    @property
-    def _intents(self) -> Path:
-        return self._root / "intents"
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What goes wrong with the catalog's database ends in one line without a secret."""
+        coordination = self.home.coordination
+        with coordination.explained() if isinstance(coordination, InPostgres) else contextlib.nullcontext():
+            yield
 
     def _catalog(self) -> Any:
         # Imported here because pyiceberg takes two seconds to load.
         from pyiceberg.catalog.sql import SqlCatalog
 
-        return SqlCatalog("home", uri=f"sqlite:///{quote(str(self._root / 'catalog.db'))}", warehouse=f"file://{self._root}")
+        coordination = self.home.coordination
+        if not isinstance(coordination, InPostgres):
+            place = quote(str(self._root / "catalog.db"))
+            return SqlCatalog(CATALOG_IN_HOME, uri=f"sqlite:///{place}", warehouse=f"file://{self._root}")
+        from routing_pipeline.ingest import lake_io
+
+        if not isinstance(self._files, BucketStorage):
+            raise UnusableInputError("ROUTING_PIPELINE_CATALOG needs ROUTING_PIPELINE_WAREHOUSE=s3://bucket/prefix")
+        return SqlCatalog(
+            CATALOG_IN_POSTGRES,
+            uri=coordination.sqlalchemy_uri,
+            pool_pre_ping="true",
+            **{
+                "py-io-impl": f"{lake_io.__name__}.{lake_io.BucketIO.__name__}",
+                lake_io.WAREHOUSE: self._files.uri(),
+                lake_io.COPIES: str(self._files.copies),
+            },
+        )
 
     def _open(self) -> Table | None:
-        if not (self._root / "catalog.db").exists():
+        location = self.version()
+        if location is None:
             return None
+        self._name(location)
+        if self._opened is not None and self._opened.metadata_location == location:
+            return self._opened
         from pyiceberg.exceptions import NoSuchTableError
 
-        catalog = self._catalog()
-        try:
-            table: Table = catalog.load_table(TABLE)
-            return table
-        except NoSuchTableError:
-            return None
-        finally:
-            catalog.close()
+        with self._reaching():
+            catalog = self._catalog()
+            try:
+                table: Table = catalog.load_table(TABLE)
+            except NoSuchTableError:
+                return None
+            finally:
+                catalog.close()
+        if self.home.warehouse:
+            # Over the network opening costs a dozen questions; of one version there is one table.
+            self._opened = table
+        return table
 
     def _widened(self, table: Table) -> Table:
         """The table with the columns that were added since it was made."""
         if any(name not in table.schema().column_names for name in ADDED_LATER):
-            with table.update_schema() as update:
+            with self._reaching(), table.update_schema() as update:
                 update.union_by_name(_iceberg_schema())
         return table
 
@@ -451,27 +546,27 @@ class Lake:
         schema = _iceberg_schema()
         day = PartitionField(schema.find_field("started_at").field_id, 1000, DayTransform(), "day")
         self._root.mkdir(parents=True, exist_ok=True)
-        catalog = self._catalog()
-        catalog.create_namespace_if_not_exists(TABLE.split(".")[0])
-        table: Table = catalog.create_table_if_not_exists(
-            TABLE, schema=schema, partition_spec=PartitionSpec(day), properties=TABLE_SETTINGS
-        )
+        with self._reaching():
+            catalog = self._catalog()
+            catalog.create_namespace_if_not_exists(TABLE.split(".")[0])
+            table: Table = catalog.create_table_if_not_exists(
+                TABLE, schema=schema, partition_spec=PartitionSpec(day), properties=TABLE_SETTINGS
+            )
         return table
 
+    def _overwrite(self, transaction: Any, table: Table, files: list[str], leaving: set[str]) -> None:
+        """One snapshot in which data files join and others leave."""
+        from pyiceberg.io.pyarrow import parquet_files_to_data_files
 
-def _overwrite(transaction: Any, table: Table, files: list[str], leaving: set[str]) -> None:
-    """One snapshot in which data files join and others leave."""
-    from pyiceberg.io.pyarrow import parquet_files_to_data_files
-
-    names = {"schema.name-mapping.default": table.schema().name_mapping.model_dump_json()}
-    if table.name_mapping() is None:
-        transaction.set_properties(names)
-    with transaction.update_snapshot().overwrite() as snapshot:
-        for task in table.scan().plan_files():
-            if str(_local(task.file.file_path)) in leaving:
-                snapshot.delete_data_file(task.file)
-        for joining in parquet_files_to_data_files(table.io, transaction.table_metadata, iter(files)):
-            snapshot.append_data_file(joining)
+        names = {"schema.name-mapping.default": table.schema().name_mapping.model_dump_json()}
+        if table.name_mapping() is None:
+            transaction.set_properties(names)
+        with transaction.update_snapshot().overwrite() as snapshot:
+            for task in table.scan().plan_files():
+                if self._name(task.file.file_path) in leaving:
+                    snapshot.delete_data_file(task.file)
+            for joining in parquet_files_to_data_files(table.io, transaction.table_metadata, iter(files)):
+                snapshot.append_data_file(joining)
 
 
 def _manifests(table: Table, since: float = 0.0) -> dict[str, Any]:
@@ -482,28 +577,6 @@ def _manifests(table: Table, since: float = 0.0) -> dict[str, Any]:
         if snapshot.timestamp_ms >= since * 1e3
         for manifest in snapshot.manifests(table.io)
     }
-
-
-def _referenced_metadata(table: Table, since: float = 0.0) -> set[Path]:
-    """The table's own files that its present state needs: itself, and lists and manifests of snapshots made since then."""
-    # Clocks of files and of snapshots are the same machine's, rounded differently.
-    lists = [snapshot.manifest_list for snapshot in table.metadata.snapshots if snapshot.timestamp_ms >= (since - 1) * 1e3]
-    logged = [entry.metadata_file for entry in table.metadata.metadata_log]
-    return {_local(path) for path in (table.metadata_location, *logged, *lists, *_manifests(table, since - 1))}
-
-
-def _local(uri: str) -> Path:
-    return Path(uri.removeprefix("file://"))
-
-
-def _remove_all(paths: Iterable[Path], *, since: float = 0.0, before: float = float("inf")) -> int:
-    """Remove those of an age; gives how many."""
-    removed = 0
-    for path in paths:
-        if since <= path.stat().st_mtime < before:
-            path.unlink()
-            removed += 1
-    return removed
 
 
 def _read(name: SideTable, files: Iterable[str]) -> pa.Table:

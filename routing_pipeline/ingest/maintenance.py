@@ -55,18 +55,18 @@ def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[st
     with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
         lake = Lake(home)
         lake.recover()
-        size_before, files_before = _size(home), len(lake.all_files())
+        size_before, files_before = lake.size_bytes(), lake.file_count()
         days, rows = _compact(home, lake, report)
         now = time.time()
         expired, removed = lake.drop_history(now - kept_days * 86_400, unused_since_s=now - min(kept_days * 86_400, SUPERSEDED_KEPT_S))
         return MaintenanceResult(
             days_compacted=days,
             files_before=files_before,
-            files_after=len(lake.all_files()),
+            files_after=lake.file_count(),
             rows=rows,
             snapshots_expired=expired,
             files_removed=removed,
-            bytes_freed=size_before - _size(home),
+            bytes_freed=size_before - lake.size_bytes(),
             seconds=time.monotonic() - began,
         )
 
@@ -74,8 +74,8 @@ def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[st
 def _compact(home: Home, lake: Lake, report: Callable[[str, int, int], None]) -> tuple[int, int]:
     """Join the small files of each day that has many, in one commit; gives days and rows."""
     small: dict[Any, list[str]] = defaultdict(list)
-    for day, file in lake.files_by_day():
-        if Path(file).stat().st_size < SMALL_BYTES:
+    for day, file, size_bytes in lake.sizes_by_day():
+        if size_bytes < SMALL_BYTES:
             small[day].append(file)
     many = {day: files for day, files in small.items() if len(files) >= MIN_SMALL_FILES}
     if not many:
@@ -85,8 +85,8 @@ def _compact(home: Home, lake: Lake, report: Callable[[str, int, int], None]) ->
         with connect(spill) as connection:
             for done, (day, files) in enumerate(many.items()):
                 report("joining small files", done, len(many))
-                total += _join(connection, files, folder / joined_name(day, files))
-        lake.commit(folder, replaced=[file for files in many.values() for file in files])
+                total += _join(connection, lake.readable(files), folder / joined_name(day, files))
+        lake.commit(folder, replaced=[str(lake.home.lake / file) for files in many.values() for file in files])
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -105,7 +105,3 @@ def _join(connection: Any, files: list[str], to: Path) -> int:
     if count != sum(pq.read_metadata(file).num_rows for file in files):
         raise RuntimeError(f"{count} rows were written for those of {len(files)} files that hold another number; nothing was changed")
     return count
-
-
-def _size(home: Home) -> int:
-    return sum(path.stat().st_size for path in home.lake.rglob("*") if path.is_file())

@@ -92,7 +92,7 @@ class Answers:
 
     def latest_report(self) -> dict[str, Any]:
         """report.json of the newest run, its texts made harmless."""
-        content = json.loads((self.latest_run().folder / "report.json").read_bytes())
+        content = json.loads(self.latest_run().content("report") or b"{}")
         return dict(inert(content))
 
     def latest_rule_set(self) -> dict[str, Any]:
@@ -114,12 +114,12 @@ class Answers:
             return self._current(inert(proposal.rule_set.model_dump(mode="json")))
         results = self.home.results
         key = results.key_of_rule_set(rule_set_id)
-        path = None if key is None else results.path("routing_rules", key)
-        if path is None or not path.exists():
+        stored = None if key is None else results.content("routing_rules", key)
+        if stored is None:
             raise UnusableInputError(
                 f"this home knows no such rule set; give {LATEST}, or the rule_set_id that optimize_routing_rules gave"
             )
-        return dict(_without_null(inert(json.loads(path.read_bytes())["rule_set"])))
+        return dict(_without_null(inert(json.loads(stored)["rule_set"])))
 
     def rule_set_status(self, rule_set_id: str) -> dict[str, Any]:
         """Where a rule set stands, with everything that was decided about it; changes nothing.
@@ -145,7 +145,7 @@ class Answers:
         """`latest` by the id that it stands for now, so that a newer report is another question."""
         if question.also.get("rules") != LATEST:
             return question
-        content = json.loads((self.latest_run().folder / "report.json").read_bytes())
+        content = json.loads(self.latest_run().content("report") or b"{}")
         return replace(question, also={**question.also, "rules": content["routing_rule_set"]["rule_set_id"]})
 
     def _key(self, question: Question) -> str:

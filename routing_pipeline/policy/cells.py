@@ -34,7 +34,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.scope import CLUSTERS, half_of
+from routing_pipeline.storage import read_shared
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -357,8 +359,15 @@ def write_cells(table: pa.Table, path: Path) -> None:
 
 
 def read_cells(path: str | Path) -> Cells:
-    """Cells of a file that `write_cells` wrote."""
-    return cells_of(pq.read_table(path))
+    """Cells of a file that `write_cells` wrote, wherever it was shared.
+
+    Raises:
+        UnusableInputError: it is gone.
+    """
+    content = read_shared(str(path))
+    if content is None:
+        raise UnusableInputError(f"{path}: the cells behind the evidence are gone; analyse the window again")
+    return cells_of(pq.read_table(pa.BufferReader(content)))
 
 
 def _shares(task: Ints, level: Ints, length: Ints, n: Floats, binning: Binning) -> Floats:

@@ -341,7 +341,7 @@ def record_of(home: Home, to: str = "") -> RuleSetRecord:
     Raises:
         UnusableInputError: the address is of no kind that we know.
     """
-    return RuleSetRecord(open_place(to or str(home.root / "rule_sets")))
+    return RuleSetRecord(open_place(to or home.files.uri("rule_sets")))
 
 
 def delivered(record: RuleSetRecord, rules: Found, *, automatic: bool = False) -> tuple[RuleSet, RuleSetStatus]:

@@ -1,4 +1,4 @@
-"""The S3 server and the browser that the tests of this folder share."""
+"""The servers and the browser that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 
 import browser
+import postgres_server
 import pytest
 import s3_server
 from playwright.sync_api import Browser
+from postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +32,16 @@ def chromium() -> Iterator[Browser]:
         with browser.running() as started:
             yield started
     except browser.UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres, one per test process; where there is none tests are skipped, except in CI."""
+    try:
+        with postgres_server.running() as server:
+            yield server
+    except postgres_server.UnavailableError as error:
+        if os.environ.get("CI"):
+            raise
         pytest.skip(str(error))

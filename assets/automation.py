@@ -34,6 +34,24 @@ maintain_lake = dg.define_asset_job(
 )
 
 
+def executor(parallel_steps: str | None) -> dg.ExecutorDefinition:
+    """One process unless asked otherwise: assets hand small results to the next, and the engine uses the cores by itself.
+
+    With a number, so many steps run at once, each in a process of its own: for machines with more cores than one analysis
+    keeps busy. Results, windows and sums are written whole under names that say what they are, so that steps share them.
+    """
+    if not parallel_steps:
+        return dg.in_process_executor
+    return dg.multiprocess_executor.configured(
+        {
+            "max_concurrent": int(parallel_steps),
+            # Started once with everything loaded, which takes longer than most steps.
+            "start_method": {"forkserver": {"preload_modules": ["assets.definitions"]}},
+        },
+        name="parallel_steps",
+    )
+
+
 def over(timeframe: str) -> dict[str, object]:
     """Run configuration of an analysis over the newest such window."""
     return {"ops": {"analysis_scope": {"config": {"timeframe": timeframe}}}}

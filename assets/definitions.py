@@ -7,10 +7,11 @@ import dagster as dg
 from assets import analysis, automation, deciding, delivery, ingest, recommendation, scope, sensors
 from assets.resources import HomeResource, ResultsIOManager
 from checks import delivery as delivery_checks, ingest as ingest_checks, scope as scope_checks
+from routing_pipeline.engine import MEMORY_LIMIT
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _MEMORY_LIMIT, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 
@@ -28,6 +29,7 @@ home = HomeResource(
     config=from_environment("config", ""),
     engine=from_environment("engine", "duckdb"),
     publish=from_environment("publish", ""),
+    memory_limit=from_environment("memory_limit", MEMORY_LIMIT),
 )
 
 defs = dg.Definitions(
@@ -40,6 +42,5 @@ defs = dg.Definitions(
     schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
     sensors=[sensors.new_logs, *sensors.ALERTING],
     resources={"home": home, "io_manager": ResultsIOManager(**place)},
-    # One process: every asset hands small results to the next, and the engines use the cores by themselves.
-    executor=dg.in_process_executor,
+    executor=automation.executor(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")),
 )

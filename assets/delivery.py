@@ -10,6 +10,7 @@ import dagster as dg
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
 from routing_pipeline.analysis.quality_issues import QualityIssues
@@ -74,6 +75,7 @@ def optimization_report(
     analysis_scope: AnalysisScope,
     routing_analytics: RoutingAnalytics,
     routing_costs: RoutingCosts,
+    budget_projection: BudgetProjection,
     quality_metrics: QualityMetrics,
     request_patterns: RequestPatterns,
     model_performance: ModelPerformance,
@@ -112,6 +114,7 @@ def optimization_report(
         data_quality=data_quality(opened, analysis_scope, Lake(opened)),
         routing_analytics=routing_analytics,
         routing_costs=routing_costs,
+        budget_projection=budget_projection,
         quality_metrics=quality_metrics,
         request_patterns=request_patterns,
         model_performance=model_performance,

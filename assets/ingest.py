@@ -50,6 +50,7 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
         if result.unavailable:
             waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
             context.log.warning("%s; what was read earlier stands", result.unavailable)
+    home.sum_up()
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
     return result
 
@@ -74,6 +75,7 @@ def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: Ho
         context.log.info("no feedback was named; quality is what the logs hold themselves")
         return None
     result = ingest_feedback(home.open(), uri, scales=read_scales(home.config_file()))
+    home.sum_up()
     context.add_output_metadata(_counts(result))
     return result
 

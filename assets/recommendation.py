@@ -51,7 +51,12 @@ def routing_rules(
     """Rules learnt on one half of the sessions and proven on the other; none when nothing survives the proof."""
     catalog = Catalog(analysis_scope.parameters.models)
     look = home.open().results.look(analysis_scope.rows_key or analysis_scope.key, routing_rules_.asked_of_the_proof(analysis_scope))
-    result = routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog, look=look)
+    result = home.derived(
+        "routing_rules",
+        analysis_scope,
+        RoutingRules,
+        lambda: routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog, look=look),
+    )
     context.add_output_metadata(shown.result(result))
     return result
 
@@ -62,10 +67,16 @@ def tradeoff_frontier(
     analysis_scope: AnalysisScope,
     routing_evidence: RoutingEvidence,
     routing_rules: RoutingRules,
+    home: HomeResource,
 ) -> TradeoffFrontier:
     """Cost against quality against latency: undominated policies, today, the proposal, the best single model, a random mix."""
     catalog = Catalog(analysis_scope.parameters.models)
-    result = tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules)
+    result = home.derived(
+        "tradeoff_frontier",
+        analysis_scope,
+        TradeoffFrontier,
+        lambda: tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules),
+    )
     context.add_output_metadata(shown.result(result) | shown.chart("frontier", frontier(result)))
     return result
 
@@ -76,10 +87,16 @@ def model_mix(
     analysis_scope: AnalysisScope,
     routing_evidence: RoutingEvidence,
     routing_rules: RoutingRules,
+    home: HomeResource,
 ) -> ModelMix:
     """Share of traffic per model now and recommended, and the price of every constraint that binds."""
     catalog = Catalog(analysis_scope.parameters.models)
-    result = model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules)
+    result = home.derived(
+        "model_mix",
+        analysis_scope,
+        ModelMix,
+        lambda: model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules),
+    )
     context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", mix_flow(result)))
     return result
 
@@ -98,6 +115,7 @@ def simulation(
         analysis_scope,
         Simulation,
         lambda rows: simulation_.simulate(routing_rules.rule_set, routing_evidence, rows.requests, analysis_scope),
+        sampled=True,
     )
     context.add_output_metadata(shown.result(result))
     return result
@@ -180,8 +198,6 @@ def realized_outcomes(context: dg.AssetExecutionContext, analysis_scope: Analysi
         promised = home.record().promised()
     except ServiceUnavailableError as error:
         return realized_outcomes_.unreadable(str(error))
-    with home.reading() as engine:
-        rows = engine.read_parquet([analysis_scope.requests_uri])
-        result = realized_outcomes_.realized_outcomes(rows, analysis_scope, promised)
+    result = home.analyst().realized_outcomes(analysis_scope, promised)
     context.add_output_metadata(shown.result(result))
     return result

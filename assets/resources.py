@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import dagster as dg
 import ibis
 
+from routing_pipeline.alerts.watching import sum_up
 from routing_pipeline.analyst import Analyst, lake_state
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.engine import MEMORY_LIMIT, Engine, open_engine
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.parameters import read_parameters
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.scope import AnalysisScope, LakeState
@@ -43,6 +45,8 @@ class HomeResource(dg.ConfigurableResource):
     warehouse: str = ""
     catalog: str = ""
     publish: str = ""
+    # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
+    memory_limit: str = MEMORY_LIMIT
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""
@@ -68,24 +72,42 @@ class HomeResource(dg.ConfigurableResource):
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
         self.open().check_engine(self.engine)
-        with open_engine(self.engine, spill_to=self.open().scratch / "spill") as engine:
+        with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
     def lake_state(self) -> LakeState:
         """What the lake holds now; raises UnusableInputError when it holds nothing."""
         return lake_state(Lake(self.open()))
 
+    def sum_up(self) -> None:
+        """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""
+        with self.reading() as engine:
+            sum_up(self.open(), engine, read_parameters(self.config_file()))
+
     def analyst(self) -> Analyst:
         """Answers from the home's store, where the same was asked before."""
-        return Analyst(self.open(), self.engine)
+        return Analyst(self.open(), self.engine, self.memory_limit)
 
-    def analysed(self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult]) -> AnyResult:
-        """The stored result of the same inputs and the same code, else a fresh one over the scope's rows."""
+    def derived(self, name: str, scope: AnalysisScope, kind: type[AnyResult], derive: Callable[[], AnyResult]) -> AnyResult:
+        """The stored result of the same inputs and the same code, else a fresh one from other results."""
         found = self.open().results.load(name, scope.key, kind)
-        if found is not None:
-            return found
-        with self.reading() as engine:
-            return analyse(ScopedRows(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])))
+        return derive() if found is None else found
+
+    def analysed(
+        self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult], *, sampled: bool = False
+    ) -> AnyResult:
+        """The stored result of the same inputs and the same code, else a fresh one over the scope's rows, or its sample of them."""
+
+        def derive() -> AnyResult:
+            with self.reading() as engine:
+                return analyse(
+                    ScopedRows(
+                        engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]),
+                        engine.read_parquet([scope.previous_uri]),
+                    )
+                )
+
+        return self.derived(name, scope, kind, derive)
 
 
 class ResultsIOManager(dg.ConfigurableIOManager):

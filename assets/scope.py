@@ -28,6 +28,7 @@ class ScopeConfig(dg.Config):
     goal: str | None = None
     max_quality_drop: float | None = None
     budget: float | None = None
+    sample_above: int | None = None
 
 
 @dg.asset(group_name="scope", kinds={"duckdb"}, owners=OWNERS, code_version="1", deps=[request_log, feedback])

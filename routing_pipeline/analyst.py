@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -27,10 +27,12 @@ from routing_pipeline.analysis.routing_costs import RoutingCosts, routing_costs
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions, routing_decisions
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.data_quality import gate
-from routing_pipeline.engine import open_engine
+from routing_pipeline.engine import MEMORY_LIMIT, open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import priced
+from routing_pipeline.ingest.content import content_of
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
@@ -41,9 +43,10 @@ from routing_pipeline.recommendation.given_rules import judged
 from routing_pipeline.recommendation.model_mix import ModelMix, optimize_model_mix
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, optimization_plan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
+from routing_pipeline.recommendation.realized_outcomes import Promise, RealizedOutcomes, realized_outcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
 from routing_pipeline.results import key_of
-from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope
+from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope, with_all_columns
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 Rows = Callable[[ibis.Table, ibis.Table], AnyResult]
@@ -74,9 +77,9 @@ def lake_state(lake: Lake) -> LakeState:
 class Analyst:
     """Answers about one home. May be asked from several threads: what is not stored yet is computed by one at a time."""
 
-    def __init__(self, home: Home, engine_name: str = "duckdb") -> None:
+    def __init__(self, home: Home, engine_name: str = "duckdb", memory_limit: str = MEMORY_LIMIT) -> None:
         home.check_engine(engine_name)
-        self.home, self.engine_name = home, engine_name
+        self.home, self.engine_name, self.memory_limit = home, engine_name, memory_limit
         self._computing = threading.RLock()
 
     # What everything rests on
@@ -91,7 +94,7 @@ class Analyst:
         lake, results = Lake(self.home), self.home.results
         with self._computing:
             _say(progress, "making the window's rows ready")
-            with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
+            with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
                 scope = resolve_scope(
                     lake_state(lake),
                     parameters,
@@ -107,7 +110,7 @@ class Analyst:
 
     def routing_evidence(self, scope: AnalysisScope, progress: Progress | None = None) -> RoutingEvidence:
         """Evidence comes from the rows alone: whatever is asked of the same rows shares it."""
-        key = scope.rows_key or scope.key
+        key = scope.evidence_key
         # A name of its own for every writer: whoever reads an evidence finds the cells that it was summed up from.
         results = self.home.results
         cells = results.beside(f"cells-{uuid.uuid4().hex}.parquet", key)
@@ -120,7 +123,7 @@ class Analyst:
             found = results.load("routing_evidence", key, RoutingEvidence)
             if found is not None and (found.cells_uri is None or results.has(found.cells_uri)):
                 return found
-            return self._computed("routing_evidence", key, scope, gathered, progress)
+            return self._computed("routing_evidence", key, scope, gathered, progress, sampled=True)
 
     # Steps 1 to 3
 
@@ -160,15 +163,18 @@ class Analyst:
     def budget_projection(self, scope: AnalysisScope, progress: Progress | None = None) -> BudgetProjection:
         """Month and quarter at the end of the scope's window, from as many months of the lake as there are."""
         with self._computing:
-            found = self.home.results.load("budget_projection", scope.key, BudgetProjection)
+            files = Lake(self.home).attempt_files(scope.end_s - (HISTORY_DAYS + 1) * SECONDS_PER_DAY, scope.end_s)
+            # Months of history are more than the scope's rows.
+            key = key_of(scope=scope.key, history=content_of(files))
+            found = self.home.results.load("budget_projection", key, BudgetProjection)
             if found is not None:
                 return found
             _say(progress, "budget projection")
-            files = Lake(self.home).attempt_files(scope.end_s - (HISTORY_DAYS + 1) * SECONDS_PER_DAY, scope.end_s)
-            with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
-                spend = daily_spend_by_team(engine.read_parquet(files), scope.end_s)
+            with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
+                attempts = priced(with_all_columns(engine.read_parquet(files)), Catalog(scope.parameters.models))
+                spend = daily_spend_by_team(attempts, scope.end_s)
             result = budget_projection(spend, scope.end_s, scope.parameters)
-            self.home.results.save("budget_projection", scope.key, result)
+            self.home.results.save("budget_projection", key, result)
             return result
 
     def cost_drivers(self, scope: AnalysisScope, progress: Progress | None = None) -> CostDrivers:
@@ -240,7 +246,17 @@ class Analyst:
             lambda rows, _: judged(rule_set, evidence, rows, scope),
             progress,
             f"-{key_of(given=rule_set.model_dump_json())}",
+            sampled=True,
         )
+
+    def realized_outcomes(self, scope: AnalysisScope, promised: Sequence[Promise], progress: Progress | None = None) -> RealizedOutcomes:
+        """What was promised earlier against what came of it; promises are no part of the scope, so they are part of the key."""
+        key = key_of(scope=scope.key, promised=[(rule_set.model_dump_json(), str(status)) for rule_set, status in promised])
+        with self._computing:
+            found = self.home.results.load("realized_outcomes", key, RealizedOutcomes)
+            if found is not None:
+                return found
+            return self._computed("realized_outcomes", key, scope, lambda rows, _: realized_outcomes(rows, scope, promised), progress)
 
     def rules_of(self, rule_set_id: str) -> tuple[AnalysisScope, RoutingRules] | None:
         """The optimisation that a rule set of this home came from; None when no such id is known, or it was dropped."""
@@ -253,24 +269,33 @@ class Analyst:
     # From the store, else computed
 
     def _answer(
-        self, kind: type[AnyResult], scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None, part: str = ""
+        self,
+        kind: type[AnyResult],
+        scope: AnalysisScope,
+        compute: Rows[AnyResult],
+        progress: Progress | None,
+        part: str = "",
+        *,
+        sampled: bool = False,
     ) -> AnyResult:
         name = _name_of(kind) + part
         with self._computing:
             found = self.home.results.load(name, scope.key, kind)
-            return self._computed(name, scope.key, scope, compute, progress) if found is None else found
+            return self._computed(name, scope.key, scope, compute, progress, sampled=sampled) if found is None else found
 
-    def _computed(self, name: str, key: str, scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None) -> AnyResult:
+    def _computed(
+        self, name: str, key: str, scope: AnalysisScope, compute: Rows[AnyResult], progress: Progress | None, *, sampled: bool = False
+    ) -> AnyResult:
         _say(progress, name.partition("-")[0].replace("_", " "))
-        with self._rows(scope) as (requests, previous):
+        with self._rows(scope, sampled=sampled) as (requests, previous):
             result = compute(requests, previous)
         self.home.results.save(name, key, result)
         return result
 
     @contextmanager
-    def _rows(self, scope: AnalysisScope) -> Iterator[tuple[ibis.Table, ibis.Table]]:
-        with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
-            yield engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])
+    def _rows(self, scope: AnalysisScope, *, sampled: bool) -> Iterator[tuple[ibis.Table, ibis.Table]]:
+        with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
+            yield engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]), engine.read_parquet([scope.previous_uri])
 
 
 def _name_of(kind: type[Result]) -> str:

@@ -7,19 +7,22 @@ Belongs here: opening what the suites read, running them, keeping what came out.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import DataQualityError
 from routing_pipeline.expectations import BLOCKING, COMPLETENESS, CheckResult, DataQuality, Severity
-from routing_pipeline.expectations_baseline import Compared, compare, history_start_s, ledger_checks
+from routing_pipeline.expectations_baseline import Compared, compare, freshened, history_start_s, ledger_checks
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.results import key_of
 from routing_pipeline.scope import AnalysisScope, Window
 
 
 def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float | None = None) -> tuple[CheckResult, ...]:
-    """Evaluate one suite over the scope's window now, and keep the results for the report.
+    """Evaluate one suite over the scope's window, and keep the results for the report; what was checked before is read back.
 
     Args:
         severity: `blocking` reads the window's files whole; `warning` also reads the weeks before and the feedback.
@@ -31,34 +34,36 @@ def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake
     Raises:
         UnusableInputError: the lake holds no file of the window.
     """
-    # Imported here because SQLAlchemy takes half a second to load and Great Expectations several.
-    from routing_pipeline.expectations_gx import validate
-
-    window = Window(scope.start_s, scope.end_s)
-    if severity == "blocking":
-        checks = validate(BLOCKING, lake.attempt_files(scope.start_s, scope.end_s), window)
+    files, now_s = lake.attempt_files(scope.start_s, scope.end_s), time.time() if now_s is None else now_s
+    key = _key(severity, scope, lake)
+    stored = home.results.load(_part(severity), key, DataQuality)
+    if stored is not None:
+        checks = tuple(freshened(check, scope, now_s) for check in stored.checks)
     else:
-        checks = validate(COMPLETENESS, lake.attempt_files(scope.start_s, scope.end_s), window)
-        checks += _comparisons(home, scope, lake, time.time() if now_s is None else now_s)
-    home.results.save(_part(severity), _key(severity, scope), DataQuality(rows=scope.attempts, checks=checks))
+        # Imported here because SQLAlchemy takes half a second to load and Great Expectations several.
+        from routing_pipeline.expectations_gx import validate
+
+        checks = validate(BLOCKING if severity == "blocking" else COMPLETENESS, files, Window(scope.start_s, scope.end_s))
+        if severity == "warning":
+            checks += _comparisons(home, scope, lake, now_s)
+    if stored is None or checks != stored.checks:
+        home.results.save(_part(severity), key, DataQuality(rows=scope.attempts, checks=checks))
     return checks
 
 
 def gate(home: Home, scope: AnalysisScope, lake: Lake) -> None:
-    """Let only sound rows through: the blocking suite, evaluated unless it was for the same rows.
+    """Let only sound rows through: the blocking suite, evaluated unless it was for the same files.
 
     Raises:
         DataQualityError: a blocking check failed; the message names it and what was observed.
     """
-    stored = home.results.load(_part("blocking"), _key("blocking", scope), DataQuality)
-    checks = check_suite("blocking", home, scope, lake) if stored is None else stored.checks
-    failed = [f"{check.name} ({check.observed})" for check in checks if not check.passed]
+    failed = [f"{check.name} ({check.observed})" for check in check_suite("blocking", home, scope, lake) if not check.passed]
     if failed:
         raise DataQualityError("blocking data-quality check failed, nothing is answered from these rows: " + "; ".join(failed))
 
 
 def data_quality(home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float | None = None) -> DataQuality:
-    """Every claim about the scope's data: suites checked earlier are read back, the others are evaluated now.
+    """Every claim about the scope's data: suites checked earlier are read back as they came out, the others are evaluated now.
 
     Raises:
         UnusableInputError: the lake holds no file of the window.
@@ -66,7 +71,7 @@ def data_quality(home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float |
     checks = ledger_checks(lake.totals())
     severities: tuple[Severity, ...] = ("blocking", "warning")
     for severity in severities:
-        stored = home.results.load(_part(severity), _key(severity, scope), DataQuality)
+        stored = home.results.load(_part(severity), _key(severity, scope, lake), DataQuality)
         checks += check_suite(severity, home, scope, lake, now_s=now_s) if stored is None else stored.checks
     result = DataQuality(rows=scope.attempts, checks=checks)
     home.results.save("data_quality", scope.key, result)
@@ -89,9 +94,28 @@ def _comparisons(home: Home, scope: AnalysisScope, lake: Lake, now_s: float) -> 
         )
 
 
-def _key(severity: Severity, scope: AnalysisScope) -> str:
-    """What must hold is a matter of the rows alone; what should hold also of the thresholds asked for."""
-    return scope.rows_key if severity == "blocking" and scope.rows_key else scope.key
+def _key(severity: Severity, scope: AnalysisScope, lake: Lake) -> str:
+    """What must hold is a matter of the rows alone; what should hold also of the thresholds asked for, of feedback and history.
+
+    Files and not their content: rows that upkeep has written anew, or that somebody has tampered with, are checked again.
+    """
+    if severity == "blocking":
+        return key_of(rows=scope.rows_key or scope.key, files=_as_they_are(lake.attempt_files(scope.start_s, scope.end_s)))
+    files = _as_they_are(lake.attempt_files(history_start_s(scope), scope.end_s))
+    return key_of(scope=scope.key, files=files, feedback=lake.feedback_version())
+
+
+def _as_they_are(files: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Files with their size and the moment of their last change; those that lie elsewhere by name."""
+    found = []
+    for file in files:
+        try:
+            state = Path(file).stat()
+        except OSError:
+            found.append((file, -1, -1))
+        else:
+            found.append((file, state.st_size, state.st_mtime_ns))
+    return found
 
 
 def _part(severity: Severity) -> str:

@@ -7,6 +7,7 @@ are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ from routing_pipeline.storage import COPIES, local_copy
 if TYPE_CHECKING:
     import ibis
     from ibis.backends import BaseBackend
+
+
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may hold before it spills, in each process."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Engine:
 
 @contextmanager
 def open_engine(
-    name: str = "duckdb", *, memory_limit: str = "1GB", threads: int | None = None, spill_to: Path | None = None
+    name: str = "duckdb", *, memory_limit: str = MEMORY_LIMIT, threads: int | None = None, spill_to: Path | None = None
 ) -> Iterator[Engine]:
     """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`.
 
@@ -85,15 +90,19 @@ def open_engine(
         settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
         if threads is not None:
             settings["threads"] = threads
-        if spill_to is not None:
-            spill_to.mkdir(parents=True, exist_ok=True)
-            settings["temp_directory"] = str(spill_to)
+        # A folder of its own: DuckDB's names for what it spills are the same in every process.
+        spill = None if spill_to is None else spill_to / f"{os.getpid()}-{uuid.uuid4().hex}"
+        if spill is not None:
+            spill.mkdir(parents=True, exist_ok=True)
+            settings["temp_directory"] = str(spill)
         backend = ibis.duckdb.connect(":memory:", **settings)
         backend.con.sql("SET enable_progress_bar = false")
         try:
             yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)
         finally:
             backend.disconnect()
+            if spill is not None:
+                shutil.rmtree(spill, ignore_errors=True)
         return
     if not name.startswith(("spark://", "local[")):
         raise UnusableInputError(f"--engine {name}: give duckdb or spark://HOST:PORT")

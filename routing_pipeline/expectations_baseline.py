@@ -31,6 +31,7 @@ CLOCK_SLACK_S = 60.0
 MIN_FRESH_S = 3_600.0
 MISSING_BASELINE_SHARE = 0.05
 """The window before counts as complete when the lake begins not later than after this share of it."""
+FRESH = "logs_are_fresh"
 MAX_GROUPS = 500
 """Most models or task types that are told apart; names come from logs, so their number has no bound."""
 
@@ -246,16 +247,29 @@ def _is_weekend(hour: int) -> bool:
     return (hour // 24 + 3) % 7 >= 5
 
 
+def freshened(check: CheckResult, scope: AnalysisScope, now_s: float) -> CheckResult:
+    """What was found earlier of the same rows, as it is now: freshness passes with time, nothing else does."""
+    if check.name != FRESH or "newest_s" not in check.numbers:
+        return check
+    expectation = next(each for each in BASELINE if each.name == FRESH)
+    return _fresh(expectation, check.numbers["newest_s"], scope, now_s)
+
+
 def _freshness(expectation: Expectation, rows: Compared) -> CheckResult:
     newest_s = rows.moments["newest_s"]
     if newest_s is None:
         return expectation.result("not_checked", "the window holds no attempt")
-    as_of = rows.scope.parameters.as_of
-    until_s = rows.now_s if as_of is None else as_of.timestamp()
+    return _fresh(expectation, newest_s, rows.scope, rows.now_s)
+
+
+def _fresh(expectation: Expectation, newest_s: float, scope: AnalysisScope, now_s: float) -> CheckResult:
+    as_of = scope.parameters.as_of
+    until_s = now_s if as_of is None else as_of.timestamp()
     lag_s = max(until_s - newest_s, 0.0)
-    allowed_s = max(_limit(expectation) * (rows.scope.end_s - rows.scope.start_s), MIN_FRESH_S)
+    allowed_s = max(_limit(expectation) * (scope.end_s - scope.start_s), MIN_FRESH_S)
     text = f"the newest request began {_at(newest_s)}, {_length(lag_s)} before {'now' if as_of is None else 'the end asked for'}"
-    return _judged(expectation, lag_s <= allowed_s, f"{text}; {_length(allowed_s)} are allowed", {"lag_s": lag_s, "allowed_s": allowed_s})
+    numbers = {"newest_s": newest_s, "lag_s": lag_s, "allowed_s": allowed_s}
+    return _judged(expectation, lag_s <= allowed_s, f"{text}; {_length(allowed_s)} are allowed", numbers)
 
 
 def _no_previous(expectation: Expectation, rows: Compared) -> CheckResult:
@@ -421,7 +435,7 @@ def _shown(name: str) -> str:
 
 EVALUATED_BY: Mapping[str, Callable[[Expectation, Compared], CheckResult]] = {
     "no_hour_is_silent": _silent_hours,
-    "logs_are_fresh": _freshness,
+    FRESH: _freshness,
     "volume_is_as_before": _volume,
     "mix_of_tasks_is_as_before": _mix_of_tasks,
     "mix_of_models_is_as_before": _mix_of_models,

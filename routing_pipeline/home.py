@@ -164,6 +164,11 @@ class Home:
             for place, (unused_s, path) in enumerate(sorted(found))
             if unused_s > WINDOW_IN_USE_S and (place >= WINDOWS_KEPT or unused_s > WINDOW_UNUSED_S)
         ]
+        spilled = self.scratch / "spill"
+        for path in spilled.iterdir() if spilled.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                if now_s - path.stat().st_mtime > WINDOW_UNUSED_S:
+                    dropped.append(path)
         for path in dropped:
             shutil.rmtree(path, ignore_errors=True)
         return len(dropped) + self._tidy_bucket(now_s) + self.results.prune()

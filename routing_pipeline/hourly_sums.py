@@ -7,7 +7,7 @@ A data file of the lake never changes, so neither do its sums: hours that are sp
 or forgotten leaves the lake as whole data files, whose sums are then not read, and removed by `prune`. Scores come late:
 sums of scores are kept for a data file and a state of the feedback.
 
-    sums/<version>/attempts/<data file>.parquet          ATTEMPT_SUMS
+    sums/<version>/attempts/<data file>-<prices>.parquet ATTEMPT_SUMS
     sums/<version>/scores/<data file>-<state>.parquet    SCORE_SUMS
     sums/<version>/newest/<state>/                       the newest score of each request and attempt
 
@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from routing_pipeline import scope
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
 from routing_pipeline.results import key_of
@@ -70,7 +71,7 @@ ATTEMPT_SUMS = pa.schema(
 )
 """One row per hour (from 1970-01-01 00:00 UTC), team, task type, model and rule; null names: not logged.
 
-`attempts` all of them; `cost_usd` as logged, an unpriced one counts as 0; `tokens` prompt and completion; `ended` without
+`attempts` all of them; `cost_usd` as analyses count it: as logged, else at list prices, and 0 for what nobody priced; `tokens` prompt and completion; `ended` without
 the cancelled ones, `failures` of these; `timed` successes with a latency and `log_latency` the natural logarithm of its
 milliseconds; `scored` successes with a quality as logged. `*_squares`: sums of squares. `newest_ingested_s`: largest
 ingested_at, seconds since 1970; all other columns add up over rows and data files.
@@ -111,8 +112,14 @@ def with_hour(attempts: ibis.Table) -> ibis.Table:
     return attempts.mutate(hour=(attempts.started_at.truncate("s").epoch_seconds() / HOUR_S).floor().cast("int64"))
 
 
+def priced(attempts: ibis.Table, catalog: Catalog) -> ibis.Table:
+    """Attempts with their cost as analyses count it: as logged, else at the list prices of the day."""
+    timed = with_hour(attempts)
+    return scope.with_prices(timed.mutate(day=(timed.hour / 24).floor().cast("int64")), catalog)
+
+
 def attempt_sums(attempts: ibis.Table, *by: str) -> ibis.Table:
-    """ATTEMPT_SUMS of attempts (schema.REQUEST_LOG), by further columns if need be."""
+    """ATTEMPT_SUMS of attempts (schema.REQUEST_LOG, priced), by further columns if need be."""
     t = with_hour(attempts)
     cost = t.cost_usd.fill_null(0.0)
     is_timed = (t.status == "success") & (t.latency_ms > 0).fill_null(False)
@@ -158,8 +165,9 @@ def sums_folder(home: Home) -> Path:
 class SumsStore:
     """The sums of one home. Several may use it at once: what two compute is the same, and each file appears whole."""
 
-    def __init__(self, home: Home, engine: Engine) -> None:
+    def __init__(self, home: Home, engine: Engine, catalog: Catalog | None = None) -> None:
         self.engine = engine
+        self.catalog = Catalog() if catalog is None else catalog
         self._root = sums_folder(home)
         self._every = self._root.parent
 
@@ -171,11 +179,14 @@ class SumsStore:
             budget_s: stop beginning with further files after so many seconds; at least one step is made.
             at_most: make so many steps, of FILES_AT_ONCE files each; none with 0.
         """
-        parts = {file: self._root / "attempts" / f"{_name(file)}.parquet" for file in files}
+        prices = key_of(
+            catalog=self.catalog.version, models={name: each.model_dump(mode="json") for name, each in self.catalog.overrides.items()}
+        )
+        parts = {file: self._root / "attempts" / f"{_name(file)}-{prices}.parquet" for file in files}
         missing = [file for file, part in parts.items() if not part.exists()]
 
         def sums(of: Sequence[str]) -> ibis.Table:
-            return attempt_sums(self._tagged(of), "file")
+            return attempt_sums(priced(self._tagged(of), self.catalog), "file")
 
         left = self._make(missing, parts, ATTEMPT_SUMS, "attempts", sums, budget_s, at_most)
         return self._kept([part for part in parts.values() if part.exists()], left)
@@ -221,7 +232,7 @@ class SumsStore:
     def _tagged(self, files: Sequence[str]) -> ibis.Table:
         """Attempts of several data files, each with its place among them as `file`."""
         tables = [
-            self.engine.read_parquet([file]).select(*_READ, *NAMES).mutate(file=ibis.literal(place, "int64"))
+            scope.with_all_columns(self.engine.read_parquet([file])).select(*_READ, *NAMES).mutate(file=ibis.literal(place, "int64"))
             for place, file in enumerate(files)
         ]
         return ibis.union(*tables) if len(tables) > 1 else tables[0]
@@ -272,7 +283,8 @@ class SumsStore:
 _BY = ("request", "attempt")
 _READ = (
     *("request_id", "attempt_id", "started_at", "ingested_at", "status", "latency_ms", "cost_usd", "quality_score"),
-    *("prompt_tokens", "completion_tokens", "cached_tokens"),
+    *("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+    *("audio_prompt_tokens", "audio_completion_tokens", "provider", "provider_model", "is_cache_hit"),
 )
 
 

@@ -104,6 +104,11 @@ class Parameters(_Asked):
     router_inputs: tuple[Literal["task_type", "complexity", "prompt_tokens", "team", "chance"], ...] = Field(
         default=(), description="All that the router decides by, as its owner knows; evidence is graded by whether the logs hold it"
     )
+    sample_above: int | None = Field(
+        default=None,
+        ge=50_000,
+        description="Most requests that estimates of other routing rest on: of more, whole sessions are drawn; counts and sums stay exact",
+    )
     quality_feedback: str = Field(default="quality", description="Name of the feedback that is a request's quality")
     models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
     capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")

@@ -25,10 +25,12 @@ from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.ingest.content import content_of
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
 from routing_pipeline.results import ResultStore, code_version, key_of
 from routing_pipeline.router import RouterHealth
 from routing_pipeline.schema import ADDED_LATER, SCOPED_REQUESTS, column_names
+from routing_pipeline.storage import is_there
 
 MIN_REQUESTS = 1_000
 MIN_LABELLED = 300
@@ -64,7 +66,7 @@ class AnalysisScope(Result):
     start_s: float = quantity("Start of the window, inclusive, since 1970-01-01 UTC", "s")
     end_s: float = quantity("End of the window, exclusive", "s")
     previous_start_s: float = quantity("Start of the equal window before it", "s")
-    snapshot_id: str = Field(description="Snapshot of the lake that was read")
+    snapshot_id: str = Field(description="Snapshot of the lake that was read first; later ones may hold the same rows, in other files")
     requests: int = quantity("Final requests in the window", "requests")
     attempts: int = quantity("Attempts in the window", "attempts")
     labelled: int = quantity("Successful final requests with a quality", "requests")
@@ -84,6 +86,8 @@ class AnalysisScope(Result):
     requests_uri: str = Field(description="Conformed rows of the window (schema.SCOPED_REQUESTS)")
     previous_uri: str = Field(description="Conformed rows of the equal window before; same schema")
     engine: str = Field(default="duckdb", description="Engine that reads them")
+    sampled: float = quantity("Share of the final requests in `sample_uri`; 1: all", "0..1", default=1.0)
+    sample_uri: str | None = Field(default=None, description="Rows of whole sessions drawn from the window's; null where all are read")
 
     @property
     def start(self) -> datetime:
@@ -99,6 +103,17 @@ class AnalysisScope(Result):
     def days(self) -> float:
         """Length of the window in days."""
         return (self.end_s - self.start_s) / SECONDS_PER_DAY
+
+    @property
+    def estimated_from(self) -> str:
+        """The rows that estimates of other routing rest on."""
+        return self.sample_uri or self.requests_uri
+
+    @property
+    def evidence_key(self) -> str:
+        """Changes whenever those rows may change."""
+        rows = self.rows_key or self.key
+        return rows if self.sample_uri is None else key_of(rows=rows, sample_above=self.parameters.sample_above)
 
     @property
     def quality_floor_is_absolute(self) -> bool:
@@ -256,18 +271,19 @@ def conform(
     feedback: ibis.Table | None = None,
     quality_name: str = "quality",
     task_types: tuple[str, ...] = (),
+    held: Callable[[ibis.Table], ibis.Table] = lambda table: table,
 ) -> ibis.Table:
     """Rows of the window with everything derived (schema.SCOPED_REQUESTS).
 
     `attempts` holds the window and a day around it (schema.REQUEST_LOG). Runs one small query now, for the distinct
-    models to price; the result is an unevaluated expression.
+    models to price; the result is an unevaluated expression. `held` may evaluate what is joined (`Engine.held`).
 
     Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
     other than a success are looked up, so the cost follows the failures and not the traffic.
     """
-    around = with_time(_with_all_columns(attempts))
+    around = with_time(with_all_columns(attempts))
     around = around.filter(around.started_s >= window.start_s - LOOK_AROUND_S, around.started_s < window.end_s + LOOK_AROUND_S)
-    around = _with_prices(around, catalog)
+    around = with_prices(around, catalog)
     failed = around.filter(around.status != "success").select("request_id").distinct()
     siblings = around.semi_join(failed, "request_id")
     # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
@@ -291,11 +307,14 @@ def conform(
         )
         .rename(chain_request_id="request_id")
     )
+    # Evaluated by themselves, over the few columns that they need: as parts of the whole they make DuckDB keep every column of every row.
+    chains = held(chains)
 
     rows = around.filter(around.started_s >= window.start_s, around.started_s < window.end_s)
     rows = rows.mutate(is_task_type_logged=rows.task_type.notnull(), task_type=rows.task_type.fill_null(UNKNOWN_TASK))
     if task_types:
         rows = rows.filter(rows.task_type.isin(task_types))
+    ranks = held(length_ranks(rows))
     rows = rows.left_join(chains, rows.request_id == chains.chain_request_id)
     is_last = rows.chain_request_id.isnull() | (rows.attempt_id == rows.last_attempt_id)
     rows = rows.mutate(is_final=is_last | (rows.status == "success"), is_last=is_last)
@@ -317,13 +336,13 @@ def conform(
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
     rows = _with_scores(rows, feedback, quality_name)
-    rows = _with_complexity(rows)
+    rows = _with_complexity(rows, ranks)
     session = ibis.coalesce(rows.session_id, rows.request_id)
     rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
     return rows.select(*column_names(SCOPED_REQUESTS))
 
 
-def _with_all_columns(attempts: ibis.Table) -> ibis.Table:
+def with_all_columns(attempts: ibis.Table) -> ibis.Table:
     """Files written before a column was there have none of it: null, as wherever a log does not say."""
     return attempts.mutate(**{name: ibis.null("int64") for name in ADDED_LATER if name not in attempts.columns})
 
@@ -351,25 +370,26 @@ def _with_scores(rows: ibis.Table, feedback: ibis.Table | None, quality_name: st
     return rows.mutate(quality=ibis.ifelse(is_scored, quality, ibis.null("float64")), user_rating=rating)
 
 
-def _with_complexity(rows: ibis.Table) -> ibis.Table:
-    """Where complexity was not logged: the rank of prompt_tokens within the task type, scaled to 0..1.
-
-    The rank comes from counts per distinct length (mid-rank of ties), not from a sort of all rows.
-    """
+def length_ranks(rows: ibis.Table) -> ibis.Table:
+    """Rank (0..1) of each length of prompt within its task type, from counts per distinct length: mid-rank of ties, no sort of all rows."""
     lengths = rows.filter(rows.prompt_tokens.notnull()).group_by("task_type", "prompt_tokens").agg(n=lambda t: t.count())
     below = ibis.window(group_by="task_type", order_by="prompt_tokens", preceding=None, following=0)
     ranks = lengths.mutate(up_to=lengths.n.sum().over(below), of=lengths.n.sum().over(ibis.window(group_by="task_type")))
-    ranks = ranks.select(
+    return ranks.select(
         rank_task=ranks.task_type,
         rank_tokens=ranks.prompt_tokens,
         length_rank=(ranks.up_to - ranks.n / 2.0) / ranks.of,
     )
+
+
+def _with_complexity(rows: ibis.Table, ranks: ibis.Table) -> ibis.Table:
+    """Where complexity was not logged: the rank of prompt_tokens within the task type."""
     rows = rows.left_join(ranks, [rows.task_type == ranks.rank_task, rows.prompt_tokens == ranks.rank_tokens])
     return rows.mutate(is_complexity_derived=rows.complexity.isnull(), complexity=ibis.coalesce(rows.complexity, rows.length_rank))
 
 
-def _with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
-    """Tier, cost at the list prices of the day, and cost: as logged, else at list prices. Nothing priced stays null, never 0."""
+def with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+    """Tier, cost at the list prices of the `day`, and cost: as logged, else at list prices. Nothing priced stays null, never 0."""
     keys = rows.select("model", "provider", "provider_model", "day").distinct().to_pyarrow().to_pylist()
     prices = list_prices(
         sorted(
@@ -494,8 +514,9 @@ def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> Anal
     runs = stored.runs()
     for run in runs:
         found = stored.load("analysis_scope", run.key, AnalysisScope)
-        if found is not None and found.parameters == parameters and Path(found.requests_uri).exists():
-            os.utime(Path(found.requests_uri).parent)
+        if found is not None and found.parameters == parameters and is_there(found.estimated_from):
+            with contextlib.suppress(OSError):
+                os.utime(Path(found.requests_uri).parent)
             # A report that repeats an analysis has its key: the first one made it.
             made = datetime.fromtimestamp(min(each.published_s for each in runs if each.key == run.key), UTC)
             dated = f"Analysed on {made:%Y-%m-%d %H:%M} UTC, from logs up to {found.end:%Y-%m-%d %H:%M} UTC; run again later for a new one."
@@ -513,8 +534,9 @@ def _scope_of(
     """The scope of one timeframe; None when no row lies in its window."""
     window = window_of(parameters, lake.newest_s, timeframe)
     catalog = Catalog(parameters.models)
+    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     rows_key = key_of(
-        snapshot=lake.snapshot_id,
+        content=content_of(files),
         feedback=lake.feedback_version,
         quality_name=parameters.quality_feedback,
         catalog=catalog.version,
@@ -527,11 +549,9 @@ def _scope_of(
     key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
     folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and folder.exists():
+    if known is not None and folder.exists() and _is_shared(known, lake, folder):
         os.utime(folder)
-        if (known.requests_uri, known.previous_uri) == _shared(lake, folder):
-            return known.model_copy(update={"router": None, "stale_because": None})
-    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
+        return known.model_copy(update={"router": None, "stale_because": None})
     if not files:
         return None
     attempts = engine.read_parquet(files)
@@ -548,6 +568,7 @@ def _scope_of(
                     feedback=feedback,
                     quality_name=parameters.quality_feedback,
                     task_types=parameters.task_types,
+                    held=engine.held,
                 )
                 engine.write_parquet(rows, writing / f"{name}.parquet")
     requests, previous = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("requests", "previous"))
@@ -557,7 +578,43 @@ def _scope_of(
     if scope.attempts == 0:
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    return scope
+    limit = parameters.sample_above
+    return scope if limit is None or scope.requests <= limit else _sampled(scope, requests, limit, engine, folder, lake)
+
+
+def sample_of(requests: ibis.Table, rate: float) -> ibis.Table:
+    """Rows of about `rate` (0..1) of the sessions, whole and always the same ones; a request without a session is its own.
+
+    Drawn by the third to tenth digit of the session's md5: `cluster` is the first two, so that a sample has the same
+    clusters and halves. A larger rate adds sessions and drops none.
+    """
+    digits = ibis.coalesce(requests.session_id, requests.request_id).hexdigest("md5").substr(2, 8)
+    return requests.filter(digits < f"{min(int(rate * 16**8), 16**8 - 1):08x}")
+
+
+def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Engine, folder: Path, lake: LakeState) -> AnalysisScope:
+    """The scope with a sample of its rows beside them."""
+    path = folder / f"sample-{limit}.parquet"
+    if not path.exists():
+        writing = folder / f"sample-{uuid.uuid4().hex}.writing"
+        engine.write_parquet(sample_of(requests, limit / scope.requests), writing)
+        with contextlib.suppress(OSError):
+            writing.rename(path)
+    drawn = int(engine.read_parquet([path]).is_final.sum().fill_null(0).execute())
+    notice = (
+        f"What other routing rules would do is estimated from {drawn:,} of the {scope.requests:,} requests ({drawn / scope.requests:.1%}), "
+        f"whole sessions and the same ones each time, because sample_above is {limit:,}; intervals are as wide as that makes them. "
+        "Requests, spend and everything else that is counted or added up cover all of them."
+    )
+    return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": lake.share(path), "notices": (*scope.notices, notice)})
+
+
+def _is_shared(known: AnalysisScope, lake: LakeState, folder: Path) -> bool:
+    """Whether what a stored scope reads lies in this folder, and every worker can read it."""
+    sample = None if known.sample_uri is None else folder / Path(known.sample_uri).name
+    if sample is not None and not (sample.exists() and lake.share(sample) == known.sample_uri):
+        return False
+    return (known.requests_uri, known.previous_uri) == _shared(lake, folder)
 
 
 def _shared(lake: LakeState, folder: Path) -> tuple[str, str]:

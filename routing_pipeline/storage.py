@@ -387,6 +387,13 @@ def read_shared(location: str) -> bytes | None:
     return storage.read(name)
 
 
+def is_there(location: str) -> bool:
+    """Whether what `share` gave this address is still there."""
+    folder, _, name = location.rpartition("/")
+    storage = BucketStorage(folder, Path()) if location.startswith("s3://") else FolderStorage(Path(folder))
+    return storage.has(name) or (isinstance(storage, FolderStorage) and storage.path(name).exists())
+
+
 def drop_unused(folder: Path, unused_s: float) -> int:
     """Remove files below a folder that were not used for so long; gives how many."""
     before_s, dropped = time.time() - unused_s, 0

@@ -5,23 +5,24 @@ Belongs here: what is read for which sensor. Does not belong here: the decisions
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import ibis
 
-from routing_pipeline.alerts import decisions, hourly
-from routing_pipeline.alerts.attribution import attribution
+from routing_pipeline.alerts import decisions
 from routing_pipeline.alerts.decisions import AlertDecision
-from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums, hourly_sums
+from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
 from routing_pipeline.alerts.incidents import remembered
+from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
 from routing_pipeline.alerts.new_logs import UnreadObjects
 from routing_pipeline.alerts.silence import WATCHED
 from routing_pipeline.alerts.standing import note
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_look
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
 from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import Feedback, SumsStore
 from routing_pipeline.ingest.backlog import open_backlog
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import open_source
@@ -29,33 +30,38 @@ from routing_pipeline.parameters import Parameters
 
 Sensor = Literal["cost_spike", "latency_spike", "quality_drop", "silent_feed"]
 
+FAR_S = 253_370_764_800.0
+"""Later than any request, seconds since 1970."""
 NOISE_WEEKS = 2
 """Weeks beyond the baseline's: how much hours deviate from their baseline is told from these."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Attempts of hours [first, end); the feed is complete until `until`, which lies further on where it is silent."""
+class _Hours:
+    """Hours [first, end) are looked at; the feed is complete until `until`, which lies further on where it is silent."""
 
-    attempts: ibis.Table
-    feedback: ibis.Table | None
-    quality_name: str
     first: int
     end: int
     until: int
 
-    def observations(self, measured: str) -> ibis.Table:
-        """Attempts with the `value` that is measured."""
-        if measured == "quality":
-            return hourly.qualities(self.attempts, self.feedback, self.quality_name)
-        of: dict[str, Callable[[ibis.Table], ibis.Table]] = {"latency": hourly.log_latencies, "failed attempts": hourly.failures}
-        return of.get(measured, hourly.costs)(self.attempts)
 
-    def sums(self, measured: str) -> HourlySums | None:
-        """Its sums by series and hour."""
+@dataclass(frozen=True)
+class _Seen:
+    """Kept sums of those hours."""
+
+    hours: _Hours
+    attempts: ibis.Table
+    scores: ibis.Table
+
+    def of(self, measured: str) -> ibis.Table:
+        """The sums that hold what is measured."""
+        return self.scores if measured == "quality" else self.attempts
+
+    def series(self, measured: Measured) -> HourlySums | None:
+        """What is measured, by series and hour."""
         if measured == "requests":
-            return hourly_sums(self.observations(measured), self.first, self.until, WATCHED)
-        return hourly_sums(self.observations(measured), self.first, self.end)
+            return kept_series(self.of(measured), measured, self.hours.first, self.hours.until, WATCHED)
+        return kept_series(self.of(measured), measured, self.hours.first, self.hours.end)
 
 
 def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
@@ -71,26 +77,30 @@ def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cur
 
 def _decided(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
     thresholds = parameters.alerts
-    seen = _seen(sensor, home, engine, parameters)
-    if seen is None:
+    hours = _hours(sensor, home, parameters)
+    if hours is None:
         return AlertDecision(kind="no data", reason=decisions.NO_REQUEST, cursor=cursor or "{}")
     judged = remembered(cursor).seen
-    if sensor != "silent_feed" and judged is not None and judged >= seen.end - 1:
+    if sensor != "silent_feed" and judged is not None and judged >= hours.end - 1:
         # Most looks fall between two hours, and read nothing.
         return AlertDecision(kind="quiet", reason=decisions.NO_NEW_HOUR, cursor=cursor or "{}")
+    kept = _kept(Lake(home), engine, parameters, hours.first * HOUR_S, with_scores=sensor == "quality_drop")
+    if kept is None:
+        return AlertDecision(kind="no data", reason=decisions.NO_REQUEST, cursor=cursor or "{}")
+    seen = _Seen(hours, *kept)
     match sensor:
         case "cost_spike":
-            decision = decisions.cost_spike(seen.sums("spend"), thresholds, cursor, seen.end)
+            decision = decisions.cost_spike(seen.series("spend"), thresholds, cursor, hours.end)
         case "latency_spike":
-            decision = decisions.latency_spike(seen.sums("latency"), thresholds, cursor, seen.end)
+            decision = decisions.latency_spike(seen.series("latency"), thresholds, cursor, hours.end)
         case "quality_drop":
-            decision = decisions.quality_drop(seen.sums("quality"), seen.sums("failed attempts"), thresholds, cursor, seen.end)
+            decision = decisions.quality_drop(seen.series("quality"), seen.series("failed attempts"), thresholds, cursor, hours.end)
         case "silent_feed":
-            return decisions.silent_feed(seen.sums("requests"), thresholds, cursor, seen.until, now_s)
+            return decisions.silent_feed(seen.series("requests"), thresholds, cursor, hours.until, now_s)
     return _with_cause(decision, seen, thresholds.baseline_weeks)
 
 
-def _seen(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters) -> _Seen | None:
+def _hours(sensor: Sensor, home: Home, parameters: Parameters) -> _Hours | None:
     lake, thresholds = Lake(home), parameters.alerts
     newest_s, watermark = lake.newest_s(), lake_watermark_s(home)
     if newest_s is None or watermark is None:
@@ -101,33 +111,33 @@ def _seen(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters) ->
     until = complete_until(watermark, hold_back_s)
     end = min(until, int(newest_s // HOUR_S) + 1)
     first = end - (thresholds.baseline_weeks + NOISE_WEEKS) * WEEK_H
-    files = lake.attempt_files(first * HOUR_S, newest_s + 1)
-    if not files:
-        return None
-    feedback = lake.feedback_files() if sensor == "quality_drop" else ()
-    return _Seen(
-        engine.read_parquet(files),
-        engine.read_parquet(feedback) if feedback else None,
-        parameters.quality_feedback,
-        first,
-        end,
-        # A feed that has been dead for months needs no table of its empty hours.
-        min(max(until, end), end + thresholds.baseline_weeks * WEEK_H),
-    )
+    # A feed that has been dead for months needs no table of its empty hours.
+    return _Hours(first, end, min(max(until, end), end + thresholds.baseline_weeks * WEEK_H))
+
+
+def _kept(lake: Lake, engine: Engine, parameters: Parameters, start_s: float, *, with_scores: bool) -> tuple[ibis.Table, ibis.Table] | None:
+    """Sums of attempts and of their scores from `start_s` on; only data files that nobody has summed up yet are read."""
+    files = lake.attempt_files(start_s, FAR_S)
+    store = SumsStore(lake.home, engine, Catalog(parameters.models))
+    attempts = scores = store.attempts(files).table
+    if with_scores:
+        scores = store.scores(files, Feedback(lake.feedback_files(), lake.feedback_version(), parameters.quality_feedback)).table
+    return None if attempts is None or scores is None else (attempts, scores)
+
+
+def sum_up(home: Home, engine: Engine, parameters: Parameters) -> None:
+    """Sum up what was ingested, so that no look has to."""
+    lake = Lake(home)
+    newest_s = lake.newest_s()
+    if newest_s is not None:
+        weeks = parameters.alerts.baseline_weeks + NOISE_WEEKS
+        _kept(lake, engine, parameters, newest_s - weeks * WEEK_H * HOUR_S, with_scores=True)
 
 
 def _with_cause(decision: AlertDecision, seen: _Seen, weeks: int) -> AlertDecision:
-    if decision.run_key is None or decision.start_s is None or decision.end_s is None:
+    if decision.run_key is None:
         return decision
-    found = attribution(
-        seen.observations(decision.measured),
-        decision.start_s,
-        decision.end_s,
-        weeks,
-        is_sum=decision.measured == "spend",
-        direction=-1 if decision.measured == "quality" else 1,
-    )
-    return decision if found is None else decision.model_copy(update={"due_to": found.sentences()})
+    return decision.model_copy(update={"due_to": kept_cause(seen.of(decision.measured), decision, weeks)})
 
 
 def unread_objects(home: Home, uri: str, now_s: float) -> UnreadObjects:

@@ -78,7 +78,7 @@ def daily_spend_by_team(attempts: ibis.Table, end_s: float) -> dict[str | None, 
     timed = with_time(attempts)
     timed = timed.filter(timed.started_s < end_s, timed.cost_usd.notnull())
     rows = timed.group_by("team", "day").agg(cost_usd=timed.cost_usd.sum()).to_pyarrow().to_pylist()
-    spend: dict[str | None, dict[int, float]] = {None: {}}  # cost as logged: what nobody priced is in no total
+    spend: dict[str | None, dict[int, float]] = {None: {}}  # what nobody priced is in no total
     for row in sorted(rows, key=lambda row: (row["day"], row["team"] or "")):
         for team in {row["team"], None}:
             days = spend.setdefault(team, {})

@@ -277,7 +277,7 @@ def _mismatches(evidence: RoutingEvidence) -> tuple[list[Mismatch], Unidentifiab
     """Each model in use against the one with the best safe end in its segment, tested together."""
     if evidence.refusal:
         return [], Unidentifiable(unidentifiable=evidence.refusal)
-    pairs = []
+    pairs, evidence = [], evidence.over_all()
     for segment in evidence.segments or evidence.tasks:
         known = [(arm, quality) for arm in segment.arms if isinstance(quality := choice(segment, arm).quality, Estimate)]
         if len(known) < 2:

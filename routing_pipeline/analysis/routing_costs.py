@@ -15,6 +15,7 @@ from typing import Any, Literal
 import ibis
 from pydantic import Field
 
+from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.daily_spend import (
     NEARLY_ALL,
     NO_COST,
@@ -172,6 +173,9 @@ class RoutingCosts(Result):
         description="Logged against recomputed cost by model, provider and what was called, dearest first"
     )
     checks_not_listed: int = quantity("Models too small to be listed", "models")
+    budget_projection: BudgetProjection | None = Field(
+        default=None, description="The same month and quarter from months of spend, given to agents; a report has it under its own key"
+    )
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 
     def by(self, *dimensions: Dimension) -> CostGrouping | None:

@@ -114,6 +114,7 @@ def routing_decisions(requests: ibis.Table, scope: AnalysisScope, evidence: Rout
         evidence: what the logs can tell about choices not made.
     """
     goal = scope.parameters.goal
+    evidence = evidence.over_all()
     baseline = today(evidence)
     ordered = sorted(evidence.segments, key=lambda segment: (-segment.requests, segment.id))
     judged = [(segment, _judge(segment, scope, baseline)) for segment in ordered]

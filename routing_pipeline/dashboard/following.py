@@ -133,7 +133,7 @@ class Follower:
         by_day = lake.files_by_day()
         files = [file for _, file in by_day]
         feedback = Feedback(lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback)
-        sums, requests = SumsStore(self.home, engine), RequestSumsStore(self.home, engine, self.parameters)
+        sums, requests = SumsStore(self.home, engine, Catalog(self.parameters.models)), RequestSumsStore(self.home, engine, self.parameters)
         watermark = lake_watermark_s(self.home)
         hold_back_s = self.parameters.alerts.hold_back_minutes * 60
         filling = int(newest_s // HOUR_S)

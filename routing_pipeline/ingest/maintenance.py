@@ -18,6 +18,7 @@ from typing import Any
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.content import joined_name
 from routing_pipeline.ingest.lake import SUPERSEDED_KEPT_S, Lake
 
 SMALL_BYTES = 64 << 20
@@ -84,7 +85,7 @@ def _compact(home: Home, lake: Lake, report: Callable[[str, int, int], None]) ->
         with connect(spill) as connection:
             for done, (day, files) in enumerate(many.items()):
                 report("joining small files", done, len(many))
-                total += _join(connection, lake.readable(files), folder / f"{day}-joined.parquet")
+                total += _join(connection, lake.readable(files), folder / joined_name(day, files))
         lake.commit(folder, replaced=[str(lake.home.lake / file) for files in many.values() for file in files])
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from routing_pipeline import analyst as analyst_
@@ -30,6 +29,7 @@ from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.rebuilding import report_of
 from routing_pipeline.results import StoredRun
 from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.storage import is_there
 
 Rules = tuple[AnalysisScope, RoutingRules | None]
 """The window that a rule set is judged on; None: the rules that were optimised on it."""
@@ -84,6 +84,7 @@ class Computing:
         result = compute(scope, progress=progress)
         if isinstance(result, RoutingCosts):
             result = self._grouped(result, scope, question.also["group_by"])
+            result = result.model_copy(update={"budget_projection": self.analyst.budget_projection(scope, progress)})
         return scope, result
 
     def _grouped(self, costs: RoutingCosts, scope: AnalysisScope, by: tuple[Any, ...]) -> RoutingCosts:
@@ -101,7 +102,7 @@ class Computing:
         """By id: in the window that they were found in, while its rows are there. By hand: in the window that is asked about."""
         given, parameters = question.also["rules"], question.parameters
         known = self.analyst.rules_of(given) if isinstance(given, str) else None
-        if known is not None and Path(known[0].requests_uri).exists():
+        if known is not None and is_there(known[0].estimated_from):
             return known[0], None
         rule_set = known[1].rule_set if known is not None else self._read(given, parameters)
         if known is not None and not rule_set.rules:

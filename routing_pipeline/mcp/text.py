@@ -83,6 +83,13 @@ def _costs(result: RoutingCosts) -> Lines:
     yield f"Spend {measured(result.total_usd, wording.usd)}; per request {measured(result.per_request_usd, wording.usd)}"
     yield f"Trend: {result.trend.direction}; against the window before {measured(result.trend.change, wording.change)}"
     yield f"Month {result.month.period} ends at {measured(result.month.total_usd, wording.usd)}"
+    if result.budget_projection is not None:
+        for period in (result.budget_projection.month, result.budget_projection.quarter):
+            over = (
+                "" if period.chance_over_budget is None else f"; chance to exceed the budget {wording.percent(period.chance_over_budget)}"
+            )
+            days = f"from {result.budget_projection.history_days} days of spend"
+            yield f"{period.period} {days}: {measured(period.total_usd, wording.usd)}{over}"
     for budget in result.budgets[:SHOWN]:
         whose = "the whole budget" if budget.of is None else _name(budget.of)
         yield f"Budget of {whose}: {measured(budget.used, wording.percent)} used; month: {budget.verdict}"

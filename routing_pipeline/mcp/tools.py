@@ -370,7 +370,7 @@ TOOLS: tuple[Tool, ...] = (
         "cost-tracker",
         "Cost analysis",
         "What is spent on what: total, per request and per 1,000 tokens, by any of model, tier, task_type, provider, team, day; trend, "
-        "projection to month and quarter end, budgets, logged against recomputed cost. Start here for money.",
+        "projection to month and quarter end from this window and from months of spend (by team too), budgets, logged against recomputed cost. Start here for money.",
         "RoutingCosts",
         (
             TIMEFRAME,

@@ -49,8 +49,8 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, catalog: Catalog
     """Sufficient statistics of the window, written to `cells_path`, and what they say per task, segment and model.
 
     Args:
-        requests: conformed rows, schema.SCOPED_REQUESTS, grain one attempt.
-        scope: the window; of it only `router_inputs` is used, the rows speak.
+        requests: conformed rows, schema.SCOPED_REQUESTS, grain one attempt: the window's, or the scope's sample of them.
+        scope: the window; of it only `router_inputs` and the size of the sample are used, the rows speak.
         catalog: unused by the statistics; prices enter through the rows' costs.
         cells_path: Parquet file to write; at most about a million rows.
 
@@ -65,7 +65,8 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, catalog: Catalog
         return _nothing()
     table = cells_.aggregate(requests, binning)
     cells_.write_cells(table, cells_path)
-    return summarised(read_scores(str(cells_path)), str(cells_path), router_inputs=inputs)
+    found = summarised(read_scores(str(cells_path)), str(cells_path), router_inputs=inputs)
+    return found.model_copy(update={"sampled": scope.sampled})
 
 
 def _nothing() -> RoutingEvidence:

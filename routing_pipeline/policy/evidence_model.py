@@ -78,3 +78,21 @@ class RoutingEvidence(Result):
     warnings: tuple[str, ...] = ()
     refusal: str | None = Field(default=None, description="Why nothing at all can be estimated; null when something can")
     cells_uri: str | None = Field(default=None, description="Parquet of the cells")
+    sampled: float = quantity("Share of the window's final requests that it rests on, in whole sessions; 1: all", "0..1", default=1.0)
+
+    @property
+    def traffic(self) -> float:
+        """Final requests of the whole window, of which `requests` are those that this rests on."""
+        return self.requests / self.sampled
+
+    def over_all(self) -> RoutingEvidence:
+        """The same with requests counted as in the whole window: exactly in all, as the sample has it in each segment."""
+        if self.sampled == 1.0:
+            return self
+
+        def scaled(segment: SegmentEvidence) -> SegmentEvidence:
+            arms = tuple(arm.model_copy(update={"requests": round(arm.requests / self.sampled)}) for arm in segment.arms)
+            return segment.model_copy(update={"requests": round(segment.requests / self.sampled), "arms": arms})
+
+        whole = {"requests": round(self.traffic), "tasks": tuple(map(scaled, self.tasks)), "segments": tuple(map(scaled, self.segments))}
+        return self.model_copy(update={**whole, "sampled": 1.0})

@@ -67,7 +67,7 @@ def _trial(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, pla
     segment = cube.segments[place]
     requests = float(cube.requests[:, place].sum())
     days = _days(cube, place, scope)
-    sent = SHARE * requests / max(scope.days, 1e-9) * (days or 0.0)
+    sent = SHARE * requests / evidence.sampled / max(scope.days, 1e-9) * (days or 0.0)
     today = float(cube.scores[:, place, cube.keep, COST].sum()) / max(requests, 1.0)
     cost = _relative_cost(evidence, cube.models[arm])
     if days is None:

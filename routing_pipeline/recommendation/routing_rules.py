@@ -126,7 +126,7 @@ class Question:
     @property
     def requests_per_day(self) -> float:
         """Of the window."""
-        return self.evidence.requests / max(self.scope.days, 1e-9)
+        return self.evidence.traffic / max(self.scope.days, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
     asked = scope.parameters
     ceilings = [] if asked.cost_threshold is None else [asked.cost_threshold]
     if asked.budget is not None and evidence.requests:
-        ceilings.append(asked.budget / (evidence.requests / max(scope.days, 1e-9) * DAYS_PER_MONTH))
-    busiest = cube.cells.binning.busiest_hour_requests
+        ceilings.append(asked.budget / (evidence.traffic / max(scope.days, 1e-9) * DAYS_PER_MONTH))
+    busiest = cube.cells.binning.busiest_hour_requests / evidence.sampled
     caps: list[float | None] = []
     for model in cube.models:
         capacity = asked.capacities.get(model)
@@ -306,7 +306,7 @@ def _window(scope: AnalysisScope) -> RuleWindow:
 
 def _id(scope: AnalysisScope, goal: Goal, rules: tuple[Rule, ...]) -> str:
     said = [rule.model_dump_json(include={"when", "route", "fallbacks"}) for rule in rules]
-    text = "\n".join([scope.key, scope.snapshot_id, scope.parameters.model_dump_json(), goal, *said])
+    text = "\n".join([scope.key, scope.parameters.model_dump_json(), goal, *said])
     return f"{scope.end:%Y-%m-%dT%H:%M:%SZ}-{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:4]}"
 
 

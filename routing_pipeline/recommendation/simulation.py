@@ -258,7 +258,7 @@ def _told(
             )
             for day, part in by_day.items()
         ),
-        saving_usd=_saving(whole, teller, why, evidence.requests),
+        saving_usd=_saving(whole, teller, why, evidence.traffic),
         unsupported=reasons,
         verdict=_verdict(expected, why, whole, evidence, scope, is_moved=bool((replayed.rule != UNMOVED).any())),
     )
@@ -270,12 +270,12 @@ def _places_of(cube: ScoreCube, task: int) -> Ints:
     return np.array([*segments, len(cube.segments) + task], dtype=np.int64)
 
 
-def _saving(whole: _Part, teller: _Teller, why: str | None, requests: int) -> Measured:
+def _saving(whole: _Part, teller: _Teller, why: str | None, requests: float) -> Measured:
     if why is not None:
         return Unidentifiable(unidentifiable=why)
     if not teller.known["cost"]:
         return Unidentifiable(unidentifiable="cost is not known for enough requests")
-    saving = whole.now.cost.minus(whole.then.cost).scaled(float(requests))
+    saving = whole.now.cost.minus(whole.then.cost).scaled(requests)
     return interval(saving, teller.critical["cost"])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
+from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.model_performance import ModelPerformance
 from routing_pipeline.analysis.quality_issues import QualityIssues
@@ -92,6 +93,7 @@ class Report(Result):
     data_quality: DataQuality
     routing_analytics: RoutingAnalytics
     routing_costs: RoutingCosts
+    budget_projection: BudgetProjection | None = Field(default=None, description="Null in reports of earlier versions")
     quality_metrics: QualityMetrics
     request_patterns: RequestPatterns
     model_performance: ModelPerformance

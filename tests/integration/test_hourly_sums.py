@@ -17,9 +17,10 @@ from routing_pipeline.alerts import hourly
 from routing_pipeline.alerts.attribution import attribution
 from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.alerts.kept import kept_cause, kept_series
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import FILES_AT_ONCE, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore
+from routing_pipeline.hourly_sums import FILES_AT_ONCE, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore, priced
 from routing_pipeline.ingest.forgetting import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
@@ -80,7 +81,7 @@ class Place:
         return Feedback(self.lake.feedback_files(), self.lake.feedback_version(), "quality")
 
     def rows(self) -> ibis.Table:
-        return self.engine.read_parquet(self.lake.all_files())
+        return priced(self.engine.read_parquet(self.lake.all_files()), Catalog())
 
     def kept_files(self, kind: str = "attempts") -> set[Path]:
         return set((self.home.root / "sums").glob(f"*/{kind}/*.parquet"))

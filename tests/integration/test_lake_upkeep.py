@@ -20,6 +20,7 @@ from routing_pipeline.cli import app
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import replacing
+from routing_pipeline.ingest.content import content_of
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.maintenance import maintain
@@ -91,6 +92,21 @@ def test_small_files_become_one_a_day_and_no_row_changes(many_commits: Place) ->
     again = maintain(place.home)
     assert (again.days_compacted, again.snapshots_expired) == (0, 0)
     assert place.ingest().objects_new == 0
+
+
+def test_results_are_addressed_by_rows_so_that_upkeep_computes_nothing_anew(many_commits: Place) -> None:
+    place = many_commits
+    before = content_of(place.lake.all_files())
+    maintain(place.home)
+    assert content_of(place.lake.all_files()) == before
+    for turn in range(ROUNDS):
+        (place.folder / f"more-{turn}.jsonl").write_text(lines(range(600 + turn * 10, 610 + turn * 10)))
+        place.ingest()
+    grown = content_of(place.lake.all_files())
+    assert grown != before
+    # What was joined already is joined once more.
+    assert maintain(place.home).days_compacted == 1
+    assert content_of(place.lake.all_files()) == grown
 
 
 def test_old_snapshots_go_with_what_only_they_held(many_commits: Place) -> None:

@@ -11,7 +11,7 @@ from routing_pipeline.engine import MEMORY_LIMIT
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG, _PUBLISH, _MEMORY_LIMIT; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _MEMORY_LIMIT, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 

@@ -145,7 +145,8 @@ def simulated(
     found, evidence = home.results.load("analysis_scope", key, AnalysisScope), home.results.load("routing_evidence", key, RoutingEvidence)
     if found is None or evidence is None:
         raise RuntimeError("the run left no evidence behind")
-    with open_engine(resources["engine"], spill_to=home.scratch / "spill") as engine:
+    limit = {name: resources[name] for name in ("memory_limit",) if name in resources}
+    with open_engine(resources["engine"], **limit, spill_to=home.scratch / "spill") as engine:
         return simulate(rule_set, evidence, engine.read_parquet([found.estimated_from]), found)
 
 

@@ -15,7 +15,6 @@ from routing_pipeline.report.charts.overlap_map import overlap_map
 from routing_pipeline.report.charts.quality_map import quality_map
 from routing_pipeline.router import ask, read_router
 from routing_pipeline.scope import AnalysisScope, last_analysis, resolve_scope
-from routing_pipeline.storage import holds
 
 
 class ScopeConfig(dg.Config):
@@ -42,7 +41,7 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     if router is not None and health is not None and not health.is_healthy:
         why = f"The router at {health.url} is not well ({health.detail}, asked {health.asked_at:%Y-%m-%d %H:%M} UTC)"
         later(context, router.retries, router.retry_after_minutes * 60, why)
-        scope = last_analysis(opened.results, parameters, why, lambda location: holds(opened.files, location))
+        scope = last_analysis(opened.results, parameters, why)
         context.log.warning("%s", scope.stale_because)
     else:
         with home.reading() as engine:

@@ -69,7 +69,6 @@ def lake_state(lake: Lake) -> LakeState:
         feedback_version=lake.feedback_version(),
         newest_s=newest_s,
         attempt_files=lake.attempt_files,
-        attempt_names=lake.attempt_names,
         feedback_files=lake.feedback_files(),
         share=lake.home.files.share,
     )

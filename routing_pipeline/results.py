@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from routing_pipeline.estimates import Result
-from routing_pipeline.storage import FolderStorage, Storage, holds, write_whole
+from routing_pipeline.storage import FolderStorage, Storage, write_whole
 
 __all__ = ["ResultStore", "StoredRun", "code_version", "key_of", "write_whole"]
 
@@ -115,7 +115,8 @@ class ResultStore:
 
     def has(self, location: str) -> bool:
         """Whether what `share` gave this address is still there."""
-        return holds(self.storage, location)
+        name = self.storage.name_of(location)
+        return name is not None and self.storage.has(name)
 
     # Answers
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
 from routing_pipeline.results import ResultStore, code_version, key_of
 from routing_pipeline.router import RouterHealth
 from routing_pipeline.schema import ADDED_LATER, SCOPED_REQUESTS, column_names
+from routing_pipeline.storage import is_there
 
 MIN_REQUESTS = 1_000
 MIN_LABELLED = 300
@@ -468,8 +469,6 @@ class LakeState:
     newest_s: float
     attempt_files: Callable[[float, float], tuple[str, ...]]
     feedback_files: tuple[str, ...]
-    attempt_names: Callable[[float, float], Sequence[str]] | None = None
-    """As `attempt_files`, without fetching them from where the lake lies; None where they lie here."""
     share: Callable[[Path], str] = str
     """Makes a file of the window readable for every worker; gives its address."""
 
@@ -506,9 +505,7 @@ def resolve_scope(
     return best
 
 
-def last_analysis(
-    stored: ResultStore, parameters: Parameters, why: str, is_there: Callable[[str], bool] = lambda uri: Path(uri).exists()
-) -> AnalysisScope:
+def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> AnalysisScope:
     """The scope of the newest report that answered the same question, marked as being no new one because of `why`.
 
     Raises:
@@ -517,7 +514,7 @@ def last_analysis(
     runs = stored.runs()
     for run in runs:
         found = stored.load("analysis_scope", run.key, AnalysisScope)
-        if found is not None and found.parameters == parameters and is_there(found.requests_uri):
+        if found is not None and found.parameters == parameters and is_there(found.estimated_from):
             with contextlib.suppress(OSError):
                 os.utime(Path(found.requests_uri).parent)
             # A report that repeats an analysis has its key: the first one made it.
@@ -537,9 +534,9 @@ def _scope_of(
     """The scope of one timeframe; None when no row lies in its window."""
     window = window_of(parameters, lake.newest_s, timeframe)
     catalog = Catalog(parameters.models)
-    days = window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S
+    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
     rows_key = key_of(
-        content=content_of((lake.attempt_names or lake.attempt_files)(*days)),
+        content=content_of(files),
         feedback=lake.feedback_version,
         quality_name=parameters.quality_feedback,
         catalog=catalog.version,
@@ -552,11 +549,9 @@ def _scope_of(
     key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
     folder = scratch / "windows" / rows_key
     known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and folder.exists():
+    if known is not None and folder.exists() and _is_shared(known, lake, folder):
         os.utime(folder)
-        if _is_there(known, lake, folder):
-            return known.model_copy(update={"router": None, "stale_because": None})
-    files = lake.attempt_files(*days)
+        return known.model_copy(update={"router": None, "stale_because": None})
     if not files:
         return None
     attempts = engine.read_parquet(files)
@@ -614,10 +609,10 @@ def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Eng
     return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": lake.share(path), "notices": (*scope.notices, notice)})
 
 
-def _is_there(known: AnalysisScope, lake: LakeState, folder: Path) -> bool:
-    """Whether the rows that a stored scope speaks of are those of this folder, readable for every worker."""
-    sample = folder / f"sample-{known.parameters.sample_above}.parquet"
-    if known.sample_uri is not None and (not sample.exists() or known.sample_uri != lake.share(sample)):
+def _is_shared(known: AnalysisScope, lake: LakeState, folder: Path) -> bool:
+    """Whether what a stored scope reads lies in this folder, and every worker can read it."""
+    sample = None if known.sample_uri is None else folder / Path(known.sample_uri).name
+    if sample is not None and not (sample.exists() and lake.share(sample) == known.sample_uri):
         return False
     return (known.requests_uri, known.previous_uri) == _shared(lake, folder)
 

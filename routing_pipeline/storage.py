@@ -110,12 +110,6 @@ class Storage(Protocol):
         """Delete everything below a folder."""
 
 
-def holds(storage: Storage, location: str) -> bool:
-    """Whether a file is there that goes by this path or address."""
-    name = storage.name_of(location)
-    return name is not None and storage.has(name)
-
-
 class FolderStorage:
     """A folder of this machine; nothing is created before it is needed."""
 
@@ -391,6 +385,13 @@ def read_shared(location: str) -> bytes | None:
     folder, _, name = location.rpartition("/")
     storage = BucketStorage(folder, Path()) if location.startswith("s3://") else FolderStorage(Path(folder))
     return storage.read(name)
+
+
+def is_there(location: str) -> bool:
+    """Whether what `share` gave this address is still there."""
+    folder, _, name = location.rpartition("/")
+    storage = BucketStorage(folder, Path()) if location.startswith("s3://") else FolderStorage(Path(folder))
+    return storage.has(name) or (isinstance(storage, FolderStorage) and storage.path(name).exists())
 
 
 def drop_unused(folder: Path, unused_s: float) -> int:

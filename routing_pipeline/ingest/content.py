@@ -3,7 +3,7 @@
 Belongs here: the identity of data files, and how joining files keeps it. Does not belong here: which files there are
 (`lake`), which of them are joined (`maintenance`).
 
-A data file never changes, and its folder is named at random, so its path stands for its rows. Identities add up: a file
+A data file never changes, and its folder, or the one that holds it, is named at random, so its path stands for its rows. Identities add up: a file
 that was joined from others carries the sum of theirs in its name, and a set of files has the same sum before and after.
 Results are addressed by it, so that upkeep, which changes the snapshot and no row, makes nothing compute anew, nor do
 logs of days that an analysis does not read.
@@ -34,5 +34,5 @@ def _identity(file: str) -> int:
     path = PurePosixPath(file)
     joined = _JOINED.search(path.name)
     # Where the lake lies does not matter: a home may be moved.
-    name = f"{path.parent.name}/{path.name}"
+    name = "/".join(path.parts[-3:])
     return int(joined[1], 16) if joined else int.from_bytes(hashlib.md5(name.encode(), usedforsecurity=False).digest())

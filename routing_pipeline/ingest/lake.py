@@ -124,12 +124,9 @@ class Lake:
 
     def attempt_files(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Parquet files that may hold attempts of the UTC days that overlap [start_s, end_s], seconds since 1970."""
-        return self._readable(self.attempt_names(start_s, end_s))
-
-    def attempt_names(self, start_s: float, end_s: float) -> list[str]:
-        """Names of `attempt_files`; nothing is fetched."""
         first = start_s // SECONDS_PER_DAY * SECONDS_PER_DAY
-        return self._planned(first, (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY)
+        last = (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY
+        return self._files_between(first, last)
 
     def files_holding(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Parquet files whose own range of started_at overlaps [start_s, end_s]."""

@@ -29,7 +29,7 @@ from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.rebuilding import report_of
 from routing_pipeline.results import StoredRun
 from routing_pipeline.scope import AnalysisScope
-from routing_pipeline.storage import holds
+from routing_pipeline.storage import is_there
 
 Rules = tuple[AnalysisScope, RoutingRules | None]
 """The window that a rule set is judged on; None: the rules that were optimised on it."""
@@ -102,7 +102,7 @@ class Computing:
         """By id: in the window that they were found in, while its rows are there. By hand: in the window that is asked about."""
         given, parameters = question.also["rules"], question.parameters
         known = self.analyst.rules_of(given) if isinstance(given, str) else None
-        if known is not None and holds(self.home.files, known[0].requests_uri):
+        if known is not None and is_there(known[0].estimated_from):
             return known[0], None
         rule_set = known[1].rule_set if known is not None else self._read(given, parameters)
         if known is not None and not rule_set.rules:

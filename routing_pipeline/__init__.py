@@ -38,9 +38,8 @@ Recommendations -> delivery
     metrics         what Prometheus may know of a home
     analyst         every operation on one home, from the store where the same was asked before
     mcp             two servers for agents over it
-    listening       who may connect to what is served over HTTP
-
     dashboard       the live page over it
+    listening       who may connect to what is served over HTTP
 
 At the edge
     cli             the `routing-pipeline` command

@@ -185,6 +185,9 @@ def _asked(report: Report) -> Card:
     shares = ", ".join(wording.number(100 * step.share) for step in steps)
     plan = f"Steps of {shares} % over about {wording.days(days)}; each waits for the one before to do no harm." if steps else None
     status = report.rule_set_status
+    if status is not None and status.moved_share is None:
+        # The record could not be read: what the plan says stands.
+        status = None
     state = rules.status if status is None else status.state
     if state in {"approved", "published"}:
         figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {state}; the trial goes on as planned."

@@ -227,6 +227,7 @@ def test_dagster_finds_the_driver_of_its_database(values: dict[str, Any]) -> Non
 
 # What the code reads
 
+
 def read_by_code() -> set[str]:
     """Variables of ours that the code reads: as texts, and as fields of the resources."""
     found: set[str] = set()

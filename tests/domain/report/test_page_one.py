@@ -13,6 +13,7 @@ from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.wording import MINUS
+from routing_pipeline.rule_sets.life_cycle import State, status_without_record
 
 EVERY_REPORT = ["empty", "refusal", "no change", "rules", "proven rules", "full"]
 JARGON = (
@@ -100,6 +101,26 @@ def test_what_needs_approval_says_how_to_give_it(reports: Reports) -> None:
     assert asked.figure == "A trial of 2 rules"
     assert any("routing-pipeline approve 2026-11-23T00:00:00Z-3f9c --by NAME" in each for each in asked.sentences)
     assert "60.0 % of requests, 70.0 % of spend" in asked.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "needs", "moved", "figure"),
+    [
+        ("approved", False, 0.6, "Nothing more"),
+        ("published", False, 0.6, "Nothing more"),
+        ("proposed", True, 0.6, "A trial of 2 rules"),
+        ("rolled_back", True, 0.6, "A trial of 2 rules"),
+        ("proposed", False, 0.01, "Nothing"),
+        ("proposed", False, None, "A trial of 2 rules"),
+    ],
+)
+def test_what_is_asked_for_follows_where_the_rule_set_stands(
+    state: State, needs: bool, moved: float | None, figure: str, reports: Reports
+) -> None:
+    report = reports["rules"]()
+    unknown = status_without_record(report.routing_rule_set, state, "As the record says.", None)
+    stands = unknown.model_copy(update={"needs_approval": needs, "moved_share": moved})
+    assert page_one.cards(report.model_copy(update={"rule_set_status": stands}))[2].figure == figure
 
 
 @pytest.mark.parametrize("kind", EVERY_REPORT)

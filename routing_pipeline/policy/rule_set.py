@@ -7,14 +7,16 @@ finding rules (`policy.search`), proving them (`policy.proof`), writing a gatewa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import ibis
 from pydantic import Field, ValidationError, model_validator
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Measured, Result, Unidentifiable
 from routing_pipeline.parameters import Goal
+
+if TYPE_CHECKING:
+    import ibis
 
 Level = Literal["Low", "Medium", "High"]
 Grade = Literal["A", "B", "C"]
@@ -42,6 +44,9 @@ class When(Result):
 
     def holds(self, requests: ibis.Table) -> ibis.expr.types.BooleanValue:
         """The condition over a table with the columns that it names; false (never null) where a field is null."""
+        # Who only reads where a rule set stands needs no engine.
+        import ibis
+
         conditions: list[ibis.expr.types.BooleanValue] = []
         for name in ("task_type", "team", "tier"):
             values = getattr(self, name)

@@ -63,6 +63,6 @@ def read_scores(place: Path, home: Path) -> tuple[list[dict[str, Any]], list[str
     """The scores that were kept, and the reasons of those that were not."""
     lake = Lake(Home(home))
     ingest_feedback(lake.home, str(place), now_s=NOW_S)
-    scores = _select(lake.feedback_files(), "SELECT * FROM read_parquet($files) ORDER BY ALL")
+    scores = _select(lake.feedback_files(), "SELECT * EXCLUDE (source_object) FROM read_parquet($files) ORDER BY ALL")
     refused = _select(lake.side_files("feedback_quarantine"), "SELECT reason FROM read_parquet($files) ORDER BY line")
     return scores, [each["reason"] for each in refused]

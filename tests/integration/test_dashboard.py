@@ -26,11 +26,13 @@ from routing_pipeline.analysis.quality_metrics import quality_metrics
 from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
 from routing_pipeline.analyst import lake_state
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.dashboard.following import Follower
 from routing_pipeline.dashboard.serving import app_of
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.home import Home
+from routing_pipeline.hourly_sums import priced
 from routing_pipeline.ingest.forgetting import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
@@ -226,9 +228,10 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
     assert seen.outcomes is not None
     with open_engine() as engine:
         rows = engine.read_parquet(Lake(place.home).all_files())
-        sums = hourly.hourly_sums(hourly.costs(rows), seen.until - 6 * hourly.WEEK_H, seen.until)
+        paid = priced(rows, Catalog(place.parameters.models))
+        sums = hourly.hourly_sums(hourly.costs(paid), seen.until - 6 * hourly.WEEK_H, seen.until)
         expected = decisions.cost_spike(sums, place.parameters.alerts, None, seen.until)
-        spend = daily_spend_by_team(rows, seen.newest_s + 1e-6)
+        spend = daily_spend_by_team(paid, seen.newest_s + 1e-6)
         scope = place.scope(engine, datetime.fromtimestamp(seen.until * HOUR_S, UTC), "7d")
         outcomes = realized_outcomes(engine.read_parquet([scope.requests_uri]), scope, record_of(place.home).promised())
     assert expected.kind == "alert"

@@ -66,7 +66,7 @@ def lake_of(home: Home, requests: int) -> None:
                 made.write_parquet(str(data / f"{back:02d}-{day:%Y-%m-%d}.parquet"), compression="zstd")
         keys = ", ".join(f"{name} || '/' || 7 * week || '.' || copy AS {name}" for name in ("request_id", "attempt_id"))
         scores = connection.sql(
-            f"SELECT * REPLACE ({keys}, scored_at - to_days(7 * week::INT) AS scored_at) FROM feedback, range({WEEKS}) w(week), range({copies}) c(copy)"  # noqa: S608
+            f"SELECT * REPLACE ({keys}, scored_at - to_days(7 * week::INT) AS scored_at), NULL::VARCHAR AS source_object FROM feedback, range({WEEKS}) w(week), range({copies}) c(copy)"  # noqa: S608
         )
         columns = arrow_schema(SIDE_COLUMNS["feedback"]).names
         lake.commit(data, feedback=scores.select(*columns).to_arrow_table())

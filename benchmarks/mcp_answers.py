@@ -52,7 +52,8 @@ def lake_of(folder: Path, requests: int) -> Home:
     days = pa.compute.floor_temporal(started, unit="day")
     for day in pa.compute.unique(days):
         pq.write_table(traffic.attempts.filter(pa.compute.equal(days, day)), data / f"{day.as_py():%Y-%m-%d}.parquet")
-    lake.commit(data, feedback=traffic.feedback.select(arrow_schema(SIDE_COLUMNS["feedback"]).names))
+    scores = traffic.feedback.append_column("source_object", pa.nulls(traffic.feedback.num_rows, pa.string()))
+    lake.commit(data, feedback=scores.select(arrow_schema(SIDE_COLUMNS["feedback"]).names))
     return home
 
 

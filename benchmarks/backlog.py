@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ingest import peak_gb
 
 NEW = 1_000
 TARGET_GB = 1.0
@@ -75,8 +76,7 @@ def _child(home: Path, count: int) -> None:
     with open_backlog(Lake(Home(home)), "ledger", source) as backlog:
         assert (backlog.listed, backlog.new) == (count, NEW), (backlog.listed, backlog.new)
         assert sum(1 for _ in backlog.objects()) == NEW
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps({"seconds": time.monotonic() - began, "peak_gb": peak}))
+    print(json.dumps({"seconds": time.monotonic() - began, "peak_gb": peak_gb()}))
 
 
 def main() -> None:

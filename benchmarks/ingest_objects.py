@@ -30,7 +30,7 @@ from urllib.parse import unquote
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))
 sys.path.insert(0, str(Path(__file__).parent))
 import s3_server
-from ingest import write_lines
+from ingest import peak_gb, write_lines
 
 BUCKET = "many"
 CLIENTS = 16
@@ -117,7 +117,7 @@ def _child(what: str) -> None:
     else:
         our_ingestion(len(keys))
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"seconds": time.monotonic() - began, "cpu": usage.ru_utime + usage.ru_stime, "peak_gb": usage.ru_maxrss / 1024**2}))
+    print(json.dumps({"seconds": time.monotonic() - began, "cpu": usage.ru_utime + usage.ru_stime, "peak_gb": peak_gb()}))
 
 
 def _in_fresh_process(what: str, keys: list[str]) -> dict[str, float]:

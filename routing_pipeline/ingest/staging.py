@@ -685,11 +685,16 @@ def _format_of_document(document: bytes) -> LogFormat:
 def _format_of_lines(text: bytes, *, is_whole: bool) -> LogFormat:
     """By the first record that a format recognises; records that none knows are refused one by one, as LiteLLM's."""
     lines = text.split(b"\n")
-    records = [_parsed(line) for line in (lines if is_whole or len(lines) == 1 else lines[:-1])[:1000]]
-    objects = [record for record in records if isinstance(record, dict)]
-    if not objects and (is_whole or len(lines) > 1):
+    holds_objects = False
+    for record in map(_parsed, (lines if is_whole or len(lines) == 1 else lines[:-1])[:1000]):
+        if isinstance(record, dict):
+            holds_objects = True
+            found = recognised(record)
+            if found is not None:
+                return found
+    if not holds_objects and (is_whole or len(lines) > 1):
         raise RefusedObjectError("holds no JSON record; JSON lines, a JSON document or Parquet are expected, plain or as gzip or zstd")
-    return next((each for each in map(recognised, objects) if each is not None), None) or _format_of_document(lines[0])
+    return _format_of_document(lines[0])
 
 
 def _holds_record_lines(text: bytes) -> bool:

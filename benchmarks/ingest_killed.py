@@ -93,8 +93,9 @@ def strays(home: Home) -> list[Path]:
         return []
     manifests = lake_module._manifests(table).values()
     entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
-    held = lake_module._referenced_metadata(table) | {lake_module._local(entry.data_file.file_path) for entry in entries}
+    names = lake._referenced_metadata(table) | {lake._name(entry.data_file.file_path) for entry in entries}
     root = home.lake.absolute()
+    held = {root / name for name in names}
     present = {*root.rglob("*.parquet"), *root.rglob("*.avro"), *root.rglob("*.metadata.json")} - set(root.glob("side/*"))
     left = [*home.scratch.glob("ingest-*"), *root.glob("intents/*")]
     return sorted(present - held) + left

@@ -10,7 +10,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from s3_server import free_ports
 
 USER, PASSWORD = "owner", "pg-secret-0815"
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
@@ -76,7 +77,7 @@ def programs() -> Path:
 @contextmanager
 def running() -> Iterator[PostgresServer]:
     """Make a cluster in a folder of its own and start it; both are gone at the end."""
-    found, (port,) = programs(), _free_ports(1)
+    found, (port,) = programs(), free_ports(1)
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     # Not below pytest's folders, into which nobody but their owner may look.
     as_user: dict[str, Any] = {}
@@ -134,13 +135,3 @@ def _wait(server: PostgresServer) -> None:
         except psycopg2.OperationalError:
             time.sleep(0.1)
     raise UnavailableError("postgres did not answer within 30 s")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

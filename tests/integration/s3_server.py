@@ -107,7 +107,7 @@ def running(folder: Path) -> Iterator[S3Server]:
     settings = folder / "etc"
     (folder / "data" / "disk").mkdir(parents=True)
     settings.mkdir()
-    ports = dict(zip(("account", "container", "object", "proxy"), _free_ports(4), strict=True))
+    ports = dict(zip(("account", "container", "object", "proxy"), free_ports(4), strict=True))
     _configure(settings, folder / "data", ports)
     backends = [str(ports[name]) for name in ("account", "container", "object")]
     subprocess.run([environment / "bin/python", "-c", _RINGS, settings, *backends], check=True, capture_output=True, timeout=60)
@@ -137,7 +137,8 @@ def _started(environment: Path, settings: Path, name: str, folder: Path) -> subp
         )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on now, all different."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import dagster as dg
 import pytest
 import yaml
 from postgres_server import PASSWORD, PostgresServer
+from s3_server import free_ports
 
 from routing_pipeline.demo_logs import write_demo
 from routing_pipeline.home import Home
@@ -141,7 +141,7 @@ def deployment(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactor
     settings["run_launcher"]["config"]["silent_for_seconds"] = 10
     (folder / "dagster").mkdir()
     (folder / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    ports = dict(zip(("code", "webserver"), _free_ports(2), strict=True))
+    ports = dict(zip(("code", "webserver"), free_ports(2), strict=True))
     server = {"host": "127.0.0.1", "port": ports["code"], "location_name": "routing_pipeline"}
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     environment = {
@@ -167,16 +167,6 @@ def deployment(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactor
     finally:
         for name in list(started.processes):
             started.kill(name)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def with_run(ticks: list[dict[str, Any]]) -> list[dict[str, Any]]:

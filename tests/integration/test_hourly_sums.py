@@ -216,17 +216,17 @@ def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
 
 def test_what_a_budget_leaves_is_pending_and_stands_in_the_older_scores(place: Place) -> None:
     draw = drawing(4)
-    for part in range(3):
-        place.ingest(attempt(part * 50 + number, draw) for number in range(50))
+    for part in range(6):
+        place.ingest({**attempt(part * 50 + number, draw), "status": "success"} for number in range(50))
     files = place.lake.all_files()
     assert len(files) > FILES_AT_ONCE
     left = [place.store.attempts(files, budget_s=0.0).pending for _ in range(2)]
     assert left == [len(files) - FILES_AT_ONCE, max(len(files) - 2 * FILES_AT_ONCE, 0)]
     assert place.store.attempts(files, at_most=0).pending == left[-1]
     place.store.attempts(files)
-    place.score(((number, 0.5) for number in range(150)), NOW_S - 1000)
+    place.score(((number, 0.5) for number in range(300)), NOW_S - 1000)
     place.store.scores(files, place.feedback)
-    place.score(((number, 0.9) for number in range(150)), NOW_S - 500)
+    place.score(((number, 0.9) for number in range(300)), NOW_S - 500)
     partly = place.store.scores(files, place.feedback, budget_s=0.0)
     assert partly.pending == len(files) - FILES_AT_ONCE
     assert partly.table is not None

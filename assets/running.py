@@ -7,7 +7,6 @@ Belongs here: the instance in the home, run configuration, telling why a run fai
 import contextlib
 import logging
 import os
-import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-import sqlalchemy
+from dagster._core.instance.ref import InstanceRef
 
 from assets.waiting import IMPATIENT
 from routing_pipeline.engine import open_engine
@@ -39,37 +38,11 @@ def instance_of(home: Home) -> Iterator[dg.DagsterInstance]:
     settings = home.dagster / "dagster.yaml"
     if not settings.exists():
         settings.write_text(DAGSTER_YAML, encoding="utf-8")
-    with _not_waiting_for_the_disk(home.dagster), dg.DagsterInstance.from_config(str(home.dagster)) as instance:
+    history = {"module": "assets.history", "class": "HeldHistory", "config": {"base_dir": str(home.dagster / "history" / "runs")}}
+    # A home whose instance keeps its history elsewhere says so under `storage`, and then no file is ours to hold open.
+    ours = {} if "storage:" in settings.read_text(encoding="utf-8") else {"event_log_storage": history}
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster), overrides=ours)) as instance:
         yield instance
-
-
-@contextlib.contextmanager
-def _not_waiting_for_the_disk(folder: Path) -> Iterator[None]:
-    """Let Dagster's history in `folder` reach the disk in its own time.
-
-    Dagster opens and closes SQLite for each of some five hundred events of a run, and each time waits until the disk has
-    everything: half of the time of a run that finds nothing new. Databases that somebody holds open are not written back at
-    every close, and with their log written ahead, `synchronous = NORMAL` keeps them whole; a power cut may cost the last events.
-    """
-    held: dict[str, sqlite3.Connection] = {}
-
-    def opened(connection: Any, _: Any) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        file = connection.execute("PRAGMA database_list").fetchone()[2]
-        if Path(file).is_relative_to(folder.resolve()):
-            connection.execute("PRAGMA synchronous = NORMAL")
-            if file not in held:
-                held[file] = sqlite3.connect(file, check_same_thread=False)
-                held[file].execute("PRAGMA schema_version").fetchone()
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", opened)
-    try:
-        yield
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "connect", opened)
-        for connection in held.values():
-            connection.close()
 
 
 def run_job(

@@ -63,7 +63,7 @@ def routing_costs(context: dg.AssetExecutionContext, analysis_scope: AnalysisSco
         RoutingCosts,
         lambda rows: routing_costs_.routing_costs(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("cost over time", daily_cost(result, analysis_scope)))
+    context.add_output_metadata(shown.result(result) | shown.chart("cost over time", daily_cost(result, analysis_scope), home.svg_of))
     return result
 
 
@@ -97,7 +97,7 @@ def request_patterns(context: dg.AssetExecutionContext, analysis_scope: Analysis
         RequestPatterns,
         lambda rows: request_patterns_.request_patterns(rows.requests, rows.previous, analysis_scope),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("peak hours", peak_hours(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("peak hours", peak_hours(result), home.svg_of))
     return result
 
 
@@ -112,7 +112,7 @@ def model_performance(
         ModelPerformance,
         lambda rows: model_performance_.model_performance(rows.requests, analysis_scope, routing_evidence),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("latency by model", latency(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("latency by model", latency(result), home.svg_of))
     return result
 
 
@@ -155,7 +155,7 @@ def cost_drivers(
         CostDrivers,
         lambda rows: cost_drivers_.cost_drivers(rows.requests, rows.previous, analysis_scope, routing_evidence),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("why spend changed", cost_change(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("why spend changed", cost_change(result), home.svg_of))
     return result
 
 

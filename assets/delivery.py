@@ -138,7 +138,7 @@ def optimization_report(
     report = since_last.with_last(report, opened.results)
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
     out = Path(config.out) if config.out else opened.root / "report"
-    files = publish(out, report, routing_rule_set, exploration)
+    files = publish(out, report, routing_rule_set, exploration, home.svg_of)
     opened.results.keep_run(context.run_id, report, exploration, {path.name: path.read_bytes() for path in files}, key=analysis_scope.key)
     if opened.warehouse:
         # The folder is this worker's own, and may be gone with it.

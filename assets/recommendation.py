@@ -77,7 +77,7 @@ def tradeoff_frontier(
         TradeoffFrontier,
         lambda: tradeoff_frontier_.tradeoff_frontier(routing_evidence, analysis_scope, catalog, routing_rules),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("frontier", frontier(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("frontier", frontier(result), home.svg_of))
     return result
 
 
@@ -97,7 +97,7 @@ def model_mix(
         ModelMix,
         lambda: model_mix_.optimize_model_mix(routing_evidence, analysis_scope, catalog, routing_rules),
     )
-    context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", mix_flow(result)))
+    context.add_output_metadata(shown.result(result) | shown.chart("now and proposed", mix_flow(result), home.svg_of))
     return result
 
 

@@ -20,6 +20,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.scope import AnalysisScope, LakeState
 
@@ -87,6 +88,10 @@ class HomeResource(dg.ConfigurableResource):
     def analyst(self) -> Analyst:
         """Answers from the home's store, where the same was asked before."""
         return Analyst(self.open(), self.engine, self.memory_limit)
+
+    def svg_of(self, chart: Chart) -> str:
+        """A chart's picture, drawn once for all who show it."""
+        return kept(self.open().results)(chart)
 
     def derived(self, name: str, scope: AnalysisScope, kind: type[AnyResult], derive: Callable[[], AnyResult]) -> AnyResult:
         """The stored result of the same inputs and the same code, else a fresh one from other results."""

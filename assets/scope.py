@@ -80,7 +80,7 @@ def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: Analysis
             "unsupported share": evidence.unsupported_share,
             "refusal": evidence.refusal or "none",
         }
-        | shown.chart("where the logs can tell", overlap_map(evidence))
-        | shown.chart("quality by task and model", quality_map(evidence))
+        | shown.chart("where the logs can tell", overlap_map(evidence), home.svg_of)
+        | shown.chart("quality by task and model", quality_map(evidence), home.svg_of)
     )
     return evidence

@@ -5,7 +5,7 @@ Belongs here: turning a finished result into metadata. Does not belong here: num
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -42,14 +42,14 @@ def result(value: Result) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-def chart(name: str, drawn: Chart | None) -> dict[str, dg.MetadataValue]:
+def chart(name: str, drawn: Chart | None, svg_of: Callable[[Chart], str]) -> dict[str, dg.MetadataValue]:
     """A chart as a picture that the UI shows inside Markdown; nothing where there is too little to draw.
 
     SVG in an image runs no script and loads nothing; its ground is white because the UI may be dark.
     """
     if drawn is None:
         return {}
-    svg = drawn.svg.replace("<svg ", '<svg style="background:#fff" ', 1)
+    svg = svg_of(drawn).replace("<svg ", '<svg style="background:#fff" ', 1)
     return {
         name: dg.MetadataValue.md(f"![{_alternative(drawn.text)}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
     }

@@ -1,12 +1,13 @@
 """The store of finished analyses, addressed by what they were computed from.
 
-Belongs here: saving and loading frozen results under (name, key), ready answers under what was asked, what each run
-delivered, and dropping what nobody has asked for in a while. Does not belong here: deciding what goes into a key (`scope`
+Belongs here: saving and loading frozen results under (name, key), ready answers under what was asked, charts, what each
+run delivered, and dropping what nobody has asked for in a while. Does not belong here: deciding what goes into a key (`scope`
 does), and computing anything. Nothing here takes long to import: what is stored is answered in milliseconds.
 
 Under the store's root:
     <key>/<name>.json    one result; the key is a hash of everything that it depends on
     answers/<key>.json   an answer as it was given, with its text for people
+    pictures/<key>.svg   a chart as it was drawn
     rule_sets/<id>       the key under which the rules of that id were computed
     looks/<rows>.json    which questions were put to the held-out half of these rows, in their order
     runs/<run id>/       the run's key, its report, its exploration, and digests of the files that it published
@@ -18,7 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,6 +136,19 @@ class ResultStore:
             self.storage.mark_used(f"answers/{key}.json")
         return answer
 
+    # Pictures
+
+    def picture(self, key: str, draw: Callable[[], str]) -> str:
+        """The SVG of this key; drawn and stored where there is none yet."""
+        file = f"pictures/{key}.svg"
+        stored = _text(self.storage, file)
+        if stored is not None:
+            self.storage.mark_used(file)
+            return stored
+        drawn = draw()
+        self.storage.write(file, drawn.encode())
+        return drawn
+
     # Rule sets
 
     def remember_rule_set(self, rule_set_id: str, key: str) -> None:
@@ -221,7 +235,7 @@ class ResultStore:
         self.storage.delete_below()
 
     def prune(self, now_s: float | None = None) -> int:
-        """Drop runs beyond RUNS_KEPT, and results and answers that nobody has read for UNUSED_DAYS; gives how many.
+        """Drop runs beyond RUNS_KEPT, and results, answers and pictures that nobody has read for UNUSED_DAYS; gives how many.
 
         In a bucket reading leaves no trace: there they go when they were written so long ago.
         """
@@ -231,13 +245,13 @@ class ResultStore:
         dropped = [f"runs/{_safe(run.run_id)}" for run in runs[RUNS_KEPT:]]
         dropped += [each.name for each in self.storage.children("runs") if _last(each.name) not in delivered and each.modified_s < before_s]
         kept = {run.key for run in runs[:RUNS_WITH_RESULTS]} | {self.key_of_run()}
-        for each in (*self.storage.children(), *self.storage.children("answers")):
+        for each in (*self.storage.children(), *self.storage.children("answers"), *self.storage.children("pictures")):
             name = _last(each.name)
-            is_result = _KEY.fullmatch(name.removesuffix(".json")) is not None and name not in kept
+            is_result = _KEY.fullmatch(name.partition(".")[0]) is not None and name not in kept
             if is_result and each.modified_s < before_s:
                 dropped.append(each.name)
         for place in dropped:
-            self.storage.delete([place]) if place.endswith(".json") else self.storage.delete_below(place)
+            self.storage.delete([place]) if place.endswith((".json", ".svg")) else self.storage.delete_below(place)
         there = {each.name for each in self.storage.children()}
         self.storage.delete(
             [each.name for each in self.storage.children("rule_sets") if (_text(self.storage, each.name) or "-") not in there]

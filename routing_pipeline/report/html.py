@@ -7,15 +7,17 @@ what is said (`templates/report.html.j2`), how it looks (`templates/report.css`)
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 import markupsafe
-from jinja2 import Template
+from jinja2 import Template, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from routing_pipeline.report import decision_tree
 from routing_pipeline.report.assembly import Report
-from routing_pipeline.report.charts.drawing import Chart
+from routing_pipeline.report.charts.drawing import Chart, svg_of
 from routing_pipeline.report.charts.palette import of_the_page, variables
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
@@ -53,9 +55,10 @@ def _stressed(name: Markup) -> Markup:
     return Markup("<em>{}</em>").format(name)
 
 
-def picture(chart: Chart | decision_tree.Picture) -> Markup:
+@pass_context
+def picture(page: Context, chart: Chart | decision_tree.Picture) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
-    svg = of_the_page(chart.svg)
+    svg = of_the_page(page["svg_of"](chart) if isinstance(chart, Chart) else chart.svg)
     # Vega's writer has escaped every label but for braces; nothing else in it comes from logs.
     svg = svg.replace("{", "&#123;").replace("}", "&#125;")
     return Markup(svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))  # noqa: S704
@@ -68,7 +71,7 @@ def _template() -> Template:
     return made.get_template("report.html.j2")
 
 
-def report_html(report: Report) -> str:
-    """The report as one HTML file."""
+def report_html(report: Report, svg_of: Callable[[Chart], str] = svg_of) -> str:
+    """The report as one HTML file; `svg_of` gives the SVG of a chart, drawn anew or kept."""
     style = Markup(variables() + (TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return _template().render(context(report), style=style, command=report.run.command)
+    return _template().render(context(report), style=style, svg_of=svg_of, command=report.run.command)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.policy.rule_set import RuleSet, rules_json
 from routing_pipeline.report.assembly import Report, report_json
+from routing_pipeline.report.charts.drawing import Chart, svg_of
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 
@@ -37,7 +39,9 @@ def check_writable(out: Path) -> Path:
     return out
 
 
-def publish(out: Path, report: Report, rule_set: RuleSet, exploration: RuleSet | None = None) -> tuple[Path, ...]:
+def publish(
+    out: Path, report: Report, rule_set: RuleSet, exploration: RuleSet | None = None, svg_of: Callable[[Chart], str] = svg_of
+) -> tuple[Path, ...]:
     """Write report.md, report.html, report.json, rules.json, and exploration.json where exploring would tell more.
 
     Everything is rendered and written beside its place before the first file is replaced: whatever fails before that
@@ -49,7 +53,7 @@ def publish(out: Path, report: Report, rule_set: RuleSet, exploration: RuleSet |
     check_writable(out)
     content = {
         "report.md": report_markdown(report).encode(),
-        "report.html": report_html(report).encode(),
+        "report.html": report_html(report, svg_of).encode(),
         "report.json": report_json(report),
         "rules.json": rules_json(rule_set),
     }

@@ -69,24 +69,30 @@ def cost_change(drivers: CostDrivers) -> Chart | None:
     ends = [float(row[end]) for row in rows for end in ("from", "to")]
     margin = 0.1 * (max(ends) - min(ends)) or 1.0
     domain = [min(ends) - (margin if min(ends) < 0 else 0.0), max(ends) + margin]
-    x = alt.X("step:N", scale=alt.Scale(domain=order, padding=0.25), axis=bare(labelExpr="split(datum.label, '|')", labelOverlap=False))
-    kinds = [UP, DOWN]
-    layers = [
-        rows_of(links).mark_rule(color=INK, strokeWidth=0.8, strokeDash=[2, 2]).encode(x=x, x2="next:N", y="usd:Q"),
-        rows_of([row for row in rows if row["kind"] == "total"]).mark_bar(color=QUIET).encode(x=x, y="from:Q", y2="to:Q"),
-        rows_of([row for row in rows if row["kind"] != "total"])
-        .mark_bar(stroke=INK, strokeWidth=0.8)
-        .encode(
-            x=x,
-            y=alt.Y(
-                "from:Q", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(format="$,.4~r", tickCount=5, title="USD per window")
+
+    def drawn() -> alt.LayerChart:
+        x = alt.X("step:N", scale=alt.Scale(domain=order, padding=0.25), axis=bare(labelExpr="split(datum.label, '|')", labelOverlap=False))
+        kinds = [UP, DOWN]
+        layers = [
+            rows_of(links).mark_rule(color=INK, strokeWidth=0.8, strokeDash=[2, 2]).encode(x=x, x2="next:N", y="usd:Q"),
+            rows_of([row for row in rows if row["kind"] == "total"]).mark_bar(color=QUIET).encode(x=x, y="from:Q", y2="to:Q"),
+            rows_of([row for row in rows if row["kind"] != "total"])
+            .mark_bar(stroke=INK, strokeWidth=0.8)
+            .encode(
+                x=x,
+                y=alt.Y(
+                    "from:Q",
+                    scale=alt.Scale(domain=domain, nice=False),
+                    axis=alt.Axis(format="$,.4~r", tickCount=5, title="USD per window"),
+                ),
+                y2="to:Q",
+                fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=[MARK, MAIN])),
             ),
-            y2="to:Q",
-            fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=[MARK, MAIN])),
-        ),
-        rows_of(rows).mark_text(dy=-8, fontSize=11).encode(x=x, y="top:Q", text="shown:N"),
-    ]
-    return Chart("Why spend changed", _text(change, steps), layered(layers, 250))
+            rows_of(rows).mark_text(dy=-8, fontSize=11).encode(x=x, y="top:Q", text="shown:N"),
+        ]
+        return layered(layers, 250)
+
+    return Chart("Why spend changed", _text(change, steps), (drivers,), drawn)
 
 
 def _signed(value: float) -> str:

@@ -122,18 +122,22 @@ def daily_cost(
         lines.append(Line(allowed, f"budget\n{_rounded(allowed)}"))
     # The names of the lines stand to the right of the bars.
     room = NAMES_OF_LINES * (end - begin) if lines else 0.0
-    layers = [_bars(found, length, ceiling, end + room)]
-    if trend:
-        layers += _wedge(trend)
-    if in_sight and allowed is not None:
-        layers += _budget(allowed, begin, end)
-    if lines:
-        layers.append(_names(lines, end, ceiling))
-    if len(found) <= LABELLED_BARS and not trend:
-        layers.append(_values(found, length))
-    if marked:
-        layers += _marked(marked, found, length, ceiling)
-    return Chart("Cost over time", _text(found, costs, scope, allowed, marked), layered(layers, 250))
+
+    def drawn() -> alt.LayerChart:
+        layers = [_bars(found, length, ceiling, end + room)]
+        if trend:
+            layers += _wedge(trend)
+        if in_sight and allowed is not None:
+            layers += _budget(allowed, begin, end)
+        if lines:
+            layers.append(_names(lines, end, ceiling))
+        if len(found) <= LABELLED_BARS and not trend:
+            layers.append(_values(found, length))
+        if marked:
+            layers += _marked(marked, found, length, ceiling)
+        return layered(layers, 250)
+
+    return Chart("Cost over time", _text(found, costs, scope, allowed, marked), (costs, scope, drivers, jams, issues), drawn)
 
 
 def _x(length: float, found: Sequence[Step], end: float) -> alt.X:

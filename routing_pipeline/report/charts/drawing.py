@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from routing_pipeline.estimates import Result
 from routing_pipeline.report import wording
 from routing_pipeline.report.charts.palette import GRID, INK
+from routing_pipeline.results import ResultStore, code_version, key_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -40,16 +42,34 @@ class Chart:
 
     title: str
     text: str
-    drawn: alt.LayerChart
+    of: tuple[Result | None, ...]
+    """The results that it shows: the same ones make the same picture."""
+    drawn: Callable[[], alt.LayerChart]
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the picture may change."""
+        shown = [None if each is None else each.model_dump_json() for each in self.of]
+        return key_of(title=self.title, of=shown, code=code_version())
 
     @cached_property
     def svg(self) -> str:
-        """The picture; rendered when first asked for."""
+        """The picture; drawn when first asked for, which takes a tenth of a second."""
         import vl_convert
 
-        spec: dict[str, Any] = self.drawn.to_dict()
+        spec: dict[str, Any] = self.drawn().to_dict()
         spec["config"] = _STYLE
         return _shorter(_with_own_ids(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])))
+
+
+def svg_of(chart: Chart) -> str:
+    """A chart's SVG, drawn here; `kept` draws each picture once."""
+    return chart.svg
+
+
+def kept(results: ResultStore) -> Callable[[Chart], str]:
+    """A chart's SVG from the store, where it was drawn before."""
+    return lambda chart: results.picture(chart.key, lambda: chart.svg)
 
 
 # Fonts are the reader's own, and nothing is fetched.

@@ -80,9 +80,13 @@ def unplaced(found: TradeoffFrontier) -> list[str]:
 
 def frontier(found: TradeoffFrontier) -> Chart | None:
     """Quality against cost with intervals as crosses; None when there is nothing but today."""
-    drawn = points(found)
-    if len(drawn) < 2:
+    shown = points(found)
+    if len(shown) < 2:
         return None
+    return Chart("Cost against quality", _text(found, shown), (found,), lambda: _drawn(shown))
+
+
+def _drawn(drawn: Sequence[Point]) -> alt.LayerChart:
     plane = _plane(drawn)
     rows = [_row(point, plane) for point in drawn]
     kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in rows)]
@@ -90,7 +94,7 @@ def frontier(found: TradeoffFrontier) -> Chart | None:
     layers = [*_curve(policies), *_crosses(policies, 0.3), *_crosses(others, 0.9)]
     layers += [_dots([row for row in rows if row["kind"] == kind], kinds, plane) for kind in kinds]
     layers += _names([point for point in drawn if point.kind != POLICY], drawn, plane)
-    return Chart("Cost against quality", _text(found, drawn), layered(layers, HEIGHT))
+    return layered(layers, HEIGHT)
 
 
 @dataclass(frozen=True)

@@ -47,34 +47,40 @@ def latency(found: ModelPerformance) -> Chart | None:
             spans.append({"model": label, "low": min(estimates), "high": max(estimates)})
     if not rows:
         return None
-    least, most = min(float(row["low"]) for row in rows), max(float(row["high"]) for row in rows)
-    kinds = [name for name in NAMES.values() if any(row["kind"] == name for row in rows)]
-    by_kind = {NAMES[name]: (COLOURS[name], SHAPES[name]) for name in QUANTILES}
-    ends = {str(row["model"]): [each for each in rows if each["model"] == row["model"]] for row in rows}
-    first, last = [quantiles[0] for quantiles in ends.values()], [quantiles[-1] for quantiles in ends.values() if len(quantiles) > 1]
-    y = alt.Y("model:N", scale=alt.Scale(domain=shown, padding=0.3), axis=bare(labelOverlap=False))
-    layers = []
-    if spans:
-        layers.append(rows_of(spans).mark_rule(color=QUIET, strokeWidth=1.5).encode(x="low:Q", x2="high:Q", y=y))
-    layers += [
-        rows_of(rows).mark_rule(color=INK, strokeWidth=7, opacity=0.28).encode(x="low:Q", x2="high:Q", y=y),
-        rows_of(rows)
-        .mark_point(filled=True, size=95, opacity=1, stroke=PAPER, strokeWidth=0.8)
-        .encode(
-            x=alt.X(
-                "ms:Q",
-                scale=alt.Scale(type="log", domain=[max(least / 2, 0.01), most * 1.8], nice=False),
-                axis=alt.Axis(title="Latency of answered calls, ms (logarithmic)", values=_ticks(least / 2, most * 1.8), format=",.4~r"),
+
+    def drawn() -> alt.LayerChart:
+        least, most = min(float(row["low"]) for row in rows), max(float(row["high"]) for row in rows)
+        kinds = [name for name in NAMES.values() if any(row["kind"] == name for row in rows)]
+        by_kind = {NAMES[name]: (COLOURS[name], SHAPES[name]) for name in QUANTILES}
+        ends = {str(row["model"]): [each for each in rows if each["model"] == row["model"]] for row in rows}
+        first, last = [quantiles[0] for quantiles in ends.values()], [quantiles[-1] for quantiles in ends.values() if len(quantiles) > 1]
+        y = alt.Y("model:N", scale=alt.Scale(domain=shown, padding=0.3), axis=bare(labelOverlap=False))
+        layers = []
+        if spans:
+            layers.append(rows_of(spans).mark_rule(color=QUIET, strokeWidth=1.5).encode(x="low:Q", x2="high:Q", y=y))
+        layers += [
+            rows_of(rows).mark_rule(color=INK, strokeWidth=7, opacity=0.28).encode(x="low:Q", x2="high:Q", y=y),
+            rows_of(rows)
+            .mark_point(filled=True, size=95, opacity=1, stroke=PAPER, strokeWidth=0.8)
+            .encode(
+                x=alt.X(
+                    "ms:Q",
+                    scale=alt.Scale(type="log", domain=[max(least / 2, 0.01), most * 1.8], nice=False),
+                    axis=alt.Axis(
+                        title="Latency of answered calls, ms (logarithmic)", values=_ticks(least / 2, most * 1.8), format=",.4~r"
+                    ),
+                ),
+                y=y,
+                fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=[by_kind[kind][0] for kind in kinds])),
+                shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[by_kind[kind][1] for kind in kinds])),
             ),
-            y=y,
-            fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=[by_kind[kind][0] for kind in kinds])),
-            shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[by_kind[kind][1] for kind in kinds])),
-        ),
-        rows_of(first).mark_text(align="right", dx=-8, fontSize=11).encode(x="low:Q", y=y, text="shown:N"),
-    ]
-    if last:
-        layers.append(rows_of(last).mark_text(align="left", dx=8, fontSize=11).encode(x="high:Q", y=y, text="shown:N"))
-    return Chart("Latency by model", _text(models, len(found.latencies)), layered(layers, 36.0 * len(models)))
+            rows_of(first).mark_text(align="right", dx=-8, fontSize=11).encode(x="low:Q", y=y, text="shown:N"),
+        ]
+        if last:
+            layers.append(rows_of(last).mark_text(align="left", dx=8, fontSize=11).encode(x="high:Q", y=y, text="shown:N"))
+        return layered(layers, 36.0 * len(models))
+
+    return Chart("Latency by model", _text(models, len(found.latencies)), (found,), drawn)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -53,15 +53,19 @@ def mix_flow(mix: ModelMix) -> Chart | None:
     names, bands = _bands(mix.moves)
     now = [math.fsum(band.share for band in bands if band.now == place) for place in range(len(names))]
     then = [math.fsum(band.share for band in bands if band.then == place) for place in range(len(names))]
-    shown = labels(names, LONGEST)
-    height = HEAD + HEIGHT_OF_ALL + GAP * (len(names) - 1)
-    layers = [
-        _ribbons(_curves(bands, _tops(now), _tops(then)), height),
-        *_stacks(shown, now, 0.0, "right"),
-        *_stacks(shown, then, 1.0, "left"),
-        _heads(),
-    ]
-    return Chart("Model mix", _text(moved, names, now, then), layered(layers, height))
+
+    def drawn() -> alt.LayerChart:
+        shown = labels(names, LONGEST)
+        height = HEAD + HEIGHT_OF_ALL + GAP * (len(names) - 1)
+        layers = [
+            _ribbons(_curves(bands, _tops(now), _tops(then)), height),
+            *_stacks(shown, now, 0.0, "right"),
+            *_stacks(shown, then, 1.0, "left"),
+            _heads(),
+        ]
+        return layered(layers, height)
+
+    return Chart("Model mix", _text(moved, names, now, then), (mix,), drawn)
 
 
 def _bands(moves: Sequence[ModelMove]) -> tuple[list[str], list[_Band]]:

@@ -6,6 +6,7 @@ Belongs here: this one picture. Does not belong here: what counts as support (`p
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
 from routing_pipeline.report import wording
@@ -35,8 +36,8 @@ def overlap_map(evidence: RoutingEvidence) -> Chart | None:
                 cells.append(Cell(row, column, (line,), strength))
             else:
                 cells.append(Cell(row, column, (), None))
-    drawn = cell_map(cells, [segment.label for segment in segments], models, 27.0)
-    return Chart("Where the logs can tell", _text(evidence, len(segments)), drawn)
+    drawn = partial(cell_map, cells, [segment.label for segment in segments], models, 27.0)
+    return Chart("Where the logs can tell", _text(evidence, len(segments)), (evidence,), drawn)
 
 
 def drawn_segments(evidence: RoutingEvidence) -> list[SegmentEvidence]:

@@ -5,6 +5,8 @@ Belongs here: this one picture. Does not belong here: the estimates (`policy.evi
 
 from __future__ import annotations
 
+from functools import partial
+
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.report import wording
@@ -33,8 +35,8 @@ def quality_map(evidence: RoutingEvidence) -> Chart | None:
             cells.append(Cell(row, column, (wording.score(quality.estimate), interval), strength, is_main))
         else:
             cells.append(Cell(row, column, (), None, is_main))
-    drawn = cell_map(cells, [task.task_type for task in tasks], models, 42.0)
-    return Chart("Quality by task and model", _text(evidence, len(pairs), models), drawn)
+    drawn = partial(cell_map, cells, [task.task_type for task in tasks], models, 42.0)
+    return Chart("Quality by task and model", _text(evidence, len(pairs), models), (evidence,), drawn)
 
 
 def models_of(segments: tuple[SegmentEvidence, ...]) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -27,7 +30,7 @@ from routing_pipeline.report.charts import mix_flow as mix_flow_
 from routing_pipeline.report.charts.cell_map import in_two_lines
 from routing_pipeline.report.charts.cost_change import cost_change
 from routing_pipeline.report.charts.daily_cost import daily_cost
-from routing_pipeline.report.charts.drawing import Chart, hatching, labels
+from routing_pipeline.report.charts.drawing import Chart, hatching, kept, labels
 from routing_pipeline.report.charts.frontier import frontier
 from routing_pipeline.report.charts.latency import latency
 from routing_pipeline.report.charts.mix_flow import mix_flow
@@ -35,6 +38,7 @@ from routing_pipeline.report.charts.overlap_map import overlap_map
 from routing_pipeline.report.charts.palette import MEANING
 from routing_pipeline.report.charts.peak_hours import peak_hours
 from routing_pipeline.report.charts.quality_map import quality_map
+from routing_pipeline.results import SECONDS_PER_DAY, UNUSED_DAYS, ResultStore
 
 UNKNOWN = Unidentifiable(unidentifiable="too rarely tried")
 MONDAY = date(2026, 11, 16)
@@ -449,6 +453,7 @@ def test_every_chart_is_small_however_much_there_is_to_show_and_the_same_bytes_e
         assert other is not None
         assert len(chart.svg) < 60_000, kind
         assert chart.svg == other.svg
+        assert chart.key == other.key, kind
         ids += re.findall(r'\sid="([^"]+)"', chart.svg)
     assert len(ids) == len(set(ids))
 
@@ -467,3 +472,18 @@ def test_charts_use_the_palette_alone_refer_to_nothing_outside_and_say_a_number_
         assert re.search(r"\d", chart.text), kind
         assert not re.match(r"(a |the )?chart", chart.text.lower())
     assert used == set(MEANING)
+
+
+def test_a_picture_is_drawn_once_for_the_same_results_and_anew_for_others(worlds: SimpleNamespace, tmp_path: Path) -> None:
+    store, drawn = ResultStore(tmp_path), []
+    shown = []
+    for requests in (5.0, 5.0, 6.0):
+        chart = peak_hours(patterns_of(worlds, dict.fromkeys(range(60), requests)))
+        assert chart is not None
+        counting = replace(chart, drawn=lambda draw=chart.drawn: drawn.append("drawn") or draw())
+        shown.append(kept(store)(counting))
+    assert shown[0] == shown[1] != shown[2]
+    assert len(drawn) == 2
+    later_s = time.time() + (UNUSED_DAYS + 1) * SECONDS_PER_DAY
+    assert [store.prune(), store.prune(later_s)] == [0, 2]
+    assert not list((tmp_path / "pictures").iterdir())

@@ -1,0 +1,90 @@
+"""What a run on the command line leaves in Dagster's history: what Dagster itself would, in files that it reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+from assets.history import HeldHistory
+from assets.running import instance_of
+from routing_pipeline.home import Home
+
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("is_even", asset="number")])
+def number() -> dg.MaterializeResult:
+    """Two."""
+    return dg.MaterializeResult(metadata={"value": 2}, check_results=[dg.AssetCheckResult(passed=True, check_name="is_even")])
+
+
+@dg.asset(deps=[number])
+def broken() -> None:
+    """Fails."""
+    raise ValueError("no")
+
+
+def kinds(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    return [entry.dagster_event.event_type_value for entry in instance.all_logs(run_id) if entry.dagster_event is not None]
+
+
+def test_dagster_itself_reads_the_same_history_of_a_run(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    with instance_of(home) as held:
+        assert isinstance(held.event_log_storage, HeldHistory)
+        runs = [dg.materialize([number, broken], instance=held, raise_on_error=False) for _ in range(2)]
+        told = {run.run_id: kinds(held, run.run_id) for run in runs}
+    with dg.DagsterInstance.ephemeral() as other:
+        expected = kinds(other, dg.materialize([number, broken], instance=other, raise_on_error=False).run_id)
+    with dg.DagsterInstance.from_config(str(home.dagster)) as plain:
+        assert type(plain.event_log_storage) is SqliteEventLogStorage
+        assert {run.run_id for run in plain.get_runs()} == told.keys()
+        for run_id, events in told.items():
+            assert kinds(plain, run_id) == events
+            assert sorted(events) == sorted(expected)
+        last = plain.get_latest_materialization_event(number.key)
+        assert last is not None
+        assert last.run_id == runs[1].run_id
+        check = plain.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(number.key, "is_even"))
+        assert check is not None
+        assert check.run_id == runs[1].run_id
+
+
+def test_two_processes_write_the_history_of_one_home_at_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    with instance_of(home) as instance:
+        dg.materialize([number], instance=instance)
+    script = (
+        "import sys, dagster as dg; from pathlib import Path\n"
+        "from assets.running import instance_of; from routing_pipeline.home import Home; from tests.glue.test_history import number\n"
+        "with instance_of(Home(Path(sys.argv[1]))) as instance:\n"
+        "    print(*(dg.materialize([number], instance=instance).run_id for _ in range(5)))\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(home.root)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [run_id for writer in writers for run_id in writer.communicate()[0].split()]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    with dg.DagsterInstance.from_config(str(home.dagster)) as plain:
+        assert len(plain.fetch_materializations(number.key, limit=100).records) == 11
+        assert len(told) == 10
+        assert all("PIPELINE_SUCCESS" in kinds(plain, run_id) for run_id in told)
+
+
+def test_a_home_whose_instance_keeps_its_history_elsewhere_is_left_so(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    home.dagster.mkdir(parents=True)
+    (home.dagster / "dagster.yaml").write_text(f"storage:\n  sqlite:\n    base_dir: {tmp_path / 'elsewhere'}\n")
+    with instance_of(home) as instance:
+        assert not isinstance(instance.event_log_storage, HeldHistory)
+        dg.materialize([number], instance=instance)
+    assert list((tmp_path / "elsewhere").rglob("*.db"))
+
+
+def test_a_history_that_somebody_deletes_between_runs_is_begun_anew(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    for _ in range(2):
+        with instance_of(home) as instance:
+            assert dg.materialize([number], instance=instance).success
+        for file in (home.dagster / "history").rglob("*.db*"):
+            file.unlink()

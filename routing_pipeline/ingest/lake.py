@@ -524,9 +524,8 @@ class Lake:
                 return None
             finally:
                 catalog.close()
-        if self.home.warehouse:
-            # Over the network opening costs a dozen questions; of one version there is one table.
-            self._opened = table
+        # Opening costs a dozen questions; of one version there is one table.
+        self._opened = table
         return table
 
     def _widened(self, table: Table) -> Table:

@@ -240,7 +240,7 @@ def test_a_writer_that_is_never_first_gives_up_with_a_clear_end_and_commits_noth
 def test_the_table_never_retries_a_commit_by_itself(bucket: Bucket) -> None:
     bucket.upload("a.jsonl", 1)
     bucket.ingest()
-    first, second = bucket.lake._open(), bucket.lake._open()
+    first, second = Lake(bucket.home)._open(), Lake(bucket.home)._open()
     assert first is not None
     assert second is not None
     assert first.properties.items() >= TABLE_SETTINGS.items()

@@ -9,6 +9,7 @@ ahead, `synchronous = NORMAL` keeps a database whole; a power cut may cost the l
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +55,11 @@ class HeldHistory(SqliteEventLogStorage):
             self._initdb(engine)
             self._initialized_dbs.add(shard)
         return engine
+
+    def store_event(self, event: Any) -> None:
+        """Store an event, and let those who watch the run's file know: written ahead, the file itself does not change."""
+        super().store_event(event)
+        os.utime(self.path_for_shard(event.run_id))
 
     # Tables, columns and indexes that are there do not go away while a run writes into them.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
+from uuid import uuid4
 
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -69,6 +71,25 @@ def test_two_processes_write_the_history_of_one_home_at_once(tmp_path: Path) -> 
         assert len(plain.fetch_materializations(number.key, limit=100).records) == 11
         assert len(told) == 10
         assert all("PIPELINE_SUCCESS" in kinds(plain, run_id) for run_id in told)
+
+
+def test_whoever_watches_a_run_sees_its_events_while_it_goes_on(tmp_path: Path) -> None:
+    home, seen, run_id = Home(tmp_path / "home").create(), Event(), str(uuid4())
+
+    @dg.asset
+    def patient() -> bool:
+        return seen.wait(60)
+
+    def told(entry: dg.EventLogEntry, _: str) -> None:
+        if entry.step_key == "patient":
+            seen.set()
+
+    with instance_of(home) as instance, dg.DagsterInstance.from_config(str(home.dagster)) as plain:
+        plain.event_log_storage.watch(run_id, None, told)
+        job = dg.Definitions(assets=[patient], jobs=[dg.define_asset_job("job")]).resolve_job_def("job")
+        done = job.execute_in_process(instance=instance, run_id=run_id)
+        plain.event_log_storage.end_watch(run_id, told)
+    assert done.output_for_node("patient")
 
 
 def test_a_home_whose_instance_keeps_its_history_elsewhere_is_left_so(tmp_path: Path) -> None:

@@ -77,11 +77,13 @@ def test_whoever_watches_a_run_sees_its_events_while_it_goes_on(tmp_path: Path) 
     home, seen, run_id = Home(tmp_path / "home").create(), Event(), str(uuid4())
 
     @dg.asset
-    def patient() -> bool:
+    def patient(context):  # type: ignore[no-untyped-def]
+        seen.wait(1)
+        context.log.info("still here")
         return seen.wait(60)
 
     def told(entry: dg.EventLogEntry, _: str) -> None:
-        if entry.step_key == "patient":
+        if entry.user_message == "still here":
             seen.set()
 
     with instance_of(home) as instance, dg.DagsterInstance.from_config(str(home.dagster)) as plain:

@@ -59,12 +59,12 @@ class Answers:
         key = self._key(question)
         stored = self.home.results.load_answer(key)
         if stored is not None:
-            return Answer(stored["text"], stored["structured"], stored["about"])
+            return self._dated(Answer(stored["text"], stored["structured"], stored["about"]))
         answer = self._computing().answer(tool, question, progress)
         # Asked again: rows or scores that came while it was computed belong to the next answer.
         if key == self._key(question):
             self.home.results.save_answer(key, {"text": answer.text, "structured": answer.structured, "about": answer.about})
-        return replace(answer, source="computed")
+        return replace(self._dated(answer), source="computed")
 
     def schema_of(self, tools: tuple[Tool, ...]) -> dict[str, dict[str, Any]]:
         """JSON Schema of each tool's structured output, by tool; stored, because the models take seconds to load."""
@@ -131,6 +131,13 @@ class Answers:
         if not is_id(asked):
             raise UnusableInputError(f"give {LATEST}, or the rule_set_id of a report")
         return dict(inert(self.record.status(asked).model_dump(mode="json")))
+
+    def _dated(self, answer: Answer) -> Answer:
+        """With the status that its rule set has now: that changes while what was computed stays the same."""
+        rules = answer.structured.get("rule_set")
+        if not isinstance(rules, dict) or "status" not in rules:
+            return answer
+        return replace(answer, structured={**answer.structured, "rule_set": {**rules, "status": self._current(rules)["status"]}})
 
     def _current(self, rules: dict[str, Any]) -> dict[str, Any]:
         """With the status that the record gives it; as it is where the record does not know it."""

@@ -199,7 +199,7 @@ def _issues(result: QualityIssues) -> Lines:
 
 def _rules(result: RoutingRules) -> Lines:
     rule_set = result.rule_set
-    yield f"Rule set `{rule_set.rule_set_id}`: {rule_set.status}, {len(rule_set.rules)} rules, goal {rule_set.goal}"
+    yield f"Rule set `{rule_set.rule_set_id}`: {len(rule_set.rules)} rules, goal {rule_set.goal}"
     yield from result.reasons[:SHOWN]
     yield f"Saving per day: {measured(result.saving_usd_per_day, wording.usd)}; {wording.percent(result.moved_share)} of requests move"
     for rule in rule_set.rules[:SHOWN]:

@@ -404,6 +404,14 @@ def test_where_a_rule_set_stands_is_a_resource_that_follows_what_people_decide(h
     record_of(home).approve(proposed.rule_set_id, "Ada <script>", "reviewed")
     rules, status = talk(here("cost-tracker", home), reading)
     assert (rules["status"], status["state"], status["history"][0]["move"]) == ("approved", "approved", "approve")
+    # An answer that was stored before says so as well.
+    answers, tool = Answers(home), BY_NAME["optimize_routing_rules"]
+    key = answers._key(tool.question({}, answers.base))
+    answer = answers.answer(tool, {})
+    structured = {**answer.structured, "rule_set": proposed.model_dump(mode="json")}
+    home.results.save_answer(key, {"text": answer.text, "structured": structured, "about": {}})
+    assert answers.answer(tool, {}).structured["rule_set"]["status"] == "approved"
+    home.results.save_answer(key, {"text": answer.text, "structured": answer.structured, "about": answer.about})
 
 
 @pytest.mark.parametrize(

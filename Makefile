@@ -33,7 +33,7 @@ run: $(VENV)/.run  ## A made-up week of traffic to a report; the last line is wh
 	@$(BIN)/routing-pipeline demo
 
 test: $(VENV)/.dev  ## The whole test suite
-	@$(BIN)/pytest -n auto --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -17,6 +17,11 @@ from routing_pipeline.parameters import Parameters
 from routing_pipeline.scope import AnalysisScope, Window, conform, missing_sources
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first, so that workers end together."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
 @dataclass(frozen=True)
 class ConformedWeek:
     """A conformed window, the (empty) window before it, and its scope; tables belong to `engine`."""

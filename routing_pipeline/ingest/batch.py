@@ -186,10 +186,8 @@ class BatchConformer:
         first = group[0][1]
         log_format = first.format
         columns = dict(log_format.json_columns)
-        object_column = "_number"
         if first.object is None:
             columns["__object"] = "INTEGER"
-            object_column = "__object"
         parameters: dict[str, Any] = {"files": [str(staged.path) for _, staged in group], "now_s": self.now_s}
         if "$hash_key" in log_format.select_list():
             parameters["hash_key"] = self.hash_key
@@ -198,21 +196,23 @@ class BatchConformer:
         else:
             source = READ_JSON
             parameters["columns"] = columns
-        files = pa.table(
-            {
-                "_name": pa.array([str(staged.path) for _, staged in group], pa.string()),
-                "_file": pa.array([number for number, _ in group], pa.int32()),
-                "_number": pa.array([staged.object for _, staged in group], pa.int32()),
-            }
-        )
-        self.connection.register("_files", files)
+        self.connection.register("_files", pa.table({"_name": pa.array(parameters["files"], pa.string())}))
+        # Numbered by the places of their names in a type, and not by a join: that may take rows out of their order, by which the
+        # second pass finds those that are refused.
+        self.connection.execute("CREATE OR REPLACE TEMP TYPE _file_name AS ENUM (SELECT _name FROM _files)")
+        place = "enum_code(filename::_file_name) + 1"
+        parameters |= {"numbers": [number for number, _ in group], "format": log_format.name}
+        object_column = "__object"
+        if first.object is not None:
+            object_column = f"$objects[{place}]"
+            parameters["objects"] = [staged.object for _, staged in group]
         self.connection.execute("SET preserve_insertion_order = true")
         try:
             self.connection.execute(
                 f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
-                    $format, {object_column}, _file FROM ({source}) JOIN _files ON _name = filename
+                    $format, {object_column}, $numbers[{place}] FROM ({source})
                     WHERE NOT coalesce({log_format.ignores}, false)""",  # noqa: S608 (our own SQL)
-                parameters | {"format": log_format.name},
+                parameters,
             )
         except duckdb.Error as error:
             return error

@@ -220,6 +220,14 @@ def test_a_20_mb_line_is_read_without_its_prompt_and_its_batch_goes_on(logs: Log
     assert logs.reasons() == {3: "not valid JSON", 4: "response_cost is negative"}
 
 
+def test_refused_records_are_named_by_their_lines_among_many_wide_ones(logs: Logs) -> None:
+    wide = {"metadata": {"user_api_key_request_route": "/v1/chat/completions", "price_map": "p" * 12_000}}
+    logs.write("wide.jsonl", b"\n".join(line(number, **wide, **({} if number % 50 else {"startTime": None})) for number in range(4_000)))
+    result = logs.ingest()
+    assert (result.ingested, result.quarantined) == (3_920, 80)
+    assert set(logs.reasons()) == set(range(1, 4_000, 50))
+
+
 def test_a_line_beyond_64_mb_is_quarantined_by_its_number(logs: Logs) -> None:
     logs.write("long.jsonl", line(1) + b'\n{"x": "' + b"y" * (65 << 20) + b'"}\n' + line(2) + b"\n")
     result = logs.ingest()

@@ -15,6 +15,7 @@ from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.errors import ServiceUnavailableError
+from routing_pipeline.looks import look
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation import (
     cost_optimization_plan as cost_optimization_plan_,
@@ -50,12 +51,14 @@ def routing_rules(
 ) -> RoutingRules:
     """Rules learnt on one half of the sessions and proven on the other; none when nothing survives the proof."""
     catalog = Catalog(analysis_scope.parameters.models)
-    look = home.open().results.look(analysis_scope.rows_key or analysis_scope.key, routing_rules_.asked_of_the_proof(analysis_scope))
+    number = look(
+        home.open().coordination, analysis_scope.rows_key or analysis_scope.key, routing_rules_.asked_of_the_proof(analysis_scope)
+    )
     result = home.derived(
         "routing_rules",
         analysis_scope,
         RoutingRules,
-        lambda: routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog, look=look),
+        lambda: routing_rules_.optimize_routing_rules(routing_evidence, analysis_scope, catalog, look=number),
     )
     context.add_output_metadata(shown.result(result))
     return result

@@ -29,6 +29,7 @@ Scope -> evidence and analyses
     policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set
     analysis        steps 1 to 3 of the task: nine analyses
     results         the store of finished analyses, addressed by what they were computed from
+    looks           how often the held-out half of the same rows was asked
 
 Recommendations -> delivery
     recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring; rules from elsewhere judged; promises held against outcomes

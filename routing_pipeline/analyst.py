@@ -34,6 +34,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import priced
 from routing_pipeline.ingest.content import content_of
 from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.looks import look
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -192,8 +193,8 @@ class Analyst:
     def routing_rules(self, scope: AnalysisScope, progress: Progress | None = None) -> RoutingRules:
         """Step 4, for the goal and the limits that the scope asks for; its rule set is found by id from then on."""
         evidence, catalog = self.routing_evidence(scope, progress), Catalog(scope.parameters.models)
-        look = self.home.results.look(scope.rows_key or scope.key, asked_of_the_proof(scope))
-        rules = self._answer(RoutingRules, scope, lambda _rows, _: optimize_routing_rules(evidence, scope, catalog, look=look), progress)
+        number = look(self.home.coordination, scope.rows_key or scope.key, asked_of_the_proof(scope))
+        rules = self._answer(RoutingRules, scope, lambda _rows, _: optimize_routing_rules(evidence, scope, catalog, look=number), progress)
         self.home.results.remember_rule_set(rules.rule_set.rule_set_id, scope.key)
         return rules
 

@@ -79,10 +79,11 @@ class InFolder:
     def write_first(self, name: str, text: str) -> str:
         """Readable by its owner only: it may be a key."""
         path = self.root / name
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (self.root / "first.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not path.exists():
+                write_whole(path, text.encode(), mode=0o600)
         return path.read_text(encoding="utf-8")
 
     @contextmanager

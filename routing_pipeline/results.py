@@ -9,7 +9,6 @@ Under the store's root:
     answers/<key>.json   an answer as it was given, with its text for people
     pictures/<key>.svg   a chart as it was drawn
     rule_sets/<id>       the key under which the rules of that id were computed
-    looks/<rows>.json    which questions were put to the held-out half of these rows, in their order
     runs/<run id>/       the run's key, its report, its exploration, and digests of the files that it published
 """
 
@@ -158,17 +157,6 @@ class ResultStore:
     def key_of_rule_set(self, rule_set_id: str) -> str | None:
         """The key under which the rules of this id were computed; None when this home knows no such id."""
         return _text(self.storage, f"rule_sets/{_safe(rule_set_id)}") if _ID.fullmatch(rule_set_id) else None
-
-    # Looks
-
-    def look(self, rows_key: str, question: Mapping[str, Any]) -> int:
-        """Which look at the same held-out sessions a question is, from 1; asked again, it is the same look."""
-        file, key = f"looks/{_safe(rows_key)}.json", key_of(**question)
-        asked: list[str] = json.loads(_text(self.storage, file) or "[]")
-        if key not in asked:
-            asked.append(key)
-            self.storage.write(file, json.dumps(asked).encode())
-        return asked.index(key) + 1
 
     # Runs
 

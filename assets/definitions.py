@@ -40,7 +40,7 @@ defs = dg.Definitions(
         *(deciding.approve_rule_set, deciding.publish_rule_set, deciding.roll_back_rule_set),
     ],
     schedules=[automation.weekly_review, automation.quarterly_projection, automation.nightly_upkeep],
-    sensors=[sensors.new_logs, *sensors.ALERTING],
+    sensors=[sensors.new_logs, *sensors.ALERTING, sensors.failed_runs],
     resources={"home": home, "io_manager": ResultsIOManager(**place)},
     executor=automation.executor(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")),
 )

@@ -1,22 +1,29 @@
-"""What runs because something happened: new logs, and traffic that became dearer, slower, worse or silent.
+"""What runs because something happened: new logs, and traffic that became dearer, slower, worse or silent; and who hears of runs that fail.
 
 Belongs here: sensors: read, decide, tell, start a run. Does not belong here: the decisions (routing_pipeline.alerts).
 """
 
+import contextlib
 import time
 from typing import get_args
 
 import dagster as dg
 
-from assets.automation import ingest_logs, optimize_routing, over
+from assets.automation import ingest_logs, maintain_lake, optimize_routing, over, project_budget
+from assets.outcomes import outcome_of, why_failed
 from assets.resources import HomeResource
 from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.failed_runs import failed_runs as decide_failed_runs, message
 from routing_pipeline.alerts.new_logs import new_logs as decide_new_logs
-from routing_pipeline.alerts.notifications import tell
+from routing_pipeline.alerts.notifications import Channels, read_notifications, tell
+from routing_pipeline.alerts.standing import Standing, note
 from routing_pipeline.alerts.watching import Sensor, look, unread_objects
+from routing_pipeline.errors import PipelineError, UnusableInputError
 from routing_pipeline.parameters import read_parameters
 
 MAX_TAG = 200
+UNATTENDED = (ingest_logs, optimize_routing, project_budget, maintain_lake)
+"""Jobs that start by themselves."""
 
 DESCRIPTIONS: dict[Sensor, str] = {
     "cost_spike": "Spend of the last hour, six hours and day against the same hours of the weeks before.",
@@ -88,3 +95,29 @@ def _request(sensor: Sensor, decision: AlertDecision) -> dg.RunRequest:
 
 ALERTING: list[dg.SensorDefinition] = [_alerting(sensor) for sensor in get_args(Sensor)]
 cost_spike, latency_spike, quality_drop, silent_feed = ALERTING
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    description="Jobs whose scheduled or sensor-started run failed and is not tried again; one message then, one when the job is well again.",
+)
+def failed_runs(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult:
+    """Reads Dagster's own history: whatever a run failed of, this does not need."""
+    config, now_s = home.config_file(), time.time()
+    try:
+        settings = read_notifications(config)
+    except UnusableInputError as error:
+        context.log.warning(str(error))
+        settings = Channels()
+    if not settings.failed_runs:
+        return dg.SensorResult(skip_reason="switched off: [notifications] failed_runs", cursor="")
+    decision = decide_failed_runs({job.name: outcome_of(context.instance, job.name) for job in UNATTENDED}, context.cursor)
+    for news in decision.news:
+        why = why_failed(context.instance, news.run_id) if news.is_failure else ""
+        for failure in tell(config, *message(news, why, settings.dagster_url)):
+            context.log.warning(failure)
+    if not decision.news:
+        # A home that does not answer may use up the tick's time: then nothing is told again, for nothing was told.
+        with contextlib.suppress(PipelineError):
+            note(home.open(), "failed_runs", Standing(looked_s=now_s, is_open=bool(decision.failing), began_s=decision.since_s))
+    return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)

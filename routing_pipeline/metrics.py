@@ -129,7 +129,7 @@ class HomeMetrics(Collector):
             return report.routing_rule_set.status
 
     def _of_sensors(self) -> Iterable[Metric]:
-        return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in get_args(Sensor)})
+        return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in (*get_args(Sensor), "failed_runs")})
 
 
 # Families, part by part

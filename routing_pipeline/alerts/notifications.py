@@ -25,11 +25,27 @@ MAX_AT_ONCE = 16
 
 
 class Channels(BaseModel):
-    """Table `[notifications]`: apprise addresses; `env:NAME` stands for an environment variable that holds one."""
+    """Table `[notifications]`: apprise addresses, of which `env:NAME` stands for an environment variable that holds one, and what is told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     urls: tuple[str, ...] = Field(default=(), description="As slack://..., msteams://..., mailto://..., json://...; env:NAME")
+    failed_runs: bool = Field(default=True, description="Whether to tell of a job that fails while nobody watches")
+    dagster_url: str = Field(default="", pattern=r"^(https?://[^\s@]+)?$", description="Where Dagster's UI is; messages link to runs there")
+
+
+def read_notifications(config: Path | None) -> Channels:
+    """The table of the configuration file.
+
+    Raises:
+        UnusableInputError: it is not as described.
+    """
+    try:
+        return Channels.model_validate(read_table(config, "notifications"))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in ("notifications", *first["loc"]))
+        raise UnusableInputError(f"{where}: {first['msg']}; give urls = [...], see docs/configuration.md") from error
 
 
 def read_channels(config: Path | None) -> tuple[str, ...]:
@@ -38,19 +54,17 @@ def read_channels(config: Path | None) -> tuple[str, ...]:
     Raises:
         UnusableInputError: the table is not as described, or names a variable that is not set.
     """
-    try:
-        channels = Channels.model_validate(read_table(config, "notifications"))
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in ("notifications", *first["loc"]))
-        raise UnusableInputError(f"{where}: {first['msg']}; give urls = [...], see docs/configuration.md") from error
     found = []
-    for url in channels.urls:
+    for url in read_notifications(config).urls:
         name = url.removeprefix("env:")
         if name != url and not os.environ.get(name):
             raise UnusableInputError(f"notifications.urls: the environment variable {name[:80]} is not set")
         found.append(url if name == url else os.environ[name])
-    return (*found, *os.environ.get(ENVIRONMENT, "").split())
+    return (*found, *_of_environment())
+
+
+def _of_environment() -> tuple[str, ...]:
+    return tuple(os.environ.get(ENVIRONMENT, "").split())
 
 
 def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
@@ -83,12 +97,14 @@ def _failure(number: int, url: str, *, title: str, body: str, apprise: Any) -> s
 
 
 def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
-    """`notify` over the configured channels. Never raises: a configuration that cannot be read is a line as well."""
+    """`notify` over the configured channels. Never raises: a configuration that cannot be read is a line as well.
+
+    Those of the environment are told all the same: a broken configuration makes runs fail, which somebody should hear of.
+    """
     try:
-        channels = read_channels(config)
+        return notify(read_channels(config), title, body)
     except UnusableInputError as error:
-        return (f"no channel was told: {error}",)
-    return notify(channels, title, body)
+        return (f"no channel of the configuration file was told: {error}", *notify(_of_environment(), title, body))
 
 
 def _inert(text: str) -> str:

@@ -27,10 +27,10 @@ class Standing(Result):
     began_s: float | None = quantity("When the open incident began, where that is known, since 1970", "s", default=None)
 
 
-def note(home: Home, sensor: str, cursor: str | None, now_s: float) -> None:
-    """Write down what a sensor's cursor says; a home that cannot be written to keeps no sensor from looking."""
+def note(home: Home, sensor: str, standing: Standing) -> None:
+    """Write down where a sensor stands; a home that cannot be written to keeps no sensor from looking."""
     with contextlib.suppress(OSError, PipelineError):
-        home.files.write(_name(sensor), standing_of(cursor, now_s).model_dump_json().encode())
+        home.files.write(_name(sensor), standing.model_dump_json().encode())
 
 
 def noted(home: Home, sensor: str) -> Standing | None:

@@ -17,7 +17,7 @@ from routing_pipeline.alerts.incidents import remembered
 from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
 from routing_pipeline.alerts.new_logs import UnreadObjects
 from routing_pipeline.alerts.silence import WATCHED
-from routing_pipeline.alerts.standing import note
+from routing_pipeline.alerts.standing import note, standing_of
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_look
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine
@@ -71,7 +71,7 @@ def look(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cur
         PipelineError, OSError: the lake cannot be read; that is no hour without requests, and the cursor stays as it was.
     """
     decision = _decided(sensor, home, engine, parameters, cursor, now_s)
-    note(home, sensor, decision.cursor, now_s)
+    note(home, sensor, standing_of(decision.cursor, now_s))
     return decision
 
 

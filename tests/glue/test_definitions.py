@@ -114,7 +114,7 @@ def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:
 
 def test_every_sensor_of_the_task_is_there() -> None:
     names = {sensor.name for sensor in defs.sensors or []}
-    assert names == {"new_logs", "cost_spike", "latency_spike", "quality_drop", "silent_feed"}
+    assert names == {"new_logs", "cost_spike", "latency_spike", "quality_drop", "silent_feed", "failed_runs"}
 
 
 def test_the_lake_is_tidied_every_night_once() -> None:

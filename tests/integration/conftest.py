@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import browser
 import postgres_server
 import pytest
+import receiver as receivers
 import s3_server
 from playwright.sync_api import Browser
 from postgres_server import PostgresServer
+from receiver import Receiver
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,10 @@ def postgres() -> Iterator[PostgresServer]:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where notifications arrive."""
+    with receivers.running() as listening:
+        yield listening

@@ -150,16 +150,16 @@ def test_a_part_that_cannot_be_read_is_said_and_the_rest_still_comes(home: Home,
 def test_an_incident_is_open_until_it_has_been_quiet_for_long(tmp_path: Path) -> None:
     home, sensor = Home(tmp_path).create(), (("sensor", "cost_spike"),)
     open_now = Memory(seen=500_006, incident=Incident(began=500_000, last_alarm=500_004, told_size=1.0))
-    standing.note(home, "cost_spike", open_now.model_dump_json(), now_s=1_800_021_700.0)
+    standing.note(home, "cost_spike", standing.standing_of(open_now.model_dump_json(), 1_800_021_700.0))
     found = of(home)
     assert found["incident_open", sensor] == 1
     assert found["incident_began_timestamp_seconds", sensor] == 500_000 * HOUR_S
     assert found["sensor_last_look_timestamp_seconds", sensor] == 1_800_021_700
     assert ("incident_open", (("sensor", "latency_spike"),)) not in found, "a sensor that never looked says nothing"
     over = open_now.model_copy(update={"seen": 500_005 + SAME_INCIDENT_H})
-    standing.note(home, "cost_spike", over.model_dump_json(), now_s=1_800_030_000.0)
+    standing.note(home, "cost_spike", standing.standing_of(over.model_dump_json(), 1_800_030_000.0))
     assert of(home)["incident_open", sensor] == 0
-    standing.note(home, "silent_feed", json.dumps({"told": [["all", ""]]}), now_s=1.0)
+    standing.note(home, "silent_feed", standing.standing_of(json.dumps({"told": [["all", ""]]}), 1.0))
     assert of(home)["incident_open", (("sensor", "silent_feed"),)] == 1
     (tmp_path / "alerts" / "silent_feed.json").write_text("{", encoding="utf-8")
     assert ("incident_open", (("sensor", "silent_feed"),)) not in of(home)

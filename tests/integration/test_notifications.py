@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from receiver import Receiver
 
 from routing_pipeline.alerts.notifications import ENVIRONMENT, notify, read_channels, tell
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import read_parameters
-
-
-class Receiver(ThreadingHTTPServer):
-    """Keeps what is posted; answers 500 under /broken."""
-
-    received: list[dict[str, str]]
-    together: threading.Barrier
-    """Posts under /together are answered once as many came in."""
-
-    @property
-    def url(self) -> str:
-        return f"json://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.startswith("/together"):
-            self.server.together.wait(timeout=60)
-        self.server.received.append(json.loads(body))
-        self.send_response(500 if self.path.startswith("/broken") else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver(("127.0.0.1", 0), _Handler) as server:
-        server.received = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_message_reaches_every_channel(receiver: Receiver) -> None:
@@ -121,4 +81,4 @@ def test_a_wrong_configuration_is_one_line_without_the_address_and_stops_no_run(
     assert "notifications" in str(error.value)
     assert "hunter2" not in str(error.value)
     (said,) = tell(path, "title", "body")
-    assert "no channel was told" in said
+    assert "no channel of the configuration file was told" in said

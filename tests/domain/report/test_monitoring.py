@@ -38,7 +38,7 @@ def known(full_of: Callable[[str], Report], worlds: SimpleNamespace, tmp_path_fa
     home.results.keep_run("run", full_of("a name"), None, {})
     home.results.save("budget_projection", "0123456789abcdef", worlds.filled(BudgetProjection, "a name"))
     for sensor in ("cost_spike", "latency_spike", "quality_drop", "silent_feed"):
-        standing.note(home, sensor, "{}", now_s=1.0)
+        standing.note(home, sensor, standing.standing_of("{}", 1.0))
     found: Known = {name: dict(labels) for name, labels in BY_PROMETHEUS.items()}
     for family in metrics.HomeMetrics(home).collect():
         for name in {family.name, *(sample.name for sample in family.samples)}:

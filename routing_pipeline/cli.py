@@ -44,7 +44,8 @@ Out = Annotated[Path, typer.Option("--out", help="Folder that receives report an
 RuleSetId = Annotated[str, typer.Argument(help="rule_set_id of rules.json; latest: of the newest report", show_default=False)]
 By = Annotated[str, typer.Option("--by", help="Who decides this")]
 Because = Annotated[str, typer.Option("--because", help="Why, for the record")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML that says where rule sets are kept: [publishing]")]
+CONFIG = "ROUTING_PIPELINE_CONFIG"
+ConfigFile = Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML that says where rule sets are kept: [publishing]")]
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]
 Format = Annotated[str, typer.Option("--format", help="auto, a log format by name, or a TOML file that maps one")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
@@ -63,7 +64,7 @@ PARAMETERS: dict[str, Any] = {
         float | None, typer.Option("--max-quality-drop", help="Largest fall of quality that is acceptable [default: 0.01]")
     ],
     "budget": Annotated[float | None, typer.Option("--budget", help="USD per month")],
-    "config": Annotated[Path | None, typer.Option("--config", help="TOML: parameters, models, capacities, budgets, alerts")],
+    "config": Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML: parameters, models, capacities, budgets, alerts")],
 }
 """Options of every command that analyses; `with_parameters` hands them over as one dict."""
 
@@ -374,7 +375,7 @@ def serve_mcp(
 @with_parameters
 def dashboard(
     asked: dict[str, Any],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own lets others read it")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own demands a token")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on; 0 takes a free one")] = 8501,
     home: Root = None,
     debug: Debug = False,
@@ -385,15 +386,14 @@ def dashboard(
     values, config = _checked(asked)
     opened = _open_home(home)
     from routing_pipeline.dashboard.following import Follower
-    from routing_pipeline.dashboard.serving import is_loopback, serve
+    from routing_pipeline.dashboard.serving import TOKEN_VARIABLE, serve
 
-    if not is_loopback(host):
-        typer.echo(f"--host {host}: whoever reaches this address reads spend and names; there is no password", err=True)
     _, record = _record(home, config)
     serve(
         Follower(opened, read_parameters(config, **values), record),
         host,
         port,
+        token=os.environ.get(TOKEN_VARIABLE) or None,
         ready=lambda url: typer.echo(f"live page at {url}", err=True),
     )
 

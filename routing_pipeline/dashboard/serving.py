@@ -4,6 +4,7 @@ Belongs here: addresses, headers, filters from the address, filling the template
 
 Everything that comes from logs is escaped by the templates, and the page forbids its browser every script, style, font and
 address but its own, so that what slipped through would not run. Filters travel as digests: a name may be megabytes long.
+Who knows no token sees nothing but /healthz, where one is set; others can connect only where one is.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from routing_pipeline.dashboard.live import Asked, Bucket, LivePage, Seen, live_
 from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.listening import checked_token, is_demanded, is_loopback, is_password, shown
 from routing_pipeline.parameters import Timeframe
 from routing_pipeline.report import wording
 
@@ -58,7 +60,8 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+TOKEN_VARIABLE = "ROUTING_PIPELINE_DASHBOARD_TOKEN"  # noqa: S105  (its name, not a token)
+ASK_FOR_TOKEN: Mapping[str, str] = {"WWW-Authenticate": 'Basic realm="routing-pipeline: any name, the token as password", charset="UTF-8"'}
 PAGES_KEPT = 64
 TRIES, AGAIN_AFTER_S = 3, 0.3
 LONGEST_SENTENCE = 400
@@ -150,7 +153,7 @@ class _Site:
         return Response((TEMPLATES / name).read_bytes(), media_type=FILES[name])
 
 
-def app_of(follower: Follower, *, host: str = "127.0.0.1", ready: Callable[[], None] = lambda: None) -> Starlette:
+def app_of(follower: Follower, *, host: str = "127.0.0.1", token: str | None = None, ready: Callable[[], None] = lambda: None) -> Starlette:
     """The application; it starts its follower and stops it, and is `ready` once it can answer at once."""
     site = _Site(follower)
 
@@ -167,6 +170,10 @@ def app_of(follower: Follower, *, host: str = "127.0.0.1", ready: Callable[[], N
         # Against pages of others that make a browser on this machine ask for ours under their own name.
         if is_loopback(host) and not is_loopback(request.url.hostname or ""):
             response: Response = PlainTextResponse("ask for this page by the address that the command named", status_code=421)
+        elif request.url.path == "/healthz":
+            response = PlainTextResponse("ok")
+        elif token is not None and not _knows(request.headers.get("authorization", ""), token):
+            response = PlainTextResponse("a token is needed: as password with any name, or as bearer token", 401, ASK_FOR_TOKEN)
         else:
             response = await answer(request)
         response.headers.update(HEADERS)
@@ -184,21 +191,26 @@ def app_of(follower: Follower, *, host: str = "127.0.0.1", ready: Callable[[], N
     )
 
 
-def serve(follower: Follower, host: str, port: int, *, ready: Callable[[str], None]) -> None:
+def _knows(authorization: str, token: str) -> bool:
+    return is_password(authorization, token) or is_demanded(authorization, token)
+
+
+def serve(follower: Follower, host: str, port: int, *, token: str | None, ready: Callable[[str], None]) -> None:
     """Serve until interrupted; port 0 takes a free one.
 
     Raises:
-        UnusableInputError: the address cannot be listened on.
+        UnusableInputError: the address cannot be listened on, or a token is needed and missing.
     """
     import uvicorn
+
+    demanded = checked_token(host, token, TOKEN_VARIABLE, "--host")
 
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UnusableInputError(f"--host {host} --port {port}: {error.strerror or error}; give another address") from error
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listening.getsockname()[1]}/"
-    app = app_of(follower, host=host, ready=lambda: ready(url))
+    url = f"http://{shown(host)}:{listening.getsockname()[1]}/"
+    app = app_of(follower, host=host, token=demanded, ready=lambda: ready(url))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     server.run(sockets=[listening])
 
@@ -319,8 +331,3 @@ def _charts(buckets: tuple[Bucket, ...]) -> tuple[Chart, ...]:
             least_top=1.0,
         ),
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    return host in LOOPBACK or host.startswith("127.")

@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 ENVIRONMENT = {"DAGSTER_PG_PASSWORD": "made-up", "ROUTING_PIPELINE_LOGS": "s3://bucket/prefix"}
 """The two settings that have no default."""
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (inside a container)
 
 
 def text(*path: str) -> str:
@@ -108,7 +109,8 @@ def test_the_image_holds_what_a_deployment_needs() -> None:
     version = project["version"]
     assert f"routing-pipeline:{version}\n" in text("compose.yaml")
     assert f"tag: {version}\n" in text("helm", "values.yaml")
-    assert f"routing-pipeline:{version} " in text("kubernetes", "metrics.yaml")
+    for file in ("metrics.yaml", "live-page.yaml"):
+        assert f"routing-pipeline:{version} " in text("kubernetes", file)
 
 
 # Compose
@@ -148,6 +150,7 @@ def test_there_is_everything_that_a_deployment_on_one_machine_is_made_of(compose
         "grafana": ["monitoring"],
         "intelligence-router": ["agents"],
         "cost-tracker": ["agents"],
+        "live-page": ["live"],
     }
 
 
@@ -192,7 +195,7 @@ def test_commands_of_the_containers_exist(composed: dict[str, Any]) -> None:
         for line in [" ".join(service.get("command") or [])]
         for words in [match.split() for match in re.findall(r"routing-pipeline [a-z]+", line)]
     }
-    assert asked == {"metrics", "mcp"} <= known
+    assert asked == {"metrics", "mcp", "dashboard"} <= known
     installed = [shutil.which(name, path=str(Path(sys.executable).parent)) for name in ("dagster", "dagster-daemon", "dagster-webserver")]
     assert all(installed)
 
@@ -380,16 +383,38 @@ def manifests() -> Iterator[dict[str, Any]]:
 
 def test_kubernetes_knows_the_manifests(values: dict[str, Any]) -> None:
     kinds = {"ConfigMap": kubernetes.V1ConfigMap, "Deployment": kubernetes.V1Deployment, "Service": kubernetes.V1Service}
-    found = {each["kind"]: modelled(kinds[each["kind"]], each) for each in manifests()}
-    assert set(found) == set(kinds)
-    pod = found["Deployment"].spec.template
-    assert_confined("metrics", pod.spec)
-    assert is_pinned(pod.spec.containers[0].image)
-    assert found["Service"].spec.selector == pod.metadata.labels == found["Deployment"].spec.selector.match_labels
-    settings = found["ConfigMap"].metadata.name
-    for given in ([{"name": pod.spec.containers[0].env_from[0].config_map_ref.name}], launcher(values)["envConfigMaps"]):
-        assert given == [{"name": settings}]
-    assert all(isinstance(value, str) for value in found["ConfigMap"].data.values())
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for each in manifests():
+        found[each["kind"]][each["metadata"]["name"]] = modelled(kinds[each["kind"]], each)
+    ((settings, config),) = found["ConfigMap"].items()
+    assert all(isinstance(value, str) for value in config.data.values())
+    assert launcher(values)["envConfigMaps"] == [{"name": settings}]
+    assert set(found["Deployment"]) == set(found["Service"]) == {"routing-pipeline-metrics", "routing-pipeline-live-page"}
+    for name, deployment in found["Deployment"].items():
+        pod, service = deployment.spec.template, found["Service"][name]
+        assert_confined(name, pod.spec)
+        (container,) = pod.spec.containers
+        assert is_pinned(container.image)
+        assert service.spec.selector == pod.metadata.labels == deployment.spec.selector.match_labels
+        assert container.env_from[0].config_map_ref.name == settings
+        served = {port.name: port.container_port for port in container.ports}
+        assert {port.target_port for port in service.spec.ports} == set(served)
+        assert any(str(port) in word for port in served.values() for word in container.args), name
+        assert all(probe.http_get.port in served for probe in (container.readiness_probe, container.liveness_probe))
+
+
+def test_what_others_can_reach_demands_a_token(composed: dict[str, Any]) -> None:
+    """Each server refuses to start without one (tests/integration); what infra starts must hand it over."""
+    tokens = {
+        "metrics": "ROUTING_PIPELINE_METRICS_TOKEN",
+        "mcp": "ROUTING_PIPELINE_MCP_TOKEN",
+        "dashboard": "ROUTING_PIPELINE_DASHBOARD_TOKEN",
+    }
+    for name, service in services(composed):
+        said = " ".join(service.get("command") or [])
+        for command in re.findall(r"routing-pipeline ([a-z]+)", said):
+            assert EVERYWHERE in said, name
+            assert tokens[command] in service["environment"] or f"export {tokens[command]}" in said, name
 
 
 # Terraform

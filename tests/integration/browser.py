@@ -71,10 +71,15 @@ def opened(
     size: tuple[int, int] = DESKTOP,
     scheme: Literal["light", "dark"] = "light",
     scripts: bool = True,
+    password: str | None = None,
 ) -> Iterator[Opened]:
     """Open a page in a context of its own; with a policy of its own against scripts a page is still open to Playwright's."""
     context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, java_script_enabled=scripts, bypass_csp=False
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+        bypass_csp=False,
+        http_credentials=None if password is None else {"username": "anybody", "password": password},
     )
     try:
         page = context.new_page()

@@ -332,3 +332,20 @@ def test_what_agents_and_readers_cannot_be_given_is_refused_in_one_line(
 ) -> None:
     ended = terminal(*words, "--home", tmp_path / "home")
     assert (ended.code, said in ended.first_line, len(ended.err.strip().splitlines())) == (2, True, 1), ended.err
+
+
+def test_the_configuration_may_be_named_by_the_environment_and_the_option_wins(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUTING_PIPELINE_CONFIG", str(tmp_path / "deployed.toml"))
+    ended = terminal("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    assert (ended.code, "deployed.toml" in ended.first_line) == (2, True)
+    ended = terminal("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home", "--config", tmp_path / "mine.toml")
+    assert (ended.code, "mine.toml" in ended.first_line) == (2, True)
+    monkeypatch.setenv("ROUTING_PIPELINE_CONFIG", "")
+    assert "toml" not in terminal("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home").first_line
+
+
+def test_the_live_page_for_others_needs_a_token(terminal: Terminal, tmp_path: Path) -> None:
+    ended = terminal("dashboard", "--host", "192.0.2.1", "--home", tmp_path)
+    assert (ended.code, "ROUTING_PIPELINE_DASHBOARD_TOKEN" in ended.first_line) == (2, True)

@@ -28,8 +28,9 @@ from routing_pipeline.analysis.routing_costs import routing_costs
 from routing_pipeline.analyst import lake_state
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.dashboard.following import Follower
-from routing_pipeline.dashboard.serving import app_of
+from routing_pipeline.dashboard.serving import TOKEN_VARIABLE, app_of, serve
 from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import priced
@@ -49,6 +50,7 @@ LAST = int(time.time()) // HOUR_S - 2
 """The last hour with logs; it is complete, as they are read more than half an hour after its end."""
 DAYS, PER_HOUR = 16, 50
 FOLLOWED = "2026-11-01T00:00:00Z-abcd"
+TOKEN = "a-token-of-enough-length"
 PRICED = {"gpt-4o": 0.01, "gpt-4o-mini": 0.001, "claude-haiku-4-5": 0.003}
 HOSTILE = (
     "<script>document.title='ran'</script>",
@@ -108,9 +110,9 @@ class Place:
         ingest_feedback(self.home, str(self.scores))
 
     @contextmanager
-    def served(self) -> Iterator[tuple[str, Follower]]:
+    def served(self, token: str | None = None) -> Iterator[tuple[str, Follower]]:
         follower = Follower(self.home, self.parameters)
-        server = uvicorn.Server(uvicorn.Config(app_of(follower), port=0, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app_of(follower, token=token), port=0, log_level="error"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)
@@ -395,7 +397,8 @@ def test_only_this_machine_under_its_own_name_is_answered_and_scripts_of_others_
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     for path in ("", "live", "figures.json"):
-        assert requests.get(url + path, headers={"Host": "evil.example"}, timeout=60).status_code == 421
+        for name in ("evil.example", "127.evil.example"):
+            assert requests.get(url + path, headers={"Host": name}, timeout=60).status_code == 421
     assert requests.get(f"{url}serving.py", timeout=60).status_code == 404
     assert math.isfinite(figures(url, "timeframe=nonsense&team=nobody")["cost_usd"])
 
@@ -404,3 +407,29 @@ def test_nothing_new_is_not_sent_again(page_of: tuple[str, Follower]) -> None:
     address = f"{page_of[0]}live"
     tag = requests.get(address, timeout=60).headers["ETag"]
     assert requests.get(address, headers={"If-None-Match": tag}, timeout=60).status_code == 304
+
+
+def test_with_a_token_only_those_who_know_it_see_anything(chromium: Browser, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ingest(request(number, LAST, random.Random(3)) for number in range(30))  # noqa: S311
+    with place.served(TOKEN) as (url, follower):
+        caught_up(follower, place.home)
+        for path in ("", "live", "figures.json", "page.js", "nothing"):
+            refused = requests.get(url + path, timeout=60)
+            assert (refused.status_code, refused.headers["WWW-Authenticate"][:5]) == (401, "Basic")
+            assert "30" not in refused.text
+        for wrong in ("Basic", "Basic !", f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", "Bearer", "Digest x"):
+            assert requests.get(url, headers={"Authorization": wrong}, timeout=60).status_code == 401
+        assert requests.get(url, auth=("me", TOKEN[:-1]), timeout=60).status_code == 401
+        assert requests.get(f"{url}healthz", timeout=60).text == "ok"
+        assert requests.get(f"{url}figures.json", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).json()["requests"] == 30
+        # A browser that was told the password once sends it with what the page fetches again.
+        with browser.opened(chromium, url, password=TOKEN) as opened:
+            comes(opened.page, "document.getElementById('link').textContent.startsWith('Live')")
+            assert opened.page.locator("[data-figure=requests]").inner_text() == "30"
+
+
+def test_others_are_not_listened_to_without_a_token(place: Place) -> None:
+    for host, token, said in (("::", None, TOKEN_VARIABLE), ("192.0.2.1", None, TOKEN_VARIABLE), ("127.0.0.1", "short", "at least 16")):
+        with pytest.raises(UnusableInputError, match=said):
+            serve(Follower(place.home, place.parameters), host, 0, token=token, ready=lambda _: None)

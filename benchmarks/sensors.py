@@ -3,13 +3,16 @@
 The lake holds six weeks. After the sums of all data files are there, as ingestion leaves them, the four sensors look in turn
 with an empty memory, so that every look reads and judges; each opens an engine of its own, as a tick of the daemon does.
 
-Run: python benchmarks/sensors.py [requests]
+With `--kinds many` teams, task types, models and rules are drawn one without the other, so that an hour holds nearly as many
+combinations of them as requests: what is kept must not grow with those.
+
+Run: python benchmarks/sensors.py [--requests 10000000] [--kinds few|many]
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,10 +34,11 @@ LOOKS, DAYS, OF_SCORES = 100, 42, 10
 TO_REACH_S = 1.0
 
 
-def lake_of(folder: Path, requests: int) -> Home:
+def lake_of(folder: Path, requests: int, *, many: bool) -> Home:
     """Six weeks of traffic; every tenth request is scored by feedback.
 
     20 teams with three of 8 task types each, a rule for each task type, and two of 12 models for each rule: 120 kinds an hour.
+    Or `many`: any of 60 teams, 20 task types, 12 models and 30 rules, 432,000 kinds.
     """
     home, rng = Home(folder).create(), np.random.default_rng(1)
     lake, schema = Lake(home), arrow_schema(REQUEST_LOG)
@@ -45,16 +49,18 @@ def lake_of(folder: Path, requests: int) -> Home:
         started = np.sort(rng.integers(0, 86_400_000_000, n)).astype("timedelta64[us]") + np.datetime64(day, "us")
         team, model = rng.integers(0, 20, n), rng.random(n) < 0.8
         task = (team + rng.integers(0, 3, n)) % 8
-        model = np.where(model, task, task + 4)
+        model, rule = np.where(model, task, task + 4), task
+        if many:
+            team, task, model, rule = (rng.integers(0, kinds, n) for kinds in (60, 20, 12, 30))
         ids = pa.array([f"{back}-{number}" for number in range(n)])
         columns = {
             "attempt_id": ids,
             "request_id": ids,
             "started_at": pa.array(started),
             "model": pa.array(np.array([f"model-{number}" for number in range(12)])[model]),
-            "team": pa.array(np.array([f"team-{number}" for number in range(20)])[team]),
-            "task_type": pa.array(np.array([f"task-{number}" for number in range(8)])[task]),
-            "routing_rule_id": pa.array(np.array([f"r{number}" for number in range(8)])[task]),
+            "team": pa.array(np.array([f"team-{number}" for number in range(60)])[team]),
+            "task_type": pa.array(np.array([f"task-{number}" for number in range(20)])[task]),
+            "routing_rule_id": pa.array(np.array([f"r{number}" for number in range(30)])[rule]),
             "status": pa.array(np.where(rng.random(n) < 0.01, "failure", "success")),
             "latency_ms": pa.array(rng.lognormal(7, 0.5, n)),
             "cost_usd": pa.array(rng.lognormal(-5, 1, n)),
@@ -88,7 +94,8 @@ def measure(home: Home) -> bool:
     resource = HomeResource(root=str(home.root))
     begin = time.perf_counter()
     resource.sum_up()
-    print(f"summing everything up, once and only what is new from then on: {time.perf_counter() - begin:.1f} s")
+    kept_mb = sum(path.stat().st_size for path in home.sums.rglob("*") if path.is_file()) / 1e6
+    print(f"summing everything up, once and only what is new from then on: {time.perf_counter() - begin:.1f} s, {kept_mb:.0f} MB kept")
     seconds, busy, held, kinds = [], [], [], set()
     for number in range(LOOKS):
         sensor = get_args(Sensor)[number % 4]
@@ -109,6 +116,9 @@ def measure(home: Home) -> bool:
 
 
 if __name__ == "__main__":
-    asked = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=10_000_000)
+    parser.add_argument("--kinds", choices=("few", "many"), default="few")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        raise SystemExit(0 if measure(lake_of(Path(place) / "home", asked)) else "not reached")
+        raise SystemExit(0 if measure(lake_of(Path(place) / "home", asked.requests, many=asked.kinds == "many")) else "not reached")

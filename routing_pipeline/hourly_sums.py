@@ -7,9 +7,13 @@ A data file of the lake never changes, so neither do its sums: hours that are sp
 or forgotten leaves the lake as whole data files, whose sums are then not read, and removed by `prune`. Scores come late:
 sums of scores are kept for a data file and a state of the feedback.
 
-    sums/<version>/attempts/<data file>-<prices>.parquet ATTEMPT_SUMS
-    sums/<version>/scores/<data file>-<state>.parquet    SCORE_SUMS
-    sums/<version>/newest/<state>/                       the newest score of each request and attempt
+    sums/<version>/attempts/<data file>-<prices>.parquet        ATTEMPT_SUMS by team, task and model together: cells
+    sums/<version>/attempts/series/<data file>-<prices>.parquet the same by one of KINDS at a time: series
+    sums/<version>/scores/<data file>-<state>.parquet           SCORE_SUMS, cells and series
+    sums/<version>/newest/<state>/                              the newest score of each request and attempt
+
+Whoever looks at one thing at a time reads the series, of which there are as many as there are names. Cells are for those who
+filter by several at once: of them there may be nearly as many as requests.
 
 Everything in there can be made again, and may be deleted at any time.
 """
@@ -29,6 +33,7 @@ from pathlib import Path
 
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from routing_pipeline import scope
@@ -40,6 +45,17 @@ from routing_pipeline.results import key_of
 HOUR_S = 3_600
 NAMES = ("team", "task_type", "model", "routing_rule_id")
 """What sums are kept apart by, beside the hour."""
+CELL = NAMES[:3]
+"""What cells are kept apart by."""
+KINDS: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "team": ("team",),
+    "task": ("task_type",),
+    "model": ("model",),
+    "rule": ("routing_rule_id",),
+    "task and model": ("task_type", "model"),
+}
+"""Kinds of series, and what each is kept apart by: what is watched, and the pair that costs are taken apart by."""
 NAMES_KEPT = 100
 """Names of one kind that are kept apart within a data file, the most frequent ones; the rest is `OTHERS`."""
 OTHERS = "(other names)"
@@ -47,7 +63,7 @@ LONGEST_NAME = 200
 """Longer names are cut and told apart by a digest: sums stay small whatever a log calls its models."""
 FILES_AT_ONCE = 8
 
-_KEY: tuple[tuple[str, pa.DataType], ...] = (("hour", pa.int64()), *((name, pa.string()) for name in NAMES))
+_KEY: tuple[tuple[str, pa.DataType], ...] = (("hour", pa.int64()), *((name, pa.string()) for name in CELL))
 _FLOAT = pa.float64()
 
 ATTEMPT_SUMS = pa.schema(
@@ -69,7 +85,7 @@ ATTEMPT_SUMS = pa.schema(
         ("newest_ingested_s", _FLOAT),
     ]
 )
-"""One row per hour (from 1970-01-01 00:00 UTC), team, task type, model and rule; null names: not logged.
+"""One row per hour (from 1970-01-01 00:00 UTC), team, task type and model; null names: not logged.
 
 `attempts` all of them; `cost_usd` as analyses count it: as logged, else at list prices, and 0 for what nobody priced; `tokens` prompt and completion; `ended` without
 the cancelled ones, `failures` of these; `timed` successes with a latency and `log_latency` the natural logarithm of its
@@ -81,14 +97,22 @@ SCORE_SUMS = pa.schema([*_KEY, ("scored", _FLOAT), ("quality", _FLOAT), ("qualit
 """The same with the newest feedback before what was logged (`scope.newest_scores`)."""
 
 
+def series_of(cells: pa.Schema) -> pa.Schema:
+    """The columns of series: one row per hour, `kind` (KINDS) and names of that kind; the other names are null."""
+    sums = [field for field in cells if field.name not in {"hour", *CELL}]
+    return pa.schema([("hour", pa.int64()), ("kind", pa.string()), *((name, pa.string()) for name in NAMES), *sums])
+
+
 @dataclass(frozen=True)
 class Kept:
     """Sums over some data files."""
 
-    table: ibis.Table | None
+    cells: ibis.Table | None
     """ATTEMPT_SUMS or SCORE_SUMS; None when nothing is kept yet, or there is no data file."""
+    series: ibis.Table | None
+    """The same sums as `series_of` says."""
     parts: tuple[Path, ...]
-    """The Parquet files that hold them."""
+    """The Parquet files that hold the cells."""
     pending: int
     """Data files that are missing from it, or whose scores are those of an earlier state of the feedback."""
 
@@ -198,7 +222,9 @@ class SumsStore:
         """
         if feedback is None or not feedback.files:
             kept = self.attempts(files, budget_s=budget_s, at_most=at_most)
-            return Kept(None if kept.table is None else kept.table.select(*SCORE_SUMS.names), kept.parts, kept.pending)
+            cells = None if kept.cells is None else kept.cells.select(*SCORE_SUMS.names)
+            series = None if kept.series is None else kept.series.select(*series_of(SCORE_SUMS).names)
+            return Kept(cells, series, kept.parts, kept.pending)
         folder = self._root / "scores"
         parts = {file: folder / f"{_name(file)}-{feedback.state}.parquet" for file in files}
         missing = [file for file, part in parts.items() if not part.exists()]
@@ -212,7 +238,7 @@ class SumsStore:
         for file, part in parts.items():
             earlier = [each for each in folder.glob(f"{_name(file)}-*.parquet") if each != part]
             if part.exists():
-                _drop(earlier)
+                _drop([*earlier, *map(_series_beside, earlier)])
             elif earlier:
                 parts[file] = max(earlier, key=lambda each: each.stat().st_mtime)
         return self._kept([part for part in parts.values() if part.exists()], left)
@@ -223,11 +249,14 @@ class SumsStore:
         for version in self._every.iterdir() if self._every.is_dir() else ():
             if version != self._root:
                 shutil.rmtree(version, ignore_errors=True)
-        gone = [part for kind in ("attempts", "scores") for part in (self._root / kind).glob("*.parquet") if part.stem[:32] not in names]
+        gone = [part for kind in ("attempts", "scores") for part in (self._root / kind).rglob("*.parquet") if part.stem[:32] not in names]
         return _drop(gone)
 
     def _kept(self, parts: list[Path], pending: int) -> Kept:
-        return Kept(self.engine.read_parquet(parts) if parts else None, tuple(parts), pending)
+        if not parts:
+            return Kept(None, None, (), pending)
+        series = [_series_beside(part) for part in parts]
+        return Kept(self.engine.read_parquet(parts), self.engine.read_parquet(series), tuple(parts), pending)
 
     def _tagged(self, files: Sequence[str]) -> ibis.Table:
         """Attempts of several data files, each with its place among them as `file`."""
@@ -250,10 +279,14 @@ class SumsStore:
         """Make the parts that are missing, last first; gives how many are left."""
         begun, left = time.monotonic(), len(missing)
         for batch in islice(_batched(reversed(missing), FILES_AT_ONCE), at_most):
-            made = few_names(self.engine, sums(batch), NAMES, weight)
-            places = made["file"].to_numpy()
+            held = with_few_names(self.engine, sums(batch), NAMES, weight)
+            series = ibis.union(*(_summed(held, kind, names) for kind, names in KINDS.items())).to_pyarrow()
+            cells = _summed(held, "cell", CELL)
             for place, file in enumerate(batch):
-                write_sums(made.filter(pa.array(places == place)).select(schema.names).cast(schema), parts[file])
+                # The cells last: where they are, the series are.
+                write_sums(_of(series, place, series_of(schema)), _series_beside(parts[file]))
+                # One file at a time: there may be as many cells as requests.
+                write_sums(_of(cells.filter(cells.file == place).to_pyarrow(), place, schema), parts[file])
             left -= len(batch)
             if budget_s is not None and time.monotonic() - begun >= budget_s:
                 break
@@ -303,15 +336,38 @@ def short_names(rows: ibis.Table, names: Sequence[str]) -> ibis.Table:
 
 
 def few_names(engine: Engine, sums: ibis.Table, names: Sequence[str], weight: str, keep: Sequence[str] = ()) -> pa.Table:
-    """Sums with the most frequent names of each data file (`file`); the rest put together, so that a million are no more than a hundred."""
+    """Sums with the most frequent names of each data file (`file`) and the rest of them put together, by these names and `keep`."""
+    held = with_few_names(engine, sums, names, weight)
+    added = [name for name in held.columns if name not in {"file", "hour", *names, *keep}]
+    return held.group_by("file", "hour", *names, *keep).agg(**{name: held[name].sum() for name in added}).to_pyarrow()
+
+
+def with_few_names(engine: Engine, sums: ibis.Table, names: Sequence[str], weight: str) -> ibis.Table:
+    """Sums, held in the engine, whose rare names are OTHERS, so that a million are no more than a hundred."""
     held = engine.held(sums)
     counted = held.group_by("file").agg(**{name: held[name].nunique() for name in names}).to_pyarrow()
     for name in names:
         if max(counted[name].to_pylist(), default=0) > NAMES_KEPT:
             held = _with_others(held, name, weight)
-    added = [name for name in held.columns if name not in {"file", "hour", "newest_ingested_s", *names, *keep}]
+    return held
+
+
+def _summed(held: ibis.Table, kind: str, by: Sequence[str]) -> ibis.Table:
+    """Sums by data file, hour and some of NAMES; the others are null."""
+    added = {name: held[name].sum() for name in held.columns if name not in {"file", "hour", "newest_ingested_s", *NAMES}}
     newest = {"newest_ingested_s": held.newest_ingested_s.max()} if "newest_ingested_s" in held.columns else {}
-    return held.group_by("file", "hour", *names, *keep).agg(**{name: held[name].sum() for name in added}, **newest).to_pyarrow()
+    sums = held.group_by("file", "hour", *by).agg(**added, **newest)
+    names = {name: sums[name] if name in by else ibis.null("string") for name in NAMES}
+    return sums.select("file", "hour", **names, **{name: sums[name] for name in (*added, *newest)}, kind=ibis.literal(kind))
+
+
+def _of(sums: pa.Table, place: int, schema: pa.Schema) -> pa.Table:
+    """The sums of one data file among several."""
+    return sums.filter(pc.equal(sums["file"], place)).select(schema.names).cast(schema)
+
+
+def _series_beside(part: Path) -> Path:
+    return part.parent / "series" / part.name
 
 
 def _with_others(sums: ibis.Table, name: str, weight: str) -> ibis.Table:

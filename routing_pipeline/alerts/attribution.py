@@ -17,6 +17,7 @@ from routing_pipeline.alerts.decisions import named
 from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WEEK_H, with_hour
 from routing_pipeline.analysis.divisia import Term, effects
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.hourly_sums import KINDS
 from routing_pipeline.scope import UNKNOWN_TASK
 
 FACTORS = ("volume", "mix", "tokens", "cache", "price")
@@ -90,24 +91,21 @@ def attribution(
 
 
 def attributed(rows: Sequence[Mapping[str, Any]], *, is_sum: bool, direction: int = 1) -> Attribution | None:
-    """The same from sums: `calls`, `total`, `tokens` and `cached` by `team`, `task`, `model`, `rule` and `week`, 0 for the window."""
+    """The same from sums: `calls`, `total`, `tokens` and `cached` by `week`, 0 for the window, `kind` and names of that kind (KINDS)."""
     earlier = {row["week"] for row in rows} - {0}
     if not earlier:
         return None
-    sides: dict[tuple[str, str, str, str], tuple[_Cell, _Cell]] = defaultdict(lambda: (_Cell(), _Cell()))
+    sides: dict[str, dict[tuple[str, ...], tuple[_Cell, _Cell]]] = {kind: defaultdict(lambda: (_Cell(), _Cell())) for kind in KINDS}
     for row in rows:
-        key = (row["team"] or "", row["task"] or UNKNOWN_TASK, row["model"] or "", row["rule"] or "")
-        sides[key][0 if row["week"] else 1].add(row, 1 / len(earlier) if row["week"] else 1.0)
+        key = tuple(row[name] or (UNKNOWN_TASK if name == "task_type" else "") for name in KINDS[row["kind"]])
+        sides[row["kind"]][key][0 if row["week"] else 1].add(row, 1 / len(earlier) if row["week"] else 1.0)
     shares = tuple(
-        share
-        for place, dimension in enumerate(DIMENSIONS)
-        if (share := _most(dimension, _grouped(sides, (place,)), is_sum=is_sum, direction=direction)) is not None
+        share for dimension in DIMENSIONS if (share := _most(dimension, sides[dimension], is_sum=is_sum, direction=direction)) is not None
     )
     if not is_sum:
         return Attribution(shares=shares)
-    terms = list(_terms(_grouped(sides, (1, 2)).values()))
-    change = sum(new.value - old.value for old, new in sides.values())
-    return Attribution(change=change, effects=effects(terms, FACTORS), shares=shares)
+    change = sum(new.value - old.value for old, new in sides["all"].values())
+    return Attribution(change=change, effects=effects(list(_terms(sides["task and model"].values())), FACTORS), shares=shares)
 
 
 def with_week(timed: ibis.Table, start: int, end: int, weeks: int) -> ibis.Table:
@@ -120,24 +118,13 @@ def with_week(timed: ibis.Table, start: int, end: int, weeks: int) -> ibis.Table
 def _cells(observations: ibis.Table, start: int, end: int, weeks: int) -> Sequence[dict[str, Any]]:
     timed = with_week(with_hour(observations), start, end, weeks)
     tokens = timed.prompt_tokens.fill_null(0) + timed.completion_tokens.fill_null(0)
-    timed = timed.mutate(tokens=tokens, task=timed.task_type, rule=timed.routing_rule_id)
-    sums = timed.group_by("week", "team", "task", "model", "rule").agg(
-        calls=timed.count(), total=timed.value.sum(), tokens=timed.tokens.sum(), cached=timed.cached_tokens.fill_null(0).sum()
-    )
-    found: list[dict[str, Any]] = sums.to_pyarrow().to_pylist()
-    return found
-
-
-def _grouped(
-    sides: Mapping[tuple[str, str, str, str], tuple[_Cell, _Cell]], places: tuple[int, ...]
-) -> dict[tuple[str, ...], tuple[_Cell, _Cell]]:
-    found: dict[tuple[str, ...], tuple[_Cell, _Cell]] = defaultdict(lambda: (_Cell(), _Cell()))
-    for key, pair in sides.items():
-        for into, part in zip(found[tuple(key[place] for place in places)], pair, strict=True):
-            into.calls += part.calls
-            into.value += part.value
-            into.tokens += part.tokens
-            into.billed += part.billed
+    timed = timed.mutate(tokens=tokens)
+    found: list[dict[str, Any]] = []
+    for kind, names in KINDS.items():
+        sums = timed.group_by("week", *names).agg(
+            calls=timed.count(), total=timed.value.sum(), tokens=timed.tokens.sum(), cached=timed.cached_tokens.fill_null(0).sum()
+        )
+        found += [{"kind": kind, **row} for row in sums.to_pyarrow().to_pylist()]
     return found
 
 

@@ -35,7 +35,7 @@ def kept_series(
     """Sums by series and hour in [first_hour, end_hour), equal to `hourly.hourly_sums` of the measure's observations.
 
     Args:
-        sums: ATTEMPT_SUMS or SCORE_SUMS of data files that cover these hours.
+        sums: series of attempts or of scores (`hourly_sums.series_of`) of data files that cover these hours.
         measured: what is observed.
         first_hour: counted from 1970.
         end_hour: the hour after the last.
@@ -46,7 +46,7 @@ def kept_series(
     """
     count, total, squares = COLUMNS[measured]
     cells = sums.filter(sums.hour >= first_hour, sums.hour < end_hour, sums[count] > 0)
-    cells = cells.select("hour", *DIMENSIONS.values(), count=cells[count], total=cells[total], squares=cells[squares])
+    cells = cells.select("hour", "kind", *DIMENSIONS.values(), count=cells[count], total=cells[total], squares=cells[squares])
     whole = _by_hour(cells, WHOLE.dimension)
     if not whole:
         return None
@@ -70,7 +70,7 @@ def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[s
     count, total, _ = COLUMNS[decision.measured]
     cells = with_week(sums.filter(sums[count] > 0), int(decision.start_s // HOUR_S), int(decision.end_s // HOUR_S), weeks)
     tokens = {name: cells[name].sum() if name in cells.columns else ibis.literal(0.0) for name in ("tokens", "cached_tokens")}
-    grouped = cells.group_by("week", "team", "model", task="task_type", rule="routing_rule_id").agg(
+    grouped = cells.group_by("week", "kind", *DIMENSIONS.values()).agg(
         calls=cells[count].sum(), total=cells[total].sum(), tokens=tokens["tokens"], cached=tokens["cached_tokens"]
     )
     found = attributed(
@@ -80,6 +80,7 @@ def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[s
 
 
 def _by_hour(cells: ibis.Table, dimension: str) -> list[dict[str, Any]]:
+    cells = cells.filter(cells.kind == dimension)
     label = ibis.literal("") if dimension == WHOLE.dimension else cells[DIMENSIONS[dimension]]
     if dimension == "task":
         label = label.fill_null(UNKNOWN_TASK)

@@ -116,12 +116,12 @@ def _hours(sensor: Sensor, home: Home, parameters: Parameters) -> _Hours | None:
 
 
 def _kept(lake: Lake, engine: Engine, parameters: Parameters, start_s: float, *, with_scores: bool) -> tuple[ibis.Table, ibis.Table] | None:
-    """Sums of attempts and of their scores from `start_s` on; only data files that nobody has summed up yet are read."""
+    """Series of attempts and of their scores from `start_s` on; only data files that nobody has summed up yet are read."""
     files = lake.attempt_files(start_s, FAR_S)
     store = SumsStore(lake.home, engine, Catalog(parameters.models))
-    attempts = scores = store.attempts(files).table
+    attempts = scores = store.attempts(files).series
     if with_scores:
-        scores = store.scores(files, Feedback(lake.feedback_files(), lake.feedback_version(), parameters.quality_feedback)).table
+        scores = store.scores(files, Feedback(lake.feedback_files(), lake.feedback_version(), parameters.quality_feedback)).series
     return None if attempts is None or scores is None else (attempts, scores)
 
 

@@ -149,7 +149,7 @@ class Follower:
             if scores.pending and not attempts.pending:
                 scores = sums.scores(files, feedback, at_most=1)
             self._show(engine, version, newest_s, until, attempts, scores, days)
-        if attempts.table is not None and not self._stop.is_set():
+        if attempts.series is not None and not self._stop.is_set():
             self._understand(engine, lake, attempts, scores)
 
     def _show(self, engine: Engine, version: str, newest_s: float, until: int, attempts: Kept, scores: Kept, days: DaysKept) -> None:
@@ -183,9 +183,9 @@ class Follower:
 
     def _understand(self, engine: Engine, lake: Lake, attempts: Kept, scores: Kept) -> None:
         seen = self.seen
-        if seen is None or attempts.table is None or scores.table is None:
+        if seen is None or attempts.series is None or scores.series is None:
             return
-        spend = self._daily_spend(attempts.table)
+        spend = self._daily_spend(attempts.series)
         try:
             known = self.record.promised()
         except PipelineError as error:
@@ -195,12 +195,12 @@ class Follower:
         self.seen = seen = replace(
             seen,
             serial=next(self._serial),
-            alerts=self._alerts(attempts.table, scores.table, seen.until, seen.newest_s),
+            alerts=self._alerts(attempts.series, scores.series, seen.until, seen.newest_s),
             projection=budget_projection(spend, seen.newest_s + 1e-6, self.parameters),
             rule_set=newest[0],
             status=newest[1],
         )
-        outcomes = self._outcomes(engine, lake, attempts.table, seen, known)
+        outcomes = self._outcomes(engine, lake, attempts.series, seen, known)
         self.seen = replace(seen, serial=next(self._serial), outcomes=outcomes)
         self._remember(self.seen)
 
@@ -277,7 +277,7 @@ class Follower:
     def _daily_spend(self, attempts: ibis.Table) -> dict[str | None, dict[int, float]]:
         """As `budget_projection.daily_spend_by_team`, from kept sums."""
         newest = attempts.hour.max().execute()
-        recent = attempts.filter(attempts.hour >= int(newest) - HISTORY_DAYS * 24)
+        recent = attempts.filter(attempts.kind == "team", attempts.hour >= int(newest) - HISTORY_DAYS * 24)
         by_day = recent.mutate(day=(recent.hour / 24).floor().cast("int64"))
         rows = by_day.group_by("team", "day").agg(usd=by_day.cost_usd.sum()).order_by("day", "team").to_pyarrow().to_pylist()
         spend: dict[str | None, dict[int, float]] = {None: {}}

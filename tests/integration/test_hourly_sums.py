@@ -20,7 +20,7 @@ from routing_pipeline.alerts.kept import kept_cause, kept_series
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import FILES_AT_ONCE, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore, priced
+from routing_pipeline.hourly_sums import CELL, FILES_AT_ONCE, KINDS, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore, priced
 from routing_pipeline.ingest.forgetting import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
@@ -95,17 +95,16 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def by_series(table: ibis.Table, count: str, total: str, squares: str) -> dict[tuple[str, str], tuple[float, float, float]]:
     """(series, value) to sums, of the whole and by every name, as `alerts.hourly` watches them."""
-    rows = table.to_pyarrow().to_pylist()
     found: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        labels = [("all", ""), *((name, row[name]) for name in NAMES)]
-        for name, value in labels:
-            value = "unknown" if name == "task_type" and value is None else value
-            if value is None:
-                continue
-            of = found.setdefault((f"{name}", f"{row['hour']} {value}"), [0.0, 0.0, 0.0])
-            for at, column in enumerate((count, total, squares)):
-                of[at] += row[column]
+    for row in table.filter(table.kind != "task and model").to_pyarrow().to_pylist():
+        (name,) = KINDS[row["kind"]] or ("all",)
+        value = row.get(name, "")
+        value = "unknown" if name == "task_type" and value is None else value
+        if value is None:
+            continue
+        of = found.setdefault((name, f"{row['hour']} {value}"), [0.0, 0.0, 0.0])
+        for at, column in enumerate((count, total, squares)):
+            of[at] += row[column]
     return {key: tuple(of) for key, of in found.items()}  # type: ignore[misc]
 
 
@@ -144,17 +143,17 @@ def test_sums_over_files_are_those_of_all_rows_for_every_measure_of_the_sensors(
     kept = place.store.attempts(place.lake.all_files())
     rows = place.rows()
     assert kept.pending == 0
-    assert_same(kept.table, COSTS, hourly.costs(rows))
-    assert_same(kept.table, LATENCIES, hourly.log_latencies(rows))
-    assert_same(kept.table, FAILURES, hourly.failures(rows))
-    assert_same(kept.table, SCORES, hourly.qualities(rows, None, "quality"))
-    assert_same(place.store.scores(place.lake.all_files(), place.feedback).table, SCORES, hourly.qualities(rows, None, "quality"))
+    assert_same(kept.series, COSTS, hourly.costs(rows))
+    assert_same(kept.series, LATENCIES, hourly.log_latencies(rows))
+    assert_same(kept.series, FAILURES, hourly.failures(rows))
+    assert_same(kept.series, SCORES, hourly.qualities(rows, None, "quality"))
+    assert_same(place.store.scores(place.lake.all_files(), place.feedback).series, SCORES, hourly.qualities(rows, None, "quality"))
 
 
 def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
     draw = drawing(8)
     place.ingest(attempt(number, draw) for number in range(600))
-    kept, rows = place.store.attempts(place.lake.all_files()).table, place.rows()
+    kept, rows = place.store.attempts(place.lake.all_files()).series, place.rows()
     assert kept is not None
     observed = {"spend": hourly.costs(rows), "latency": hourly.log_latencies(rows), "failed attempts": hourly.failures(rows)}
     for measured, observations in (observed | {"quality": hourly.qualities(rows, None, "quality")}).items():
@@ -172,7 +171,7 @@ def test_the_cause_from_kept_sums_is_that_from_the_rows(place: Place) -> None:
     rows = [attempt(number, draw) for number in range(400)]
     earlier = [row | {"attempt_id": f"e{row['attempt_id']}", "started_at": week_before(row["started_at"])} for row in rows[:200]]
     place.ingest([*rows, *earlier])
-    kept = place.store.attempts(place.lake.all_files()).table
+    kept = place.store.attempts(place.lake.all_files()).series
     assert kept is not None
     for measured, is_sum in (("spend", True), ("latency", False)):
         window = {"start_s": (FIRST_HOUR + 4) * 3600.0, "end_s": (FIRST_HOUR + 40) * 3600.0}
@@ -196,7 +195,7 @@ def test_a_new_object_makes_sums_of_its_own_data_files_only(place: Place) -> Non
     place.ingest(attempt(1000 + number, draw) for number in range(200))
     kept = place.store.attempts(place.lake.all_files())
     assert {path: path.stat().st_mtime_ns for path in place.kept_files()}.items() > before.items()
-    assert_same(kept.table, COSTS, hourly.costs(place.rows()))
+    assert_same(kept.series, COSTS, hourly.costs(place.rows()))
 
 
 def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
@@ -210,7 +209,7 @@ def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
         feedback = place.feedback
         kept = place.store.scores(files, feedback)
         assert kept.pending == 0
-        assert_same(kept.table, SCORES, hourly.qualities(place.rows(), place.engine.read_parquet(feedback.files), "quality"))
+        assert_same(kept.series, SCORES, hourly.qualities(place.rows(), place.engine.read_parquet(feedback.files), "quality"))
     assert len(place.kept_files("scores")) == len(files)
 
 
@@ -229,8 +228,8 @@ def test_what_a_budget_leaves_is_pending_and_stands_in_the_older_scores(place: P
     place.score(((number, 0.9) for number in range(300)), NOW_S - 500)
     partly = place.store.scores(files, place.feedback, budget_s=0.0)
     assert partly.pending == len(files) - FILES_AT_ONCE
-    assert partly.table is not None
-    found = partly.table.agg(n=partly.table.scored.sum(), quality=partly.table.quality.sum()).to_pyarrow().to_pylist()[0]
+    assert partly.cells is not None
+    found = partly.cells.agg(n=partly.cells.scored.sum(), quality=partly.cells.quality.sum()).to_pyarrow().to_pylist()[0]
     assert 0.5 * found["n"] < found["quality"] < 0.9 * found["n"]
 
 
@@ -242,19 +241,19 @@ def test_sums_of_forgotten_rows_are_neither_read_nor_kept(place: Place) -> None:
     forget(place.home, "team", "search", now_s=NOW_S)
     assert not place.kept_files()
     kept = place.store.attempts(place.lake.all_files())
-    assert kept.table is not None
-    assert "search" not in set(kept.table.select("team").to_pyarrow()["team"].to_pylist())
+    assert kept.series is not None
+    assert "search" not in set(kept.series.select("team").to_pyarrow()["team"].to_pylist())
 
 
 def test_files_joined_into_larger_ones_give_the_same_sums(place: Place) -> None:
     draw = drawing(6)
     for part in range(4):
         place.ingest(attempt(part * 100 + number, draw) for number in range(100))
-    before = place.store.attempts(place.lake.all_files()).table
+    before = place.store.attempts(place.lake.all_files()).series
     assert before is not None
     sums = by_series(before, *COSTS)
     maintain(place.home)
-    after = place.store.attempts(place.lake.all_files()).table
+    after = place.store.attempts(place.lake.all_files()).series
     assert after is not None
     joined = by_series(after, *COSTS)
     assert place.store.prune(place.lake.all_files()) > 0
@@ -267,9 +266,9 @@ def test_a_thousand_names_are_a_hundred_and_the_others_and_nothing_is_lost(place
     draw = drawing(7)
     rows = [attempt(number, draw) | {"team": f"team-{number}" if number % 4 else "big"} for number in range(1000)]
     place.ingest(rows)
-    kept = place.store.attempts(place.lake.all_files()).table
+    kept = place.store.attempts(place.lake.all_files()).series
     assert kept is not None
-    teams = kept.group_by("team").agg(n=kept.attempts.sum()).to_pyarrow().to_pylist()
+    teams = kept.filter(kept.kind == "team").group_by("team").agg(n=kept.attempts.sum()).to_pyarrow().to_pylist()
     counts = {row["team"]: row["n"] for row in teams}
     assert sum(counts.values()) == 1000
     assert counts["big"] == 250
@@ -277,6 +276,44 @@ def test_a_thousand_names_are_a_hundred_and_the_others_and_nothing_is_lost(place
     assert len(counts) <= NAMES_KEPT * len(place.lake.all_files()) + 1
 
 
+def test_cells_are_for_those_who_filter_by_several_names_at_once(place: Place) -> None:
+    draw = drawing(10)
+    for part in range(2):
+        place.ingest(attempt(part * 300 + number, draw) for number in range(300))
+    rows = place.rows()
+    scored = rows.filter(rows.status == "success", rows.quality_score.notnull())
+    for kept, of, count in (
+        (place.store.attempts(place.lake.all_files()), rows, "attempts"),
+        (place.store.scores(place.lake.all_files(), place.feedback), scored, "scored"),
+    ):
+        assert kept.cells is not None
+        cells = kept.cells.filter(kept.cells[count] > 0)
+        found = cells.group_by("hour", *CELL).agg(n=cells[count].sum()).to_pyarrow().to_pylist()
+        timed = hourly.with_hour(of)
+        expected = timed.group_by("hour", *CELL).agg(n=timed.count().cast("float64")).to_pyarrow().to_pylist()
+        assert in_order(found) == in_order(expected)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
+def test_series_grow_with_names_and_not_with_their_combinations(place: Place) -> None:
+    draw, names = drawing(11), 12
+
+    def one_of() -> dict[str, str]:
+        return {name: f"{name}-{draw.randrange(names)}" for name in NAMES}
+
+    place.ingest(attempt(number, draw) | one_of() | {"started_at": attempt(0, drawing(0))["started_at"]} for number in range(4_000))
+    files = place.lake.all_files()
+    kept, feedback = place.store.attempts(files), place.feedback
+    for series in (kept.series, place.store.scores(files, feedback).series):
+        assert series is not None
+        assert series.count().execute() <= len(files) * (1 + 4 * names + names**2)
+    assert kept.cells is not None
+    assert kept.cells.count().execute() > names**2 * 4
+
+
 def test_an_empty_lake_has_no_sums(place: Place) -> None:
     kept = place.store.attempts(())
-    assert (kept.table, kept.parts, kept.pending) == (None, (), 0)
+    assert (kept.cells, kept.series, kept.parts, kept.pending) == (None, None, (), 0)

@@ -238,7 +238,7 @@ class SumsStore:
         for file, part in parts.items():
             earlier = [each for each in folder.glob(f"{_name(file)}-*.parquet") if each != part]
             if part.exists():
-                _drop([*earlier, *map(_series_beside, earlier)])
+                _drop([*earlier, *map(series_beside, earlier)])
             elif earlier:
                 parts[file] = max(earlier, key=lambda each: each.stat().st_mtime)
         return self._kept([part for part in parts.values() if part.exists()], left)
@@ -255,7 +255,7 @@ class SumsStore:
     def _kept(self, parts: list[Path], pending: int) -> Kept:
         if not parts:
             return Kept(None, None, (), pending)
-        series = [_series_beside(part) for part in parts]
+        series = [series_beside(part) for part in parts]
         return Kept(self.engine.read_parquet(parts), self.engine.read_parquet(series), tuple(parts), pending)
 
     def _tagged(self, files: Sequence[str]) -> ibis.Table:
@@ -284,7 +284,7 @@ class SumsStore:
             cells = _summed(held, "cell", CELL)
             for place, file in enumerate(batch):
                 # The cells last: where they are, the series are.
-                write_sums(_of(series, place, series_of(schema)), _series_beside(parts[file]))
+                write_sums(_of(series, place, series_of(schema)), series_beside(parts[file]))
                 # One file at a time: there may be as many cells as requests.
                 write_sums(_of(cells.filter(cells.file == place).to_pyarrow(), place, schema), parts[file])
             left -= len(batch)
@@ -366,7 +366,8 @@ def _of(sums: pa.Table, place: int, schema: pa.Schema) -> pa.Table:
     return sums.filter(pc.equal(sums["file"], place)).select(schema.names).cast(schema)
 
 
-def _series_beside(part: Path) -> Path:
+def series_beside(part: Path) -> Path:
+    """Where the series of a file of cells lie."""
     return part.parent / "series" / part.name
 
 

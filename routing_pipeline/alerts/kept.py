@@ -6,7 +6,7 @@ Belongs here: which columns of the kept sums are the observations of which measu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import ibis
@@ -44,22 +44,21 @@ def kept_series(
     Returns:
         None when there is no observation. The hours begin with the first that has one.
     """
-    count, total, squares = COLUMNS[measured]
-    cells = sums.filter(sums.hour >= first_hour, sums.hour < end_hour, sums[count] > 0)
-    cells = cells.select("hour", "kind", *DIMENSIONS.values(), count=cells[count], total=cells[total], squares=cells[squares])
-    whole = _by_hour(cells, WHOLE.dimension)
+    watched = [name for name in DIMENSIONS if name in dimensions]
+    rows = _by_kind(sums.filter(sums.hour >= first_hour, sums.hour < end_hour), COLUMNS[measured], (WHOLE.dimension, *watched))
+    whole = rows[WHOLE.dimension]
     if not whole:
         return None
     first = min(row["hour"] for row in whole)
     found = {WHOLE: whole}
     observed = sum(row["count"] for row in whole)
-    for dimension in (name for name in DIMENSIONS if name in dimensions):
-        found |= watched_values(_by_hour(cells, dimension), dimension, observed)
+    for dimension in watched:
+        found |= watched_values(rows[dimension], dimension, observed)
     arrays = [np.zeros((len(found), end_hour - first)) for _ in range(3)]
-    for place, rows in enumerate(found.values()):
-        hours = [row["hour"] - first for row in rows]
+    for place, of in enumerate(found.values()):
+        hours = [row["hour"] - first for row in of]
         for array, name in zip(arrays, ("count", "total", "squares"), strict=True):
-            array[place, hours] = [row[name] for row in rows]
+            array[place, hours] = [row[name] for row in of]
     return HourlySums(first, tuple(found), *arrays)
 
 
@@ -79,12 +78,14 @@ def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[s
     return () if found is None else found.sentences()
 
 
-def _by_hour(cells: ibis.Table, dimension: str) -> list[dict[str, Any]]:
-    cells = cells.filter(cells.kind == dimension)
-    label = ibis.literal("") if dimension == WHOLE.dimension else cells[DIMENSIONS[dimension]]
-    if dimension == "task":
-        label = label.fill_null(UNKNOWN_TASK)
-    keyed = cells.mutate(label=label).filter(lambda t: t.label.notnull())
-    sums = keyed.group_by("label", "hour").agg(count=keyed["count"].sum(), total=keyed.total.sum(), squares=keyed.squares.sum())
-    rows: list[dict[str, Any]] = sums.order_by("label", "hour").to_pyarrow().to_pylist()
+def _by_kind(series: ibis.Table, columns: tuple[str, str, str], kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each kind by name (`label`) and hour, in that order; those without a name are left out, but for the unknown task."""
+    count, total, squares = (series[name] for name in columns)
+    unnamed = ibis.cases((series.kind == WHOLE.dimension, ""), (series.kind == "task", UNKNOWN_TASK))
+    named = series.mutate(label=ibis.coalesce(*(series[name] for name in DIMENSIONS.values()), unnamed))
+    named = named.filter(count > 0, named.kind.isin(list(kinds)), named.label.notnull())
+    sums = named.group_by("kind", "label", "hour").agg(count=count.sum(), total=total.sum(), squares=squares.sum())
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for row in sums.order_by("kind", "label", "hour").to_pyarrow().to_pylist():
+        rows[row["kind"]].append(row)
     return rows

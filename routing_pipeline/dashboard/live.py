@@ -29,6 +29,7 @@ from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.daily_spend import NO_COST
 from routing_pipeline.engine import Engine
 from routing_pipeline.estimates import Known, Measured, Result, proportion_interval, quantity
+from routing_pipeline.hourly_sums import KINDS, series_beside
 from routing_pipeline.parameters import TIMEFRAMES, AlertThresholds, Timeframe
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
@@ -205,9 +206,13 @@ def live_page(seen: Seen, asked: Asked, engine: Engine, thresholds: AlertThresho
 _Row = dict[str, Any]
 
 
+def _filters(asked: Asked) -> tuple[tuple[str, str | None], ...]:
+    return (("task_type", asked.task), ("model", asked.model), ("team", asked.team))
+
+
 def _filtered(table: ibis.Table, asked: Asked) -> ibis.Table:
     """Rows of the filters; a request without a task type is of the task `unknown`, as in every analysis."""
-    for column, value in (("task_type", asked.task), ("model", asked.model), ("team", asked.team)):
+    for column, value in _filters(asked):
         if value is not None:
             named = table[column].fill_null("unknown") if column == "task_type" else table[column]
             table = table.filter(named == value)
@@ -224,9 +229,19 @@ def _grouped(table: ibis.Table, by: Sequence[str]) -> list[_Row]:
 def _by_hour(engine: Engine, parts: Sequence[Path], asked: Asked, end: int, weeks: int, by: Sequence[str]) -> list[_Row]:
     if not parts:
         return []
-    table = engine.read_parquet(parts)
+    table = _least(engine, parts, asked, by)
     table = table.filter(table.hour >= end - (weeks + NOISE_WEEKS) * WEEK_H, table.hour < end)
     return _grouped(_filtered(table, asked), ("hour", *by))
+
+
+def _least(engine: Engine, parts: Sequence[Path], asked: Asked, by: Sequence[str]) -> ibis.Table:
+    """The sums to read: series, where some are kept apart by just what is filtered and grouped by, and cells otherwise."""
+    needed = {column for column, value in _filters(asked) if value is not None} | set(by)
+    kind = next((kind for kind, names in KINDS.items() if set(names) == needed), None)
+    if kind is None:
+        return engine.read_parquet(parts)
+    series = engine.read_parquet([series_beside(part) for part in parts])
+    return series.filter(series.kind == kind).drop("kind")
 
 
 def _files(of_days: Mapping[int, Path], start: int, end: int) -> list[Path]:

@@ -27,6 +27,7 @@ from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
 from routing_pipeline.analyst import lake_state
 from routing_pipeline.catalog import Catalog
+from routing_pipeline.dashboard import live
 from routing_pipeline.dashboard.following import Follower
 from routing_pipeline.dashboard.serving import TOKEN_VARIABLE, app_of, serve
 from routing_pipeline.engine import Engine, open_engine
@@ -37,7 +38,7 @@ from routing_pipeline.hourly_sums import priced
 from routing_pipeline.ingest.forgetting import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import AlertThresholds, Parameters
 from routing_pipeline.policy.rule_set import logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import realized_outcomes
 from routing_pipeline.report import wording
@@ -221,6 +222,29 @@ def test_figures_are_those_of_the_analyses_of_the_same_hours(
     assert [(each["error_type"], each["attempts"], each["requests"]) for each in found["errors"]] == [
         (each.error_type, each.attempts, each.requests) for each in analytics.errors
     ]
+
+
+@pytest.mark.parametrize("asked", [{}, {"task": "unknown"}, {"model": "gpt-4o"}, {"team": "search"}, {"task": "code", "team": "search"}])
+def test_series_and_cells_give_the_same_figures(
+    page_of: tuple[str, Follower], asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = page_of[1].seen
+    assert seen is not None
+    with open_engine() as engine:
+        by_series = live.live_page(seen, live.Asked("7d", **asked), engine, AlertThresholds())
+        monkeypatch.setattr(live, "KINDS", {})
+        by_cells = live.live_page(seen, live.Asked("7d", **asked), engine, AlertThresholds())
+    assert by_series.requests > 0
+    assert close(by_series.model_dump(), by_cells.model_dump())
+
+
+def close(one: Any, other: Any) -> bool:
+    """The same but for the order of additions."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(close, one, other))
+    return bool(one == pytest.approx(other)) if isinstance(one, float) else bool(one == other)
 
 
 def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place: Place, page_of: tuple[str, Follower]) -> None:

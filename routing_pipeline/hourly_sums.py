@@ -82,15 +82,13 @@ ATTEMPT_SUMS = pa.schema(
         ("scored", _FLOAT),
         ("quality", _FLOAT),
         ("quality_squares", _FLOAT),
-        ("newest_ingested_s", _FLOAT),
     ]
 )
 """One row per hour (from 1970-01-01 00:00 UTC), team, task type and model; null names: not logged.
 
-`attempts` all of them; `cost_usd` as analyses count it: as logged, else at list prices, and 0 for what nobody priced; `tokens` prompt and completion; `ended` without
-the cancelled ones, `failures` of these; `timed` successes with a latency and `log_latency` the natural logarithm of its
-milliseconds; `scored` successes with a quality as logged. `*_squares`: sums of squares. `newest_ingested_s`: largest
-ingested_at, seconds since 1970; all other columns add up over rows and data files.
+`attempts` all of them; `cost_usd` as analyses count it: as logged, else at list prices, and 0 for what nobody priced; `tokens` prompt and
+completion; `ended` without the cancelled ones, `failures` of these; `timed` successes with a latency and `log_latency` the natural
+logarithm of its milliseconds; `scored` successes with a quality as logged. `*_squares`: sums of squares. All add up over rows and data files.
 """
 
 SCORE_SUMS = pa.schema([*_KEY, ("scored", _FLOAT), ("quality", _FLOAT), ("quality_squares", _FLOAT)])
@@ -163,7 +161,6 @@ def attempt_sums(attempts: ibis.Table, *by: str) -> ibis.Table:
         scored=is_scored.sum().cast("float64"),
         quality=t.quality_score.sum(where=is_scored).fill_null(0.0),
         quality_squares=(t.quality_score * t.quality_score).sum(where=is_scored).fill_null(0.0),
-        newest_ingested_s=t.ingested_at.max().epoch_seconds().cast("float64"),
     )
 
 
@@ -315,7 +312,7 @@ class SumsStore:
 
 _BY = ("request", "attempt")
 _READ = (
-    *("request_id", "attempt_id", "started_at", "ingested_at", "status", "latency_ms", "cost_usd", "quality_score"),
+    *("request_id", "attempt_id", "started_at", "status", "latency_ms", "cost_usd", "quality_score"),
     *("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),
     *("audio_prompt_tokens", "audio_completion_tokens", "provider", "provider_model", "is_cache_hit"),
 )
@@ -354,11 +351,10 @@ def with_few_names(engine: Engine, sums: ibis.Table, names: Sequence[str], weigh
 
 def _summed(held: ibis.Table, kind: str, by: Sequence[str]) -> ibis.Table:
     """Sums by data file, hour and some of NAMES; the others are null."""
-    added = {name: held[name].sum() for name in held.columns if name not in {"file", "hour", "newest_ingested_s", *NAMES}}
-    newest = {"newest_ingested_s": held.newest_ingested_s.max()} if "newest_ingested_s" in held.columns else {}
-    sums = held.group_by("file", "hour", *by).agg(**added, **newest)
+    added = {name: held[name].sum() for name in held.columns if name not in {"file", "hour", *NAMES}}
+    sums = held.group_by("file", "hour", *by).agg(**added)
     names = {name: sums[name] if name in by else ibis.null("string") for name in NAMES}
-    return sums.select("file", "hour", **names, **{name: sums[name] for name in (*added, *newest)}, kind=ibis.literal(kind))
+    return sums.select("file", "hour", **names, **{name: sums[name] for name in added}, kind=ibis.literal(kind))
 
 
 def _of(sums: pa.Table, place: int, schema: pa.Schema) -> pa.Table:

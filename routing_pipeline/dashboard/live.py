@@ -220,7 +220,7 @@ def _filtered(table: ibis.Table, asked: Asked) -> ibis.Table:
 
 
 def _grouped(table: ibis.Table, by: Sequence[str]) -> list[_Row]:
-    keys = {"hour", "team", "task_type", "model", "routing_rule_id", "error_type", "step", "newest_ingested_s"}
+    keys = {"hour", "team", "task_type", "model", "routing_rule_id", "error_type", "step"}
     sums = {name: table[name].sum() for name in table.columns if name not in keys}
     rows: list[_Row] = table.group_by(*by).agg(**sums).order_by(*by).to_pyarrow().to_pylist()
     return rows

@@ -6,12 +6,15 @@ belong here: what stands out of them (`detection`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ibis
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from routing_pipeline.scope import UNKNOWN_TASK, newest_scores
@@ -112,24 +115,11 @@ def hourly_sums(
     """
     timed = with_hour(observations)
     timed = timed.filter(timed.hour >= first_hour, timed.hour < end_hour)
-    whole = _by_hour(timed, WHOLE.dimension)
-    if not whole:
-        return None
-    first = min(row["hour"] for row in whole)
-    found = {WHOLE: whole}
-    requests = sum(row["count"] for row in whole)
-    for dimension in (name for name in DIMENSIONS if name in set(dimensions)):
-        found |= watched_values(_by_hour(timed, dimension), dimension, requests)
-    count, total, squares = (np.zeros((len(found), end_hour - first)) for _ in range(3))
-    for place, rows in enumerate(found.values()):
-        hours = [row["hour"] - first for row in rows]
-        count[place, hours] = [row["count"] for row in rows]
-        total[place, hours] = [row["total"] for row in rows]
-        squares[place, hours] = [row["squares"] for row in rows]
-    return HourlySums(first, tuple(found), count, total, squares)
+    watched = [name for name in DIMENSIONS if name in set(dimensions)]
+    return watched_sums({kind: _by_hour(timed, kind) for kind in (WHOLE.dimension, *watched)}, end_hour)
 
 
-def _by_hour(timed: ibis.Table, dimension: str) -> list[dict[str, Any]]:
+def _by_hour(timed: ibis.Table, dimension: str) -> pa.Table:
     label = ibis.literal("") if dimension == WHOLE.dimension else timed[DIMENSIONS[dimension]]
     if dimension == "task":
         label = label.fill_null(UNKNOWN_TASK)
@@ -137,17 +127,38 @@ def _by_hour(timed: ibis.Table, dimension: str) -> list[dict[str, Any]]:
     sums = keyed.group_by("label", "hour").agg(
         count=keyed.count().cast("float64"), total=keyed.value.sum(), squares=(keyed.value * keyed.value).sum()
     )
-    rows: list[dict[str, Any]] = sums.order_by("label", "hour").to_pyarrow().to_pylist()
-    return rows
+    found: pa.Table = sums.to_pyarrow()
+    return found
 
 
-def watched_values(rows: Sequence[dict[str, Any]], dimension: str, requests: float) -> dict[Series, list[dict[str, Any]]]:
+def watched_sums(by_kind: Mapping[str, pa.Table], end_hour: int) -> HourlySums | None:
+    """The whole, and of each dimension the names worth watching; None without an observation.
+
+    Args:
+        by_kind: by "all" and by dimension: `label`, `hour`, `count`, `total`, `squares`.
+        end_hour: the hour after the last, counted from 1970.
+    """
+    whole = by_kind[WHOLE.dimension]
+    if not len(whole):
+        return None
+    found, observed = {WHOLE: whole}, math.fsum(whole["count"].to_pylist())
+    for dimension in DIMENSIONS:
+        if dimension in by_kind:
+            found |= _frequent(by_kind[dimension], dimension, observed)
+    first = min(whole["hour"].to_pylist())
+    count, total, squares = (np.zeros((len(found), end_hour - first)) for _ in range(3))
+    for place, sums in enumerate(found.values()):
+        hours = sums["hour"].to_numpy() - first
+        for array, name in ((count, "count"), (total, "total"), (squares, "squares")):
+            array[place, hours] = sums[name].to_numpy()
+    return HourlySums(first, tuple(found), count, total, squares)
+
+
+def _frequent(sums: pa.Table, dimension: str, observed: float) -> dict[Series, pa.Table]:
     """The most frequent values; a dimension that only ever had one value says nothing that the whole does not say."""
-    by_value: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_value.setdefault(row["label"], []).append(row)
-    counts = {value: sum(row["count"] for row in of) for value, of in by_value.items()}
-    if max(counts.values(), default=0) >= requests:
+    by_label = sums.group_by("label").aggregate([("count", "sum")])
+    counts = dict(zip(by_label["label"].to_pylist(), by_label["count_sum"].to_pylist(), strict=True))
+    if max(counts.values(), default=0) >= observed:
         return {}
-    frequent = sorted((value for value in counts if counts[value] >= MIN_SHARE * requests), key=lambda value: (-counts[value], value))
-    return {Series(dimension, value): by_value[value] for value in frequent[:SERIES_PER_DIMENSION]}
+    frequent = sorted((value for value in counts if counts[value] >= MIN_SHARE * observed), key=lambda value: (-counts[value], value))
+    return {Series(dimension, value): sums.filter(pc.equal(sums["label"], value)) for value in frequent[:SERIES_PER_DIMENSION]}

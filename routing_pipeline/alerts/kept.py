@@ -7,14 +7,15 @@ Belongs here: which columns of the kept sums are the observations of which measu
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import ibis
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from routing_pipeline.alerts.attribution import attributed, with_week
 from routing_pipeline.alerts.decisions import AlertDecision
-from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WHOLE, HourlySums, watched_values
+from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WHOLE, HourlySums, watched_sums
 from routing_pipeline.scope import UNKNOWN_TASK
 
 Measured = Literal["spend", "latency", "failed attempts", "quality", "requests"]
@@ -45,21 +46,8 @@ def kept_series(
         None when there is no observation. The hours begin with the first that has one.
     """
     watched = [name for name in DIMENSIONS if name in dimensions]
-    rows = _by_kind(sums.filter(sums.hour >= first_hour, sums.hour < end_hour), COLUMNS[measured], (WHOLE.dimension, *watched))
-    whole = rows[WHOLE.dimension]
-    if not whole:
-        return None
-    first = min(row["hour"] for row in whole)
-    found = {WHOLE: whole}
-    observed = sum(row["count"] for row in whole)
-    for dimension in watched:
-        found |= watched_values(rows[dimension], dimension, observed)
-    arrays = [np.zeros((len(found), end_hour - first)) for _ in range(3)]
-    for place, of in enumerate(found.values()):
-        hours = [row["hour"] - first for row in of]
-        for array, name in zip(arrays, ("count", "total", "squares"), strict=True):
-            array[place, hours] = [row[name] for row in of]
-    return HourlySums(first, tuple(found), *arrays)
+    within = sums.filter(sums.hour >= first_hour, sums.hour < end_hour)
+    return watched_sums(_by_kind(within, COLUMNS[measured], (WHOLE.dimension, *watched)), end_hour)
 
 
 def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[str, ...]:
@@ -78,14 +66,12 @@ def kept_cause(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[s
     return () if found is None else found.sentences()
 
 
-def _by_kind(series: ibis.Table, columns: tuple[str, str, str], kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of each kind by name (`label`) and hour, in that order; those without a name are left out, but for the unknown task."""
+def _by_kind(series: ibis.Table, columns: tuple[str, str, str], kinds: Sequence[str]) -> dict[str, pa.Table]:
+    """Sums of each kind by name (`label`) and hour; those without a name are left out, but for the unknown task."""
     count, total, squares = (series[name] for name in columns)
     unnamed = ibis.cases((series.kind == WHOLE.dimension, ""), (series.kind == "task", UNKNOWN_TASK))
     named = series.mutate(label=ibis.coalesce(*(series[name] for name in DIMENSIONS.values()), unnamed))
     named = named.filter(count > 0, named.kind.isin(list(kinds)), named.label.notnull())
     sums = named.group_by("kind", "label", "hour").agg(count=count.sum(), total=total.sum(), squares=squares.sum())
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    for row in sums.order_by("kind", "label", "hour").to_pyarrow().to_pylist():
-        rows[row["kind"]].append(row)
-    return rows
+    found = sums.to_pyarrow()
+    return {kind: found.filter(pc.equal(found["kind"], kind)) for kind in kinds}

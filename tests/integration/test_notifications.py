@@ -72,6 +72,8 @@ def test_addresses_are_no_parameter_and_reach_no_report(tmp_path: Path) -> None:
         '[notifications]\nurls = "hunter2"\n',
         '[notifications]\nurl = ["hunter2"]\n',
         '[notifications]\nurls = ["env:NO_SUCH"]\n',
+        '[notifications]\ndagster_url = "https://me:hunter2@dagster.example.com"\n',
+        '[notifications]\nfailed_runs = "hunter2"\n',
     ],
 )
 def test_a_wrong_configuration_is_one_line_without_the_address_and_stops_no_run(tmp_path: Path, text: str) -> None:

@@ -19,15 +19,15 @@ from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy import cells as cells_
 from routing_pipeline.policy.cells import Cells, Floats, sum_by
 from routing_pipeline.policy.evidence_model import ArmEvidence, PropensityCheck, RoutingEvidence, SegmentEvidence
-from routing_pipeline.policy.intervals import Statistic, interval, ratio, student
+from routing_pipeline.policy.intervals import ONE, Statistic, interval
 from routing_pipeline.policy.rule_set import Grade
 from routing_pipeline.policy.scores import (
+    BOTH,
     COST,
     LATENCY,
     MIN_COVERED,
     MIN_LABELS,
     MIN_SENT,
-    QUALITY,
     SUCCESS,
     ScoreCube,
     Support,
@@ -238,18 +238,15 @@ class _Reader:
     """Statistics of one group of places under one action, over all clusters."""
 
     def __init__(self, cube: ScoreCube, places: list[int], action: int) -> None:
-        scores = cube.scores[:, places, action].sum(axis=1)
-        self.n = cube.requests[:, places].sum(axis=1)
-        self.cost = ratio(scores[:, COST], self.n)
-        self.latency = ratio(scores[:, LATENCY], self.n)
-        self.success = ratio(scores[:, SUCCESS], self.n)
-        self.quality = ratio(scores[:, QUALITY], scores[:, SUCCESS])
+        sums = cube.chosen(np.full(cube.scores.shape[1], action), BOTH, np.array(places, dtype=np.int64))
+        self.cost, self.latency, self.success = (sums.mean(outcome) for outcome in (COST, LATENCY, SUCCESS))
+        self.quality = sums.quality()
 
 
 def _told(statistic: Statistic, why_not: str | None, *, bounds: tuple[float, float] | None = None, n: float = 0.0) -> Measured:
     if why_not is not None:
         return Unidentifiable(unidentifiable=why_not)
-    return interval(statistic, student(0.975, statistic.clusters), bounds=bounds, n=n)
+    return interval(statistic, ONE, bounds=bounds, n=n)
 
 
 def _described(cube: ScoreCube, segment: Segment, found: Support, place: int, refusal: str | None) -> SegmentEvidence:

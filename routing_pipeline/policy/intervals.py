@@ -6,6 +6,10 @@ belong here: what is averaged (`policy.scores`).
 An estimate V of a window of J clusters is carried with IF_j, what cluster j adds to its error, so that any smooth
 function of estimates has an error by the chain rule: SE^2 = J/(J-1) sum_j IF_j^2 (Liang and Zeger 1986, Biometrika
 73:13). Sessions, and not requests, are independent.
+
+Few clusters may carry most of an error: where a model was rarely tried, few requests weigh much. SE^2 is then itself
+uncertain, and the interval takes Student's t with as many degrees of freedom as its variance is worth (Satterthwaite
+1946, Biometrics Bulletin 2:110): 2 SE^4 / Var SE^2, with Var SE^2 from the fourth powers of the IF_j.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 from routing_pipeline.estimates import LEVEL, Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.cells import Floats
@@ -25,6 +29,8 @@ SEED = 20_110
 """Of the multiplier bootstrap: same data, same interval."""
 PROOF_LEVEL = 0.975
 """One-sided."""
+ONE = float(ndtri(0.5 + LEVEL / 2))
+"""Critical value of a single interval, before its degrees of freedom count."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,20 @@ class Statistic:
         if self.clusters < 2:
             return math.inf
         return math.sqrt(self.clusters / (self.clusters - 1) * float(self.influence @ self.influence))
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the standard error: J - 1 where clusters are alike, few where few of them carry it.
+
+        2 (sum IF^2)^2 / (sum IF^4 - (sum IF^2)^2 / J); for normal influences of one size it is about J.
+        """
+        squares = self.influence**2
+        total = float(squares.sum())
+        excess = float((squares**2).sum()) - total * total / max(self.clusters, 1)
+        most = max(self.clusters - 1.0, 1.0)
+        if total == 0.0 or excess <= 0.0:
+            return most
+        return min(max(2.0 * total * total / excess, 1.0), most)
 
     @property
     def is_known(self) -> bool:
@@ -64,27 +84,33 @@ class Statistic:
         return Statistic(self.value * factor, self.influence * factor, self.clusters)
 
     def low(self, level: float = PROOF_LEVEL) -> float:
-        """One-sided lower bound by Student's t with J - 1 degrees of freedom."""
-        return self.value - student(level, self.clusters) * self.standard_error
+        """One-sided lower bound by Student's t."""
+        return self.value - student(level, self.degrees) * self.standard_error
 
     def high(self, level: float = PROOF_LEVEL) -> float:
         """One-sided upper bound."""
-        return self.value + student(level, self.clusters) * self.standard_error
+        return self.value + student(level, self.degrees) * self.standard_error
 
 
-def student(level: float, clusters: int) -> float:
-    """Quantile of Student's t with clusters - 1 degrees of freedom."""
-    return float(stats.t.ppf(level, max(clusters - 1, 1)))
+def student(level: float, degrees: float) -> float:
+    """Quantile of Student's t."""
+    return float(stdtrit(degrees, level))
 
 
-def ratio(numerator: Floats, denominator: Floats) -> Statistic:
-    """Ratio of two sums over clusters; IF_j = (num_j - V den_j) / sum den. A mean when the denominator counts requests."""
+def ratio(
+    numerator: Floats, denominator: Floats, numerator_error: Floats | float = 0.0, denominator_error: Floats | float = 0.0
+) -> Statistic:
+    """Ratio of two sums over clusters; IF_j = (num_j - V den_j) / sum den. A mean when the denominator counts requests.
+
+    The errors are what a cluster adds to the error of a sum beyond its own part of it (`policy.model_error`).
+    """
     total = float(denominator.sum())
     clusters = int((denominator != 0).sum())
     if total == 0.0:
         return Statistic(math.nan, np.zeros_like(numerator), clusters)
     value = float(numerator.sum()) / total
-    return Statistic(value, (numerator - value * denominator) / total, clusters)
+    own, of_models = numerator - value * denominator, numerator_error - value * denominator_error
+    return Statistic(value, (own + of_models) / total, clusters)
 
 
 def weighted_sum(parts: Sequence[tuple[float, Statistic]]) -> Statistic:
@@ -100,27 +126,27 @@ def simultaneous(family: Sequence[Statistic], level: float = LEVEL) -> float:
     """Critical value for intervals that hold together for a whole family: sup-t by the cluster multiplier bootstrap.
 
     c is the `level` quantile of max_k |sum_j e_j IF_jk| / |IF_k| over Rademacher e_j (Montiel Olea and
-    Plagborg-Moller 2019, J. Applied Econometrics 34:1), never below Student's quantile for one.
+    Plagborg-Moller 2019, J. Applied Econometrics 34:1), never below the normal quantile for one.
     """
     known = [each for each in family if each.is_known and each.standard_error > 0]
     if not known:
-        return student(0.5 + level / 2, max((each.clusters for each in family), default=2))
+        return float(ndtri(0.5 + level / 2))
     influence = np.stack([each.influence for each in known], axis=1)
     influence = influence / np.linalg.norm(influence, axis=0)
     signs = np.random.default_rng(SEED).integers(0, 2, size=(DRAWS, len(influence))) * 2.0 - 1.0
     largest = np.abs(signs @ influence).max(axis=1)
-    return max(float(np.quantile(largest, level)), student(0.5 + level / 2, known[0].clusters))
+    return max(float(np.quantile(largest, level)), float(ndtri(0.5 + level / 2)))
 
 
 def interval(statistic: Statistic, critical: float, *, bounds: tuple[float, float] | None = None, n: float = 0.0) -> Measured:
-    """The interval value +- critical * SE, cut to `bounds`.
+    """The interval value +- t SE, cut to `bounds`; t leaves as much outside, at the error's degrees of freedom, as `critical` does of a normal.
 
     A bounded outcome that never varied over n requests says no more than the rule of three: the other outcome has a
     chance of at most 3/n (Hanley and Lippman-Hand 1983, JAMA 249:1743).
     """
     if not statistic.is_known:
         return Unidentifiable(unidentifiable="too few sessions carry data to say how much this varies")
-    half = critical * statistic.standard_error
+    half = student(float(ndtr(critical)), statistic.degrees) * statistic.standard_error
     low, high = statistic.value - half, statistic.value + half
     if bounds is not None:
         value = min(max(statistic.value, bounds[0]), bounds[1])

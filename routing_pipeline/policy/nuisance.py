@@ -46,7 +46,7 @@ class Nuisances:
 
     cost, latency: mean per request; success, slow: probabilities; quality: mean of labelled successes.
     propensity: of the model in the context; labelled: probability that a success is labelled; priced, timed: that a
-    request has a cost, a latency.
+    request has a cost, a latency. penalties: by outcome, how strongly tasks were pulled to each other.
     """
 
     cost: Floats
@@ -58,6 +58,17 @@ class Nuisances:
     labelled: Floats
     priced: Floats
     timed: Floats
+    penalties: dict[str, float]
+
+
+REGRESSIONS: dict[str, tuple[str, str, bool]] = {
+    "cost": ("n_cost", "cost", True),
+    "latency": ("n_latency", "latency", True),
+    "success": ("n", "success", False),
+    "slow": ("n_latency", "slow", False),
+    "quality": ("labelled", "quality", False),
+}
+"""Of each regression: the sums that count its observations, that add up its outcome, and whether it is relative to the task's mean."""
 
 
 def by_fold(cells: Cells, name: str) -> Floats:
@@ -115,6 +126,24 @@ def ridge(weight: Floats, total: Floats, x: Floats, task_penalty: float) -> Floa
     coefficients = pooled + solved[..., p:] - solved[..., :p] @ pooled
     fitted: Floats = np.einsum("tcp,btp->btc", x, coefficients[..., 0])
     return fitted
+
+
+def ridge_adjoint(weight: Floats, x: Floats, task_penalty: float, task_of: Ints, gradient: Floats) -> Floats:
+    """What each observation adds to a linear function of the coefficients of `ridge`, here called by its transpose.
+
+    weight: (task, context); gradient: (function, p), the function's derivative by the coefficients of its task, task_of[function].
+    Returns c: (function, task, p); an observation in context x of task t with residual r moves the function by x'c[:, t] r.
+    """
+    p = x.shape[2]
+    gram = (x * weight[:, :, None]).transpose(0, 2, 1) @ x
+    own = gram + task_penalty * np.eye(p)
+    lent = np.linalg.solve(own, gram)
+    schur = gram.sum(axis=0) + POOLED_PENALTY * np.eye(p) - (gram @ lent).sum(axis=0)
+    alone = np.linalg.solve(own[task_of], gradient[..., None])
+    pooled = np.linalg.solve(schur, (gradient - (gram[task_of] @ alone)[..., 0]).T).T
+    found: Floats = pooled[:, None] - np.einsum("tpq,sq->stp", lent, pooled)
+    found[np.arange(len(task_of)), task_of] += alone[..., 0]
+    return found
 
 
 def smooth_shares(counts: Floats, x: Floats) -> Floats:
@@ -177,20 +206,26 @@ def observed_rate(observed: Floats, of: Floats) -> Floats:
     return clipped
 
 
-def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> Floats:
-    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm); how much tasks share is chosen by cross-validation.
+def trained_on(observed: Floats, total: Floats, *, by_scale: bool) -> tuple[Floats, Floats, Floats]:
+    """What the predictions of each fold are fitted on: observations, sums of the outcome, and the scale it is taken in (fold, task).
 
     `by_scale`: the outcome is taken relative to the task's mean, so that tasks of other size can lend to each other.
     """
-    folds, tasks, levels, lengths, arms = observed.shape
-    train = [list(fitted_on(fold)) for fold in range(folds)]
+    train = [list(fitted_on(fold)) for fold in range(len(observed))]
     weight = np.stack([observed[each].sum(axis=0) for each in train])
     sums = np.stack([total[each].sum(axis=0) for each in train])
-    scale = np.ones((folds, tasks))
+    scale = np.ones(observed.shape[:2])
     if by_scale:
         overall = sums.sum(axis=(1, 2, 3, 4)) / np.maximum(weight.sum(axis=(1, 2, 3, 4)), 1e-9)
         own = sums.sum(axis=(2, 3, 4)) / np.maximum(weight.sum(axis=(2, 3, 4)), 1e-9)
         scale = np.where(own > 0, own, np.where(overall > 0, overall, 1.0)[:, None])
+    return weight, sums, scale
+
+
+def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> tuple[Floats, float]:
+    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose."""
+    folds, tasks, levels, lengths, arms = observed.shape
+    weight, sums, scale = trained_on(observed, total, by_scale=by_scale)
 
     def flat(values: Floats) -> Floats:
         return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
@@ -201,7 +236,9 @@ def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) ->
         shaped = ridge(flat(weight), flat(sums / size), x, penalty).reshape(folds, arms, tasks, levels, lengths)
         return shaped.transpose(0, 2, 3, 4, 1)
 
-    return min((fitted(penalty) for penalty in TASK_PENALTIES), key=lambda each: _held_out_loss(each, observed, total / size)) * size
+    found = [(fitted(penalty), penalty) for penalty in TASK_PENALTIES]
+    best, penalty = min(found, key=lambda each: _held_out_loss(each[0], observed, total / size))
+    return best * size, penalty
 
 
 def _held_out_loss(fitted: Floats, observed: Floats, total: Floats) -> float:
@@ -219,14 +256,15 @@ def fit(cells: Cells) -> Nuisances:
     def halves(observed: str, of: str) -> Floats:
         return np.stack([observed_rate(sums[observed][each].sum(axis=0), sums[of][each].sum(axis=0)) for each in (learn, both)])
 
+    found = {
+        name: _predicted(sums[observed], sums[total], x, by_scale=by_scale) for name, (observed, total, by_scale) in REGRESSIONS.items()
+    }
+    highest = {"success": 1.0, "slow": 1.0, "quality": 1.0}
     return Nuisances(
-        cost=np.maximum(_predicted(sums["n_cost"], sums["cost"], x, by_scale=True), 0.0),
-        latency=np.maximum(_predicted(sums["n_latency"], sums["latency"], x, by_scale=True), 0.0),
-        success=np.clip(_predicted(sums["n"], sums["success"], x, by_scale=False), 0.0, 1.0),
-        slow=np.clip(_predicted(sums["n_latency"], sums["slow"], x, by_scale=False), 0.0, 1.0),
-        quality=np.clip(_predicted(sums["labelled"], sums["quality"], x, by_scale=False), 0.0, 1.0),
+        **{name: np.clip(fitted, 0.0, highest.get(name)) for name, (fitted, _) in found.items()},
         propensity=np.stack([propensities(sums["n"][each].sum(axis=0), x) for each in (learn, both)]),
         labelled=halves("labelled", "success"),
         priced=halves("n_cost", "n"),
         timed=halves("n_latency", "n"),
+        penalties={name: penalty for name, (_, penalty) in found.items()},
     )

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from routing_pipeline.policy.cells import Floats, Ints
-from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, ratio, weighted_sum
-from routing_pipeline.policy.scores import BOTH, COST, LATENCY, PROVE, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, weighted_sum
+from routing_pipeline.policy.scores import BOTH, COST, LATENCY, PROVE, SLOW, SUCCESS, ScoreCube, Sums
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy, moved_share
 
 
@@ -52,17 +52,13 @@ class Verdict:
 def evaluated(cube: ScoreCube, actions: Ints, clusters: slice = PROVE, places: Ints | None = None) -> Evaluated:
     """Outcomes of one action per segment, what no rule reaches included unless `places` says which places count."""
     padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    return replace(outcomes_of(*cube.chosen(padded, clusters, places)), moved=moved_share(cube, actions))
+    return replace(outcomes_of(cube.chosen(padded, clusters, places)), moved=moved_share(cube, actions))
 
 
-def outcomes_of(scores: Floats, n: Floats) -> Evaluated:
-    """Outcomes from scores by (cluster, outcome) and requests by cluster."""
+def outcomes_of(sums: Sums) -> Evaluated:
+    """All outcomes."""
     return Evaluated(
-        cost=ratio(scores[:, COST], n),
-        latency=ratio(scores[:, LATENCY], n),
-        success=ratio(scores[:, SUCCESS], n),
-        quality=ratio(scores[:, QUALITY], scores[:, SUCCESS]),
-        slow=ratio(scores[:, SLOW], n),
+        cost=sums.mean(COST), latency=sums.mean(LATENCY), success=sums.mean(SUCCESS), quality=sums.quality(), slow=sums.mean(SLOW)
     )
 
 
@@ -75,14 +71,10 @@ def proven(cube: ScoreCube, actions: Ints, places: Ints | None = None) -> Evalua
 
 def proven_mixtures(cube: ScoreCube, mixtures: Sequence[Floats]) -> list[Evaluated]:
     """The same for policies given as shares of each action by (place, action), each place's shares adding up to 1."""
-
-    def outcome(shares: Floats, clusters: slice) -> Evaluated:
-        return outcomes_of(np.einsum("jpao,pa->jo", cube.scores[clusters], shares), cube.requests[clusters].sum(axis=1))
-
     keep = np.zeros(cube.scores.shape[1:3])
     keep[:, cube.keep] = 1.0
-    now, window = outcome(keep, PROVE), outcome(keep, BOTH)
-    return [carried(outcome(shares, PROVE), now, window) for shares in mixtures]
+    now, window = (outcomes_of(cube.mixed(keep, clusters)) for clusters in (PROVE, BOTH))
+    return [carried(outcomes_of(cube.mixed(shares, PROVE)), now, window) for shares in mixtures]
 
 
 def carried(then: Evaluated, now: Evaluated, window: Evaluated) -> Evaluated:
@@ -105,9 +97,8 @@ def carried(then: Evaluated, now: Evaluated, window: Evaluated) -> Evaluated:
 def _carried(then: Statistic, now: Statistic, window: Statistic) -> Statistic:
     change = then.relative_to(now) if now.value > 0 else then.minus(now)
     scale = window.value if now.value > 0 else 1.0
-    seen_only = np.concatenate([np.zeros(len(window.influence) - len(change.influence)), change.influence])
     factor = 1.0 + change.value if now.value > 0 else 1.0
-    return Statistic(window.value + scale * change.value, scale * seen_only + factor * window.influence, now.clusters)
+    return Statistic(window.value + scale * change.value, scale * change.influence + factor * window.influence, now.clusters)
 
 
 def kept(cube: ScoreCube) -> Ints:

@@ -1,7 +1,7 @@
 """Doubly robust scores, summed by cluster, segment and action: enough for every segment policy and its error.
 
-Belongs here: the score cube, overlap and support. Does not belong here: nuisance models (`policy.nuisance`), intervals
-(`policy.intervals`), choosing actions (`policy.search`).
+Belongs here: the score cube, overlap and support. Does not belong here: nuisance models (`policy.nuisance`) and what
+their own error adds (`policy.model_error`), intervals (`policy.intervals`), choosing actions (`policy.search`).
 
 For a request i of context x sent to a_i, the score of sending it to a is (Robins, Rotnitzky, Zhao 1994, JASA 89:846;
 Dudik, Langford, Li 2011, ICML)
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
+from routing_pipeline.policy.intervals import Statistic, ratio
+from routing_pipeline.policy.model_error import model_errors
 from routing_pipeline.policy.nuisance import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
 from routing_pipeline.policy.segments import Segment, segment_map, segments_of
 from routing_pipeline.scope import CLUSTERS
@@ -64,11 +66,32 @@ class Support:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Of one policy over some of the clusters, by cluster (0 for the others): scores by outcome, requests.
+
+    model_error: what each cluster, of the others too, adds to the error of the scores' sum through the regressions.
+    """
+
+    scores: Floats
+    requests: Floats
+    model_error: Floats
+
+    def mean(self, outcome: int) -> Statistic:
+        """Per request."""
+        return ratio(self.scores[:, outcome], self.requests, self.model_error[:, outcome])
+
+    def quality(self) -> Statistic:
+        """Of successes."""
+        return ratio(self.scores[:, QUALITY], self.scores[:, SUCCESS], self.model_error[:, QUALITY], self.model_error[:, SUCCESS])
+
+
+@dataclass(frozen=True)
 class ScoreCube:
     """Sums by (cluster, place, action, outcome).
 
     Places: segments first, then one per task for what no rule reaches (its score is KEEP's whatever the action).
-    Actions: models in the binning's order, then KEEP. `quality` holds success x quality.
+    Actions: models in the binning's order, then KEEP. `quality` holds success x quality. model_error: by half whose scores
+    are meant, then as the scores, for segments alone (`policy.model_error`).
     """
 
     cells: Cells
@@ -77,6 +100,7 @@ class ScoreCube:
     requests: Floats
     scores: Floats
     direct: Floats
+    model_error: Floats
     learn: Support
     all: Support
     place_of_cell: Ints
@@ -91,11 +115,27 @@ class ScoreCube:
         """The action that leaves today's routing."""
         return len(self.models)
 
-    def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> tuple[Floats, Floats]:
-        """Scores by (cluster, outcome) of an action per place, and requests by cluster."""
+    def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> Sums:
+        """Of an action per place; `places`: of these alone."""
         where = np.arange(self.scores.shape[1]) if places is None else places
+        segments = where[where < len(self.segments)]
+        of_models = np.sum([errors[:, segments, actions[segments]].sum(axis=1) for errors in self._errors(clusters)], axis=0)
         picked = self.scores[clusters, where, actions[where]] if places is None else self.scores[clusters][:, where, actions[where]]
-        return picked.sum(axis=1), self.requests[clusters][:, where].sum(axis=1)
+        return self._sums(picked.sum(axis=1), self.requests[clusters][:, where].sum(axis=1), of_models, clusters)
+
+    def mixed(self, shares: Floats, clusters: slice) -> Sums:
+        """Of shares of each action by (place, action), each place's adding up to 1."""
+        of_models = np.sum([np.einsum("jpao,pa->jo", errors, shares[: len(self.segments)]) for errors in self._errors(clusters)], axis=0)
+        scores = np.einsum("jpao,pa->jo", self.scores[clusters], shares)
+        return self._sums(scores, self.requests[clusters].sum(axis=1), of_models, clusters)
+
+    def _errors(self, clusters: slice) -> list[Floats]:
+        return [errors for errors, half in zip(self.model_error, (LEARN, PROVE), strict=True) if clusters in (half, BOTH)]
+
+    def _sums(self, scores: Floats, requests: Floats, of_models: Floats, clusters: slice) -> Sums:
+        padded, n = np.zeros((CLUSTERS, len(OUTCOMES))), np.zeros(CLUSTERS)
+        padded[clusters], n[clusters] = scores, requests
+        return Sums(padded, n, of_models)
 
 
 LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), slice(0, CLUSTERS)
@@ -176,7 +216,7 @@ def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
 
 
 def score_cube(cells: Cells, nuisances: Nuisances | None = None) -> ScoreCube:
-    """Everything that evaluating segment policies needs, with nuisances fitted unless given; about 40 MB for 40 segments and 7 models."""
+    """Everything that evaluating segment policies needs, with nuisances fitted unless given; about 20 MB for 40 segments and 7 models."""
     nuisances = fit(cells) if nuisances is None else nuisances
     segments = segments_of(cells)
     binning = cells.binning
@@ -210,6 +250,7 @@ def score_cube(cells: Cells, nuisances: Nuisances | None = None) -> ScoreCube:
         requests=requests,
         scores=scores,
         direct=direct,
+        model_error=model_errors(cells, nuisances, segments, reach, weighted),
         learn=support(cells, nuisances, segments, learning=True),
         all=support(cells, nuisances, segments, learning=False),
         place_of_cell=place,

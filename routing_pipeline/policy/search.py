@@ -20,7 +20,7 @@ from scipy.optimize import linprog
 
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
-from routing_pipeline.policy.intervals import Statistic, ratio
+from routing_pipeline.policy.intervals import Statistic
 from routing_pipeline.policy.scores import (
     COST,
     LATENCY,
@@ -671,9 +671,8 @@ def moved_share(cube: ScoreCube, actions: Ints) -> float:
 
 
 def _statistics(cube: ScoreCube, actions: Ints) -> dict[int, Statistic]:
-    scores, n = cube.chosen(np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)]), LEARN)
-    found = {outcome: ratio(scores[:, outcome], n) for outcome in (COST, LATENCY, SUCCESS, SLOW)}
-    return found | {QUALITY: ratio(scores[:, QUALITY], scores[:, SUCCESS])}
+    sums = cube.chosen(np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)]), LEARN)
+    return {outcome: sums.mean(outcome) for outcome in (COST, LATENCY, SUCCESS, SLOW)} | {QUALITY: sums.quality()}
 
 
 def _distance(

@@ -20,7 +20,7 @@ from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy import evidence as evidence_, proof, rules as rules_, search
 from routing_pipeline.policy.cells import Ints
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.intervals import Statistic, interval, simultaneous, student
+from routing_pipeline.policy.intervals import Statistic, interval, simultaneous
 from routing_pipeline.policy.proof import Evaluated, Verdict
 from routing_pipeline.policy.rule_set import (
     Change,
@@ -584,7 +584,7 @@ def _hypothesis(question: Question, path: list[Policy], verdicts: list[Verdict])
     statistic, margin = verdict.shortfall or _shortfall_of_goal(question, verdict.outcome, today)
     needed = None
     if margin > 0 and math.isfinite(statistic.standard_error):
-        ratio = student(0.975, statistic.clusters) * statistic.standard_error / margin
+        ratio = (statistic.value - statistic.low()) / margin
         needed = math.ceil(question.evidence.requests * max(ratio**2, 1.0))
     moved, _ = moved_shares(question.cube, verdict.policy.array)
     return UnprovenHypothesis(

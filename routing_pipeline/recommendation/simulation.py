@@ -17,7 +17,7 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.intervals import Statistic, interval, ratio, simultaneous, student
+from routing_pipeline.policy.intervals import ONE, Statistic, interval, ratio, simultaneous
 from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept
 from routing_pipeline.policy.replay import UNMOVED, Replay, replay
 from routing_pipeline.policy.rule_set import Change, Expected, Outcomes, RelativeChange, RuleSet, cannot_tell
@@ -237,9 +237,7 @@ def _told(
         sessions=whole.clusters,
         moved_share=min(whole.moved, 1.0),
         expected=expected,
-        completion_change=Unidentifiable(unidentifiable=why)
-        if why
-        else interval(whole.then.success.minus(whole.now.success), student(0.975, whole.clusters)),
+        completion_change=Unidentifiable(unidentifiable=why) if why else interval(whole.then.success.minus(whole.now.success), ONE),
         by_task=tuple(
             TaskReplay(
                 task_type=binning.tasks[task] if task < len(binning.tasks) else "rare task types",

@@ -1,0 +1,154 @@
+"""What the outcome models' own error adds to the error of every score sum, by cluster.
+
+Belongs here: the influence of each cluster on the regressions of others, and through them on sums of scores. Does not
+belong here: the regressions (`policy.nuisance`), the scores (`policy.scores`), intervals (`policy.intervals`).
+
+A sum of scores depends on mu in two ways that cancel where weights add up to the requests that they stand for:
+
+    d sum G(a) / d mu_a(x) = r(x) = n(x) - sum 1{a_i = a} / pi_a(x).
+
+Where a model was rarely tried they do not cancel: whole contexts hold none of its requests and are told by the
+regression alone. So r is then no small thing, and the regression's error is common to all requests that it predicts,
+which a standard error from the scores by themselves does not see. The regressions are linear in the outcomes, so that
+what cluster j adds to a sum through them is known in closed form: with b = A^-1 sum x y the coefficients of a fold,
+
+    D_j = sum_f (sum_x r_f(x) x)' A_f^-1 sum_{i in j} x_i (y_i - mu(x_i)),   over the folds f that were fitted on j
+
+(the implied weights of an augmented estimator: Chattopadhyay, Zubizarreta 2023, Biometrika 110:615; Bruns-Smith et al.
+2025, JRSS B). Residuals are those of predictions that did not see the cluster, which errs to the safe side. That weights
+are estimated, too, is not counted; it makes intervals narrower, if anything (Hirano, Imbens, Ridder 2003, Econometrica
+71:1161).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from routing_pipeline.policy.cells import Cells, Floats, Ints, sum_by
+from routing_pipeline.policy.nuisance import (
+    FOLDS,
+    FOLDS_PER_HALF,
+    REGRESSIONS,
+    Nuisances,
+    basis,
+    by_fold,
+    fitted_on,
+    fold_of,
+    ridge_adjoint,
+    trained_on,
+)
+from routing_pipeline.policy.segments import Segment
+from routing_pipeline.scope import CLUSTERS
+
+OF_OUTCOME: dict[str, tuple[str, ...]] = {
+    "cost": ("cost",),
+    "latency": ("latency",),
+    "success": ("success",),
+    "quality": ("success", "quality"),
+    "slow": ("slow",),
+}
+"""The regressions that each outcome's scores use, in the order of `policy.scores.OUTCOMES`."""
+
+
+def model_errors(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], reach: Ints, weighted: dict[str, Floats]) -> Floats:
+    """D by (half of the scores, cluster, segment, action, outcome): what a cluster adds to a sum of scores through the regressions.
+
+    Args:
+        cells: of the window.
+        nuisances: fitted on them.
+        segments: whose sums are meant.
+        reach: places of the cells that lie in segments.
+        weighted: their sums with each request weighted by 1 / propensity.
+
+    Clusters of the learning half add to sums of the proving half as well, whose regressions they were fitted on.
+    """
+    binning = cells.binning
+    keep = len(binning.models)
+    found = np.zeros((2, CLUSTERS, len(segments), keep + 1, len(OF_OUTCOME)))
+    if not segments:
+        return found
+    x = basis(cells)
+    own = {name: by_fold(cells, name) for name in cells.sums}
+    shape = own["n"].shape
+    keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
+    sent = {name: sum_by(keys, weighted[name], shape) for name in ("n", "n_cost", "n_latency", "success", "labelled")}
+    task_of = np.array([segment.task for segment in segments], dtype=np.int64)
+    folds = fold_of(np.arange(CLUSTERS))
+    for regression, (observed, total, by_scale) in REGRESSIONS.items():
+        weight, _, scale = trained_on(own[observed], own[total], by_scale=by_scale)
+        residual = _residuals(cells, nuisances, x, regression, reach)
+        for outcome, derivative in _derivatives(regression, nuisances, own, sent):
+            for arm, action, r in _by_action(derivative, keep):
+                if not r.any():
+                    continue
+                moved = np.zeros((2, FOLDS, len(segments), len(binning.tasks), x.shape[2]))
+                for fold in range(FOLDS):
+                    gradient = _gradient(r[fold] * scale[fold][:, None, None], x, segments)
+                    flat = weight[fold, ..., arm].reshape(len(binning.tasks), -1)
+                    each = ridge_adjoint(flat, x, nuisances.penalties[regression], task_of, gradient) / scale[fold][None, :, None]
+                    moved[fold // FOLDS_PER_HALF, list(fitted_on(fold))] += each
+                added = found[..., action, outcome]
+                by_cluster = moved.reshape(2, FOLDS, len(segments), -1)
+                for fold in range(FOLDS):
+                    of = np.flatnonzero(folds == fold)
+                    added[:, of] += residual[of, arm].reshape(len(of), -1) @ by_cluster[:, fold].transpose(0, 2, 1)
+    return found
+
+
+def _residuals(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints) -> Floats:
+    """Sum x (y - mu) by (cluster, arm, task, p), with predictions that did not see the cluster."""
+    binning = cells.binning
+    cluster, task, level, length, arm = (each[reach] for each in (cells.cluster, cells.task, cells.level, cells.length, cells.arm))
+    observed, total, _ = REGRESSIONS[regression]
+    fitted = getattr(nuisances, regression)[fold_of(cluster), task, level, length, arm]
+    left = cells.sums[total][reach] - fitted * cells.sums[observed][reach]
+    at = x[task, level * binning.lengths + length]
+    shape = (CLUSTERS, len(binning.models) + 1, len(binning.tasks))
+    return np.stack([sum_by((cluster, arm, task), left * at[:, column], shape) for column in range(x.shape[2])], axis=-1)
+
+
+Derivative = tuple[Floats, Floats]
+"""(fold, task, level, length, arm): of a model's own score by its prediction there, and of KEEP's."""
+
+
+def _derivatives(
+    regression: str, nuisances: Nuisances, own: dict[str, Floats], sent: dict[str, Floats]
+) -> Iterator[tuple[int, Derivative]]:
+    """By outcome that the regression predicts: derivative of score sums by its predictions (the formulas of `policy.scores`)."""
+    half = np.arange(FOLDS) // FOLDS_PER_HALF
+    n = own["n"].sum(axis=4, keepdims=True)
+    for outcome, (name, used) in enumerate(OF_OUTCOME.items()):
+        if regression not in used:
+            continue
+        if regression in {"cost", "latency", "slow"}:
+            observed = REGRESSIONS[regression][0]
+            rate = (nuisances.priced if regression == "cost" else nuisances.timed)[half]
+            yield outcome, (n - sent[observed] / rate, own["n"] - own[observed] / rate)
+        elif regression == "success":
+            by = nuisances.quality if name == "quality" else np.ones_like(nuisances.quality)
+            yield outcome, (by * (n - sent["n"]), np.zeros_like(by))
+        else:
+            rate = nuisances.labelled[half]
+            moved = nuisances.success * (n - sent["n"]) + sent["success"] - sent["labelled"] / rate
+            yield outcome, (moved, own["success"] - own["labelled"] / rate)
+
+
+def _by_action(derivative: Derivative, keep: int) -> Iterator[tuple[int, int, Floats]]:
+    """(arm of the regression, action, derivative by (fold, task, level, length)): a model's own regression, and all of them for KEEP."""
+    of_models, of_keep = derivative
+    for arm in range(keep):
+        yield arm, arm, of_models[..., arm]
+    for arm in range(keep + 1):
+        yield arm, keep, of_keep[..., arm]
+
+
+def _gradient(r: Floats, x: Floats, segments: tuple[Segment, ...]) -> Floats:
+    """Sum r(x) x over the contexts of each segment, from r by (task, level, length): (segment, p)."""
+    lengths = r.shape[2]
+    found = np.zeros((len(segments), x.shape[2]))
+    for place, segment in enumerate(segments):
+        at = x[segment.task, segment.first * lengths : segment.last * lengths]
+        found[place] = r[segment.task, segment.first : segment.last].ravel() @ at
+    return found

@@ -1,36 +1,55 @@
-"""A sample of sessions: intervals that are wider and still hold, totals that stay exact."""
+"""A sample of sessions: intervals that are wider and still hold, promises that are kept, totals that stay exact."""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ibis
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from routing_pipeline import demo_traffic
+from routing_pipeline.analysis.bottlenecks import bottlenecks
+from routing_pipeline.analysis.cost_drivers import cost_drivers
+from routing_pipeline.analysis.model_performance import model_performance
+from routing_pipeline.analysis.quality_issues import quality_issues
+from routing_pipeline.analysis.quality_metrics import quality_metrics
+from routing_pipeline.analysis.request_patterns import request_patterns
+from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
+from routing_pipeline.analysis.routing_decisions import routing_decisions
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.estimates import Estimate, Result
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
+from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
 from routing_pipeline.recommendation.simulation import simulate
 from routing_pipeline.results import ResultStore
 from routing_pipeline.scope import AnalysisScope, LakeState, resolve_scope, sample_of
 from tests.simulation import worlds
-from tests.simulation.sampled_worlds import judged
+from tests.simulation.sampled_worlds import Population, judged
 
 LIMIT = 50_000
 
 
-def test_intervals_from_a_quarter_of_the_sessions_are_twice_as_wide_and_hold_the_truth(tmp_path: Path) -> None:
-    every, part = judged(worlds.CONFOUNDED, 100_000, 0.25, 2, tmp_path)
-    fresh, _ = judged(worlds.CONFOUNDED, 25_000, 1.0, 2, tmp_path, seed=2)
-    assert len(part.held) > 100
-    # As often as those of a window of that size of which every request was read.
-    assert np.mean(part.held) > max(np.mean(fresh.held) - 0.05, 0.85)
-    assert 1.5 < np.median(np.array(part.width) / np.array(every.width)) < 2.5
+def test_from_a_quarter_of_the_sessions_intervals_are_twice_as_wide_and_hold_and_promises_are_kept(tmp_path: Path) -> None:
+    population = Population(worlds.CONFOUNDED, 400_000)
+    every, part = judged(population, 100_000, 0.25, 2, tmp_path, proofs=True)
+    assert len(part.cost) > 80
+    for found in (every, part):
+        assert found.held >= 0.92
+        assert len(found.promises) == 2
+        assert np.mean(found.promises) >= 0.8
+        assert not any(broken for broken, _ in found.broken)
+        assert min(found.saving) > 0.2
+    assert 1.5 < part.wider_than(every) < 2.5
     assert part.traffic == pytest.approx(every.traffic, rel=1e-12)
 
 
@@ -43,17 +62,22 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scope_of(week: Path, engine: Engine, **asked: int) -> AnalysisScope:
+def scope_of(week: Path, engine: Engine, *, files: tuple[str, ...] = ("attempts.parquet",), **asked: int) -> AnalysisScope:
     newest_s = demo_traffic.WEEK_START.timestamp() + 7 * 86_400 - 1
-    lake = LakeState("1", "1", newest_s, lambda _start, _end: (str(week / "attempts.parquet"),), (str(week / "feedback.parquet"),))
+    attempts = tuple(str(week / name) for name in files)
+    lake = LakeState("1", "1", newest_s, lambda _start, _end: attempts, (str(week / "feedback.parquet"),))
     return resolve_scope(
         lake,
         Parameters(goal="cost", **asked),  # type: ignore[arg-type]
         engine=engine,
         engine_name="duckdb",
-        scratch=week / "scratch",
-        stored=ResultStore(week / "results"),
+        scratch=week / f"scratch-{len(files)}",
+        stored=ResultStore(week / f"results-{len(files)}"),
     )
+
+
+def drawn(engine: Engine, uri: str) -> set[str]:
+    return set(engine.read_parquet([uri]).attempt_id.to_pyarrow().to_pylist())
 
 
 def test_a_sample_holds_whole_sessions_and_is_the_same_each_time(week: Path) -> None:
@@ -71,6 +95,29 @@ def test_a_sample_holds_whole_sessions_and_is_the_same_each_time(week: Path) -> 
         assert part.cluster.nunique().execute() > 200
 
 
+def test_the_same_logs_in_other_files_and_another_order_give_the_same_sample(week: Path) -> None:
+    rows = pq.read_table(week / "attempts.parquet")
+    shuffled = rows.take(pa.array(np.random.default_rng(4).permutation(rows.num_rows)))
+    names = tuple(f"part-{place}.parquet" for place in range(3))
+    bounds = (0, 7, rows.num_rows // 3, rows.num_rows)
+    for name, (first, last) in zip(names, itertools.pairwise(bounds), strict=True):
+        pq.write_table(shuffled.slice(first, last - first), week / name)
+    with open_engine() as engine:
+        one, other = scope_of(week, engine, sample_above=LIMIT), scope_of(week, engine, files=names, sample_above=LIMIT)
+        assert other.requests_uri != one.requests_uri
+        assert (other.requests, other.sampled) == (one.requests, one.sampled)
+        assert drawn(engine, other.estimated_from) == drawn(engine, one.estimated_from)
+
+
+def test_requests_without_a_session_are_drawn_by_their_own_id() -> None:
+    attempts = pa.table({"session_id": pa.nulls(4_000, pa.string()), "request_id": [f"r{place // 2}" for place in range(4_000)]})
+    table = ibis.memtable(attempts)
+    part = sample_of(table, 0.3).request_id.to_pyarrow().to_pylist()
+    assert 0.25 < len(part) / 4_000 < 0.35
+    # All attempts of a request or none.
+    assert len(set(part)) * 2 == len(part)
+
+
 def test_a_window_within_the_limit_is_read_whole_and_one_above_it_says_that_it_is_not(week: Path) -> None:
     with open_engine() as engine:
         within, above = scope_of(week, engine, sample_above=1_000_000), scope_of(week, engine, sample_above=LIMIT)
@@ -80,25 +127,88 @@ def test_a_window_within_the_limit_is_read_whole_and_one_above_it_says_that_it_i
     assert above.evidence_key != within.evidence_key
 
 
-def test_counts_and_sums_are_those_of_all_rows(week: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """Everything that a window was asked, and what the nine analyses said."""
+
+    scope: AnalysisScope
+    rows: ibis.Table
+    sample: ibis.Table
+    evidence: RoutingEvidence
+    analyses: dict[str, Result]
+
+
+def asked(engine: Engine, scope: AnalysisScope, cells: Path) -> Asked:
+    rows, previous, sample = (engine.read_parquet([uri]) for uri in (scope.requests_uri, scope.previous_uri, scope.estimated_from))
+    evidence = gather_evidence(sample, scope, Catalog(), cells_path=cells)
+    return Asked(
+        scope,
+        rows,
+        sample,
+        evidence,
+        {
+            "routing_analytics": routing_analytics(rows, scope),
+            "routing_costs": routing_costs(rows, previous, scope),
+            "quality_metrics": quality_metrics(rows, scope),
+            "request_patterns": request_patterns(rows, previous, scope),
+            "model_performance": model_performance(rows, scope, evidence),
+            "routing_decisions": routing_decisions(rows, scope, evidence),
+            "bottlenecks": bottlenecks(rows, scope),
+            "cost_drivers": cost_drivers(rows, previous, scope, evidence),
+            "quality_issues": quality_issues(rows, scope, evidence),
+        },
+    )
+
+
+ESTIMATED: dict[str, set[str]] = {
+    "model_performance": {
+        *("contrasts", "contrasts_distinguishable", "contrasts_tested", "against_today", "better_than", "worse_than"),
+        *("cost_usd_adjusted", "quality_adjusted", "quality_per_usd_adjusted"),
+    },
+    "routing_decisions": {
+        *("segments", "opportunities", "best_share", "elsewhere_share", "undecided_share", "regret_per_request", "regret_total"),
+        *("alternative", "alternative_outcomes", "gain_per_request"),
+    },
+    "cost_drivers": {"overuse", "avoidable_usd", "excess_usd"},
+    "quality_issues": {"mismatches", "mismatches_not_listed", "low_quality"},
+}
+"""What says how another model would have done, or tells requests by the evidence's segments; all else is counted."""
+
+
+def counted(analysis: Result, estimated: set[str]) -> Any:
+    """What an analysis counted or added up, to the millionth of a cent."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(each) for name, each in value.items() if name not in estimated}
+        if isinstance(value, list):
+            return [without(each) for each in value]
+        return round(value, 8) if isinstance(value, float) else value
+
+    return without(analysis.model_dump(mode="json"))
+
+
+def test_what_the_nine_analyses_count_is_that_of_all_rows_and_so_are_dollars_promised(week: Path, tmp_path: Path) -> None:
     with open_engine() as engine:
-        found = {}
-        for name, scope in (("all", scope_of(week, engine)), ("part", scope_of(week, engine, sample_above=LIMIT))):
-            rows, previous = (engine.read_parquet([uri]) for uri in (scope.requests_uri, scope.previous_uri))
-            sample = engine.read_parquet([scope.estimated_from])
-            evidence = gather_evidence(sample, scope, Catalog(), cells_path=tmp_path / f"{name}.parquet")
-            rules = optimize_routing_rules(evidence, scope, Catalog())
-            replayed = simulate(rules.rule_set, evidence, sample, scope)
-            found[name] = (scope, routing_costs(rows, previous, scope), evidence, rules, replayed)
-    (scope, costs, evidence, _, _), (part, of_part, sampled, rules, replayed) = found["all"], found["part"]
-    assert (part.requests, part.attempts, part.labelled, part.sessions) == (scope.requests, scope.attempts, scope.labelled, scope.sessions)
-    assert of_part.total_usd == costs.total_usd
-    assert sampled.requests < evidence.requests == round(sampled.traffic)
-    assert sampled.over_all().requests == evidence.requests
+        whole = asked(engine, scope_of(week, engine), tmp_path / "all.parquet")
+        part = asked(engine, scope_of(week, engine, sample_above=LIMIT), tmp_path / "part.parquet")
+        rules = optimize_routing_rules(part.evidence, part.scope, Catalog())
+        replayed = simulate(rules.rule_set, part.evidence, part.sample, part.scope)
+    for name in ("requests", "attempts", "labelled", "sessions", "previous_requests", "models", "task_types"):
+        assert getattr(part.scope, name) == getattr(whole.scope, name)
+    assert len(whole.analyses) == 9
+    for name, analysis in whole.analyses.items():
+        estimated = ESTIMATED.get(name, set())
+        assert counted(part.analyses[name], estimated) == counted(analysis, estimated), name
+    assert part.evidence.requests < whole.evidence.requests == round(part.evidence.traffic)
+    assert part.evidence.over_all().requests == whole.evidence.requests
     # A saving is told for the traffic of the whole window, whatever it was estimated from.
-    spend_per_day = costs.total_usd / part.days
-    if rules.rule_set.rules:
-        saved = rules.saving_usd_per_day.estimate / spend_per_day
-        assert saved == pytest.approx(-rules.rule_set.expected.change.cost_usd.relative.estimate, rel=0.15)
-        assert replayed.saving_usd.estimate == pytest.approx(rules.saving_usd_per_day.estimate * part.days, rel=0.25)
+    costs = part.analyses["routing_costs"]
+    spend_per_day = costs.total_usd / part.scope.days  # type: ignore[attr-defined]
     assert rules.rule_set.rules
+    change = rules.rule_set.expected.change.cost_usd.relative
+    for told in (change, rules.saving_usd_per_day, replayed.saving_usd):
+        assert isinstance(told, Estimate)
+    saved = rules.saving_usd_per_day.estimate
+    assert saved / spend_per_day == pytest.approx(-change.estimate, rel=0.15)
+    assert replayed.saving_usd.estimate == pytest.approx(saved * part.scope.days, rel=0.25)

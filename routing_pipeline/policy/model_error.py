@@ -74,8 +74,7 @@ def model_errors(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ..
     shape = own["n"].shape
     keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
     sent = {name: sum_by(keys, weighted[name], shape) for name in ("n", "n_cost", "n_latency", "success", "labelled")}
-    task_of = np.array([segment.task for segment in segments], dtype=np.int64)
-    folds = fold_of(np.arange(CLUSTERS))
+    clusters = [np.flatnonzero(fold_of(np.arange(CLUSTERS)) == fold) for fold in range(FOLDS)]
     for regression, (observed, total, by_scale) in REGRESSIONS.items():
         weight, _, scale = trained_on(own[observed], own[total], by_scale=by_scale)
         residual = _residuals(cells, nuisances, x, regression, reach)
@@ -83,18 +82,28 @@ def model_errors(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ..
             for arm, action, r in _by_action(derivative, keep):
                 if not r.any():
                     continue
-                moved = np.zeros((2, FOLDS, len(segments), len(binning.tasks), x.shape[2]))
-                for fold in range(FOLDS):
-                    gradient = _gradient(r[fold] * scale[fold][:, None, None], x, segments)
-                    flat = weight[fold, ..., arm].reshape(len(binning.tasks), -1)
-                    each = ridge_adjoint(flat, x, nuisances.penalties[regression], task_of, gradient) / scale[fold][None, :, None]
-                    moved[fold // FOLDS_PER_HALF, list(fitted_on(fold))] += each
+                moved = _moved(r, weight[..., arm], scale, x, nuisances.penalties[regression], segments)
                 added = found[..., action, outcome]
-                by_cluster = moved.reshape(2, FOLDS, len(segments), -1)
-                for fold in range(FOLDS):
-                    of = np.flatnonzero(folds == fold)
-                    added[:, of] += residual[of, arm].reshape(len(of), -1) @ by_cluster[:, fold].transpose(0, 2, 1)
+                for fold, of in enumerate(clusters):
+                    added[:, of] += residual[of, arm].reshape(len(of), -1) @ moved[:, fold].transpose(0, 2, 1)
     return found
+
+
+def _moved(r: Floats, weight: Floats, scale: Floats, x: Floats, penalty: float, segments: tuple[Segment, ...]) -> Floats:
+    """By (half of the scores, fold of a residual, segment, task x p): how a segment's sum moves with x times the residual.
+
+    r, weight: (fold, task, level, length). Summed over the folds of that half whose predictions were fitted on the residual's.
+    """
+    tasks, p = x.shape[0], x.shape[2]
+    task_of = np.array([segment.task for segment in segments], dtype=np.int64)
+    each = np.zeros((FOLDS, len(segments), tasks, p))
+    for fold in range(FOLDS):
+        gradient = _gradient(r[fold] * scale[fold][:, None, None], x, segments)
+        by_task = ridge_adjoint(weight[fold].reshape(tasks, -1), x, penalty, task_of, gradient)
+        each[fold] = by_task / scale[fold][:, None]
+    fits = np.array([[fold in fitted_on(other) for other in range(FOLDS)] for fold in range(FOLDS)], dtype=np.float64)
+    by_half = fits.reshape(FOLDS, 2, FOLDS_PER_HALF).transpose(1, 0, 2) @ each.reshape(2, FOLDS_PER_HALF, -1)
+    return by_half.reshape(2, FOLDS, len(segments), tasks * p)
 
 
 def _residuals(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints) -> Floats:
@@ -146,9 +155,9 @@ def _by_action(derivative: Derivative, keep: int) -> Iterator[tuple[int, int, Fl
 
 def _gradient(r: Floats, x: Floats, segments: tuple[Segment, ...]) -> Floats:
     """Sum r(x) x over the contexts of each segment, from r by (task, level, length): (segment, p)."""
-    lengths = r.shape[2]
-    found = np.zeros((len(segments), x.shape[2]))
-    for place, segment in enumerate(segments):
-        at = x[segment.task, segment.first * lengths : segment.last * lengths]
-        found[place] = r[segment.task, segment.first : segment.last].ravel() @ at
+    tasks, levels, lengths = r.shape
+    by_level = (r[..., None] * x.reshape(tasks, levels, lengths, -1)).sum(axis=2)
+    below = np.concatenate([np.zeros_like(by_level[:, :1]), by_level.cumsum(axis=1)], axis=1)
+    task, first, last = np.array([(each.task, each.first, each.last) for each in segments]).T
+    found: Floats = below[task, last] - below[task, first]
     return found

@@ -141,7 +141,7 @@ def ridge_adjoint(weight: Floats, x: Floats, task_penalty: float, task_of: Ints,
     schur = gram.sum(axis=0) + POOLED_PENALTY * np.eye(p) - (gram @ lent).sum(axis=0)
     alone = np.linalg.solve(own[task_of], gradient[..., None])
     pooled = np.linalg.solve(schur, (gradient - (gram[task_of] @ alone)[..., 0]).T).T
-    found: Floats = pooled[:, None] - np.einsum("tpq,sq->stp", lent, pooled)
+    found: Floats = pooled[:, None] - (pooled @ lent.reshape(-1, p).T).reshape(len(task_of), -1, p)
     found[np.arange(len(task_of)), task_of] += alone[..., 0]
     return found
 

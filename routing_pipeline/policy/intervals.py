@@ -35,30 +35,36 @@ ONE = float(ndtri(0.5 + LEVEL / 2))
 
 @dataclass(frozen=True)
 class Statistic:
-    """A value and its influence by cluster; `clusters` counts those with data."""
+    """A value and its influence by cluster; `clusters` counts those with data.
+
+    expected_error: a standard error to expect even where the data happen to show less, of events so rare and heavy that most
+    windows hold none of them.
+    """
 
     value: float
     influence: Floats
     clusters: int
+    expected_error: float = 0.0
 
     @property
     def standard_error(self) -> float:
         """Cluster-robust; 0 for what is known exactly."""
         if self.clusters < 2:
             return math.inf
-        return math.sqrt(self.clusters / (self.clusters - 1) * float(self.influence @ self.influence))
+        return max(math.sqrt(self.clusters / (self.clusters - 1) * float(self.influence @ self.influence)), self.expected_error)
 
     @property
     def degrees(self) -> float:
         """Degrees of freedom of the standard error: J - 1 where clusters are alike, few where few of them carry it.
 
-        2 (sum IF^2)^2 / (sum IF^4 - (sum IF^2)^2 / J); for normal influences of one size it is about J.
+        2 (sum IF^2)^2 / (sum IF^4 - (sum IF^2)^2 / J); for normal influences of one size it is about J. J - 1 where an error
+        was to be expected: that rests on many events, and not on the few that the data hold.
         """
         squares = self.influence**2
         total = float(squares.sum())
         excess = float((squares**2).sum()) - total * total / max(self.clusters, 1)
         most = max(self.clusters - 1.0, 1.0)
-        if total == 0.0 or excess <= 0.0:
+        if total == 0.0 or excess <= 0.0 or self.expected_error > 0.0:
             return most
         return min(max(2.0 * total * total / excess, 1.0), most)
 
@@ -69,7 +75,8 @@ class Statistic:
 
     def minus(self, other: Statistic) -> Statistic:
         """Paired difference."""
-        return Statistic(self.value - other.value, self.influence - other.influence, self.clusters)
+        expected = math.hypot(self.expected_error, other.expected_error)
+        return Statistic(self.value - other.value, self.influence - other.influence, self.clusters, expected)
 
     def relative_to(self, base: Statistic) -> Statistic:
         """(self - base) / base; IF = IF_self / base - self IF_base / base^2. NaN on a base of 0."""
@@ -77,11 +84,12 @@ class Statistic:
             return Statistic(math.nan, np.zeros_like(self.influence), self.clusters)
         # In this order, what does not change differs by exactly nothing.
         influence = (self.influence - self.value / base.value * base.influence) / base.value
-        return Statistic(self.value / base.value - 1.0, influence, self.clusters)
+        expected = math.hypot(self.expected_error, self.value / base.value * base.expected_error) / abs(base.value)
+        return Statistic(self.value / base.value - 1.0, influence, self.clusters, expected)
 
     def scaled(self, factor: float) -> Statistic:
         """In another unit."""
-        return Statistic(self.value * factor, self.influence * factor, self.clusters)
+        return Statistic(self.value * factor, self.influence * factor, self.clusters, self.expected_error * abs(factor))
 
     def low(self, level: float = PROOF_LEVEL) -> float:
         """One-sided lower bound by Student's t."""
@@ -119,6 +127,7 @@ def weighted_sum(parts: Sequence[tuple[float, Statistic]]) -> Statistic:
         sum(weight * part.value for weight, part in parts),
         np.sum([weight * part.influence for weight, part in parts], axis=0),
         parts[0][1].clusters,
+        math.hypot(*(weight * part.expected_error for weight, part in parts)),
     )
 
 

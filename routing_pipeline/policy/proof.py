@@ -11,6 +11,7 @@ needs no correction (intersection-union test, Berger 1982).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -98,7 +99,8 @@ def _carried(then: Statistic, now: Statistic, window: Statistic) -> Statistic:
     change = then.relative_to(now) if now.value > 0 else then.minus(now)
     scale = window.value if now.value > 0 else 1.0
     factor = 1.0 + change.value if now.value > 0 else 1.0
-    return Statistic(window.value + scale * change.value, scale * change.influence + factor * window.influence, now.clusters)
+    expected = math.hypot(scale * change.expected_error, factor * window.expected_error)
+    return Statistic(window.value + scale * change.value, scale * change.influence + factor * window.influence, now.clusters, expected)
 
 
 def kept(cube: ScoreCube) -> Ints:
@@ -135,7 +137,7 @@ def margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[
 
 
 def _above(statistic: Statistic, floor: float) -> Statistic:
-    return Statistic(statistic.value - floor, statistic.influence, statistic.clusters)
+    return replace(statistic, value=statistic.value - floor)
 
 
 def level_of(look: int) -> float:

@@ -17,7 +17,8 @@ mu, m, pi, e are constant within a cell, so sums over a cell's rows are all that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,15 +71,20 @@ class Sums:
     """Of one policy over some of the clusters, by cluster (0 for the others): scores by outcome, requests.
 
     model_error: what each cluster, of the others too, adds to the error of the scores' sum through the regressions.
+    failure_variance: of the sum of successes, as propensities let expect it.
     """
 
     scores: Floats
     requests: Floats
     model_error: Floats
+    failure_variance: float
 
     def mean(self, outcome: int) -> Statistic:
         """Per request."""
-        return ratio(self.scores[:, outcome], self.requests, self.model_error[:, outcome])
+        found = ratio(self.scores[:, outcome], self.requests, self.model_error[:, outcome])
+        if outcome != SUCCESS or self.failure_variance == 0.0:
+            return found
+        return replace(found, expected_error=math.sqrt(self.failure_variance) / max(float(self.requests.sum()), 1e-300))
 
     def quality(self) -> Statistic:
         """Of successes."""
@@ -91,7 +97,7 @@ class ScoreCube:
 
     Places: segments first, then one per task for what no rule reaches (its score is KEEP's whatever the action).
     Actions: models in the binning's order, then KEEP. `quality` holds success x quality. model_error: by half whose scores
-    are meant, then as the scores, for segments alone (`policy.model_error`).
+    are meant, then as the scores, for segments alone (`policy.model_error`). failure_variance: see there.
     """
 
     cells: Cells
@@ -101,6 +107,7 @@ class ScoreCube:
     scores: Floats
     direct: Floats
     model_error: Floats
+    failure_variance: Floats
     learn: Support
     all: Support
     place_of_cell: Ints
@@ -119,26 +126,58 @@ class ScoreCube:
         """Of an action per place; `places`: of these alone."""
         where = np.arange(self.scores.shape[1]) if places is None else places
         segments = where[where < len(self.segments)]
-        of_models = np.sum([errors[:, segments, actions[segments]].sum(axis=1) for errors in self._errors(clusters)], axis=0)
+        taken = actions[segments]
         picked = self.scores[clusters, where, actions[where]] if places is None else self.scores[clusters][:, where, actions[where]]
-        return self._sums(picked.sum(axis=1), self.requests[clusters][:, where].sum(axis=1), of_models, clusters)
+        return self._sums(
+            picked.sum(axis=1),
+            self.requests[clusters][:, where].sum(axis=1),
+            clusters,
+            [self.model_error[half][:, segments, taken].sum(axis=1) for half in _halves(clusters)],
+            [float(self.failure_variance[half][segments, taken].sum()) for half in _halves(clusters)],
+        )
 
     def mixed(self, shares: Floats, clusters: slice) -> Sums:
         """Of shares of each action by (place, action), each place's adding up to 1."""
-        of_models = np.sum([np.einsum("jpao,pa->jo", errors, shares[: len(self.segments)]) for errors in self._errors(clusters)], axis=0)
-        scores = np.einsum("jpao,pa->jo", self.scores[clusters], shares)
-        return self._sums(scores, self.requests[clusters].sum(axis=1), of_models, clusters)
+        of_segments = shares[: len(self.segments)]
+        return self._sums(
+            np.einsum("jpao,pa->jo", self.scores[clusters], shares),
+            self.requests[clusters].sum(axis=1),
+            clusters,
+            [np.einsum("jpao,pa->jo", self.model_error[half], of_segments) for half in _halves(clusters)],
+            [float((self.failure_variance[half] * of_segments**2).sum()) for half in _halves(clusters)],
+        )
 
-    def _errors(self, clusters: slice) -> list[Floats]:
-        return [errors for errors, half in zip(self.model_error, (LEARN, PROVE), strict=True) if clusters in (half, BOTH)]
-
-    def _sums(self, scores: Floats, requests: Floats, of_models: Floats, clusters: slice) -> Sums:
+    def _sums(self, scores: Floats, requests: Floats, clusters: slice, of_models: list[Floats], of_failures: list[float]) -> Sums:
         padded, n = np.zeros((CLUSTERS, len(OUTCOMES))), np.zeros(CLUSTERS)
         padded[clusters], n[clusters] = scores, requests
-        return Sums(padded, n, of_models)
+        return Sums(padded, n, np.sum(of_models, axis=0), sum(of_failures))
 
 
 LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), slice(0, CLUSTERS)
+
+
+def _halves(clusters: slice) -> list[int]:
+    return [place for place, half in enumerate((LEARN, PROVE)) if clusters in (half, BOTH)]
+
+
+def failure_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...]) -> Floats:
+    """By (half, segment, action): variance to expect of the sum of successes against KEEP's, from propensities and rates of failure alone.
+
+    Failures are rare and weighted by 1 / pi: one half may hold none where the other holds one that counts for hundreds.
+    Var sum (G(a) - y) = sum_x n_x f_a (1 - f_a) (1 - pi_a(x)) / pi_a(x), with f_a the model's share of failures, on the
+    learning half in the learning half and on both in the other.
+    """
+    keep = len(cells.binning.models)
+    found = np.zeros((2, len(segments), keep + 1))
+    for half, (own, known) in enumerate(((cells.learning, cells.learning), (~cells.learning, None))):
+        sent, succeeded = (cells.total(name, cells=known)[..., :keep].sum(axis=(0, 1, 2)) for name in ("n", "success"))
+        rate = (sent - succeeded + 1.0) / (sent + 2.0)
+        propensity = nuisances.propensity[half][..., :keep]
+        n = cells.total("n", cells=own)[:-1, :-1].sum(axis=3)
+        by_level = (n[..., None] * (1.0 - propensity) / propensity).sum(axis=2)
+        for place, segment in enumerate(segments):
+            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * rate * (1.0 - rate)
+    return found
 
 
 def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, Floats]:
@@ -251,6 +290,7 @@ def score_cube(cells: Cells, nuisances: Nuisances | None = None) -> ScoreCube:
         scores=scores,
         direct=direct,
         model_error=model_errors(cells, nuisances, segments, reach, weighted),
+        failure_variance=failure_variance(cells, nuisances, segments),
         learn=support(cells, nuisances, segments, learning=True),
         all=support(cells, nuisances, segments, learning=False),
         place_of_cell=place,

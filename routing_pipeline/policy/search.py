@@ -103,7 +103,7 @@ class Learned:
     A range is one segment or several neighbours of a task: a model too rarely tried in each may be judged over all of
     them. The first ranges are the segments themselves. partitions: ways to cut a task into ranges, as (partition, range)
     membership; task_of: the task of each partition. rest: KEEP's sums of what no rule reaches. quality_error: standard error of
-    each action's sum against KEEP's; success_error: the same, but what the other half must expect (`expected_error`). eligible: actions that the logs can judge. share: today's share of
+    each action's sum against KEEP's; success_error: the same, but what the other half must expect (`scores.failure_variance`). eligible: actions that the logs can judge. share: today's share of
     all requests by (range, model); weight: by range. by_cluster: the sums by cluster, for resampling.
     """
 
@@ -249,36 +249,14 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
         requests=total,
         quality_error=_cluster_error(margin - margin[:, :, -1:], requests),
         success_error=np.maximum(
-            _cluster_error(scores[..., SUCCESS] - scores[:, :, -1:, SUCCESS], requests), member_error(expected_error(cube), member)
+            _cluster_error(scores[..., SUCCESS] - scores[:, :, -1:, SUCCESS], requests),
+            member_error(np.sqrt(cube.failure_variance[0]), member),
         ),
         eligible=eligible,
         share=member.T @ cube.learn.requests / max(total, 1.0),
         weight=requests.sum(axis=0) / max(total, 1.0),
         by_cluster=by_cluster,
     )
-
-
-def expected_error(cube: ScoreCube) -> Floats:
-    """By (segment, action): standard error to expect of the sum of successes against KEEP's, from propensities alone.
-
-    Failures are rare and weighted by 1 / pi: the learning half may hold none where the other half holds one that counts for
-    hundreds. Var sum (G(a) - y) = sum_x n_x f_a (1 - f_a) (1 - pi_a(x)) / pi_a(x), with f_a the model's share of failures.
-    """
-    cells, binning = cube.cells, cube.cells.binning
-    keep = cube.keep
-    learnt = cells.learning
-    n = cells.total("n", cells=learnt)
-    sent = n[..., :keep].sum(axis=(0, 1, 2))
-    failed = (n - cells.total("success", cells=learnt))[..., :keep].sum(axis=(0, 1, 2))
-    rate = (failed + 1.0) / (sent + 2.0)
-    propensity = cube.nuisances.propensity[0][..., :keep]
-    by_level = (n[:-1, :-1].sum(axis=3)[..., None] * (1.0 - propensity) / propensity).sum(axis=2)
-    error = np.zeros((len(cube.segments), keep + 1))
-    for place, segment in enumerate(cube.segments):
-        error[place, :keep] = np.sqrt(
-            by_level[segment.task, segment.first : min(segment.last, binning.levels)].sum(axis=0) * rate * (1 - rate)
-        )
-    return error
 
 
 def member_error(error: Floats, member: Floats) -> Floats:

@@ -6,6 +6,7 @@ here: searching (`policy.search`), the nuisance models that the replay corrects 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import ibis
@@ -17,11 +18,12 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.intervals import ONE, Statistic, interval, ratio, simultaneous
-from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept
+from routing_pipeline.policy.intervals import ONE, Statistic, interval, simultaneous
+from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept, outcomes_of
 from routing_pipeline.policy.replay import UNMOVED, Replay, replay
 from routing_pipeline.policy.rule_set import Change, Expected, Outcomes, RelativeChange, RuleSet, cannot_tell
-from routing_pipeline.policy.scores import BOTH, COST, LATENCY, OUTCOMES, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.rules import actions_of
+from routing_pipeline.policy.scores import BOTH, OUTCOMES, PROVE, ScoreCube, Sums
 from routing_pipeline.scope import CLUSTERS, SECONDS_PER_DAY, AnalysisScope
 
 MIN_SERVED = 20
@@ -122,21 +124,25 @@ def _why_unsupported(by_tier: bool, unknown: list[str], replayed: Replay, of: ND
 
 
 class _Part:
-    """Both policies over some groups of the replay."""
+    """Both policies over some groups of the replay; `cells`: the same from the score cube, which knows of errors that rows do not show."""
 
-    def __init__(self, replayed: Replay, of: NDArray[np.bool_]) -> None:
+    def __init__(self, replayed: Replay, of: NDArray[np.bool_], cells: tuple[Sums, Sums] | None = None) -> None:
         clusters = (replayed.cluster[of],)
 
         def by_cluster(values: NDArray[np.float64]) -> NDArray[np.float64]:
             return sum_by(clusters, values[of], (CLUSTERS,))
 
+        def outcome(sums: NDArray[np.float64], known: Sums | None) -> Evaluated:
+            scores = np.stack([by_cluster(sums[:, outcome]) for outcome in range(len(OUTCOMES))], axis=1)
+            of_models, of_failures = (np.zeros_like(scores), 0.0) if known is None else (known.model_error, known.failure_variance)
+            return outcomes_of(Sums(scores, n, of_models, of_failures))
+
         n = by_cluster(replayed.requests)
         self.requests = float(n.sum())
         self.moved = float(replayed.moved[of].sum()) / max(self.requests, 1e-300)
         self.clusters = int((n > 0).sum())
-        self.now, self.then = (
-            _evaluated([by_cluster(sums[:, outcome]) for outcome in range(len(OUTCOMES))], n) for sums in (replayed.now, replayed.then)
-        )
+        self.now = outcome(replayed.now, None if cells is None else cells[0])
+        self.then = outcome(replayed.then, None if cells is None else cells[1])
 
     def at_level_of(self, window: Evaluated) -> _Part:
         """The same change at today's level of the whole window (`proof.carried`), so that levels and dollars are those of the proof."""
@@ -149,14 +155,21 @@ class _Part:
         return [now, then, then.relative_to(now)]
 
 
-def _evaluated(sums: list[NDArray[np.float64]], n: NDArray[np.float64]) -> Evaluated:
-    return Evaluated(
-        cost=ratio(sums[COST], n),
-        latency=ratio(sums[LATENCY], n),
-        success=ratio(sums[SUCCESS], n),
-        quality=ratio(sums[QUALITY], sums[SUCCESS]),
-        slow=ratio(sums[SLOW], n),
-    )
+def _of_cells(cube: ScoreCube, rule_set: RuleSet) -> Callable[[Ints], tuple[Sums, Sums] | None]:
+    """Today's routing and the rules over some places of the score cube's proving half, for what they add to the replay's error.
+
+    None for rules that cells cannot express; conditions on fields that cells lack count as not met.
+    """
+    actions = actions_of(cube, rule_set.rules)
+
+    def over(places: Ints) -> tuple[Sums, Sums] | None:
+        if actions is None:
+            return None
+        rest = np.full(cube.scores.shape[1] - len(actions), cube.keep)
+        now, then = (cube.chosen(np.concatenate([each, rest]), PROVE, places) for each in (kept(cube), actions))
+        return now, then
+
+    return over
 
 
 class _Teller:
@@ -215,11 +228,14 @@ def _told(
 ) -> Simulation:
     binning = cube.cells.binning
     keep = kept(cube)
-    whole = _Part(replayed, np.ones(len(replayed.task), dtype=bool)).at_level_of(evaluated(cube, keep, BOTH))
+    of_cells = _of_cells(cube, rule_set)
+    everywhere = of_cells(np.arange(cube.scores.shape[1]))
+    whole = _Part(replayed, np.ones(len(replayed.task), dtype=bool), everywhere).at_level_of(evaluated(cube, keep, BOTH))
     sizes = sum_by((replayed.task,), replayed.requests, (len(binning.tasks) + 1,))
     tasks = [int(task) for task in np.argsort(-sizes, kind="stable") if sizes[task] > 0][:TASKS_SHOWN]
     by_task = {
-        task: _Part(replayed, replayed.task == task).at_level_of(evaluated(cube, keep, BOTH, _places_of(cube, task))) for task in tasks
+        task: _Part(replayed, replayed.task == task, of_cells(places)).at_level_of(evaluated(cube, keep, BOTH, places))
+        for task, places in ((task, _places_of(cube, task)) for task in tasks)
     }
     teller = _Teller(cube, [whole, *by_task.values()], evidence.labelled)
     days = [int(day) for day in np.unique(replayed.day)]

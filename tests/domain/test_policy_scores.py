@@ -235,3 +235,40 @@ def test_smooth_shares_are_probabilities_and_follow_a_logit() -> None:
     found = nuisance.smooth_shares(counts, x)
     np.testing.assert_allclose(found.sum(axis=2), 1.0, atol=1e-12)
     np.testing.assert_allclose(found[0, :, 0], truth, atol=0.01)
+
+
+def test_what_a_cluster_adds_through_the_regressions_is_what_other_clusters_scores_move_by() -> None:
+    # Middling qualities, so that hardly a prediction is cut off at 0 or 1, which the formula leaves out of account.
+    world = World(
+        demands=(1.7, 2.1), skills=(0.3, 0.4, 0.5), prices=(1.0, 2.0, 3.0), speeds=(500.0, 600.0, 700.0), explored=0.1, labelled=0.6
+    )
+    table = ibis.memtable(drawn(world, 12_000)[1])
+    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    before = scores.score_cube(cells)
+    for cluster in (40, 200):
+        cell = int(np.flatnonzero((cells.cluster == cluster) & (cells.sums["labelled"] > 0) & (cells.level < cells.binning.levels))[3])
+        quality = cells.sums["quality"].copy()
+        quality[cell] += 0.25
+        after = scores.score_cube(replace(cells, sums=cells.sums | {"quality": quality}))
+        arm = int(cells.arm[cell])
+        moved = (after.scores - before.scores)[:, : len(before.segments), arm, QUALITY]
+        told = (after.model_error - before.model_error)[:, cluster, :, arm, QUALITY]
+        # Residuals of the cluster itself do not depend on its own outcomes, so what it adds changes by exactly what it moves.
+        moved[cluster] = 0.0
+        assert np.abs(moved).sum() > 0
+        for half, clusters in enumerate((scores.LEARN, scores.PROVE)):
+            np.testing.assert_allclose(told[half], moved[clusters].sum(axis=0), rtol=0.02, atol=1e-4)
+        if cluster >= 128:
+            assert np.abs(told[0]).max() == 0.0
+
+
+def test_a_model_that_was_not_seen_to_fail_may_still_fail() -> None:
+    _, rows = drawn(World(), 10_000)
+    rows = with_column(rows, "status", ["success"] * rows.num_rows)
+    cube = cube_of(rows)
+    rare = int(cube.all.requests.sum(axis=0).argmin())
+    actions = np.where(cube.all.supported[:, rare], rare, cube.keep)
+    change = proof.proven(cube, actions).success.minus(proof.proven(cube, proof.kept(cube)).success)
+    assert change.value == pytest.approx(0.0, abs=1e-3)
+    assert change.standard_error > 1e-3
+    assert proof.proven(cube, proof.kept(cube)).success.standard_error < 1e-9

@@ -23,6 +23,7 @@ from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.scope import AnalysisScope, LakeState
+from routing_pipeline.window_rows import rows_at
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 
@@ -107,8 +108,8 @@ class HomeResource(dg.ConfigurableResource):
             with self.reading() as engine:
                 return analyse(
                     ScopedRows(
-                        engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]),
-                        engine.read_parquet([scope.previous_uri]),
+                        rows_at(engine, scope.estimated_from if sampled else scope.requests_uri),
+                        rows_at(engine, scope.previous_uri),
                     )
                 )
 

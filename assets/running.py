@@ -24,6 +24,7 @@ from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.simulation import Simulation, simulate
 from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.window_rows import rows_at
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -120,7 +121,7 @@ def simulated(
         raise RuntimeError("the run left no evidence behind")
     limit = {name: resources[name] for name in ("memory_limit",) if name in resources}
     with open_engine(resources["engine"], **limit, spill_to=home.scratch / "spill") as engine:
-        return simulate(rule_set, evidence, engine.read_parquet([found.estimated_from]), found)
+        return simulate(rule_set, evidence, rows_at(engine, found.estimated_from), found)
 
 
 class _Steps:

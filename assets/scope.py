@@ -13,8 +13,9 @@ from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.report.charts.overlap_map import overlap_map
 from routing_pipeline.report.charts.quality_map import quality_map
+from routing_pipeline.resolving import last_analysis, resolve_scope
 from routing_pipeline.router import ask, read_router
-from routing_pipeline.scope import AnalysisScope, last_analysis, resolve_scope
+from routing_pipeline.scope import AnalysisScope
 
 
 class ScopeConfig(dg.Config):

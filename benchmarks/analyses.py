@@ -30,8 +30,10 @@ from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope, LakeState, resolve_scope
+from routing_pipeline.scope import AnalysisScope, LakeState
+from routing_pipeline.window_rows import rows_at
 
 TO_REACH_S, TO_REACH_GB = 25.0, 2.0
 
@@ -42,7 +44,8 @@ def conformed(folder: Path, requests: int, engine: Engine) -> AnalysisScope:
     pq.write_table(traffic.attempts, folder / "attempts.parquet")
     pq.write_table(traffic.feedback, folder / "feedback.parquet")
     newest_s = demo_traffic.WEEK_START.timestamp() + 7 * 86_400 - 1
-    lake = LakeState("1", "1", newest_s, lambda _start, _end: (str(folder / "attempts.parquet"),), (str(folder / "feedback.parquet"),))
+    files = {int(newest_s // 86_400) - day: (str(folder / "attempts.parquet"),) for day in range(7)}
+    lake = LakeState("1", "1", newest_s, lambda _start, _end: files, (str(folder / "feedback.parquet"),))
     return resolve_scope(
         lake, Parameters(), engine=engine, engine_name="duckdb", scratch=folder / "scratch", stored=ResultStore(folder / "results")
     )
@@ -62,7 +65,7 @@ def measure(folder: Path, scope: AnalysisScope) -> float:
         nonlocal total
         begin = time.perf_counter()
         with open_engine("duckdb", spill_to=folder / "spill") as engine:
-            result = work(engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri]))
+            result = work(rows_at(engine, scope.requests_uri), rows_at(engine, scope.previous_uri))
         seconds = time.perf_counter() - begin
         total += seconds
         peak = peak_gb()

@@ -41,7 +41,8 @@ from routing_pipeline.engine import open_engine
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import SIDE_COLUMNS, Lake, arrow_schema
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.scope import resolve_scope
+from routing_pipeline.resolving import resolve_scope
+from routing_pipeline.window_rows import rows_at
 
 WEEKS, WEEK = 6, 200_000
 REPEATS = 7
@@ -133,7 +134,7 @@ def analysed_s(home: Home) -> float:
             scratch=Path(scratch),
             stored=home.results,
         )
-        rows, previous = engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])
+        rows, previous = rows_at(engine, scope.requests_uri), rows_at(engine, scope.previous_uri)
         routing_analytics(rows, scope)
         routing_costs(rows, previous, scope)
     return time.perf_counter() - begun

@@ -19,6 +19,7 @@ from routing_pipeline.engine import open_engine
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
 from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.window_rows import rows_at
 
 SIZES = (500_000, 1_000_000, 2_000_000, 4_000_000)
 TO_REACH_S, TO_REACH_GB, OF_SIZE = 10.0, 2.0, 2_000_000
@@ -28,7 +29,7 @@ def child(folder: Path) -> None:
     """In a process that did not make the traffic; imports and a first small query are done before the clock starts."""
     scope = AnalysisScope.model_validate_json((folder / "scope.json").read_text())
     with open_engine("duckdb", spill_to=folder / "spill") as engine:
-        requests = engine.read_parquet([scope.requests_uri])
+        requests = rows_at(engine, scope.requests_uri)
         requests.limit(1).to_pyarrow()
         began = time.perf_counter()
         evidence = gather_evidence(requests, scope, Catalog(), cells_path=folder / "cells.parquet")

@@ -46,8 +46,10 @@ from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, 
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks, optimization_risks
 from routing_pipeline.recommendation.realized_outcomes import Promise, RealizedOutcomes, realized_outcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules, asked_of_the_proof, optimize_routing_rules
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.results import key_of
-from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, resolve_scope, with_all_columns
+from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, LakeState, with_all_columns
+from routing_pipeline.window_rows import rows_at
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 Rows = Callable[[ibis.Table, ibis.Table], AnyResult]
@@ -69,9 +71,11 @@ def lake_state(lake: Lake) -> LakeState:
         snapshot_id=snapshot_id,
         feedback_version=lake.feedback_version(),
         newest_s=newest_s,
-        attempt_files=lake.attempt_files,
+        files_by_day=lake.names_by_day,
         feedback_files=lake.feedback_files(),
+        readable=lake.readable,
         share=lake.home.files.share,
+        found=lake.home.files.found,
     )
 
 
@@ -296,7 +300,7 @@ class Analyst:
     @contextmanager
     def _rows(self, scope: AnalysisScope, *, sampled: bool) -> Iterator[tuple[ibis.Table, ibis.Table]]:
         with open_engine(self.engine_name, memory_limit=self.memory_limit, spill_to=self.home.scratch / "spill") as engine:
-            yield engine.read_parquet([scope.estimated_from if sampled else scope.requests_uri]), engine.read_parquet([scope.previous_uri])
+            yield rows_at(engine, scope.estimated_from if sampled else scope.requests_uri), rows_at(engine, scope.previous_uri)
 
 
 def _name_of(kind: type[Result]) -> str:

@@ -19,6 +19,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import AnalysisScope, Window
+from routing_pipeline.window_rows import rows_at
 
 
 def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float | None = None) -> tuple[CheckResult, ...]:
@@ -84,8 +85,8 @@ def _comparisons(home: Home, scope: AnalysisScope, lake: Lake, now_s: float) -> 
         return compare(
             Compared(
                 scope=scope,
-                requests=engine.read_parquet([scope.requests_uri]),
-                previous=engine.read_parquet([scope.previous_uri]),
+                requests=rows_at(engine, scope.requests_uri),
+                previous=rows_at(engine, scope.previous_uri),
                 attempts=engine.read_parquet(lake.attempt_files(history_start_s(scope), scope.end_s)),
                 feedback=engine.read_parquet(feedback_files) if feedback_files else None,
                 catalog=Catalog(scope.parameters.models),

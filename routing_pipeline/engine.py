@@ -71,6 +71,31 @@ class Engine:
             path.unlink(missing_ok=True)
         self.backend.to_parquet_dir(table, path)
 
+    def write_parquet_by(self, table: ibis.Table, column: str, folder: Path) -> dict[int, Path]:
+        """Write a table in one pass, to one Parquet file (DuckDB) or folder of them (Spark) for each value of a whole number.
+
+        Gives where each value's rows lie, somewhere below `folder`.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The column that parts are named by leaves the files: the table's own stays.
+        table = table.mutate(part=table[column])
+        if self.name == "duckdb":
+            self.backend.to_parquet(table, folder, partition_by="part")
+        else:
+            spark: Any = self.backend
+            spark._run_pre_execute_hooks(table)
+            spark._session.sql(spark.compile(table)).write.partitionBy("part").parquet(str(folder))
+        parts = {int(path.name.partition("=")[2]): path for path in folder.glob("part=*")}
+        if self.name != "duckdb":
+            return parts
+        files = {value: list(path.glob("*.parquet")) for value, path in parts.items()}
+        for value, several in files.items():
+            if len(several) > 1:
+                whole = parts[value] / "whole.parquet"
+                self.write_parquet(self.read_parquet(several), whole)
+                files[value] = [whole]
+        return {value: file for value, (file,) in files.items()}
+
 
 @contextmanager
 def open_engine(

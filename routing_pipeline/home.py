@@ -24,12 +24,16 @@ from pathlib import Path
 from routing_pipeline.coordination import Coordination, InFolder, InPostgres
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.results import ResultStore
-from routing_pipeline.storage import COPIES, BucketStorage, FolderStorage, Storage
+from routing_pipeline.storage import COPIES, SHARED_AGAIN_S, BucketStorage, FolderStorage, Storage
 
 WINDOWS_KEPT = 8
 WINDOW_UNUSED_S = 2 * 86_400
 WINDOW_IN_USE_S = 3_600
 """A window's rows are read while its analyses run: so young, they are never dropped."""
+DAYS_KEPT = 70
+"""Kept days of conformed rows, most recently used first: two windows of 30 days with room to spare."""
+DAY_UNUSED_S = 10 * 86_400
+"""A weekly analysis finds the days of the one before."""
 SOURCES, HASH_KEY = "sources.json", "hash.key"
 
 
@@ -96,8 +100,13 @@ class Home:
         return self.window_scratch / "windows"
 
     @property
+    def days(self) -> Path:
+        """Conformed rows of whole days, which windows share (`window_rows`); each can be made again."""
+        return self.window_scratch / "days"
+
+    @property
     def window_scratch(self) -> Path:
-        """The folder that `windows` is made in: where there is a warehouse, the one from which files are shared."""
+        """The folder that `windows` and `days` are made in: where there is a warehouse, the one from which files are shared."""
         return self.files.root if self.warehouse else self.scratch
 
     @property
@@ -171,13 +180,40 @@ class Home:
                     dropped.append(path)
         for path in dropped:
             shutil.rmtree(path, ignore_errors=True)
-        return len(dropped) + self._tidy_bucket(now_s) + self.results.prune()
+        return len(dropped) + self._tidy_days(now_s) + self._tidy_bucket(now_s) + self.results.prune()
+
+    def _tidy_days(self, now_s: float) -> int:
+        """Drop kept days that no window needs and that are old, too many, or made anew since; gives how many."""
+        needed = {name for listed in self.windows.glob("*/*.json") for name in _parts_in(listed)}
+        found = []
+        for path in self.days.iterdir() if self.days.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((now_s - path.stat().st_mtime, path))
+        seen: set[str] = set()
+        dropped = 0
+        for unused_s, path in sorted(found):
+            day = _day_of(path.name)
+            is_superseded, is_beyond = day in seen, len(seen) >= DAYS_KEPT
+            seen.add(day)
+            is_over = is_superseded or is_beyond or unused_s > DAY_UNUSED_S
+            if is_over and unused_s > WINDOW_IN_USE_S and f"days/{path.name}" not in needed:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                dropped += 1
+        return dropped
 
     def _tidy_bucket(self, now_s: float) -> int:
         files = self.files
         if not isinstance(files, BucketStorage):
             return 0
         unused = [entry.name for entry in files.entries("windows") if entry.modified_s < now_s - WINDOW_UNUSED_S]
+        seen: set[str] = set()
+        # What a window lists is not older than the window by more than a day (`BucketStorage.share`).
+        for entry in sorted(files.entries("days"), key=lambda entry: -entry.modified_s):
+            day = _day_of(entry.name.rpartition("/")[2])
+            is_superseded, is_beyond = day in seen, len(seen) >= DAYS_KEPT
+            seen.add(day)
+            if entry.modified_s < now_s - (WINDOW_UNUSED_S + SHARED_AGAIN_S if is_superseded or is_beyond else DAY_UNUSED_S):
+                unused.append(entry.name)
         files.delete(unused)
         files.drop_copies()
         return len(unused)
@@ -194,6 +230,19 @@ class Home:
         """
         with self.coordination.lock(on_wait):
             yield
+
+
+def _day_of(name: str) -> str:
+    """The day of a kept day's file."""
+    return name.rpartition("-")[0]
+
+
+def _parts_in(listed: Path) -> list[str]:
+    """The parts that a window lists; its module takes a second to load."""
+    try:
+        return list(json.loads(listed.read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 @lru_cache(maxsize=8)

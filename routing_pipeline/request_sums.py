@@ -1,11 +1,11 @@
 """Hourly sums of requests as analyses count them, kept once for each day of the lake.
 
-Belongs here: requests, spend and latency of conformed rows (`scope.conform`) by hour, team, task type and model. Does not belong
+Belongs here: requests, spend and latency of conformed rows (`scope.conform_days`) by hour, team, task type and model. Does not belong
 here: sums of attempts, which add up over data files whatever lies in the others (`hourly_sums`).
 
 Whether an attempt is final, and how long its request took, depends on attempts in other data files of the same day and of
 the days around. So a day's sums are kept under the data files of those three days: an ingestion makes the days anew that it
-touches, and no others. They are computed by `conform` itself, so that they cannot disagree with an analysis of the same hours.
+touches, and no others. They are computed by `conform_days` itself, so that they cannot disagree with an analysis of the same hours.
 
     sums/<version>/days/<day>-<what it was made of>.requests.parquet    REQUEST_SUMS
     sums/<version>/days/<day>-<what it was made of>.errors.parquet      ERROR_COUNTS
@@ -31,7 +31,7 @@ from routing_pipeline.home import Home
 from routing_pipeline.hourly_sums import HOUR_S, few_names, short_names, sums_folder, write_sums
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.results import key_of
-from routing_pipeline.scope import SECONDS_PER_DAY, Window, conform
+from routing_pipeline.scope import SECONDS_PER_DAY, Window, conform_days
 
 NAMES = ("team", "task_type", "model")
 DAYS_AT_ONCE = 7
@@ -112,7 +112,7 @@ class RequestSumsStore:
     def _make(self, days: Sequence[int], files: Sequence[str], stems: Mapping[int, str]) -> None:
         """Make days that follow each other, all at once: putting the query together takes longer than a small day's rows."""
         window = Window(float(min(days) * SECONDS_PER_DAY), float((max(days) + 1) * SECONDS_PER_DAY))
-        rows = conform(self.engine.read_parquet(files), window, catalog=self.catalog)
+        rows = conform_days(self.engine.read_parquet(files), window, catalog=self.catalog)
         rows = short_names(rows, (*NAMES, "error_type"))
         hour = (rows.started_s / HOUR_S).floor().cast("int64")
         step = (rows.request_latency_ms.clip(lower=1e-3).ln() / LATENCY_STEP).floor().cast("int64")

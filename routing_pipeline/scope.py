@@ -1,18 +1,14 @@
-"""From what was asked to what is analysed: the window on a lake snapshot, and the rows in it as analyses read them.
+"""What is analysed: the window on a lake snapshot, and the rows in it as analyses read them.
 
-Belongs here: `AnalysisScope`, resolving parameters to a window (extending it when data are few), and `conform`, which
-derives final attempts, request totals, quality from feedback, complexity where it was not logged, tiers and list
-prices. Does not belong here: any measurement (see `analysis`), reading the lake (see `ingest.lake`).
+Belongs here: `AnalysisScope`, and `conform`, which derives final attempts, request totals, quality from feedback, complexity
+where it was not logged, tiers and list prices. Does not belong here: which window is asked for (`resolving`), how rows are kept
+between windows (`window_rows`), any measurement (see `analysis`), reading the lake (see `ingest.lake`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,15 +18,12 @@ import ibis
 from pydantic import Field
 
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine
-from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.ingest.content import content_of
 from routing_pipeline.parameters import TIMEFRAMES, Parameters, Timeframe
-from routing_pipeline.results import ResultStore, code_version, key_of
+from routing_pipeline.results import key_of
 from routing_pipeline.router import RouterHealth
 from routing_pipeline.schema import ADDED_LATER, SCOPED_REQUESTS, column_names
-from routing_pipeline.storage import is_there
+from routing_pipeline.storage import FolderStorage
 
 MIN_REQUESTS = 1_000
 MIN_LABELLED = 300
@@ -38,8 +31,10 @@ MIN_LABELLED = 300
 CLUSTERS = 256
 UNKNOWN_TASK = "unknown"
 SECONDS_PER_DAY = 86_400
-LOOK_AROUND_S = SECONDS_PER_DAY
-"""How far beyond the window attempts of the same request are looked for."""
+DAYS_AROUND = 1
+"""How many UTC days before and after that of an attempt others of the same request are looked for."""
+LOOK_AROUND_S = DAYS_AROUND * SECONDS_PER_DAY
+"""Files of a window and of so much before and after it hold all that its rows depend on."""
 MONDAY_OFFSET_HOURS = 3 * 24
 """1970-01-01 was a Thursday; hour 0 of the week is Monday 00:00 UTC."""
 
@@ -83,8 +78,8 @@ class AnalysisScope(Result):
         default=None, description="Why this is the last analysis again and not a new one, and of when it is; null when it is a new one"
     )
     days_to_collect: float | None = quantity("More days of logs needed for a firm answer; null when there are enough", "days", default=None)
-    requests_uri: str = Field(description="Conformed rows of the window (schema.SCOPED_REQUESTS)")
-    previous_uri: str = Field(description="Conformed rows of the equal window before; same schema")
+    requests_uri: str = Field(description="Where the conformed rows of the window are listed (window_rows.WindowRows)")
+    previous_uri: str = Field(description="The same of the equal window before")
     engine: str = Field(default="duckdb", description="Engine that reads them")
     sampled: float = quantity("Share of the final requests in `sample_uri`; 1: all", "0..1", default=1.0)
     sample_uri: str | None = Field(default=None, description="Rows of whole sessions drawn from the window's; null where all are read")
@@ -240,6 +235,11 @@ def with_time(attempts: ibis.Table) -> ibis.Table:
     return timed.mutate(day=(timed.started_s / SECONDS_PER_DAY).floor().cast("int64"), hour_of_week=(hours + MONDAY_OFFSET_HOURS) % 168)
 
 
+def with_day(attempts: ibis.Table) -> ibis.Table:
+    """Add `day` as `with_time` does, without the fraction of a second, which takes most of its time."""
+    return attempts.mutate(day=(attempts.started_at.truncate("s").epoch_seconds() / SECONDS_PER_DAY).floor().cast("int64"))
+
+
 def newest_scores(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
     """Newest quality and newest user's rating by request and by attempt, each on 0..1 by its declared scale.
 
@@ -275,26 +275,48 @@ def conform(
 ) -> ibis.Table:
     """Rows of the window with everything derived (schema.SCOPED_REQUESTS).
 
-    `attempts` holds the window and a day around it (schema.REQUEST_LOG). Runs one small query now, for the distinct
-    models to price; the result is an unevaluated expression. `held` may evaluate what is joined (`Engine.held`).
-
-    Final: a success, or a failure that no later attempt of the same request follows. Only requests that hold something
-    other than a success are looked up, so the cost follows the failures and not the traffic.
+    `attempts` holds the days of the window and the day before and after (schema.REQUEST_LOG). Runs one small query now, for the
+    distinct models to price; the result is an unevaluated expression. `held` may evaluate what is joined (`Engine.held`).
     """
-    around = with_time(with_all_columns(attempts))
-    around = around.filter(around.started_s >= window.start_s - LOOK_AROUND_S, around.started_s < window.end_s + LOOK_AROUND_S)
-    around = with_prices(around, catalog)
+    scores = None if feedback is None else newest_scores(feedback, quality_name)
+    rows = conform_days(attempts, window, catalog=catalog, scores=scores, task_types=task_types, held=held)
+    ranks = held(length_ranks(_within(_around(attempts, window), window, task_types)))
+    return with_complexity(rows, ranks)
+
+
+def conform_days(
+    attempts: ibis.Table,
+    window: Window,
+    *,
+    catalog: Catalog,
+    scores: tuple[ibis.Table, ibis.Table] | None = None,
+    task_types: tuple[str, ...] = (),
+    held: Callable[[ibis.Table], ibis.Table] = lambda table: table,
+) -> ibis.Table:
+    """The same but for what depends on the window as a whole: complexity that was not logged is null. `scores` as `newest_scores` gives them.
+
+    A row depends on the attempts of its UTC day, of the day before and of the day after, and on nothing else: it is the same in
+    every window that holds it, and whole days can be kept (`window_rows`).
+
+    Final: a success, or a failure that no later attempt of the same request follows on the same day or the next. Only requests that
+    hold something other than a success are looked up, so the cost follows the failures and not the traffic.
+    """
+    around = with_prices(_around(attempts, window), catalog)
     failed = around.filter(around.status != "success").select("request_id").distinct()
     siblings = around.semi_join(failed, "request_id")
+    # Each attempt is looked at from its own day and from the days next to it.
+    siblings = siblings.cross_join(ibis.memtable({"days_away": [-1, 0, 1]}, schema={"days_away": "int64"}))
+    siblings = siblings.mutate(chain_day=siblings.day + siblings.days_away)
     # attempt_id breaks ties, so that exactly one attempt is the last of its request on every engine.
-    order = ibis.window(group_by="request_id", order_by=[siblings.started_s, siblings.attempt_id])
+    order = ibis.window(group_by=["request_id", "chain_day"], order_by=[siblings.started_s, siblings.attempt_id])
     ordered = siblings.mutate(
         place=ibis.row_number().over(order), model_before=siblings.model.lag().over(order), status_before=siblings.status.lag().over(order)
     )
     # Told here and not when it was read: the failure may have come in a later object, or in a later ingestion.
     fell_back = (ordered.status == "success") & (ordered.status_before != "success") & (ordered.model != ordered.model_before)
     chains = (
-        ordered.group_by("request_id")
+        ordered.group_by("request_id", "chain_day")
+        .having(((ordered.days_away == 0).sum() > 0) & ((ordered.status != "success").sum() > 0))
         .agg(
             chain_attempts=ordered.count(),
             last_attempt_id=ordered.attempt_id.argmax(ordered.place),
@@ -310,12 +332,8 @@ def conform(
     # Evaluated by themselves, over the few columns that they need: as parts of the whole they make DuckDB keep every column of every row.
     chains = held(chains)
 
-    rows = around.filter(around.started_s >= window.start_s, around.started_s < window.end_s)
-    rows = rows.mutate(is_task_type_logged=rows.task_type.notnull(), task_type=rows.task_type.fill_null(UNKNOWN_TASK))
-    if task_types:
-        rows = rows.filter(rows.task_type.isin(task_types))
-    ranks = held(length_ranks(rows))
-    rows = rows.left_join(chains, rows.request_id == chains.chain_request_id)
+    rows = _within(around, window, task_types)
+    rows = rows.left_join(chains, [rows.request_id == chains.chain_request_id, rows.day == chains.chain_day])
     is_last = rows.chain_request_id.isnull() | (rows.attempt_id == rows.last_attempt_id)
     rows = rows.mutate(is_final=is_last | (rows.status == "success"), is_last=is_last)
     closes_chain = rows.is_last & rows.chain_request_id.notnull()
@@ -335,11 +353,25 @@ def conform(
         request_latency_ms=ibis.ifelse(rows.is_final, rows.request_latency_ms, ibis.null("float64")),
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
-    rows = _with_scores(rows, feedback, quality_name)
-    rows = _with_complexity(rows, ranks)
+    rows = _with_scores(rows, scores)
+    rows = rows.mutate(is_complexity_derived=rows.complexity.isnull())
     session = ibis.coalesce(rows.session_id, rows.request_id)
     rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
     return rows.select(*column_names(SCOPED_REQUESTS))
+
+
+def _around(attempts: ibis.Table, window: Window) -> ibis.Table:
+    """Attempts of the window's UTC days, of the day before and of the day after, with their time."""
+    timed = with_time(with_all_columns(attempts))
+    first, last = math.floor(window.start_s / SECONDS_PER_DAY), math.ceil(window.end_s / SECONDS_PER_DAY) - 1
+    return timed.filter(timed.day >= first - DAYS_AROUND, timed.day <= last + DAYS_AROUND)
+
+
+def _within(around: ibis.Table, window: Window, task_types: tuple[str, ...]) -> ibis.Table:
+    """The window's own attempts, of these task types; none named means all."""
+    rows = around.filter(around.started_s >= window.start_s, around.started_s < window.end_s)
+    rows = rows.mutate(is_task_type_logged=rows.task_type.notnull(), task_type=rows.task_type.fill_null(UNKNOWN_TASK))
+    return rows.filter(rows.task_type.isin(task_types)) if task_types else rows
 
 
 def with_all_columns(attempts: ibis.Table) -> ibis.Table:
@@ -354,11 +386,11 @@ def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerVal
     return (digits.find(digest.substr(0, 1)) * 16 + digits.find(digest.substr(1, 1))).cast("int32").cast("int64")
 
 
-def _with_scores(rows: ibis.Table, feedback: ibis.Table | None, quality_name: str) -> ibis.Table:
+def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None) -> ibis.Table:
     """Quality and users' ratings: from the newest feedback, else as logged. A request's scores belong to its final attempt."""
     quality, rating = rows.quality_score, rows.user_rating
-    if feedback is not None:
-        by_request, by_attempt = newest_scores(feedback, quality_name)
+    if scores is not None:
+        by_request, by_attempt = scores
         by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
         by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="quality", rating_by_attempt="rating")
         rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
@@ -382,10 +414,10 @@ def length_ranks(rows: ibis.Table) -> ibis.Table:
     )
 
 
-def _with_complexity(rows: ibis.Table, ranks: ibis.Table) -> ibis.Table:
-    """Where complexity was not logged: the rank of prompt_tokens within the task type."""
+def with_complexity(rows: ibis.Table, ranks: ibis.Table) -> ibis.Table:
+    """Rows of `conform_days` with complexity where it was not logged: the rank of prompt_tokens within the task type (`length_ranks`)."""
     rows = rows.left_join(ranks, [rows.task_type == ranks.rank_task, rows.prompt_tokens == ranks.rank_tokens])
-    return rows.mutate(is_complexity_derived=rows.complexity.isnull(), complexity=ibis.coalesce(rows.complexity, rows.length_rank))
+    return rows.mutate(complexity=ibis.coalesce(rows.complexity, rows.length_rank)).select(*column_names(SCOPED_REQUESTS))
 
 
 def with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
@@ -467,277 +499,12 @@ class LakeState:
     snapshot_id: str
     feedback_version: str
     newest_s: float
-    attempt_files: Callable[[float, float], tuple[str, ...]]
+    files_by_day: Callable[[float, float], Mapping[int, tuple[str, ...]]]
+    """Names of the data files of the UTC days that overlap two moments, by day since 1970; nothing is fetched."""
     feedback_files: tuple[str, ...]
+    readable: Callable[[Iterable[str]], Sequence[str]] = list
+    """Paths of files by their names."""
     share: Callable[[Path], str] = str
     """Makes a file of the window readable for every worker; gives its address."""
-
-
-def resolve_scope(
-    lake: LakeState, parameters: Parameters, *, engine: Engine, engine_name: str, scratch: Path, stored: ResultStore
-) -> AnalysisScope:
-    """Turn parameters into a window on the lake's snapshot and conform its rows into `scratch`.
-
-    With fewer than MIN_REQUESTS final requests, or none with a quality, the window is extended to the next longer
-    timeframe as long as that brings more; what was done is said in `notices`.
-
-    Raises:
-        UnusableInputError: no row in the window, not even in the longest; the message names what the lake holds.
-    """
-    timeframe: Timeframe = parameters.timeframe
-    best: AnalysisScope | None = None
-    while True:
-        found = _scope_of(lake, parameters, timeframe, engine=engine, engine_name=engine_name, scratch=scratch, stored=stored)
-        if found is not None and (best is None or (found.requests, found.labelled) > (best.requests, best.labelled)):
-            best = found
-        is_enough = best is not None and best.requests >= MIN_REQUESTS and best.labelled > 0
-        following = longer(timeframe)
-        if is_enough or following is None:
-            break
-        timeframe = following
-    if best is None:
-        newest = datetime.fromtimestamp(lake.newest_s, UTC)
-        asked = f"--task-types {','.join(parameters.task_types)}" if parameters.task_types else f"--timeframe {parameters.timeframe}"
-        raise UnusableInputError(
-            f"no request in the window ({asked}, as of {_as_of(parameters, newest):%Y-%m-%d %H:%M} UTC); "
-            f"the newest request in the lake is of {newest:%Y-%m-%d %H:%M} UTC: give another --as-of, --timeframe or --task-types"
-        )
-    return best
-
-
-def last_analysis(stored: ResultStore, parameters: Parameters, why: str) -> AnalysisScope:
-    """The scope of the newest report that answered the same question, marked as being no new one because of `why`.
-
-    Raises:
-        ServiceUnavailableError: no such report was made here, or its rows are gone.
-    """
-    runs = stored.runs()
-    for run in runs:
-        found = stored.load("analysis_scope", run.key, AnalysisScope)
-        if found is not None and found.parameters == parameters and is_there(found.estimated_from):
-            with contextlib.suppress(OSError):
-                os.utime(Path(found.requests_uri).parent)
-            # A report that repeats an analysis has its key: the first one made it.
-            made = datetime.fromtimestamp(min(each.published_s for each in runs if each.key == run.key), UTC)
-            dated = f"Analysed on {made:%Y-%m-%d %H:%M} UTC, from logs up to {found.end:%Y-%m-%d %H:%M} UTC; run again later for a new one."
-            return found.model_copy(update={"router": None, "stale_because": f"{why}. {dated}"})
-    raise ServiceUnavailableError(f"{why}; this home holds no recent analysis of the same question to fall back on: run again later")
-
-
-def _as_of(parameters: Parameters, newest: datetime) -> datetime:
-    return parameters.as_of or newest
-
-
-def _scope_of(
-    lake: LakeState, parameters: Parameters, timeframe: Timeframe, *, engine: Engine, engine_name: str, scratch: Path, stored: ResultStore
-) -> AnalysisScope | None:
-    """The scope of one timeframe; None when no row lies in its window."""
-    window = window_of(parameters, lake.newest_s, timeframe)
-    catalog = Catalog(parameters.models)
-    files = lake.attempt_files(window.previous.start_s - LOOK_AROUND_S, window.end_s + LOOK_AROUND_S)
-    rows_key = key_of(
-        content=content_of(files),
-        feedback=lake.feedback_version,
-        quality_name=parameters.quality_feedback,
-        catalog=catalog.version,
-        overrides={name: override.model_dump(mode="json") for name, override in parameters.models.items()},
-        task_types=parameters.task_types,
-        window=(window.start_s, window.end_s),
-        engine=engine_name,
-        code=code_version(),
-    )
-    key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"))
-    folder = scratch / "windows" / rows_key
-    known = stored.load("analysis_scope", key, AnalysisScope)
-    if known is not None and folder.exists() and _is_shared(known, lake, folder):
-        os.utime(folder)
-        return known.model_copy(update={"router": None, "stale_because": None})
-    if not files:
-        return None
-    attempts = engine.read_parquet(files)
-    feedback = engine.read_parquet(lake.feedback_files) if lake.feedback_files else None
-    if folder.exists():
-        os.utime(folder)
-    else:
-        with _written_whole(folder) as writing:
-            for name, part in (("requests", window), ("previous", window.previous)):
-                rows = conform(
-                    attempts,
-                    part,
-                    catalog=catalog,
-                    feedback=feedback,
-                    quality_name=parameters.quality_feedback,
-                    task_types=parameters.task_types,
-                    held=engine.held,
-                )
-                engine.write_parquet(rows, writing / f"{name}.parquet")
-    requests, previous = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("requests", "previous"))
-    scope = _described(
-        lake, parameters, timeframe, window, requests, previous, key=key, rows_key=rows_key, folder=folder, engine_name=engine_name
-    )
-    if scope.attempts == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    limit = parameters.sample_above
-    return scope if limit is None or scope.requests <= limit else _sampled(scope, requests, limit, engine, folder, lake)
-
-
-def sample_of(requests: ibis.Table, rate: float) -> ibis.Table:
-    """Rows of about `rate` (0..1) of the sessions, whole and always the same ones; a request without a session is its own.
-
-    Drawn by the third to tenth digit of the session's md5: `cluster` is the first two, so that a sample has the same
-    clusters and halves. A larger rate adds sessions and drops none.
-    """
-    digits = ibis.coalesce(requests.session_id, requests.request_id).hexdigest("md5").substr(2, 8)
-    return requests.filter(digits < f"{min(int(rate * 16**8), 16**8 - 1):08x}")
-
-
-def _sampled(scope: AnalysisScope, requests: ibis.Table, limit: int, engine: Engine, folder: Path, lake: LakeState) -> AnalysisScope:
-    """The scope with a sample of its rows beside them."""
-    path = folder / f"sample-{limit}.parquet"
-    if not path.exists():
-        writing = folder / f"sample-{uuid.uuid4().hex}.writing"
-        engine.write_parquet(sample_of(requests, limit / scope.requests), writing)
-        with contextlib.suppress(OSError):
-            writing.rename(path)
-    drawn = int(engine.read_parquet([path]).is_final.sum().fill_null(0).execute())
-    notice = (
-        f"What other routing rules would do is estimated from {drawn:,} of the {scope.requests:,} requests ({drawn / scope.requests:.1%}), "
-        f"whole sessions and the same ones each time, because sample_above is {limit:,}; intervals are as wide as that makes them. "
-        "Requests, spend and everything else that is counted or added up cover all of them."
-    )
-    return scope.model_copy(update={"sampled": drawn / scope.requests, "sample_uri": lake.share(path), "notices": (*scope.notices, notice)})
-
-
-def _is_shared(known: AnalysisScope, lake: LakeState, folder: Path) -> bool:
-    """Whether what a stored scope reads lies in this folder, and every worker can read it."""
-    sample = None if known.sample_uri is None else folder / Path(known.sample_uri).name
-    if sample is not None and not (sample.exists() and lake.share(sample) == known.sample_uri):
-        return False
-    return (known.requests_uri, known.previous_uri) == _shared(lake, folder)
-
-
-def _shared(lake: LakeState, folder: Path) -> tuple[str, str]:
-    """Addresses of the window's rows and of those of the window before it."""
-    return lake.share(folder / "requests.parquet"), lake.share(folder / "previous.parquet")
-
-
-@contextmanager
-def _written_whole(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its place at once when all is written.
-
-    Two who ask for the same window at the same time both write; the second finds the place taken, by the same rows.
-    """
-    writing = folder.with_name(f"{folder.name}.writing-{uuid.uuid4().hex}")
-    writing.mkdir(parents=True)
-    try:
-        yield writing
-        with contextlib.suppress(OSError):
-            writing.rename(folder)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
-
-
-_FILLED: tuple[str, ...] = (
-    "cost_usd",
-    "quality",
-    "complexity",
-    "session_id",
-    "routing_latency_ms",
-    "ttft_ms",
-    "queue_depth",
-    "user_rating",
-    "propensity",
-    "routing_rule_id",
-)
-
-
-def _described(
-    lake: LakeState,
-    parameters: Parameters,
-    timeframe: Timeframe,
-    window: Window,
-    requests: ibis.Table,
-    previous: ibis.Table,
-    *,
-    key: str,
-    rows_key: str,
-    folder: Path,
-    engine_name: str,
-) -> AnalysisScope:
-    final = requests.is_final
-    counted: dict[str, Any] = (
-        requests.agg(
-            attempts=requests.count(),
-            requests=final.sum().fill_null(0),
-            labelled=requests.quality.notnull().sum().fill_null(0),
-            sessions=ibis.coalesce(requests.session_id, requests.request_id).nunique(),
-            derived=(final & requests.is_complexity_derived).sum().fill_null(0),
-            untyped=(final & ~requests.is_task_type_logged).sum().fill_null(0),
-            first_s=requests.started_s.min(),
-            last_s=requests.started_s.max(),
-            **{f"has_{name}": requests[name].notnull().sum().fill_null(0) for name in _FILLED},
-        )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-    names = requests.select("model", "task_type").distinct().to_pyarrow().to_pylist()
-    requests_n, labelled = int(counted["requests"]), int(counted["labelled"])
-    filled = {name: float(counted[f"has_{name}"]) for name in _FILLED}
-    filled["complexity"] = float(requests_n - counted["derived"])
-    filled["task_type"] = float(requests_n - counted["untyped"])
-    requests_uri, previous_uri = _shared(lake, folder)
-    span_days = max(((counted["last_s"] or 0.0) - (counted["first_s"] or 0.0)) / SECONDS_PER_DAY, 1 / 24)
-    return AnalysisScope(
-        key=key,
-        rows_key=rows_key,
-        parameters=parameters,
-        timeframe_asked=parameters.timeframe,
-        timeframe=timeframe,
-        start_s=window.start_s,
-        end_s=window.end_s,
-        previous_start_s=window.previous.start_s,
-        snapshot_id=lake.snapshot_id,
-        requests=requests_n,
-        attempts=int(counted["attempts"]),
-        labelled=labelled,
-        previous_requests=int(previous.is_final.sum().fill_null(0).execute()),
-        sessions=int(counted["sessions"]),
-        models=tuple(sorted({row["model"] for row in names})),
-        task_types=tuple(sorted({row["task_type"] for row in names})),
-        complexity_derived_share=0.0 if requests_n == 0 else counted["derived"] / requests_n,
-        task_type_unknown_share=0.0 if requests_n == 0 else counted["untyped"] / requests_n,
-        sources=missing_sources(filled),
-        notices=_notices(parameters, timeframe, requests_n, labelled),
-        days_to_collect=_days_to_collect(requests_n, labelled, span_days),
-        requests_uri=requests_uri,
-        previous_uri=previous_uri,
-        engine=engine_name,
-    )
-
-
-def _notices(parameters: Parameters, timeframe: Timeframe, requests: int, labelled: int) -> tuple[str, ...]:
-    notices: list[str] = []
-    if timeframe != parameters.timeframe:
-        notices.append(f"The window asked for ({parameters.timeframe}) held too little; it was extended to {timeframe}.")
-    if requests < MIN_REQUESTS:
-        notices.append(f"{requests:,} requests are too few to judge other routing rules; at least {MIN_REQUESTS:,} are needed.")
-    if labelled == 0:
-        notices.append(
-            "No request carries a quality score, so no rule can be proven safe. Log quality_score, or hand over a feedback file."
-        )
-    elif labelled < MIN_LABELLED:
-        notices.append(f"Only {labelled:,} requests carry a quality score; about {MIN_LABELLED:,} are the least that proofs need.")
-    return tuple(notices)
-
-
-def _days_to_collect(requests: int, labelled: int, span_days: float) -> float | None:
-    """Days until both MIN_REQUESTS and MIN_LABELLED are reached at the rate observed; None when there are enough, or no rate."""
-    if requests >= MIN_REQUESTS and labelled >= MIN_LABELLED:
-        return None
-    if requests == 0:
-        return None
-    days = (MIN_REQUESTS - requests) / (requests / span_days)
-    if labelled > 0:
-        days = max(days, (MIN_LABELLED - labelled) / (labelled / span_days))
-    return max(days, 0.0) or None
+    found: Callable[[Path], str | None] = FolderStorage(Path()).found
+    """Address of a file that somebody shared, and that can be read here now; None when there is none."""

@@ -94,6 +94,9 @@ class Storage(Protocol):
     def share(self, path: Path) -> str:
         """Make readable for all what was written to a path of `path`; gives its address."""
 
+    def found(self, path: Path) -> str | None:
+        """The address that `share` gave this path once, here or elsewhere; None when nothing lies there. Counts as use."""
+
     def fetched(self, names: Iterable[str]) -> list[Path]:
         """Where these files can be read here, in their order."""
 
@@ -161,6 +164,16 @@ class FolderStorage:
 
     def share(self, path: Path) -> str:
         """It lies there already."""
+        return str(path)
+
+    def found(self, path: Path) -> str | None:
+        """Whatever lies there."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            pass  # read, but not ours to write
         return str(path)
 
     def fetched(self, names: Iterable[str]) -> list[Path]:
@@ -265,6 +278,15 @@ class BucketStorage:
             with self._explained("write", "s3:PutObject"):
                 _client().upload_file(str(path), self.bucket, self._key(name))
         return self.uri(name)
+
+    def found(self, path: Path) -> str | None:
+        """Fetch it where it is not here."""
+        name = str(path.relative_to(self.root))
+        if not path.exists():
+            if not self.has(name):
+                return None
+            self.fetched([name])
+        return self.share(path)
 
     def _written_s(self, name: str) -> float | None:
         with self._explained("read", "s3:GetObject"):

@@ -4,7 +4,7 @@ Belongs here: which rows, refusals and scores go, what is kept so that they stay
 data files (`replacing`), dropping snapshots and files (`lake`).
 
 The rows leave in one commit; then every older snapshot and every file that only those held is deleted, with the stored
-analyses, windows, hourly sums and the home's own report, which may name what was forgotten. What was asked is remembered (of
+analyses, windows and days, hourly sums and the home's own report, which may name what was forgotten. What was asked is remembered (of
 a user only the keyed hash), so that the same logs read again do not bring it back. The logs themselves are their owner's: they
 stay where they are.
 """
@@ -108,7 +108,7 @@ def forget(
                 raise
             # Also when nothing was found: an earlier run may have been killed before it came this far.
             snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
-        for shared in ("windows", "report"):
+        for shared in ("windows", "days", "report"):
             home.files.delete_below(shared)
         home.results.clear()
         for copies in (home.scratch, home.sums):

@@ -128,6 +128,14 @@ class Lake:
         last = (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY
         return self._files_between(first, last)
 
+    def names_by_day(self, start_s: float, end_s: float) -> dict[int, tuple[str, ...]]:
+        """Names (`readable`) of the data files of the UTC days that overlap [start_s, end_s], by day since 1970. Nothing is fetched."""
+        first = start_s // SECONDS_PER_DAY * SECONDS_PER_DAY
+        found: dict[int, list[str]] = {}
+        for day, name in self._planned_by_day(first, (end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY):
+            found.setdefault(day, []).append(name)
+        return {day: tuple(sorted(names)) for day, names in found.items()}
+
     def files_holding(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Parquet files whose own range of started_at overlaps [start_s, end_s]."""
         return self._files_between(start_s, end_s + 1e-6)
@@ -256,6 +264,10 @@ class Lake:
 
     def _planned(self, start_s: float, before_s: float) -> list[str]:
         """Names of data files."""
+        return sorted(name for _, name in self._planned_by_day(start_s, before_s))
+
+    def _planned_by_day(self, start_s: float, before_s: float) -> list[tuple[int, str]]:
+        """Days since 1970, and names of data files."""
         table = self._open()
         if table is None or table.current_snapshot() is None:
             return []
@@ -264,7 +276,8 @@ class Lake:
         make: Any = expressions  # its classes take their arguments in ways that mypy cannot follow
         in_range = make.And(make.GreaterThanOrEqual("started_at", _iso(start_s)), make.LessThan("started_at", _iso(before_s)))
         with self._reaching():
-            return sorted(self._name(task.file.file_path) for task in table.scan(row_filter=in_range).plan_files())
+            files = [task.file for task in table.scan(row_filter=in_range).plan_files()]
+        return [(file.partition[0], self._name(file.file_path)) for file in files]
 
     def _name(self, location: str) -> str:
         """What the storage calls a file that the table names by its address."""

@@ -29,7 +29,7 @@ from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.rebuilding import report_of
 from routing_pipeline.results import StoredRun
 from routing_pipeline.scope import AnalysisScope
-from routing_pipeline.storage import is_there
+from routing_pipeline.window_rows import are_there, rows_at
 
 Rules = tuple[AnalysisScope, RoutingRules | None]
 """The window that a rule set is judged on; None: the rules that were optimised on it."""
@@ -94,7 +94,7 @@ class Computing:
             grouping = costs.by(*dimensions)
             if grouping is None:
                 with open_engine(self.engine_name, spill_to=self.home.scratch / "spill") as engine:
-                    grouping = spend_by(engine.read_parquet([scope.requests_uri]), dimensions)
+                    grouping = spend_by(rows_at(engine, scope.requests_uri), dimensions)
             found.append(grouping)
         return costs.model_copy(update={"groupings": tuple(found)})
 
@@ -102,7 +102,7 @@ class Computing:
         """By id: in the window that they were found in, while its rows are there. By hand: in the window that is asked about."""
         given, parameters = question.also["rules"], question.parameters
         known = self.analyst.rules_of(given) if isinstance(given, str) else None
-        if known is not None and is_there(known[0].estimated_from):
+        if known is not None and are_there(known[0].estimated_from):
             return known[0], None
         rule_set = known[1].rule_set if known is not None else self._read(given, parameters)
         if known is not None and not rule_set.rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import ModelOverride, Parameters
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.results import ResultStore
 from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG, SCOPED_REQUESTS, column_names
-from routing_pipeline.scope import LakeState, Window, conform, half_of, resolve_scope, window_of
+from routing_pipeline.scope import LakeState, Window, conform, half_of, window_of
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 WINDOW = Window(START.timestamp(), (START + timedelta(hours=1)).timestamp())
@@ -284,7 +286,8 @@ def test_all_attempts_of_a_session_fall_into_one_half(week: Any) -> None:
 
 
 def lake_of(engine_files: list[Path], newest: datetime) -> LakeState:
-    return LakeState("1", "none", newest.timestamp(), lambda _start, _end: tuple(str(path) for path in engine_files), ())
+    files = {math.floor(newest.timestamp() / 86_400) - day: tuple(map(str, engine_files)) for day in range(3)}
+    return LakeState("1", "none", newest.timestamp(), lambda _start, _end: files, ())
 
 
 def write_lake(folder: Path, rows: list[dict[str, Any]]) -> list[Path]:

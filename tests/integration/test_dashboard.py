@@ -42,8 +42,10 @@ from routing_pipeline.parameters import AlertThresholds, Parameters
 from routing_pipeline.policy.rule_set import logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import realized_outcomes
 from routing_pipeline.report import wording
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.rule_sets.record import record_of
-from routing_pipeline.scope import AnalysisScope, resolve_scope
+from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.window_rows import rows_at
 from tests.domain.test_realized_outcomes import about, promise
 
 HOUR_S = 3_600
@@ -203,7 +205,7 @@ def test_figures_are_those_of_the_analyses_of_the_same_hours(
         end = datetime.fromisoformat(found["end"])
         scope = place.scope(engine, end, timeframe, **({} if task is None else {"task_types": (task,)}))
         assert scope.timeframe == timeframe, "the analysis took a longer window: too few requests in the test's logs"
-        rows, previous = engine.read_parquet([scope.requests_uri]), engine.read_parquet([scope.previous_uri])
+        rows, previous = rows_at(engine, scope.requests_uri), rows_at(engine, scope.previous_uri)
         analytics, costs = routing_analytics(rows, scope), routing_costs(rows, previous, scope)
         quality = quality_metrics(rows, scope)
     assert (found["requests"], found["attempts"]) == (analytics.requests, analytics.attempts)
@@ -259,7 +261,7 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
         expected = decisions.cost_spike(sums, place.parameters.alerts, None, seen.until)
         spend = daily_spend_by_team(paid, seen.newest_s + 1e-6)
         scope = place.scope(engine, datetime.fromtimestamp(seen.until * HOUR_S, UTC), "7d")
-        outcomes = realized_outcomes(engine.read_parquet([scope.requests_uri]), scope, record_of(place.home).promised())
+        outcomes = realized_outcomes(rows_at(engine, scope.requests_uri), scope, record_of(place.home).promised())
     assert expected.kind == "alert"
     told = next(each for each in seen.alerts or () if each.sensor == "cost_spike")
     assert told.is_going_on

@@ -22,8 +22,9 @@ from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import ModelOverride, Parameters
 from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope, resolve_scope
+from routing_pipeline.scope import AnalysisScope
 
 FILES = ("report.md", "report.html", "report.json", "rules.json")
 
@@ -113,7 +114,7 @@ def test_every_parameter_is_part_of_the_address(home: Home, plain: AnalysisScope
 
 
 def test_other_code_is_another_address(home: Home, plain: AnalysisScope, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routing_pipeline.scope.code_version", lambda: "another")
+    monkeypatch.setattr("routing_pipeline.resolving.code_version", lambda: "another")
     assert scope_of(home, Parameters()).key != plain.key
 
 

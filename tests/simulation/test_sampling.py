@@ -31,8 +31,10 @@ from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
 from routing_pipeline.recommendation.simulation import simulate
+from routing_pipeline.resolving import resolve_scope, sample_of
 from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope, LakeState, resolve_scope, sample_of
+from routing_pipeline.scope import AnalysisScope, LakeState
+from routing_pipeline.window_rows import rows_at
 from tests.simulation import worlds
 from tests.simulation.sampled_worlds import Population, judged
 
@@ -83,7 +85,7 @@ def drawn(engine: Engine, uri: str) -> set[str]:
 def test_a_sample_holds_whole_sessions_and_is_the_same_each_time(week: Path) -> None:
     with open_engine() as engine:
         scope = scope_of(week, engine, sample_above=LIMIT)
-        rows, part = (engine.read_parquet([uri]) for uri in (scope.requests_uri, scope.estimated_from))
+        rows, part = (rows_at(engine, uri) for uri in (scope.requests_uri, scope.estimated_from))
         assert part.is_final.sum().execute() == round(scope.sampled * scope.requests)
         assert scope.sampled == pytest.approx(LIMIT / scope.requests, rel=0.1)
         chosen = part.select("session_id").distinct()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills, in each process."""
 
+ROWS_HELD_FOR_PARTS = 65_536
+"""Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -80,6 +83,8 @@ class Engine:
         # The column that parts are named by leaves the files: the table's own stays.
         table = table.mutate(part=table[column])
         if self.name == "duckdb":
+            duckdb: Any = self.backend
+            duckdb.con.execute(f"SET partitioned_write_flush_threshold = {ROWS_HELD_FOR_PARTS}")
             self.backend.to_parquet(table, folder, partition_by="part")
         else:
             spark: Any = self.backend

@@ -410,7 +410,8 @@ def length_ranks(rows: ibis.Table) -> ibis.Table:
     return ranks.select(
         rank_task=ranks.task_type,
         rank_tokens=ranks.prompt_tokens,
-        length_rank=(ranks.up_to - ranks.n / 2.0) / ranks.of,
+        # As a number throughout: an engine may give sums of whole numbers a type of their own.
+        length_rank=(ranks.up_to.cast("float64") - ranks.n.cast("float64") / 2.0) / ranks.of.cast("float64"),
     )
 
 

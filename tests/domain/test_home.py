@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Result
-from routing_pipeline.home import WINDOWS_KEPT, Home
+from routing_pipeline.home import DAYS_KEPT, WINDOWS_KEPT, Home
 from routing_pipeline.results import RUNS_KEPT, RUNS_WITH_RESULTS, UNUSED_DAYS, ResultStore, key_of, write_whole
 
 
@@ -131,3 +133,25 @@ def test_rows_of_windows_go_when_they_are_old_or_many_and_never_while_they_are_r
         aged(home.windows / name, age / 24)
     assert home.tidy() == 2
     assert {path.name for path in home.windows.iterdir()} == set(hours) - {"old", f"today {WINDOWS_KEPT - 1}"}
+
+
+def test_kept_days_go_when_they_are_old_or_many_or_made_anew_and_never_while_a_window_needs_them(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    ages = {f"{20000 + day}-aa.parquet": 0.1 + day / 1_000 for day in range(DAYS_KEPT)} | {"20002-aa.parquet": 0.01}
+    gone = {"20001-old.parquet": 0.2, "19000-many.parquet": 2.0}
+    stay = {"20002-reading.parquet": 0.03, "20003-needed.parquet": 9.0, "19001-needed.parquet": 30.0}
+    home.days.mkdir(parents=True)
+    for name, age in {**ages, **gone, **stay}.items():
+        (home.days / name).mkdir() if "old" in name else (home.days / name).touch()
+        aged(home.days / name, age)
+    (home.windows / "w").mkdir(parents=True)
+    parts = [f"days/{name}" for name in stay if "needed" in name]
+    (home.windows / "w" / "requests.json").write_text(json.dumps({"parts": parts}))
+    (home.windows / "w" / "previous.json").write_text("torn")
+    assert home.tidy() == 2
+    assert {path.name for path in home.days.iterdir()} == {*ages, *stay}
+    for path in home.days.iterdir():
+        aged(path, 11.0)
+    shutil.rmtree(home.windows)
+    home.tidy()
+    assert not list(home.days.iterdir())

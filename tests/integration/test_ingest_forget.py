@@ -14,6 +14,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from routing_pipeline.analyst import lake_state
+from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
@@ -21,6 +23,9 @@ from routing_pipeline.ingest.forgetting import ForgetResult, What, forget
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_feedback, ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.resolving import resolve_scope
+from routing_pipeline.window_rows import rows_at
 
 NOW_S = 1_795_500_000.0
 START_S = 1_793_400_000.0
@@ -91,6 +96,27 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+def test_kept_rows_of_windows_and_days_go_with_what_was_forgotten(place: Place) -> None:
+    def read() -> list[str]:
+        with open_engine("duckdb") as engine:
+            scope = resolve_scope(
+                lake_state(place.lake),
+                Parameters(timeframe="7d"),
+                engine=engine,
+                engine_name="duckdb",
+                scratch=place.home.window_scratch,
+                stored=place.home.results,
+            )
+            teams: list[str] = rows_at(engine, scope.requests_uri).select("team").distinct().team.to_pyarrow().to_pylist()
+            return sorted(teams)
+
+    assert read() == ["squad-of-a", "squad-of-b"]
+    assert list(place.home.days.iterdir())
+    place.forget("team", "squad-of-b")
+    place.check()
+    assert read() == ["squad-of-a"]
 
 
 def everywhere(home: Home) -> Iterator[bytes]:

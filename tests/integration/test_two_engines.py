@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ from routing_pipeline.estimates import Result
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.resolving import resolve_scope
+from routing_pipeline.results import ResultStore
 from routing_pipeline.schema import SCOPED_REQUESTS, column_names
-from routing_pipeline.scope import AnalysisScope, Window, conform, missing_sources
+from routing_pipeline.scope import AnalysisScope, LakeState, Window, conform, missing_sources
+from routing_pipeline.window_rows import rows_at
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no `java` here"),
@@ -161,6 +164,28 @@ def test_both_engines_conform_a_log_to_the_same_rows(sides: Sides, table: str) -
     assert [str(field.type) for field in one.schema] == [str(field.type) for field in other.schema]
     for name in one.column_names:
         assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
+
+
+def test_both_engines_keep_days_and_put_the_same_windows_together(sides: Sides) -> None:
+    day = int(START_S // 86_400)
+    files = {day + each: (str(sides.folder / "attempts.parquet"),) for each in range(-7, 7)}
+    lake = LakeState("1", "1", WINDOW.end_s - 1, lambda _start, _end: files, (str(sides.folder / "feedback.parquet"),))
+    for side in (sides.duckdb, sides.spark):
+        scratch = sides.folder / f"kept-{side.engine.name}"
+        stored = ResultStore(scratch / "results")
+        options: dict[str, Any] = {"engine": side.engine, "engine_name": side.engine.name, "scratch": scratch, "stored": stored}
+        scope = resolve_scope(lake, Parameters(as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
+        kept = {path: path.stat().st_ino for path in (scratch / "days").iterdir()}
+        assert len(kept) == 14
+        day_of = resolve_scope(lake, Parameters(timeframe="24h", as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
+        assert {path: path.stat().st_ino for path in (scratch / "days").iterdir()} == kept
+        assert rows_at(side.engine, day_of.requests_uri).count().to_pyarrow().as_py() == day_of.attempts < scope.attempts
+        for location, whole in ((scope.requests_uri, side.requests), (scope.previous_uri, side.previous)):
+            one, other = (table.order_by("attempt_id").to_pyarrow() for table in (rows_at(side.engine, location), whole))
+            assert tuple(one.column_names) == tuple(other.column_names)
+            assert one.num_rows == other.num_rows
+            for name in one.column_names:
+                assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
 
 
 def test_writing_twice_replaces_what_lies_there(sides: Sides) -> None:

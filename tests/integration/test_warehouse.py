@@ -21,8 +21,10 @@ import s3_server
 from postgres_server import PASSWORD, PostgresServer
 
 from assets.running import run_job
-from routing_pipeline import cli
+from routing_pipeline import cli, resolving, window_rows
+from routing_pipeline.analyst import lake_state
 from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.forgetting import forget
@@ -30,7 +32,11 @@ from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.maintenance import maintain
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.resolving import resolve_scope
 from routing_pipeline.results import ResultStore
+from routing_pipeline.scope import Window
+from routing_pipeline.window_rows import are_there, rows_at
 
 NOW_S = 1_795_500_000.0
 FILES, LINES = 4, 120
@@ -237,6 +243,43 @@ def test_upkeep_and_forgetting_leave_nothing_behind_in_the_bucket(
     assert not any(name.startswith("results/") for name in place.objects())
     assert ingest_logs(place.worker("fifth"), str(logs), now_s=NOW_S).ingested == 0
     assert_no_strays(place)
+
+
+def test_days_that_one_worker_kept_are_found_by_another_with_an_empty_disk(
+    place: Place, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest_logs(place.worker("first"), str(logs), now_s=NOW_S)
+    monkeypatch.setattr(resolving, "MIN_REQUESTS", 1)
+    made: list[Window] = []
+    conform_days = window_rows.conform_days
+
+    def noted(attempts: Any, window: Window, **options: Any) -> Any:
+        made.append(window)
+        return conform_days(attempts, window, **options)
+
+    monkeypatch.setattr(window_rows, "conform_days", noted)
+
+    def rows_of(worker: str, timeframe: str) -> tuple[int, str]:
+        home = place.worker(worker)
+        with open_engine("duckdb", spill_to=home.scratch / "spill") as engine:
+            options: dict[str, Any] = {"engine": engine, "engine_name": "duckdb", "scratch": home.window_scratch, "stored": home.results}
+            scope = resolve_scope(lake_state(Lake(home)), Parameters(timeframe=timeframe), **options)  # type: ignore[arg-type]
+            home.results.save("analysis_scope", scope.key, scope)
+        reader = place.worker(f"reader of {worker}")
+        with open_engine("duckdb", spill_to=reader.scratch / "spill") as engine:
+            assert are_there(scope.requests_uri)
+            return int(rows_at(engine, scope.requests_uri).count().execute()), scope.requests_uri
+
+    daily = rows_of("second", "24h")
+    assert len(made) == 1
+    weekly = rows_of("third", "7d")
+    assert (len(made), weekly[0]) == (1, daily[0])
+    assert weekly[1] != daily[1]
+    assert rows_of("fourth", "7d") == weekly
+    assert any(name.startswith("days/") for name in place.objects())
+    forget(place.worker("fifth"), "team", "squad-of-b")
+    assert not any(name.startswith(("days/", "windows/")) for name in place.objects())
+    assert 0 < rows_of("sixth", "7d")[0] < weekly[0]
 
 
 @pytest.mark.parametrize(

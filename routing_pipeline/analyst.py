@@ -75,6 +75,7 @@ def lake_state(lake: Lake) -> LakeState:
         feedback_files=lake.feedback_files(),
         readable=lake.readable,
         share=lake.home.files.share,
+        names_in=lake.home.files.names_in,
         found=lake.home.files.found,
     )
 

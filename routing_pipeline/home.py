@@ -234,7 +234,7 @@ class Home:
 
 def _day_of(name: str) -> str:
     """The day of a kept day's file."""
-    return name.rpartition("-")[0]
+    return name.partition("-")[0]
 
 
 def _parts_in(listed: Path) -> list[str]:

@@ -295,6 +295,8 @@ def conform_days(
 ) -> ibis.Table:
     """The same but for what depends on the window as a whole: complexity that was not logged is null. `scores` as `newest_scores` gives them.
 
+    There are two columns more, so that later scores can take the place of these (`scored_anew`): logged_quality and logged_rating.
+
     A row depends on the attempts of its UTC day, of the day before and of the day after, and on nothing else: it is the same in
     every window that holds it, and whole days can be kept (`window_rows`).
 
@@ -353,11 +355,15 @@ def conform_days(
         request_latency_ms=ibis.ifelse(rows.is_final, rows.request_latency_ms, ibis.null("float64")),
         attempts=ibis.ifelse(rows.is_final, rows.attempts, ibis.null("int64")),
     )
-    rows = _with_scores(rows, scores)
-    rows = rows.mutate(is_complexity_derived=rows.complexity.isnull())
+    rows = rows.mutate(logged_quality=rows.quality_score, logged_rating=rows.user_rating, is_complexity_derived=rows.complexity.isnull())
     session = ibis.coalesce(rows.session_id, rows.request_id)
     rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
-    return rows.select(*column_names(SCOPED_REQUESTS))
+    return scored_anew(rows, scores)
+
+
+def scored_anew(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None) -> ibis.Table:
+    """Rows of `conform_days` with these scores in place of those that they have."""
+    return _with_scores(rows, scores).select(*column_names(SCOPED_REQUESTS), "logged_quality", "logged_rating")
 
 
 def _around(attempts: ibis.Table, window: Window) -> ibis.Table:
@@ -388,7 +394,7 @@ def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerVal
 
 def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None) -> ibis.Table:
     """Quality and users' ratings: from the newest feedback, else as logged. A request's scores belong to its final attempt."""
-    quality, rating = rows.quality_score, rows.user_rating
+    quality, rating = rows.logged_quality, rows.logged_rating
     if scores is not None:
         by_request, by_attempt = scores
         by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
@@ -396,8 +402,8 @@ def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None)
         rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
         rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
         of_request = ibis.ifelse(rows.is_final, rows.rating_by_request, ibis.null("float64"))
-        quality = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.quality_score)
-        rating = ibis.coalesce(rows.rating_by_attempt, of_request, rows.user_rating)
+        quality = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.logged_quality)
+        rating = ibis.coalesce(rows.rating_by_attempt, of_request, rows.logged_rating)
     is_scored = rows.is_final & (rows.status == "success")
     return rows.mutate(quality=ibis.ifelse(is_scored, quality, ibis.null("float64")), user_rating=rating)
 
@@ -507,5 +513,7 @@ class LakeState:
     """Paths of files by their names."""
     share: Callable[[Path], str] = str
     """Makes a file of the window readable for every worker; gives its address."""
+    names_in: Callable[[Path], Sequence[str]] = FolderStorage(Path()).names_in
+    """Names of what lies in a folder and can be `found`."""
     found: Callable[[Path], str | None] = FolderStorage(Path()).found
     """Address of a file that somebody shared, and that can be read here now; None when there is none."""

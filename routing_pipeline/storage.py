@@ -97,6 +97,9 @@ class Storage(Protocol):
     def found(self, path: Path) -> str | None:
         """The address that `share` gave this path once, here or elsewhere; None when nothing lies there. Counts as use."""
 
+    def names_in(self, folder: Path) -> list[str]:
+        """What lies in a folder and can be `found`."""
+
     def fetched(self, names: Iterable[str]) -> list[Path]:
         """Where these files can be read here, in their order."""
 
@@ -175,6 +178,10 @@ class FolderStorage:
         except OSError:
             pass  # read, but not ours to write
         return str(path)
+
+    def names_in(self, folder: Path) -> list[str]:
+        """Files and folders."""
+        return os.listdir(folder) if folder.is_dir() else []
 
     def fetched(self, names: Iterable[str]) -> list[Path]:
         """Where they lie."""
@@ -287,6 +294,10 @@ class BucketStorage:
                 return None
             self.fetched([name])
         return self.share(path)
+
+    def names_in(self, folder: Path) -> list[str]:
+        """One listing, whatever is here."""
+        return [entry.name.rpartition("/")[2] for entry in self.children(str(folder.relative_to(self.root)))]
 
     def _written_s(self, name: str) -> float | None:
         with self._explained("read", "s3:GetObject"):

@@ -4,15 +4,15 @@ Belongs here: which days of a window are there already, making those that are no
 here: what a row holds (`scope.conform_days`), which window is asked for (`resolving`), dropping what is old (`Home.tidy`).
 
 A row depends on the attempts of its UTC day and of the days next to it, on the newest scores of its attempts, on prices and on
-code. A day is kept under exactly these, so that windows that overlap share what they have in common, a late score or a late
-object makes its days anew and no others, and nothing is ever answered from the past. A window is a list of days with its two
-ends. A day that the window cuts is made as far as the window goes, and kept with the window alone. What the window decides as a
+code. A day is kept under exactly these, so that windows that overlap share what they have in common, a late object makes its
+days anew and no others, and nothing is ever answered from the past. A late score has its day written anew from what was kept,
+with nothing but the scores changed. A window is a list of days with its two ends. A day that the window cuts is made as far as the window goes, and kept with the window alone. What the window decides as a
 whole, the rank of a prompt's length that stands in for complexity that was not logged, is a small table beside it.
 
-    days/<day>-<what it was made of>.parquet          rows of a whole day; a folder where Spark wrote it
-    windows/<rows key>/<day>.parquet                  rows of a day that the window cuts
-    windows/<rows key>/<name>.lengths.parquet         `scope.length_ranks`, where complexity was not always logged
-    windows/<rows key>/<name>.json                    WindowRows; name: requests, or previous for the window before
+    days/<day>-<attempts, prices, code>-<scores>.parquet      rows of a whole day; a folder where Spark wrote it
+    windows/<rows key>/<day>.parquet                          rows of a day that the window cuts
+    windows/<rows key>/<name>.lengths.parquet                 `scope.length_ranks`, where complexity was not always logged
+    windows/<rows key>/<name>.json                            WindowRows; name: requests, or previous for the window before
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from routing_pipeline.scope import (
     conform_days,
     length_ranks,
     newest_scores,
+    scored_anew,
     with_complexity,
     with_day,
 )
@@ -173,27 +174,26 @@ def make_window(
     catalog = Catalog(parameters.models)
     scores = _scores(lake, parameters, engine)
     names = _names(lake, pieces, files, scores, catalog, parameters, engine, engine_name)
+    made: dict[int, tuple[str, Path]] = {day: (name, scratch / name) for day, name in names.items() if lake.found(scratch / name)}
     with _written_whole(folder) as writing:
-        made: dict[int, tuple[str, Path]] = {day: (name, scratch / name) for day, name in names.items() if lake.found(scratch / name)}
+        for place, days in enumerate(_scored_before(lake, scratch, pieces, names, made)):
+            rows = scored_anew(engine.read_parquet(list(days.values())), scores)
+            for day, path in engine.write_parquet_by(rows, "day", writing / f"scored-{place}").items():
+                made[day] = names[day], _kept(lake, path, scratch / names[day])
+            shutil.rmtree(writing / f"scored-{place}", ignore_errors=True)
         for run in _runs(pieces, made):
             around = sorted({file for piece in run for each in _around(files, piece.day) for file in each})
             attempts = engine.read_parquet(lake.readable(around))
             rows = conform_days(attempts, Window(run[0].start_s, run[-1].end_s), catalog=catalog, scores=scores, held=engine.held)
-            written = engine.write_parquet_by(rows, "day", writing / f"writing-{run[0].day}")
+            written = engine.write_parquet_by(rows, "day", writing / f"made-{run[0].day}")
             for piece in run:
-                if piece.day not in written:
-                    continue
-                if piece.is_whole:
-                    name = names[piece.day]
-                    path = scratch / name
-                    _take_place(written[piece.day], path)
-                    lake.share(path)
-                else:
+                if piece.day in written and piece.is_whole:
+                    made[piece.day] = names[piece.day], _kept(lake, written[piece.day], scratch / names[piece.day])
+                elif piece.day in written:
                     path = writing / f"{piece.day}.parquet"
                     written[piece.day].rename(path)
-                    name = f"windows/{folder.name}/{path.name}"
-                made[piece.day] = name, path
-            shutil.rmtree(writing / f"writing-{run[0].day}", ignore_errors=True)
+                    made[piece.day] = f"windows/{folder.name}/{path.name}", path
+            shutil.rmtree(writing / f"made-{run[0].day}", ignore_errors=True)
         for each, part in zip(NAMES, (window, window.previous), strict=True):
             _list(each, part, made, parameters.task_types, engine, writing, f"windows/{folder.name}")
     if not made:
@@ -240,6 +240,23 @@ def _runs(pieces: Sequence[_Piece], made: Collection[int]) -> Iterator[list[_Pie
         yield run
 
 
+def _scored_before(
+    lake: LakeState, scratch: Path, pieces: Sequence[_Piece], names: Mapping[int, str], made: Collection[int]
+) -> Iterator[dict[int, Path]]:
+    """Days that are kept but for their scores: any of the same rows, by day, as many as are written at once."""
+    before = {name.rpartition("-")[0]: name for name in lake.names_in(scratch / "days")}
+    found: dict[int, Path] = {}
+    for piece in pieces:
+        name = before.get(names[piece.day].removeprefix("days/").rpartition("-")[0])
+        if piece.day not in made and name is not None and lake.found(scratch / "days" / name):
+            found[piece.day] = scratch / "days" / name
+        if len(found) == DAYS_AT_ONCE:
+            yield found
+            found = {}
+    if found:
+        yield found
+
+
 def _around(files: Mapping[int, tuple[str, ...]], day: int) -> list[tuple[str, ...]]:
     """Files of the days that rows of a day depend on."""
     return [files.get(each, ()) for each in range(day - DAYS_AROUND, day + DAYS_AROUND + 1)]
@@ -275,8 +292,8 @@ def _names(
     )
     return {
         piece.day: f"days/{piece.day}-"
-        + key_of(rows=[content_of(each) for each in _around(files, piece.day)], scores=digests.get(piece.day), same=same_for_all)
-        + ".parquet"
+        + key_of(rows=[content_of(each) for each in _around(files, piece.day)], same=same_for_all)
+        + f"-{key_of(scores=digests.get(piece.day))}.parquet"
         for piece in pieces
     }
 
@@ -327,11 +344,13 @@ def _list(
     (writing / f"{name}.json").write_text(listed.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _take_place(written: Path, path: Path) -> None:
-    """Move a day to where it belongs; where somebody was faster, the same rows lie there."""
+def _kept(lake: LakeState, written: Path, path: Path) -> Path:
+    """Move a day to where it belongs, for every worker; where somebody was faster, the same rows lie there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         written.rename(path)
+    lake.share(path)
+    return path
 
 
 @contextmanager

@@ -97,11 +97,12 @@ class SmallLake:
 
 
 class Asking:
-    """Resolves scopes on a lake, and remembers which days were conformed for the last one."""
+    """Resolves scopes on a lake; remembers which days were conformed for the last one, and which were written from what was kept."""
 
     def __init__(self, lake: SmallLake, engine: Engine, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lake, self.engine, self.scratch = lake, engine, scratch
         self.conformed: list[int] = []
+        self.scored: list[int] = []
         conform_days = window_rows.conform_days
 
         def noted(attempts: Any, window: Window, **options: Any) -> Any:
@@ -115,8 +116,9 @@ class Asking:
 
     def __call__(self, timeframe: str = "24h", as_of: datetime | None = None, **asked: Any) -> AnalysisScope:
         self.conformed.clear()
+        before = self.kept()
         parameters = Parameters(timeframe=timeframe, as_of=as_of, **asked)  # type: ignore[arg-type]
-        return resolve_scope(
+        scope = resolve_scope(
             self.lake.state(),
             parameters,
             engine=self.engine,
@@ -124,6 +126,11 @@ class Asking:
             scratch=self.scratch,
             stored=ResultStore(self.scratch / "results"),
         )
+        self.scored = sorted({int(name.partition("-")[0]) - FIRST_DAY for name in self.kept() - before} - set(self.conformed))
+        return scope
+
+    def kept(self) -> set[str]:
+        return {path.name for path in (self.scratch / "days").glob("*")}
 
     def check(self, scope: AnalysisScope) -> None:
         """Both windows of a scope hold what conforming them whole gives."""
@@ -259,21 +266,27 @@ def test_the_day_before_is_made_again_once_the_next_day_is_known_and_older_ones_
     assert [day for day in asking.conformed if day > 0] == [6, 7]
 
 
-def test_a_late_score_makes_its_own_day_anew_and_no_other(asking: Asking) -> None:
+def test_a_late_score_is_put_into_its_own_day_and_nothing_is_conformed(asking: Asking) -> None:
     for day in range(8):
         asking.lake.put(plain_day(day), f"{day}")
     asking("7d")
     asking.lake.score([score(FIRST + timedelta(days=9), 0.125, request_id="3-5"), score(FIRST + timedelta(days=9), 0.125, request_id="x")])
     scope = asking("7d")
-    assert asking.conformed == [3]
+    assert (asking.conformed, asking.scored) == ([], [3])
+    asking.check(scope)
     found = {row["attempt_id"]: row["quality"] for row in rows_of(rows_at(asking.engine, scope.requests_uri))}
     assert found["3-5/1"] == 0.125
     asking.lake.score([score(FIRST + timedelta(days=8), 0.75, request_id="3-5")])
     asking("7d")
-    assert asking.conformed == [], "an older score than the newest changes nothing"
+    assert (asking.conformed, asking.scored) == ([], []), "an older score than the newest changes nothing"
     asking.lake.score([score(FIRST + timedelta(days=10), 0.75, attempt_id="2-5/1", source="user", name="stars")])
+    scope = asking("7d")
+    assert (asking.conformed, asking.scored) == ([], [2])
+    found = {row["attempt_id"]: row["user_rating"] for row in rows_of(rows_at(asking.engine, scope.requests_uri))}
+    assert found["2-5/1"] == 0.75
+    del asking.lake.feedback[:]
     asking.check(asking("7d"))
-    assert asking.conformed == [2]
+    assert asking.conformed == [], "without its scores a day is the one that was kept before they came"
 
 
 def test_late_and_replaced_rows_make_their_day_and_the_days_next_to_it_anew(asking: Asking) -> None:
@@ -313,10 +326,10 @@ def test_other_prices_another_quality_and_other_code_have_days_of_their_own(aski
     asking.lake.put(plain_day(1), "1")
     asking.lake.score([score(FIRST + timedelta(days=3), 0.125, request_id="1-5", name="helpful", source="eval")])
     asking("24h")
-    asked: dict[str, Any]
-    for asked in ({"models": {"gpt-4o": ModelOverride(input_usd_per_million=99.0)}}, {"quality_feedback": "helpful"}):
-        asking("24h", **asked)
-        assert 1 in asking.conformed
+    asking("24h", quality_feedback="helpful")
+    assert (asking.conformed, asking.scored) == ([], [1])
+    asking("24h", models={"gpt-4o": ModelOverride(input_usd_per_million=99.0)})
+    assert asking.conformed == [0, 1]
     monkeypatch.setattr(window_rows, "code_version", lambda: "another")
     monkeypatch.setattr(resolving, "code_version", lambda: "another")
     asking("24h")

@@ -1,0 +1,146 @@
+"""A weekly analysis after daily ones against one from scratch: making its rows ready, and the asset `analysis_scope`.
+
+Two million requests over eight days come in day by day, with the scores that were given by then (one to thirty hours after the
+answer), and a daily scope of 24 hours is made after each. Then the scope of 7 days:
+
+- from scratch: nothing is kept;
+- six days kept: the newest day has only just come in, and the one before it has got scores since;
+- all days kept: the newest day's own daily scope was made.
+
+Times are wall and processor time of this process, with all that resolving does: planning, conforming, describing.
+
+Run: python benchmarks/weekly_after_daily.py [requests]
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from assets.running import instance_of, run_job
+from benchmarks.analyses import peak_gb
+from routing_pipeline import demo_traffic
+from routing_pipeline.analyst import lake_state
+from routing_pipeline.engine import open_engine
+from routing_pipeline.home import Home
+from routing_pipeline.ingest.lake import SIDE_COLUMNS, Lake, arrow_schema
+from routing_pipeline.parameters import Parameters, Timeframe
+from routing_pipeline.resolving import resolve_scope
+from routing_pipeline.results import ResultStore
+
+DAYS = 8
+TO_REACH_SIX, TO_REACH_ALL = 0.50, 0.15
+
+Seconds = tuple[float, float]
+"""Wall and processor time."""
+
+
+class Gateway:
+    """Eight days of traffic: a made-up week, and its first day once more."""
+
+    def __init__(self, requests: int) -> None:
+        week = demo_traffic.traffic(requests * 7 // DAYS)
+        self.connection = duckdb.connect()
+        for name, table, moment in (("attempts", week.attempts, "started_at"), ("feedback", week.feedback, "scored_at")):
+            self.connection.register("week", table)
+            ids = ", ".join(f"{each} || '-again' AS {each}" for each in ("attempt_id", "request_id"))
+            first = (
+                "request_id IN (SELECT request_id FROM attempts WHERE started_at < $until)" if name == "feedback" else "started_at < $until"
+            )
+            self.connection.execute(f"CREATE TABLE {name} AS SELECT * FROM week")  # noqa: S608 (our own SQL)
+            moments = ", ".join(f"{each} + to_days(7) AS {each}" for each in (moment, "ingested_at") if each in table.column_names)
+            again = f"INSERT INTO {name} SELECT * REPLACE ({ids}, {moments}) FROM week WHERE {first}"  # noqa: S608
+            self.connection.execute(again, {"until": self.start(1)})
+
+    def start(self, day: int) -> object:
+        return demo_traffic.WEEK_START.replace(tzinfo=None) + timedelta(days=day)
+
+    def day_into(self, lake: Lake, day: int) -> None:
+        """One object of attempts, and the scores of that day."""
+        given = {"from": self.start(day), "until": self.start(day + 1)}
+        data = lake.new_data_folder()
+        within = "BETWEEN $from AND $until::TIMESTAMP - to_microseconds(1)"
+        attempts = self.connection.sql(f"SELECT * FROM attempts WHERE started_at {within}", params=given)  # noqa: S608
+        attempts.write_parquet(str(data / f"{day}.parquet"), compression="zstd")
+        scores = self.connection.sql(f"SELECT *, NULL::VARCHAR AS source_object FROM feedback WHERE scored_at {within}", params=given)  # noqa: S608
+        lake.commit(data, feedback=scores.select(*arrow_schema(SIDE_COLUMNS["feedback"]).names).to_arrow_table())
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def resolved(home: Home, scratch: Path, timeframe: Timeframe) -> Seconds:
+    def work() -> None:
+        with open_engine("duckdb", spill_to=home.scratch / "spill") as engine:
+            scope = resolve_scope(
+                lake_state(Lake(home)),
+                Parameters(timeframe=timeframe),
+                engine=engine,
+                engine_name="duckdb",
+                scratch=scratch,
+                stored=ResultStore(scratch / "results"),
+            )
+        assert scope.timeframe == timeframe
+
+    return timed(work)
+
+
+def asset(home: Home) -> float:
+    """The asset in a run of its own, seconds of wall time as Dagster tells them: without the run's other steps, which are checks."""
+    resources = {"root": str(home.root), "logs": "", "feedback": "", "config": "", "engine": "duckdb"}
+    run_id = run_job(home, "optimize_routing", resources=resources, ops={"analysis_scope": {"timeframe": "7d"}}, only=("analysis_scope",))
+    with instance_of(home) as instance:
+        (step,) = (each for each in instance.get_run_step_stats(run_id) if each.step_key == "analysis_scope")
+    return float(step.end_time - step.start_time)
+
+
+def main(requests: int) -> bool:
+    with tempfile.TemporaryDirectory() as name:
+        home, kept, before = Home(Path(name) / "home").create(), Path(name) / "kept", Path(name) / "before"
+        gateway, lake = Gateway(requests), Lake(home)
+        for day in range(DAYS):
+            gateway.day_into(lake, day)
+            if day == DAYS - 1:
+                shutil.copytree(kept, before)
+            wall, processor = resolved(home, kept, "24h")
+            print(f"daily scope of day {day + 1}: {wall:.1f} s, processor {processor:.1f} s")
+        gateway.connection.close()
+        yet = Path(name) / "yet"
+        shutil.copytree(before, yet)
+        scratch, six, every = (resolved(home, where, "7d") for where in (Path(name) / "empty", before, kept))
+        asset(home)  # loads what has to be loaded
+        found: dict[str, float] = {}
+        for what, where in (("scratch", None), ("six", yet), ("all", kept)):
+            shutil.rmtree(home.windows, ignore_errors=True)
+            shutil.rmtree(home.days, ignore_errors=True)
+            home.results.clear()
+            if where is not None:
+                shutil.copytree(where / "days", home.days)
+            found[what] = asset(home)
+        size_mb = sum(path.stat().st_size for path in (kept / "days").iterdir()) / 1e6
+        count = len(list((kept / "days").iterdir()))
+    for what, pair in (("six days kept", six), ("all days kept", every)):
+        print(f"scope of 7 days, {what}: {pair[0]:.1f} s = {pair[0] / scratch[0]:.0%} of {scratch[0]:.1f} s from scratch", end="; ")
+        print(f"processor {pair[1]:.1f} s = {pair[1] / scratch[1]:.0%} of {scratch[1]:.1f} s")
+    for what in ("six", "all"):
+        share = found[what] / found["scratch"]
+        print(f"asset analysis_scope, {what} days kept: {found[what]:.1f} s = {share:.0%} of {found['scratch']:.1f} s from scratch")
+    print(f"{requests:,} requests: {count} kept days in {size_mb:.0f} MB; peak memory {peak_gb():.2f} GB")
+    print(f"to reach: {TO_REACH_SIX:.0%} with six days kept, {TO_REACH_ALL:.0%} with all, of processor time")
+    return six[1] / scratch[1] <= TO_REACH_SIX and every[1] / scratch[1] <= TO_REACH_ALL
+
+
+if __name__ == "__main__":
+    raise SystemExit(0 if main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000) else "not reached")

@@ -21,7 +21,9 @@ Lake -> scope
     engine          DuckDB or Spark, through Ibis
     expectations    what must hold of the data, and what was found
     router          whether the router answers, asked before an analysis
-    scope           parameters to a window on a snapshot, and its rows as analyses read them
+    scope           the window on a snapshot, and its rows as analyses read them
+    window_rows     those rows kept by day, and windows put together from them: what has not changed is not made again
+    resolving       parameters to such a window, and what it holds
     hourly_sums     sums of each data file by hour, kept: what looks at the whole lake within a second
     request_sums    sums of each day by hour, kept: requests, spend and latency as analyses count them
 

@@ -173,14 +173,17 @@ def make_window(
     pieces = _pieces(Window(window.previous.start_s, window.end_s), lake.newest_s, files)
     catalog = Catalog(parameters.models)
     scores = _scores(lake, parameters, engine)
-    names = _names(lake, pieces, files, scores, catalog, parameters, engine, engine_name)
+    stems = _stems(pieces, files, catalog, parameters, engine_name)
+    kept = _kept_but_for_scores(lake, scratch / "days", stems)
+    digests = _digests(lake, files, stems, kept, scores, engine)
+    names = {day: f"days/{stem}-{key_of(scores=digests.get(day))}.parquet" for day, stem in stems.items()}
     made: dict[int, tuple[str, Path]] = {day: (name, scratch / name) for day, name in names.items() if lake.found(scratch / name)}
     with _written_whole(folder) as writing:
-        for place, days in enumerate(_scored_before(lake, scratch, pieces, names, made)):
+        for days in _batches({day: path for day, path in kept.items() if day not in made}):
             rows = scored_anew(engine.read_parquet(list(days.values())), scores)
-            for day, path in engine.write_parquet_by(rows, "day", writing / f"scored-{place}").items():
-                made[day] = names[day], _kept(lake, path, scratch / names[day])
-            shutil.rmtree(writing / f"scored-{place}", ignore_errors=True)
+            for day, path in engine.write_parquet_by(rows, "day", writing / f"scored-{min(days)}").items():
+                made[day] = names[day], _keep(lake, path, scratch / names[day])
+            shutil.rmtree(writing / f"scored-{min(days)}", ignore_errors=True)
         for run in _runs(pieces, made):
             around = sorted({file for piece in run for each in _around(files, piece.day) for file in each})
             attempts = engine.read_parquet(lake.readable(around))
@@ -188,7 +191,7 @@ def make_window(
             written = engine.write_parquet_by(rows, "day", writing / f"made-{run[0].day}")
             for piece in run:
                 if piece.day in written and piece.is_whole:
-                    made[piece.day] = names[piece.day], _kept(lake, written[piece.day], scratch / names[piece.day])
+                    made[piece.day] = names[piece.day], _keep(lake, written[piece.day], scratch / names[piece.day])
                 elif piece.day in written:
                     path = writing / f"{piece.day}.parquet"
                     written[piece.day].rename(path)
@@ -240,21 +243,17 @@ def _runs(pieces: Sequence[_Piece], made: Collection[int]) -> Iterator[list[_Pie
         yield run
 
 
-def _scored_before(
-    lake: LakeState, scratch: Path, pieces: Sequence[_Piece], names: Mapping[int, str], made: Collection[int]
-) -> Iterator[dict[int, Path]]:
-    """Days that are kept but for their scores: any of the same rows, by day, as many as are written at once."""
-    before = {name.rpartition("-")[0]: name for name in lake.names_in(scratch / "days")}
-    found: dict[int, Path] = {}
-    for piece in pieces:
-        name = before.get(names[piece.day].removeprefix("days/").rpartition("-")[0])
-        if piece.day not in made and name is not None and lake.found(scratch / "days" / name):
-            found[piece.day] = scratch / "days" / name
-        if len(found) == DAYS_AT_ONCE:
-            yield found
-            found = {}
-    if found:
-        yield found
+def _kept_but_for_scores(lake: LakeState, folder: Path, stems: Mapping[int, str]) -> dict[int, Path]:
+    """Days that are kept, with whatever scores they had."""
+    there = {name.rpartition("-")[0]: folder / name for name in lake.names_in(folder)}
+    return {day: there[stem] for day, stem in stems.items() if stem in there and lake.found(there[stem])}
+
+
+def _batches(days: Mapping[int, Path]) -> Iterator[dict[int, Path]]:
+    """As many as are written at once."""
+    every = sorted(days.items())
+    for first in range(0, len(every), DAYS_AT_ONCE):
+        yield dict(every[first : first + DAYS_AT_ONCE])
 
 
 def _around(files: Mapping[int, tuple[str, ...]], day: int) -> list[tuple[str, ...]]:
@@ -269,21 +268,10 @@ def _scores(lake: LakeState, parameters: Parameters, engine: Engine) -> Scores |
     return engine.held(by_request), engine.held(by_attempt)
 
 
-def _names(
-    lake: LakeState,
-    pieces: Sequence[_Piece],
-    files: Mapping[int, tuple[str, ...]],
-    scores: Scores | None,
-    catalog: Catalog,
-    parameters: Parameters,
-    engine: Engine,
-    engine_name: str,
+def _stems(
+    pieces: Sequence[_Piece], files: Mapping[int, tuple[str, ...]], catalog: Catalog, parameters: Parameters, engine_name: str
 ) -> dict[int, str]:
-    """What whole days are called: by everything that their rows depend on."""
-    digests: dict[int, str] = {}
-    if scores is not None and pieces:
-        own = sorted({file for piece in pieces for file in files[piece.day]})
-        digests = score_digests(engine.read_parquet(lake.readable(own)), scores)
+    """What whole days are called but for their scores: by everything else that their rows depend on."""
     same_for_all = key_of(
         catalog=catalog.version,
         overrides={name: override.model_dump(mode="json") for name, override in parameters.models.items()},
@@ -291,20 +279,35 @@ def _names(
         code=code_version(),
     )
     return {
-        piece.day: f"days/{piece.day}-"
-        + key_of(rows=[content_of(each) for each in _around(files, piece.day)], same=same_for_all)
-        + f"-{key_of(scores=digests.get(piece.day))}.parquet"
+        piece.day: f"{piece.day}-{key_of(rows=[content_of(each) for each in _around(files, piece.day)], same=same_for_all)}"
         for piece in pieces
     }
 
 
+def _digests(
+    lake: LakeState,
+    files: Mapping[int, tuple[str, ...]],
+    days: Collection[int],
+    kept: Mapping[int, Path],
+    scores: Scores | None,
+    engine: Engine,
+) -> dict[int, str]:
+    """`score_digests` of these days, from what is kept of them, else from the lake."""
+    if scores is None:
+        return {}
+    others = sorted({file for day in days if day not in kept for file in files[day]})
+    sources: list[Sequence[str | Path]] = [list(kept.values()), lake.readable(others) if others else []]
+    rows = [with_day(engine.read_parquet(paths)).select("attempt_id", "request_id", "day") for paths in sources if paths]
+    return score_digests(ibis.union(*rows) if len(rows) > 1 else rows[0], scores) if rows else {}
+
+
 def score_digests(attempts: ibis.Table, scores: Scores) -> dict[int, str]:
-    """By UTC day: changes whenever a score of one of its attempts or of their requests does; days without scores are missing.
+    """By `day` of the attempts: changes whenever a score of one of them or of their requests does; days without scores are missing.
 
     Sums of two hashes of what is joined, so that no row leaves the engine and order does not matter.
     """
     by_request, by_attempt = scores
-    rows = with_day(attempts).select("attempt_id", "request_id", "day")
+    rows = attempts.select("attempt_id", "request_id", "day")
     by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
     by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="quality", rating_by_attempt="rating")
     rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
@@ -344,7 +347,7 @@ def _list(
     (writing / f"{name}.json").write_text(listed.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _kept(lake: LakeState, written: Path, path: Path) -> Path:
+def _keep(lake: LakeState, written: Path, path: Path) -> Path:
     """Move a day to where it belongs, for every worker; where somebody was faster, the same rows lie there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """Whether the router answers: asked once before an analysis.
 
 Belongs here: the table `[router]` of the configuration, and one request to its health address. Does not belong here: what an
-analysis does when it does not answer (`scope.resolve_scope`), and trying again later (the asset `analysis_scope`).
+analysis does when it does not answer (`resolving.last_analysis`), and trying again later (the asset `analysis_scope`).
 """
 
 from __future__ import annotations

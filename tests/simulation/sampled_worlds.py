@@ -16,7 +16,8 @@ from routing_pipeline.estimates import Estimate, Measured
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
-from routing_pipeline.scope import AnalysisScope, sample_of
+from routing_pipeline.resolving import sample_of
+from routing_pipeline.scope import AnalysisScope
 from tests.simulation import worlds
 from tests.simulation.worlds import DAYS, Floats, Requests, Truth, World
 

@@ -18,7 +18,7 @@ ingest_logs = dg.define_asset_job(
 optimize_routing = dg.define_asset_job(
     "optimize_routing",
     selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep"),
-    description="Everything: ingest, check, analyse, recommend, publish.",
+    description="Everything: ingest, check, analyse, recommend, report. Rules are published by a person, or by [publishing] automatic.",
 )
 
 project_budget = dg.define_asset_job(

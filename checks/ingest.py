@@ -10,6 +10,7 @@ import dagster as dg
 from assets.ingest import request_log
 from assets.resources import HomeResource
 from checks import claims
+from routing_pipeline.data_quality import note_blocked
 from routing_pipeline.expectations import INGEST
 from routing_pipeline.expectations_baseline import ledger_checks
 from routing_pipeline.ingest.lake import Lake
@@ -18,4 +19,7 @@ from routing_pipeline.ingest.lake import Lake
 @dg.multi_asset_check(specs=claims.specs(INGEST, request_log))
 def ledger(home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Records against rows, refusals and duplicates, over everything that this home ever read."""
-    yield from claims.results(ledger_checks(Lake(home.open()).totals()), request_log)
+    opened = home.open()
+    checks = ledger_checks(Lake(opened).totals())
+    note_blocked(opened, checks)
+    yield from claims.results(checks, request_log)

@@ -10,7 +10,7 @@ import dagster as dg
 from assets import scope
 from assets.resources import HomeResource
 from checks import claims
-from routing_pipeline.data_quality import check_suite
+from routing_pipeline.data_quality import check_suite, note_blocked
 from routing_pipeline.expectations import BLOCKING, WARNING
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.scope import AnalysisScope
@@ -20,7 +20,9 @@ from routing_pipeline.scope import AnalysisScope
 def what_must_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Claims without which no number may be published."""
     opened = home.open()
-    yield from claims.results(check_suite("blocking", opened, analysis_scope, Lake(opened)), scope.analysis_scope)
+    checks = check_suite("blocking", opened, analysis_scope, Lake(opened))
+    note_blocked(opened, checks)
+    yield from claims.results(checks, scope.analysis_scope)
 
 
 @dg.multi_asset_check(specs=claims.specs(WARNING, scope.analysis_scope), ins={"analysis_scope": dg.AssetIn()})

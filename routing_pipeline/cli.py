@@ -46,6 +46,7 @@ By = Annotated[str, typer.Option("--by", help="Who decides this")]
 Because = Annotated[str, typer.Option("--because", help="Why, for the record")]
 CONFIG = "ROUTING_PIPELINE_CONFIG"
 ConfigFile = Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML that says where rule sets are kept: [publishing]")]
+ReadingConfig = Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML: [format], [scales], [alerts]")]
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]
 Format = Annotated[str, typer.Option("--format", help="auto, a log format by name, or a TOML file that maps one")]
 EngineName = Annotated[str, typer.Option("--engine", help="duckdb or spark://HOST:PORT")]
@@ -306,6 +307,7 @@ def ingest(
     home: Root = None,
     log_format: Format = "auto",
     add_source: AddSource = False,
+    config: ReadingConfig = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -318,7 +320,7 @@ def ingest(
             run_job(
                 opened,
                 "ingest_logs",
-                resources=_resources(opened, None, "duckdb"),
+                resources=_resources(opened, config, "duckdb"),
                 ops=_ingest_ops(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False),
                 progress=progress,
             )
@@ -440,6 +442,7 @@ def metrics(
     http: Annotated[str | None, typer.Option("--http", help="HOST:PORT to serve them at, under /metrics")] = None,
     textfile: Annotated[Path | None, typer.Option("--textfile", help="File to write, *.prom, for the node exporter's collector")] = None,
     home: Root = None,
+    config: ConfigFile = None,
     debug: Debug = False,
 ) -> None:
     """What Prometheus may know of the home: printed, written to a file, or served; no row is read for it."""
@@ -447,7 +450,7 @@ def metrics(
         raise UnusableInputError("give --http or --textfile, not both")
     from routing_pipeline import metrics as of_home
 
-    opened, record = _record(home, None)
+    opened, record = _record(home, config)
     if textfile is not None:
         of_home.write_textfile(opened, textfile, record)
     elif http is not None:
@@ -463,6 +466,7 @@ def reprocess(
     prefix: Annotated[str | None, typer.Option("--prefix", help="Objects whose key starts with this")] = None,
     home: Root = None,
     log_format: Format = "auto",
+    config: ReadingConfig = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -476,7 +480,7 @@ def reprocess(
 
         for source in marked.sources:
             ops = _ingest_ops(source, None, log_format, add_source=False, stand_if_unavailable=False)
-            run_job(opened, "ingest_logs", resources=_resources(opened, None, "duckdb"), ops=ops, progress=progress)
+            run_job(opened, "ingest_logs", resources=_resources(opened, config, "duckdb"), ops=ops, progress=progress)
     if as_json:
         typer.echo(marked.model_dump_json(indent=1))
         return

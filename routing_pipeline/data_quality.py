@@ -6,13 +6,17 @@ Belongs here: opening what the suites read, running them, keeping what came out.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field, ValidationError
+
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.engine import open_engine
-from routing_pipeline.errors import DataQualityError
+from routing_pipeline.errors import DataQualityError, PipelineError
+from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.expectations import BLOCKING, COMPLETENESS, CheckResult, DataQuality, Severity
 from routing_pipeline.expectations_baseline import Compared, compare, freshened, history_start_s, ledger_checks
 from routing_pipeline.home import Home
@@ -20,6 +24,34 @@ from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.results import key_of
 from routing_pipeline.scope import AnalysisScope, Window
 from routing_pipeline.window_rows import rows_at
+
+BLOCKED = "data_quality/blocked.json"
+"""Among the results: what goes with the reports that it is compared with, when rows are forgotten, goes as well."""
+
+
+class BlockedRun(Result):
+    """The last run that was stopped; it delivered no report that could say so."""
+
+    blocked_s: float = quantity("When, since 1970", "s")
+    claims: tuple[str, ...] = Field(description="Blocking claims that failed, by name")
+
+
+def note_blocked(home: Home, checks: Sequence[CheckResult], *, now_s: float | None = None) -> None:
+    """Write down that these checks stop a run, if they do; a home that cannot be written to keeps no check from telling."""
+    failed = tuple(check.name for check in checks if check.severity == "blocking" and not check.passed)
+    if failed:
+        blocked = BlockedRun(blocked_s=time.time() if now_s is None else now_s, claims=failed)
+        with contextlib.suppress(OSError, PipelineError):
+            home.results.storage.write(BLOCKED, blocked.model_dump_json().encode())
+
+
+def last_blocked(home: Home) -> BlockedRun | None:
+    """The last run that was stopped, however long ago; None when none was, or nobody can read what was written."""
+    stored = home.results.storage.read(BLOCKED)
+    try:
+        return None if stored is None else BlockedRun.model_validate_json(stored)
+    except ValidationError:
+        return None
 
 
 def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake, *, now_s: float | None = None) -> tuple[CheckResult, ...]:

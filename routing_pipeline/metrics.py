@@ -15,7 +15,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -31,15 +31,16 @@ from routing_pipeline.alerts.standing import Standing, noted
 from routing_pipeline.alerts.watching import Sensor
 from routing_pipeline.alerts.watermark import committed, looked, watermark_s
 from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection
+from routing_pipeline.data_quality import last_blocked
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.expectations_baseline import ledger_checks
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.lake import IngestTotals, Lake
-from routing_pipeline.policy.rule_set import Status
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.wording import printable
 from routing_pipeline.results import StoredRun, write_whole
-from routing_pipeline.rule_sets.life_cycle import STATUS_IN_RULES
+from routing_pipeline.rule_sets.life_cycle import RuleSetStatus, State, is_significant
 from routing_pipeline.rule_sets.record import RuleSetRecord, record_of, status_of_rules
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class HomeMetrics(Collector):
         self._lock = threading.Lock()
         self._lake: tuple[str | None, IngestTotals, float | None, dict[str, float]] | None = None
         self._report: tuple[StoredRun, Report, BudgetProjection | None] | None = None
+        self._newest: StoredRun | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Every metric family; a part that cannot be read is left out, and said to be."""
@@ -74,6 +76,7 @@ class HomeMetrics(Collector):
             parts: Mapping[str, Callable[[], Iterable[Metric]]] = {
                 "lake": self._of_lake,
                 "report": self._of_report,
+                "data_quality": self._of_data_quality,
                 "sensors": self._of_sensors,
             }
             for part, read in parts.items():
@@ -100,12 +103,14 @@ class HomeMetrics(Collector):
         return _lake_metrics(totals, newest_s, watermark_s(committed_s, looked(self._home), self._home.sources()))
 
     def _of_report(self) -> Iterable[Metric]:
-        newest = self._home.results.latest_run()
+        newest = self._newest = self._home.results.latest_run()
         if newest is None:
+            self._report = None
             return ()
         if self._report is None or (self._report[0].run_id, self._report[0].published_s) != (newest.run_id, newest.published_s):
             report = newest.load("report", Report)
             if report is None:
+                self._report = None
                 # Another version of the code wrote it: the next run writes one that can be read.
                 return (_simple("last_report_timestamp_seconds", LAST_REPORT, newest.published_s),)
             self._report = (newest, report, self._home.results.load("budget_projection", newest.key, BudgetProjection))
@@ -120,13 +125,26 @@ class HomeMetrics(Collector):
             *_projected(report, projection),
         )
 
-    def _status(self, report: Report) -> Status:
-        """Where the newest rule set stands now: it may have been approved since its report was made."""
+    def _status(self, report: Report) -> RuleSetStatus | None:
+        """Where the newest rule set stands now: it may have been approved since its report was made; None when nobody can tell."""
         try:
-            return STATUS_IN_RULES[status_of_rules(self._record, report.routing_rule_set).state]
+            return status_of_rules(self._record, report.routing_rule_set)
         except UnusableInputError:
-            # Never recorded here, or changed by hand: then nobody has approved it.
-            return report.routing_rule_set.status
+            # Never recorded here, or changed by hand.
+            return None
+
+    def _of_data_quality(self) -> Iterable[Metric]:
+        """What stops runs: by the ledger as it is, and by the last run that was stopped, until a report is delivered after it."""
+        blocked, newest = last_blocked(self._home), self._newest
+        failed: set[str] = set()
+        if blocked is not None and (newest is None or newest.published_s < blocked.blocked_s):
+            failed |= set(blocked.claims)
+        if self._lake is not None:
+            checks = ledger_checks(self._lake[1])
+            failed -= {check.name for check in checks}
+            failed |= {check.name for check in checks if not check.passed}
+        is_known = blocked is not None or newest is not None or (self._lake is not None and self._lake[1].records > 0)
+        return _data_quality(failed, None if self._report is None else self._report[1]) if is_known else ()
 
     def _of_sensors(self) -> Iterable[Metric]:
         return _sensor_metrics({sensor: noted(self._home, sensor) for sensor in (*get_args(Sensor), "failed_runs")})
@@ -193,12 +211,18 @@ def _quality(report: Report) -> Iterator[Metric]:
     yield models
 
 
-def _rules(report: Report, stands_now: Status) -> Iterator[Metric]:
+def _rules(report: Report, stands_now: RuleSetStatus | None) -> Iterator[Metric]:
     rule_set = report.routing_rule_set
+    # What nobody recorded, nobody has approved.
+    state: State = "proposed" if stands_now is None and rule_set.rules else "no_change" if stands_now is None else stands_now.state
     stands = _gauge("rule_set_status", "1 for the status of the newest rule set", ("status",))
-    for status in get_args(Status):
-        stands.add_metric([status], int(status == stands_now))
+    for status in get_args(State):
+        stands.add_metric([status], int(status == state))
     yield stands
+    needs = _gauge("rule_set_needs_approval", "1 while the newest rule set, of this id, waits for somebody's first decision", ("id",))
+    if (is_needed := _waits(report, state, stands_now)) is not None:
+        needs.add_metric([label(rule_set.rule_set_id)], is_needed)
+    yield needs
     yield InfoMetricFamily(
         PREFIX + "rule_set",
         "The newest rule set",
@@ -220,11 +244,31 @@ def _rules(report: Report, stands_now: Status) -> Iterator[Metric]:
     yield promises
 
 
+def _data_quality(failed: Collection[str], report: Report | None) -> Iterator[Metric]:
+    count = _gauge("data_quality_failures", "Claims that failed: blocking ones stop runs now, of warnings the report tells", ("severity",))
+    count.add_metric(["blocking"], len(failed))
+    if report is not None:
+        count.add_metric(["warning"], len(report.data_quality.of("warning", "failed")))
+    yield count
+    claims = _gauge("blocking_claim_failed", "1 for a claim that stops runs now: nothing is published", ("claim",))
+    for claim in sorted(failed):
+        claims.add_metric([claim], 1)
+    yield claims
+
+
+def _waits(report: Report, state: State, stands_now: RuleSetStatus | None) -> bool | None:
+    """Whether it is proposed and moves so much that somebody must decide; None where the record cannot be reached.
+
+    What was rolled back needs an approval as well, but waits for none: somebody has decided.
+    """
+    if state != "proposed":
+        return False
+    if stands_now is None:
+        return is_significant(report.routing_rules.moved_share, report.routing_rules.moved_spend_share)
+    return None if stands_now.moved_share is None else stands_now.needs_approval
+
+
 def _soundness(report: Report) -> Iterator[Metric]:
-    failed = _gauge("data_quality_failures", "Data-quality claims that failed on the window", ("severity",))
-    for severity in ("blocking", "warning"):
-        failed.add_metric([severity], len(report.data_quality.of(severity, "failed")))
-    yield failed
     yield _simple(
         "report_is_stale",
         "1 when the newest report repeats an earlier analysis because a service was down",

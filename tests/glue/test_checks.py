@@ -13,7 +13,7 @@ import pytest
 from assets import ingest, scope
 from assets.resources import HomeResource, ResultsIOManager
 from checks import claims, ingest as ingest_checks, scope as scope_checks
-from routing_pipeline.data_quality import data_quality
+from routing_pipeline.data_quality import data_quality, last_blocked
 from routing_pipeline.demo_logs import DemoFiles, write_demo
 from routing_pipeline.expectations import BLOCKING, INGEST, WARNING, CheckItem, DataQuality
 from routing_pipeline.home import Home
@@ -154,6 +154,8 @@ def test_a_poisoned_file_stops_everything_after_the_scope(check, statement, good
     failed = {name for name, each in evaluations(result).items() if each.blocking and not each.passed}
     assert failed == {check}
     assert {evaluations(result)[name].severity for name in failed} == {dg.AssetCheckSeverity.ERROR}
+    # It delivers no report, so whoever watches is told otherwise.
+    assert last_blocked(home).claims == (check,)
 
 
 def test_logs_most_of_which_are_refused_stop_before_the_scope(demo, tmp_path):
@@ -166,6 +168,7 @@ def test_logs_most_of_which_are_refused_stop_before_the_scope(demo, tmp_path):
     assert materialised(result) == {"request_log"}
     found = evaluations(result)["quarantine_share_is_below_5_percent"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert last_blocked(Home(tmp_path / "home")).claims == ("quarantine_share_is_below_5_percent",)
 
 
 def test_what_a_check_lists_is_shown_as_a_table():

@@ -31,6 +31,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
 from kubernetes import client as kubernetes
 
+from assets.definitions import defs
 from routing_pipeline.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_the_image_holds_what_a_deployment_needs() -> None:
     version = project["version"]
     assert f"routing-pipeline:{version}\n" in text("compose.yaml")
     assert f"tag: {version}\n" in text("helm", "values.yaml")
-    for file in ("metrics.yaml", "live-page.yaml"):
+    for file in ("metrics.yaml", "live-page.yaml", "agents.yaml"):
         assert f"routing-pipeline:{version} " in text("kubernetes", file)
 
 
@@ -214,6 +215,26 @@ def test_the_example_names_every_setting_and_no_other() -> None:
     assert asked == named
     secret = re.compile("PASSWORD|TOKEN|SECRET_ACCESS_KEY|ACCESS_KEY_ID|CATALOG")
     assert re.findall(rf"(?m)^[A-Z_]*(?:{secret.pattern})=.+$", text("example.env")) == [], "an example of a secret ends up in use"
+
+
+def test_whoever_is_told_of_a_configuration_can_read_it(composed: dict[str, Any], values: dict[str, Any]) -> None:
+    """Otherwise prices, budgets and the record of rule sets would differ between the report, the agents' answers and the metrics."""
+    told = {name: service for name, service in services(composed) if "ROUTING_PIPELINE_CONFIG" in service.get("environment", {})}
+    assert set(told) == {"code", "metrics", "intelligence-router", "cost-tracker", "live-page"}
+    for name, service in told.items():
+        assert "/etc/routing-pipeline" in {mount["target"] for mount in service["volumes"]}, name
+    pods_told = {name: container["volumeMounts"] for name, _, container in pods(values) if name in {"code", "run"}}
+    deployed = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in manifests() if each["kind"] == "Deployment"}
+    pods_told |= {name: pod["containers"][0]["volumeMounts"] for name, pod in deployed.items()}
+    assert len(pods_told) == 6
+    for name, mounts in pods_told.items():
+        assert "/etc/routing-pipeline" in {mount["mountPath"] for mount in mounts}, name
+
+
+def test_what_is_said_of_runs_at_once_is_so() -> None:
+    at_once = yaml.safe_load(text("dagster.yaml"))["concurrency"]["runs"]["max_concurrent_runs"]
+    assert at_once == 1
+    assert "One run at a time" in text("compose.yaml")
 
 
 def test_dagsters_own_settings_reach_those_that_open_its_instance(composed: dict[str, Any]) -> None:
@@ -347,7 +368,8 @@ def assert_confined(name: str, spec: Any) -> None:
     assert container.resources.limits["memory"], name
     assert container.resources.requests["memory"], name
     volumes = {volume.name: volume for volume in spec.volumes}
-    assert all(volume.empty_dir.size_limit for volume in volumes.values()), name
+    assert all(volume.config_map or volume.empty_dir.size_limit for volume in volumes.values()), name
+    assert all(volume.config_map.optional for volume in volumes.values() if volume.config_map), name
     assert {mount.name for mount in container.volume_mounts} == set(volumes), name
     assert "/tmp" in {mount.mount_path for mount in container.volume_mounts}, name
 
@@ -389,7 +411,8 @@ def test_kubernetes_knows_the_manifests(values: dict[str, Any]) -> None:
     ((settings, config),) = found["ConfigMap"].items()
     assert all(isinstance(value, str) for value in config.data.values())
     assert launcher(values)["envConfigMaps"] == [{"name": settings}]
-    assert set(found["Deployment"]) == set(found["Service"]) == {"routing-pipeline-metrics", "routing-pipeline-live-page"}
+    served = {"metrics", "live-page", "intelligence-router", "cost-tracker"}
+    assert set(found["Deployment"]) == set(found["Service"]) == {f"routing-pipeline-{name}" for name in served}
     for name, deployment in found["Deployment"].items():
         pod, service = deployment.spec.template, found["Service"][name]
         assert_confined(name, pod.spec)
@@ -400,7 +423,10 @@ def test_kubernetes_knows_the_manifests(values: dict[str, Any]) -> None:
         served = {port.name: port.container_port for port in container.ports}
         assert {port.target_port for port in service.spec.ports} == set(served)
         assert any(str(port) in word for port in served.values() for word in container.args), name
-        assert all(probe.http_get.port in served for probe in (container.readiness_probe, container.liveness_probe))
+        for probe in (container.readiness_probe, container.liveness_probe):
+            assert (probe.http_get or probe.tcp_socket).port in served
+            # MCP answers nothing but MCP.
+            assert (probe.http_get is None) == ("mcp" in container.args), name
 
 
 def test_what_others_can_reach_demands_a_token(composed: dict[str, Any]) -> None:
@@ -514,7 +540,53 @@ def test_settings_of_terraform_are_settings_of_kubernetes(terraform: dict[str, l
     assert set(blocks(terraform, "output")["settings"]["value"]) <= set(settings)
 
 
+def asked_of_terraform() -> list[str]:
+    """What pages tell people to type."""
+    pages = (text("terraform", "README.md"), (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"))
+    return [line.partition("#")[0].strip() for page in pages for line in re.findall(r"(?m)^terraform output.*$", page)]
+
+
+def test_outputs_are_asked_for_as_terraform_takes_it(terraform: dict[str, list[Any]], tmp_path: Path) -> None:
+    asked = [line.split()[2:] for line in asked_of_terraform()]
+    names = [[word for word in words if not word.startswith("-")] for words in asked]
+    assert all(len(each) <= 1 for each in names), "terraform takes one name"
+    assert {name for each in names for name in each} == {"settings", "role_arn", "bucket"} <= set(blocks(terraform, "output"))
+    state = {"version": 4, "terraform_version": "1.9.0", "serial": 1, "lineage": "made-up", "resources": []}
+    outputs = {"role_arn": "arn:aws:iam::1:role/a", "bucket": "a-bucket", "settings": "a setting"}
+    state["outputs"] = {name: {"value": value, "type": "string"} for name, value in outputs.items()}
+    (tmp_path / "terraform.tfstate").write_text(json.dumps(state), encoding="utf-8")
+    for words in asked:
+        done = subprocess.run([program("terraform"), "output", *words], check=False, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert all(outputs[word] in done.stdout for word in words if word in outputs)
+
+
+# The licence
+
+
+def test_the_licence_that_is_named_is_there_and_in_the_image() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License\n" in licence
+    assert "END OF TERMS AND CONDITIONS" in licence
+    assert re.search(r"Copyright \d{4} The routing-pipeline authors", licence)
+    assert "[yyyy]" not in licence
+    # Without it the project does not build.
+    assert all("LICENSE" in each for each in instructions("COPY") if "pyproject.toml" in each)
+
+
 # The page
+
+
+def test_the_readme_says_that_nothing_starts_by_itself_and_has_no_link_inside_a_listing() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listings = readme.split("```")[1::2]
+    assert [listing for listing in listings if "](" in listing] == []
+    assert "off until somebody switches them on" in readme
+    defined = [*defs.schedules, *defs.sensors]
+    assert {each.default_status.value for each in defined} == {"STOPPED"}
+    assert [each.name for each in defined if f"`{each.name}`" not in readme] == []
 
 
 def test_the_page_names_files_that_are_there_and_services_that_exist(composed: dict[str, Any]) -> None:

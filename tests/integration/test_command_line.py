@@ -346,6 +346,25 @@ def test_the_configuration_may_be_named_by_the_environment_and_the_option_wins(
     assert "toml" not in terminal("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home").first_line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ingest", "--logs", "logs"),
+        ("mcp", "cost-tracker"),
+        ("ask", "get_routing_costs"),
+        ("metrics",),
+        ("approve", "latest", "--by", "Ada"),
+        ("dashboard",),
+    ],
+)
+def test_every_command_that_has_a_configuration_takes_it_from_the_environment(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ROUTING_PIPELINE_CONFIG", str(tmp_path / "deployed.toml"))
+    ended = terminal(*words, "--home", tmp_path / "home")
+    assert (ended.code, "deployed.toml" in ended.err) == (2, True), ended.err
+
+
 def test_the_live_page_for_others_needs_a_token(terminal: Terminal, tmp_path: Path) -> None:
     ended = terminal("dashboard", "--host", "192.0.2.1", "--home", tmp_path)
     assert (ended.code, "ROUTING_PIPELINE_DASHBOARD_TOKEN" in ended.first_line) == (2, True)

@@ -23,13 +23,17 @@ from routing_pipeline.alerts import standing
 from routing_pipeline.alerts.hourly import HOUR_S
 from routing_pipeline.alerts.incidents import SAME_INCIDENT_H, Incident, Memory
 from routing_pipeline.cli import app
+from routing_pipeline.data_quality import note_blocked
 from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import DataQualityError, UnusableInputError
 from routing_pipeline.estimates import Estimate
+from routing_pipeline.expectations import BLOCKING
 from routing_pipeline.home import Home
 from routing_pipeline.ingest import lake
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.rule_sets.record import record_of
+from tests.domain.test_realized_outcomes import promise
 
 COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
 TOKEN = "a-token-of-enough-length"
@@ -145,6 +149,71 @@ def test_a_part_that_cannot_be_read_is_said_and_the_rest_still_comes(home: Home,
     assert found["unreadable", (("part", "lake"),)] == 1
     assert ("lake_objects", ()) not in found
     assert found["requests", ()] == 2_000
+
+
+@pytest.fixture
+def copied(home: Home, tmp_path: Path) -> Home:
+    """The home once more, for who changes it."""
+    shutil.copytree(home.root, tmp_path / "copied")
+    return Home(tmp_path / "copied")
+
+
+def blocking(found: Samples) -> tuple[float, set[str]]:
+    claims = {labels[0][1] for (name, labels) in found if name == "blocking_claim_failed"}
+    return found["data_quality_failures", (("severity", "blocking"),)], claims
+
+
+def test_a_run_that_is_stopped_is_seen_though_it_delivers_no_report(home: Home, tmp_path: Path) -> None:
+    assert blocking(of(home)) == (0, set())
+    stopped, logs = Home(tmp_path / "home"), tmp_path / "logs"
+    logs.mkdir()
+    good = {"id": "i", "litellm_call_id": "c", "startTime": 1.7e9, "endTime": 1.7e9 + 1, "model": "gpt-4o", "status": "success"}
+    (logs / "good.jsonl").write_text(json.dumps(good), encoding="utf-8")
+    (logs / "refused.jsonl").write_text('{"litellm_call_id": "r", "startTime": "never"}', encoding="utf-8")
+    with pytest.raises(DataQualityError, match="quarantine_share"):
+        app(args=["ingest", "--logs", str(logs), "--home", str(stopped.root)], standalone_mode=False)
+    assert blocking(of(stopped)) == (1, {"quarantine_share_is_below_5_percent"})
+    app(args=["forget", "--object", "refused.jsonl", "--home", str(stopped.root)], standalone_mode=False)
+    assert blocking(of(stopped)) == (0, set()), "the ledger speaks for itself"
+
+
+def test_a_window_that_is_refused_alarms_until_a_report_comes_after_it(copied: Home) -> None:
+    claim = next(rule for rule in BLOCKING if rule.name == "cost_is_never_negative")
+    published_s = copied.results.runs()[0].published_s
+    note_blocked(copied, [claim.result("passed", "none")], now_s=published_s + 1)
+    assert blocking(of(copied)) == (0, set())
+    note_blocked(copied, [claim.result("failed", "3 attempts")], now_s=published_s - 1)
+    assert blocking(of(copied)) == (0, set())
+    note_blocked(copied, [claim.result("failed", "3 attempts")], now_s=published_s + 1)
+    assert blocking(of(copied)) == (1, {claim.name})
+    shutil.rmtree(copied.root / "results" / "runs")
+    assert blocking(of(copied)) == (1, {claim.name}), "there may never have been a report"
+    copied.results.clear()
+    assert "data_quality_failures" not in {name for name, _ in of(copied)}, "forgotten with the reports"
+
+
+def test_the_configuration_says_where_approvals_are_kept(copied: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules, elsewhere = promise("2026-11-01T00:00:00Z-abcd"), tmp_path / "elsewhere"
+    settings = tmp_path / "routing.toml"
+    settings.write_text(f'[publishing]\nto = "{elsewhere}"\n', encoding="utf-8")
+    newest = copied.results.runs()[0]
+    report = newest.load("report", Report)
+    assert report is not None
+    copied.results.keep_run(newest.run_id, report.model_copy(update={"routing_rule_set": rules}), None, {})
+    record = record_of(copied, str(elsewhere))
+    record.propose(rules.model_copy(update={"status": "proposed"}), 0.4, 0.4)
+    record.approve(rules.rule_set_id, "Ada")
+    approved = ("rule_set_status", (("status", "approved"),))
+
+    def printed(*words: str) -> Samples:
+        app(args=["metrics", "--home", str(copied.root), *words], standalone_mode=False)
+        return read(capsys.readouterr().out)
+
+    assert printed()[approved] == 0
+    assert printed("--config", str(settings))[approved] == 1
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ROUTING_PIPELINE_CONFIG", str(settings))
+        assert printed()[approved] == 1
 
 
 def test_an_incident_is_open_until_it_has_been_quiet_for_long(tmp_path: Path) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 import subprocess
+import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,34 +18,69 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 
 from routing_pipeline import metrics
 from routing_pipeline.alerts import standing
 from routing_pipeline.analysis.budget_projection import BudgetProjection
+from routing_pipeline.data_quality import note_blocked
+from routing_pipeline.errors import ServiceUnavailableError
+from routing_pipeline.expectations import INGEST, CheckResult
 from routing_pipeline.home import Home
+from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.report.assembly import Report
+from routing_pipeline.rule_sets.place import DirectoryPlace
+from routing_pipeline.rule_sets.record import RuleSetRecord
+from tests.domain.test_realized_outcomes import promise
 
 INFRA = Path(__file__).parents[3] / "infra"
 DASHBOARD: dict[str, Any] = json.loads((INFRA / "grafana" / "dashboards" / "routing-pipeline.json").read_text(encoding="utf-8"))
 RULES: list[dict[str, Any]] = yaml.safe_load((INFRA / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+ALERTS = {rule["alert"] for rule in RULES}
 BY_PROMETHEUS = {"up": {"job": {"routing-pipeline"}}}
-OPEN_ENDED = {"model", "team", "reason", "id", "version"}
-"""Labels whose values come from logs or releases."""
+OPEN_ENDED = {"model", "team", "reason", "id", "version", "claim"}
+"""Labels whose values come from logs, releases or rules of data quality."""
+LOGS = (
+    '{"id": "i1", "litellm_call_id": "c1", "startTime": 1763337600.0, "endTime": 1763337601.0, "model": "gpt-4o", "status": "success"}',
+    '{"id": "i2", "litellm_call_id": "c2", "startTime": "never"}',
+)
 
 Known = dict[str, dict[str, set[str]]]
 
 
 @pytest.fixture(scope="module")
-def known(full_of: Callable[[str], Report], worlds: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Known:
-    """Every metric, its labels and their values."""
-    home = Home(tmp_path_factory.mktemp("home")).create()
+def full_home(full_of: Callable[[str], Report], worlds: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home in which everything happened once."""
+    folder = tmp_path_factory.mktemp("home")
+    home = Home(folder / "home").create()
+    (folder / "logs").mkdir()
+    (folder / "logs" / "batch.jsonl").write_text("\n".join(LOGS), encoding="utf-8")
+    ingest_logs(home, str(folder / "logs"))
     home.results.begin_run("run", "0123456789abcdef")
-    home.results.keep_run("run", full_of("a name"), None, {})
+    home.results.keep_run("run", with_a_missed_promise(full_of("a name")), None, {})
     home.results.save("budget_projection", "0123456789abcdef", worlds.filled(BudgetProjection, "a name"))
+    note_blocked(home, [check("cost_is_never_negative", "failed")])
     for sensor in ("cost_spike", "latency_spike", "quality_drop", "silent_feed"):
-        standing.note(home, sensor, standing.standing_of("{}", 1.0))
+        standing.note(home, sensor, standing.standing_of(json.dumps({"told": [["all", ""]]}), 1.0))
+    return home
+
+
+def with_a_missed_promise(report: Report) -> Report:
+    (kept,) = report.realized_outcomes.rule_sets
+    missed = kept.model_copy(update={"outcomes": tuple(each.model_copy(update={"verdict": "missed"}) for each in kept.outcomes)})
+    outcomes = report.realized_outcomes.model_copy(update={"rule_sets": (missed,)})
+    return report.model_copy(update={"realized_outcomes": outcomes})
+
+
+def check(name: str, outcome: Any) -> CheckResult:
+    return INGEST[0].result(outcome, "as was seen").model_copy(update={"name": name})
+
+
+@pytest.fixture(scope="module")
+def known(full_home: Home) -> Known:
+    """Every metric, its labels and their values."""
     found: Known = {name: dict(labels) for name, labels in BY_PROMETHEUS.items()}
-    for family in metrics.HomeMetrics(home).collect():
+    for family in metrics.HomeMetrics(full_home).collect():
         for name in {family.name, *(sample.name for sample in family.samples)}:
             labels = found.setdefault(name, {})
             for sample in family.samples:
@@ -80,6 +120,7 @@ def test_a_query_asks_for_what_there_is(where: str, query: str, known: Known) ->
         assert selector.name in known, where
         labels = known[selector.name]
         for matcher in selector.matchers.matchers:
+            assert matcher.name in labels, where
             assert matcher.name in OPEN_ENDED or matcher.value in labels[matcher.name], where
 
 
@@ -96,7 +137,26 @@ def test_labels_in_legends_are_labels_of_the_metric(known: Known) -> None:
         for target in panel.get("targets", ()):
             labels = {name for each in selectors(promql_parser.parse(target["expr"])) for name in known[each.name]}
             shown = {part.partition("}}")[0] for part in target["legendFormat"].split("{{")[1:]}
-            assert shown <= labels | OPEN_ENDED, panel["title"]
+            assert shown <= labels, panel["title"]
+    for annotation in DASHBOARD["annotations"]["list"]:
+        assert set(re.findall(r"{{(\w+)}}", annotation["titleFormat"])) <= labels_of(annotation["expr"], known)
+
+
+def labels_of(query: str, known: Known) -> set[str]:
+    return {label for selector in selectors(promql_parser.parse(query)) for label in known[selector.name]}
+
+
+def test_a_rule_speaks_of_labels_that_its_alert_has(known: Known) -> None:
+    for rule in RULES:
+        said = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+        assert said <= labels_of(rule["expr"], known), rule["alert"]
+
+
+def test_every_rule_is_seen_to_be_silent_and_to_alarm() -> None:
+    cases = yaml.safe_load((INFRA / "prometheus" / "alerts.test.yml").read_text(encoding="utf-8"))["tests"]
+    tried = [(each["alertname"], bool(each["exp_alerts"])) for case in cases for each in case["alert_rule_test"]]
+    assert {name for name, alarms in tried if alarms} == {rule["alert"] for rule in RULES}
+    assert {name for name, alarms in tried if not alarms} == {rule["alert"] for rule in RULES}
 
 
 def test_the_dashboard_is_one_that_grafana_provisions() -> None:
@@ -132,3 +192,100 @@ def test_prometheus_own_tool_finds_settings_and_rules_sound_and_they_fire_when_t
     ):
         done = subprocess.run([tool, *words], check=False, capture_output=True, text=True, cwd=INFRA / "prometheus")
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_only_the_first_decision_about_large_changes_is_waited_for(full_of: Callable[[str], Report], tmp_path: Path) -> None:
+    rules = promise("2026-11-01T00:00:00Z-abcd").model_copy(update={"status": "proposed"})
+    home = Home(tmp_path / "home").create()
+    home.results.begin_run("run", "0123456789abcdef")
+    home.results.keep_run("run", full_of("a name").model_copy(update={"routing_rule_set": rules}), None, {})
+
+    def stands(record: RuleSetRecord) -> tuple[str, dict[str, float]]:
+        families = {each.name.removeprefix(metrics.PREFIX): each.samples for each in metrics.HomeMetrics(home, record).collect()}
+        (status,) = (sample.labels["status"] for sample in families["rule_set_status"] if sample.value)
+        return status, {sample.labels["id"]: sample.value for sample in families["rule_set_needs_approval"]}
+
+    small, large = (RuleSetRecord(DirectoryPlace(tmp_path / name)) for name in ("small", "large"))
+    assert stands(large) == ("proposed", {rules.rule_set_id: 1}), "what nobody recorded, nobody has approved"
+    small.propose(rules, 0.04, 0.05)
+    assert stands(small) == ("proposed", {rules.rule_set_id: 0})
+    large.propose(rules, 0.04, 0.06)
+    assert stands(large) == ("proposed", {rules.rule_set_id: 1})
+    for state, decide in (
+        ("approved", lambda: large.approve(rules.rule_set_id, "Ada")),
+        ("published", lambda: large.publish(rules.rule_set_id, "Ada")),
+        ("rolled_back", lambda: large.roll_back("Ada")),
+    ):
+        decide()
+        assert stands(large) == (state, {rules.rule_set_id: 0})
+
+    class Unreachable(DirectoryPlace):
+        def names(self, folder: str) -> Any:
+            raise ServiceUnavailableError(folder)
+
+    assert stands(RuleSetRecord(Unreachable(tmp_path / "large"))) == ("proposed", {}), "cannot be told"
+
+
+@pytest.fixture(scope="module")
+def prometheus(full_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Prometheus itself, with the rules, on the metrics of the full home; asks its API."""
+    server = shutil.which("prometheus")
+    if server is None:
+        pytest.skip("needs a Prometheus server (Debian's package prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics.HomeMetrics(full_home))
+    endpoint, _ = start_http_server(0, "127.0.0.1", registry)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+    settings = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(INFRA / "prometheus" / "alerts.yml")],
+        "scrape_configs": [
+            {"job_name": "routing-pipeline", "static_configs": [{"targets": [f"127.0.0.1:{endpoint.server_port}"]}]},
+        ],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(settings), encoding="utf-8")
+    words = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+
+    def ask(what: str, **arguments: str) -> Any:
+        url = f"http://127.0.0.1:{port}/api/v1/{what}?{urllib.parse.urlencode(arguments)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    with subprocess.Popen(
+        [server, *words, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            until(lambda: ask("query", query="routing_pipeline_requests")["result"])
+            yield ask
+        finally:
+            process.terminate()
+            endpoint.shutdown()
+
+
+def until(holds: Callable[[], Any]) -> None:
+    give_up_s = time.monotonic() + 60
+    while time.monotonic() < give_up_s:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    pytest.fail("did not come to hold within a minute")
+
+
+def test_every_panel_shows_something_of_a_home_in_which_everything_happened(prometheus: Callable[..., Any]) -> None:
+    empty = [where for where, query in queries() if where not in ALERTS and not prometheus("query", query=query)["result"]]
+    assert empty == []
+
+
+def test_what_is_wrong_with_the_home_comes_to_an_alert(prometheus: Callable[..., Any]) -> None:
+    def alerts() -> dict[str, dict[str, str]]:
+        return {each["labels"]["alertname"]: each for each in prometheus("alerts")["alerts"]}
+
+    wrong = {"IncidentOpen", "DataQualityBlocks", "PromiseMissed", "ReportStale", "RecordsQuarantined", "RulesWaitForApproval"}
+    until(lambda: wrong <= set(alerts()))
+    assert {name for name in wrong if alerts()[name]["state"] == "firing"} >= {"IncidentOpen", "DataQualityBlocks", "PromiseMissed"}
+    assert not {"MetricsEndpointDown", "HomeUnreadable"} & set(alerts())

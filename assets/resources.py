@@ -17,6 +17,7 @@ from routing_pipeline.analyst import Analyst, lake_state
 from routing_pipeline.engine import MEMORY_LIMIT, Engine, open_engine
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
+from routing_pipeline.ingest.ingestion import IngestResult, nothing_read
 from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.recommendation.routing_rules import RoutingRules
@@ -150,6 +151,9 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         name = context.asset_key.path[-1]
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
         value = home.results.load(name, key, context.dagster_type.typing_type)
+        if value is None and context.dagster_type.typing_type is IngestResult:
+            # Forgetting drops it with all results; the lake, which is what analyses read, still stands.
+            return nothing_read(home)
         if value is None:
             raise dg.Failure(f"no stored result of {name}; materialise it first (the job optimize_routing does all)")
         return value

@@ -4,9 +4,9 @@ Belongs here: which rows, refusals and scores go, what is kept so that they stay
 data files (`replacing`), dropping snapshots and files (`lake`).
 
 The rows leave in one commit; then every older snapshot and every file that only those held is deleted, with the stored
-analyses, windows and days, hourly sums and the home's own report, which may name what was forgotten. What was asked is remembered (of
-a user only the keyed hash), so that the same logs read again do not bring it back. The logs themselves are their owner's: they
-stay where they are.
+analyses, windows and days, hourly sums and the home's own report, which may name what was forgotten. Where there was nothing
+to forget, neither in the lake nor in its history, all of that stays. What was asked is remembered (of a user only the keyed
+hash), so that the same logs read again do not bring it back. The logs themselves are their owner's: they stay where they are.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ _STAYS_AWAY = """rowid IN (SELECT conformed.rowid FROM conformed JOIN _forgotten
     OR (what = 'before' AND started_at < TRY_CAST(value AS TIMESTAMP)))"""
 
 
+PENDING = "forgetting"
+"""Lies in the home from before rows leave until nothing is left that may name them: whoever forgets next ends what was begun."""
+
+
 class ForgetResult(Result):
     """What is gone, and what was deleted with it."""
 
@@ -70,7 +74,12 @@ class _Leaving:
     rows: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
     scores: int = 0
+    refused_scores: int = 0
     rewritten: dict[SideTable, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.rows or self.refusals or self.scores or self.refused_scores)
 
 
 def forget(
@@ -95,6 +104,7 @@ def forget(
         lake = Lake(home)
         lake.recover()
         leaving, snapshots, files = _Leaving(), 0, 0
+        is_pending = home.files.has(PENDING)
         if lake.side_files("ledger") or lake.side_files("feedback_ledger"):
             folder = lake.new_data_folder()
             try:
@@ -102,17 +112,21 @@ def forget(
                     connection.execute("SET TimeZone = 'UTC'")
                     named = _named(connection, lake, what, value)
                     leaving = _leaving(connection, lake, what, named, folder)
+                    is_pending = is_pending or not leaving.is_nothing or _is_in_history(connection, lake, what, named)
+                if is_pending:
+                    home.files.mark(PENDING)
                 lake.commit(folder, replaced=leaving.files, rewritten=leaving.rewritten, forgotten=_entry(what, named, now))
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            # Also when nothing was found: an earlier run may have been killed before it came this far.
+        if is_pending:
             snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
-        for shared in ("windows", "days", "report"):
-            home.files.delete_below(shared)
-        home.results.clear()
-        for copies in (home.scratch, home.sums):
-            shutil.rmtree(copies, ignore_errors=True)
+            for shared in ("windows", "days", "report"):
+                home.files.delete_below(shared)
+            home.results.clear()
+            for copies in (home.scratch, home.sums):
+                shutil.rmtree(copies, ignore_errors=True)
+            home.files.delete([PENDING])
         return ForgetResult(
             attempts=sum(leaving.rows.values()),
             objects=len(leaving.rows),
@@ -203,8 +217,12 @@ def _leaving(connection: Any, lake: Lake, what: What, value: str, folder: Path) 
     stays = f"SELECT * FROM side WHERE NOT ({_REFUSALS[what]})"  # noqa: S608 (our own SQL)
     if leaving.refusals:
         leaving.rewritten["quarantine"] = lake.side_rewritten(connection, "quarantine", stays, given)
-    if what in {"before", "object"}:
-        leaving.rewritten["feedback_quarantine"] = lake.side_rewritten(connection, "feedback_quarantine", stays, given)
+    if what in {"before", "object"} and lake.side_files("feedback_quarantine"):
+        lake.show(connection, "feedback_quarantine", "refused_scores")
+        query = f"SELECT count(*) FROM refused_scores WHERE {_REFUSALS[what]}"  # noqa: S608 (our own SQL)
+        leaving.refused_scores = connection.execute(query, given).fetchone()[0]
+        if leaving.refused_scores:
+            leaving.rewritten["feedback_quarantine"] = lake.side_rewritten(connection, "feedback_quarantine", stays, given)
     _drop_scores(connection, lake, what, value, leaving)
     touched = sorted({*leaving.rows, *leaving.refusals})
     if touched:
@@ -226,6 +244,14 @@ def _leaving(connection: Any, lake: Lake, what: What, value: str, folder: Path) 
             lost=lost,
         )
     return leaving
+
+
+def _is_in_history(connection: Any, lake: Lake, what: What, value: str) -> bool:
+    """Whether a file that only older snapshots hold has such rows: what was computed from it may still be stored."""
+    names = [entry.name for entry in lake.home.files.below("lake").entries("data") if entry.name.endswith(".parquet")]
+    older = sorted(set(lake.readable(names)) - set(lake.all_files()))
+    query = f"SELECT count(*) FROM read_parquet($files, union_by_name=true) WHERE {_ROWS[what]}"  # noqa: S608 (our own SQL)
+    return bool(older) and connection.execute(query, {"files": older, "value": value}).fetchone()[0] > 0
 
 
 def _drop_scores(connection: Any, lake: Lake, what: What, value: str, leaving: _Leaving) -> None:

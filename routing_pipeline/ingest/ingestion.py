@@ -152,13 +152,19 @@ def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress:
     try:
         return ingest_logs(home, uri, log_format=log_format, progress=progress)
     except ServiceUnavailableError as error:
-        source, snapshot_id = open_source(uri, exclude=home.root).uri, Lake(home).snapshot_id()
-        if snapshot_id is None or source not in home.sources():
+        source, standing = open_source(uri, exclude=home.root).uri, nothing_read(home)
+        if standing.snapshot_id is None or source not in home.sources():
             raise
-        counts = dict.fromkeys(
-            ("objects_listed", "objects_new", "objects_skipped", "objects_changing", "records", "ingested", "quarantined", "duplicates"), 0
-        )
-        return IngestResult(source=source, **counts, nulled={}, formats=(), snapshot_id=snapshot_id, seconds=0.0, unavailable=str(error))
+        return standing.model_copy(update={"source": source, "unavailable": str(error)})
+
+
+def nothing_read(home: Home) -> IngestResult:
+    """What stands for an ingestion where there was none, or where its result was dropped: the lake as it is."""
+    counts = dict.fromkeys(
+        ("objects_listed", "objects_new", "objects_skipped", "objects_changing", "records", "ingested", "quarantined", "duplicates"), 0
+    )
+    source, snapshot_id = next(iter(home.sources()), ""), Lake(home).snapshot_id()
+    return IngestResult(source=source, **counts, nulled={}, formats=(), snapshot_id=snapshot_id, seconds=0.0)
 
 
 class _Ingestion:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from assets.resources import ResultsIOManager
 from routing_pipeline.analyst import lake_state
 from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
@@ -217,7 +219,35 @@ def test_nothing_found_is_said_and_what_makes_no_sense_is_refused(place: Place, 
     assert forget(Home(tmp_path / "empty"), "team", "x").attempts == 0
 
 
+def test_forgetting_nobody_drops_no_result_and_no_history(place: Place) -> None:
+    class Report(Result):
+        team: str
+
+    place.home.results.save("report", "k", Report(team="squad-of-b"))
+    for what, value in (("user", "nobody"), ("team", "no-squad"), ("before", "2026-01-01")):
+        assert place.forget(what, value).snapshots == 0  # type: ignore[arg-type]
+    assert place.home.results.load("report", "k", Report) is not None
+    for name, number in {"a.jsonl": 0, "b.jsonl": 6, "c.jsonl": 12}.items():
+        (place.folder / name).write_text(f"{record(number)}\n", encoding="utf-8")
+    place.ingest()
+    assert place.numbers() == [0, 6, 12]
+    gone = place.forget("team", "squad-of-b")
+    assert (gone.attempts, gone.snapshots > 0) == (0, True), "an older snapshot held them, and results of it may name them"
+    assert place.home.results.load("report", "k", Report) is None
+
+
+def test_an_analysis_finds_what_it_reads_after_everything_stored_was_dropped(place: Place) -> None:
+    place.home.results.save("request_log", "ingest", place.ingest())
+    place.forget("team", "squad-of-b")
+    manager = ResultsIOManager(root=str(place.home.root))
+    context = dg.build_input_context(asset_key=dg.AssetKey("request_log"), dagster_type=dg.PythonObjectDagsterType(IngestResult))
+    standing = manager.load_input(context)
+    assert (standing.records, standing.ingested, standing.unavailable) == (0, 0, None)
+    assert (standing.source, standing.snapshot_id) == (place.home.sources()[0], place.lake.snapshot_id())
+
+
 def test_a_kill_between_rows_and_history_is_mended_by_asking_again(place: Place) -> None:
+    place.home.results.save("ingest", "k", place.ingest())
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -231,9 +261,10 @@ forget(Home(Path(sys.argv[1])), "team", "squad-of-b")
     done = subprocess.run([sys.executable, "-c", script, str(place.home.root)], check=False, env=os.environ)
     assert done.returncode == -signal.SIGKILL
     assert place.numbers() == list(range(0, 13, 2))
-    again = place.forget("team", "squad-of-b")
+    again = place.forget("user", "nobody")
     assert again.attempts == 0
     assert again.snapshots > 0
+    assert place.home.results.load("ingest", "k", IngestResult) is None
     place.check()
 
 

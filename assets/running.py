@@ -157,7 +157,7 @@ def _quiet() -> Iterator[None]:
 def _reason(result: dg.ExecuteInProcessResult) -> Exception:
     """The first failure of a run, as what the command line understands."""
     failed = [
-        f"{check.asset_key.to_user_string()}: {check.check_name} ({check.description or 'no detail'})"
+        f"{check.asset_key.to_user_string()}: {check.check_name}: {check.description or 'no detail'}"
         for check in result.get_asset_check_evaluations()
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     ]

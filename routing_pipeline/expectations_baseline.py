@@ -7,7 +7,7 @@ here: claims about single rows (`expectations_gx`), the limits themselves (`expe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,6 +19,7 @@ import numpy as np
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.cost_reconciliation import Reconciliation, priced_sums, reconcile
 from routing_pipeline.expectations import BASELINE, INGEST, CheckItem, CheckResult, Comparison, Expectation
+from routing_pipeline.report import wording
 from routing_pipeline.scope import SECONDS_PER_DAY, AnalysisScope, with_time
 
 HOUR_S = 3_600
@@ -36,6 +37,27 @@ MAX_GROUPS = 500
 """Most models or task types that are told apart; names come from logs, so their number has no bound."""
 
 
+MOST_REASONS = 3
+LONGEST_OBJECT = 200
+WHAT_TO_DO = (
+    "mend these objects and upload them again, read them as another format (routing-pipeline reprocess --prefix OBJECT --format FORMAT), "
+    "or leave them out for good (routing-pipeline forget --object OBJECT); then run again"
+)
+
+
+class Refusals(Protocol):
+    """One reason for which records were refused, with one of them."""
+
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def object(self) -> str: ...  # noqa: D102
+    @property
+    def line(self) -> int | None: ...  # noqa: D102
+
+
 class Totals(Protocol):
     """The ledger's totals."""
 
@@ -47,6 +69,8 @@ class Totals(Protocol):
     def quarantined(self) -> int: ...  # noqa: D102
     @property
     def duplicates(self) -> int: ...  # noqa: D102
+    @property
+    def reasons(self) -> Sequence[Refusals]: ...  # noqa: D102
 
 
 def ledger_checks(totals: Totals) -> tuple[CheckResult, ...]:
@@ -62,8 +86,20 @@ def ledger_checks(totals: Totals) -> tuple[CheckResult, ...]:
     if not totals.records:
         return first, quarantine.result("not_checked", "no record was read yet")
     share = totals.quarantined / totals.records
-    observed = f"{totals.quarantined:,} of {totals.records:,} records, {share:.2%}"
-    return first, quarantine.result("passed" if share < _limit(quarantine) else "failed", observed, {"quarantined_share": share})
+    observed, shares = f"{totals.quarantined:,} of {totals.records:,} records, {wording.percent(share, 2)}", {"quarantined_share": share}
+    if share < _limit(quarantine):
+        return first, quarantine.result("passed", observed, shares)
+    found = [CheckItem(name=each.reason, observed=_where_refused(each)) for each in totals.reasons]
+    if found:
+        observed += ": " + "; ".join(f"{wording.name(each.name, LONGEST_OBJECT)} ({each.observed})" for each in found[:MOST_REASONS])
+        observed += f"; {len(found) - MOST_REASONS} more reasons" if len(found) > MOST_REASONS else ""
+    return first, quarantine.result("failed", f"{observed}. What to do: {WHAT_TO_DO}", shares, found)
+
+
+def _where_refused(refusals: Refusals) -> str:
+    """How many, and where one of them stands."""
+    line = "" if refusals.line is None else f" line {refusals.line:,}"
+    return f"{refusals.count:,}, as in '{wording.name(refusals.object, LONGEST_OBJECT)}'{line}"
 
 
 def history_start_s(scope: AnalysisScope) -> float:

@@ -34,6 +34,7 @@ from routing_pipeline.expectations import (
 )
 from routing_pipeline.expectations_baseline import EVALUATED_BY, Compared, compare, ledger_checks
 from routing_pipeline.expectations_gx import validate
+from routing_pipeline.ingest.lake import QuarantineReason
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG
 from routing_pipeline.scope import AnalysisScope, Window, conform
@@ -563,6 +564,7 @@ class Ledger:
     ingested: int = 950
     quarantined: int = 40
     duplicates: int = 10
+    reasons: tuple[QuarantineReason, ...] = ()
 
 
 def test_a_ledger_that_adds_up_with_few_refusals_passes():
@@ -578,6 +580,20 @@ def test_a_lost_record_blocks():
 def test_five_percent_refused_blocks():
     identity, share = ledger_checks(Ledger(ingested=940, quarantined=50))
     assert (identity.outcome, share.outcome, share.severity) == ("passed", "failed", "blocking")
+
+
+def test_too_many_refusals_are_told_with_reasons_one_place_each_and_what_to_do():
+    reasons = tuple(
+        QuarantineReason(reason=f"field {number} is missing", count=5_000 - number, object=place, line=line)
+        for number, (place, line) in enumerate([("2026/a.jsonl", 7), ("evil\n\x1b[31mname", None), ("c", 1), ("d", 1), ("e", 1)])
+    )
+    _, share = ledger_checks(Ledger(20_000, 0, 20_000, 0, reasons))
+    assert share.observed.startswith("20,000 of 20,000 records, 100.00 %: field 0 is missing (5,000, as in '2026/a.jsonl' line 7); ")
+    assert "field 1 is missing (4,999, as in 'evil [31mname'); field 2 is missing" in share.observed
+    assert "; 2 more reasons. What to do: mend these objects" in share.observed
+    assert [item.name for item in share.items] == [reason.reason for reason in reasons]
+    _, passed = ledger_checks(Ledger(reasons=reasons))
+    assert passed.observed == "40 of 1,000 records, 4.00 %"
 
 
 def test_a_ledger_of_nothing_has_no_share_to_speak_of():

@@ -181,6 +181,9 @@ def test_logs_none_of_which_can_be_used_end_with_three_and_publish_nothing(termi
     (logs / "batch.jsonl").write_text("\n".join(json.dumps(record | {"id": str(number)}) for number in range(20)))
     ended = terminal("run", "--logs", logs, "--out", tmp_path / "out", "--home", tmp_path / "home")
     assert ended.code == 3, ended.err
+    assert "20 of 20 records, 100.00 %: startTime is in milliseconds; seconds" in ended.first_line
+    assert "(20, as in 'batch.jsonl' line 1). What to do: " in ended.first_line
+    assert "reprocess --prefix" in ended.first_line
     assert not (tmp_path / "out" / "report.md").exists()
 
 

@@ -9,6 +9,15 @@ import dagster as dg
 
 TIMEZONE = os.environ.get("ROUTING_PIPELINE_TIMEZONE") or "UTC"
 
+ALERT = "alert"
+"""Tag of runs that a sensor starts because traffic changed: its name. They tell of a day, and decide nothing."""
+
+
+def is_of_alert(run: dg.DagsterRun) -> bool:
+    """Whether the run, or the one that it tries again, was started by an alert."""
+    return ALERT in run.tags
+
+
 ingest_logs = dg.define_asset_job(
     "ingest_logs",
     selection=dg.AssetSelection.assets("request_log", "feedback"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.automation import is_of_alert
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
@@ -45,7 +46,7 @@ DELIVERY = {"group_name": "delivery", "owners": OWNERS, "code_version": "1"}
 
 
 class DeliveryConfig(dg.Config):
-    """Folder that receives the report; empty means `report` in the home."""
+    """Folder that receives the report; empty means `report` in the home, and `report/alert` for a run that an alert started."""
 
     out: str = ""
 
@@ -53,7 +54,7 @@ class DeliveryConfig(dg.Config):
 @dg.asset(**DELIVERY, kinds={"json"})
 def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
     """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
-    rule_set, status = delivered(home.record(), routing_rules, automatic=home.publishing().automatic)
+    rule_set, status = delivered(home.record(), routing_rules, automatic=home.publishing().automatic, is_of_alert=is_of_alert(context.run))
     context.add_output_metadata(
         {
             "status": rule_set.status,
@@ -137,18 +138,26 @@ def optimization_report(
     )
     report = since_last.with_last(report, opened.results)
     exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
-    out = Path(config.out) if config.out else opened.root / "report"
+    folder = "report/alert" if is_of_alert(context.run) else "report"
+    out = Path(config.out) if config.out else opened.root / folder
     files = publish(out, report, routing_rule_set, exploration, home.svg_of)
-    opened.results.keep_run(context.run_id, report, exploration, {path.name: path.read_bytes() for path in files}, key=analysis_scope.key)
+    opened.results.keep_run(
+        context.run_id,
+        report,
+        exploration,
+        {path.name: path.read_bytes() for path in files},
+        key=analysis_scope.key,
+        is_of_alert=is_of_alert(context.run),
+    )
     if opened.warehouse:
         # The folder is this worker's own, and may be gone with it.
         for path in files:
-            opened.files.write(f"report/{path.name}", path.read_bytes())
+            opened.files.write(f"{folder}/{path.name}", path.read_bytes())
     opened.tidy()
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
-            "report": dg.MetadataValue.path(opened.files.uri("report/report.html") if opened.warehouse else str(out / "report.html")),
+            "report": dg.MetadataValue.path(opened.files.uri(f"{folder}/report.html") if opened.warehouse else str(out / "report.html")),
             "files": len(files),
         }
     )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import ibis
 
+from assets.automation import is_of_alert
 from routing_pipeline.alerts.watching import sum_up
 from routing_pipeline.analyst import Analyst, lake_state
 from routing_pipeline.engine import MEMORY_LIMIT, Engine, open_engine
@@ -139,7 +140,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         home = self.open()
         name = context.asset_key.path[-1]
         if isinstance(obj, AnalysisScope):
-            home.results.begin_run(context.run_id, obj.key)
+            home.results.begin_run(context.run_id, obj.key, is_of_alert=is_of_alert(context.step_context.dagster_run))
         if isinstance(obj, RoutingRules):
             home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context))
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context)

@@ -9,7 +9,7 @@ from typing import get_args
 
 import dagster as dg
 
-from assets.automation import ingest_logs, maintain_lake, optimize_routing, over, project_budget
+from assets.automation import ALERT, ingest_logs, maintain_lake, optimize_routing, over, project_budget
 from assets.outcomes import outcome_of, why_failed
 from assets.resources import HomeResource
 from routing_pipeline.alerts.decisions import AlertDecision
@@ -87,7 +87,7 @@ def _decision(sensor: Sensor, context: dg.SensorEvaluationContext, home: HomeRes
 
 
 def _request(sensor: Sensor, decision: AlertDecision) -> dg.RunRequest:
-    tags = {"alert": sensor, "reason": decision.reason[:MAX_TAG], "series": f"{decision.dimension} {decision.value}".strip()[:MAX_TAG]}
+    tags = {ALERT: sensor, "reason": decision.reason[:MAX_TAG], "series": f"{decision.dimension} {decision.value}".strip()[:MAX_TAG]}
     if decision.due_to:
         tags["due_to"] = "; ".join(decision.due_to)[:MAX_TAG]
     return dg.RunRequest(run_key=decision.run_key, run_config=over("24h"), tags=tags)

@@ -290,14 +290,19 @@ def _show_runs(store: ResultStore, *, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     runs = [
-        {"run_id": run.run_id, "published": datetime.fromtimestamp(run.published_s, UTC).isoformat(timespec="seconds"), "key": run.key}
+        {
+            "run_id": run.run_id,
+            "published": datetime.fromtimestamp(run.published_s, UTC).isoformat(timespec="seconds"),
+            "key": run.key,
+            "is_of_alert": run.is_of_alert,
+        }
         for run in store.runs()
     ]
     if as_json:
         typer.echo(json.dumps(runs, indent=1))
         return
     for each in runs:
-        typer.echo(f"{each['run_id']}  {each['published']}")
+        typer.echo(f"{each['run_id']}  {each['published']}{'  alert' if each['is_of_alert'] else ''}")
 
 
 @app.command()

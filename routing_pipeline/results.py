@@ -62,7 +62,10 @@ def code_version() -> str:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run that delivered a report; `files` are SHA-256 digests of what it published, by name."""
+    """One run that delivered a report; `files` are SHA-256 digests of what it published, by name.
+
+    A run that an alert started tells of one day; it is never the newest report, about whose rules people decide.
+    """
 
     run_id: str
     key: str
@@ -70,6 +73,7 @@ class StoredRun:
     published_s: float
     files: Mapping[str, str]
     storage: Storage
+    is_of_alert: bool = False
 
     def load(self, name: str, kind: type[AnyResult]) -> AnyResult | None:
         """`report` or `exploration` as it was published; None when there is none, or another version of the model wrote it."""
@@ -160,9 +164,9 @@ class ResultStore:
 
     # Runs
 
-    def begin_run(self, run_id: str, key: str) -> None:
-        """Remember which analysis a run is about; it is the newest from now on."""
-        for name in (run_id, "latest"):
+    def begin_run(self, run_id: str, key: str, *, is_of_alert: bool = False) -> None:
+        """Remember which analysis a run is about; it is the newest from now on, unless an alert started it."""
+        for name in (run_id,) if is_of_alert else (run_id, "latest"):
             self.storage.write(f"runs/{_safe(name)}/key", key.encode())
 
     def key_of_run(self, *run_ids: str | None) -> str | None:
@@ -173,9 +177,16 @@ class ResultStore:
         return None
 
     def keep_run(
-        self, run_id: str, report: Result, exploration: Result | None, files: Mapping[str, bytes], *, key: str | None = None
+        self,
+        run_id: str,
+        report: Result,
+        exploration: Result | None,
+        files: Mapping[str, bytes],
+        *,
+        key: str | None = None,
+        is_of_alert: bool = False,
     ) -> None:
-        """Keep what a run published, so that the files can be made again from it; the last to be kept is the latest.
+        """Keep what a run published, so that the files can be made again from it; the last to be kept without an alert is the latest.
 
         `key` names the analysis of a run that went on where another one ended, and never began it by itself.
         """
@@ -189,15 +200,17 @@ class ResultStore:
             "code": code_version(),
             "published_s": time.time(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            "is_of_alert": is_of_alert,
         }
         self.storage.write(f"{folder}/published.json", json.dumps(published, indent=1).encode())
-        self.storage.write("runs/latest/delivered", run_id.encode())
+        if not is_of_alert:
+            self.storage.write("runs/latest/delivered", run_id.encode())
 
     def latest_run(self) -> StoredRun | None:
-        """The run that delivered last, without looking at the others; None when there is none."""
+        """The run that delivered last and that no alert started, without looking at the others; None when there is none."""
         run_id = _text(self.storage, "runs/latest/delivered")
         run = None if run_id is None else self.run(run_id)
-        return run or next(iter(self.runs()), None)
+        return run or next((each for each in self.runs() if not each.is_of_alert), None)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """Runs that delivered a report, newest first."""
@@ -223,16 +236,17 @@ class ResultStore:
         self.storage.delete_below()
 
     def prune(self, now_s: float | None = None) -> int:
-        """Drop runs beyond RUNS_KEPT, and results, answers and pictures that nobody has read for UNUSED_DAYS; gives how many.
+        """Drop runs beyond RUNS_KEPT, alerts' apart, and results, answers and pictures that nobody has read for UNUSED_DAYS; gives how many.
 
         In a bucket reading leaves no trace: there they go when they were written so long ago.
         """
         runs = self.runs()
         before_s = (time.time() if now_s is None else now_s) - UNUSED_DAYS * SECONDS_PER_DAY
+        reviews, of_alerts = ([run for run in runs if run.is_of_alert is wanted] for wanted in (False, True))
         delivered = {_safe(run.run_id) for run in runs} | {"latest"}
-        dropped = [f"runs/{_safe(run.run_id)}" for run in runs[RUNS_KEPT:]]
+        dropped = [f"runs/{_safe(run.run_id)}" for run in (*reviews[RUNS_KEPT:], *of_alerts[RUNS_KEPT:])]
         dropped += [each.name for each in self.storage.children("runs") if _last(each.name) not in delivered and each.modified_s < before_s]
-        kept = {run.key for run in runs[:RUNS_WITH_RESULTS]} | {self.key_of_run()}
+        kept = {run.key for run in (*reviews[:RUNS_WITH_RESULTS], *of_alerts[:RUNS_WITH_RESULTS])} | {self.key_of_run()}
         for each in (*self.storage.children(), *self.storage.children("answers"), *self.storage.children("pictures")):
             name = _last(each.name)
             is_result = _KEY.fullmatch(name.partition(".")[0]) is not None and name not in kept

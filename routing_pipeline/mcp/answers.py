@@ -83,12 +83,12 @@ class Answers:
         Raises:
             UnusableInputError: no report has been made yet.
         """
-        runs = self.home.results.runs()
-        if not runs:
+        newest = self.home.results.latest_run()
+        if newest is None:
             raise UnusableInputError(
                 "this home holds no report yet; let routing-pipeline run or analyze make one, or ask optimize_routing_rules and pass its rule_set_id"
             )
-        return runs[0]
+        return newest
 
     def latest_report(self) -> dict[str, Any]:
         """report.json of the newest run, its texts made harmless."""

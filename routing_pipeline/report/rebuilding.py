@@ -41,7 +41,7 @@ def find_run(store: ResultStore, run_id: str | None) -> StoredRun:
     if not runs:
         raise UnusableInputError("no report has been made in this home yet; routing-pipeline run or analyze makes one")
     if run_id is None:
-        return runs[0]
+        return store.latest_run() or runs[0]
     found = [run for run in runs if run.run_id == run_id] or [run for run in runs if run.run_id.startswith(run_id)]
     if len(found) != 1:
         said = f"{len(found)} runs begin with {run_id[:60]}" if found else f"no run {run_id[:60]} has made a report in this home"

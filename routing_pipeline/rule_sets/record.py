@@ -50,6 +50,7 @@ from routing_pipeline.rule_sets.place import Place, Stored, open_place
 
 LATEST = "latest"
 POINTER = "latest.json"
+NOT_PROPOSED = "Not in the record: what an alert finds in a day is no proposal. Whoever approves it by its id makes it one."
 AUTOMATIC = "routing-pipeline, automatically"
 MAX_TRIES = 20
 """How often others may be first before a decision is given up."""
@@ -344,11 +345,12 @@ def record_of(home: Home, to: str = "") -> RuleSetRecord:
     return RuleSetRecord(open_place(to or home.files.uri("rule_sets")))
 
 
-def delivered(record: RuleSetRecord, rules: Found, *, automatic: bool = False) -> tuple[RuleSet, RuleSetStatus]:
+def delivered(record: RuleSetRecord, rules: Found, *, automatic: bool = False, is_of_alert: bool = False) -> tuple[RuleSet, RuleSetStatus]:
     """Record what an analysis found, and give it with the status that it has now.
 
     What was proposed before stands as it was then. With `automatic`, what needs no approval is published at once. A place
-    that cannot be reached is in nobody's way: the rules are delivered, and can be recorded when they are approved.
+    that cannot be reached is in nobody's way: the rules are delivered, and can be recorded when they are approved. What an
+    alert's analysis of one day finds is no proposal either, until somebody approves it.
 
     Raises:
         UnusableInputError: the record was changed by hand, or other rules have this id.
@@ -356,7 +358,7 @@ def delivered(record: RuleSetRecord, rules: Found, *, automatic: bool = False) -
     rule_set = rules.rule_set
     try:
         record.settle()
-        if rule_set.rules:
+        if rule_set.rules and not is_of_alert:
             rule_set = record.propose(rule_set, rules.moved_share, rules.moved_spend_share).rule_set
             status = record.status(rule_set.rule_set_id)
             if automatic and status.state == "proposed" and not status.needs_approval:
@@ -368,10 +370,12 @@ def delivered(record: RuleSetRecord, rules: Found, *, automatic: bool = False) -
 
 
 def status_of_rules(record: RuleSetRecord, rule_set: RuleSet) -> RuleSetStatus:
-    """Where a delivered rule set stands, also when it changes nothing, and when the record cannot be reached."""
+    """Where a delivered rule set stands, also when it changes nothing, is in no record, or the record cannot be reached."""
     try:
         if not rule_set.rules:
             return status_without_record(rule_set, "no_change", "No change is proposed, so there is nothing to approve.", record.live())
+        if record.proposal(rule_set.rule_set_id) is None:
+            return status_without_record(rule_set, rule_set.status, NOT_PROPOSED, record.live())
         return record.status(rule_set.rule_set_id)
     except ServiceUnavailableError as error:
         return status_without_record(rule_set, "proposed", f"Cannot be told, because the record cannot be reached: {error}", None)
@@ -447,7 +451,7 @@ def newest_delivered(home: Home) -> _Rules:
         UnusableInputError: no report was made here yet.
     """
     for run in home.results.runs():
-        found = run.load("report", _Report)
+        found = None if run.is_of_alert else run.load("report", _Report)
         if found is not None:
             return found.routing_rules
     raise UnusableInputError(

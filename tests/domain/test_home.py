@@ -116,6 +116,38 @@ def test_old_runs_are_dropped_first_and_the_newest_keep_their_results(tmp_path: 
     assert sum((tmp_path / f"{number:016x}").exists() for number in range(RUNS_KEPT + 2)) == RUNS_WITH_RESULTS
 
 
+def test_a_run_that_an_alert_started_is_kept_and_never_the_newest_report(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    answer = Answer(value=Estimate(estimate=0.1, low=0.0, high=0.3))
+
+    def run(name: str, key: str, *, is_of_alert: bool = False) -> None:
+        store.begin_run(name, key, is_of_alert=is_of_alert)
+        store.keep_run(name, answer, None, {}, is_of_alert=is_of_alert)
+
+    run("first-alert", "c" * 16, is_of_alert=True)
+    assert store.latest_run() is None
+    assert store.key_of_run() is None
+    run("week", "a" * 16)
+    run("alert", "b" * 16, is_of_alert=True)
+    newest = store.latest_run()
+    assert newest is not None
+    assert (newest.run_id, store.key_of_run(), store.key_of_run("alert")) == ("week", "a" * 16, "b" * 16)
+    assert [(each.run_id, each.is_of_alert) for each in store.runs()] == [("alert", True), ("week", False), ("first-alert", True)]
+    (tmp_path / "runs" / "latest" / "delivered").unlink()
+    assert [run.run_id for run in [store.latest_run()] if run is not None] == ["week"]
+
+
+def test_many_alerts_drop_no_report(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    answer = Answer(value=Estimate(estimate=0.1, low=0.0, high=0.3))
+    store.keep_run("week", answer, None, {}, key="a" * 16)
+    for number in range(RUNS_KEPT + 2):
+        store.keep_run(f"alert-{number}", answer, None, {}, key="b" * 16, is_of_alert=True)
+    store.prune()
+    assert sorted(run.run_id for run in store.runs() if not run.is_of_alert) == ["week"]
+    assert len(store.runs()) == RUNS_KEPT + 1
+
+
 @pytest.mark.parametrize("hostile", ["../../etc/passwd", "a/b", "", "a" * 200, "\x00", "..", "-"])
 def test_an_id_never_reaches_beyond_the_store(tmp_path: Path, hostile: str) -> None:
     store = ResultStore(tmp_path / "results")

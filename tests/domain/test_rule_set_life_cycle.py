@@ -248,6 +248,15 @@ class _Rules:
         self.rule_set, self.moved_share, self.moved_spend_share = rule_set or proposed(), share, share
 
 
+def test_what_an_alert_found_is_neither_proposed_nor_published_by_itself(record: RuleSetRecord) -> None:
+    rule_set, status = delivered(record, _Rules(SMALL), automatic=True, is_of_alert=True)
+    assert (rule_set.status, status.state, status.is_live) == ("proposed", "proposed", False)
+    assert "no proposal" in status.verdict
+    assert record.proposal(rule_set.rule_set_id) is None
+    assert record.promised() == ()
+    assert record.latest() is None
+
+
 def test_only_what_needs_no_approval_is_published_by_itself_and_only_where_that_is_wanted(record: RuleSetRecord) -> None:
     assert delivered(record, _Rules(SMALL))[0].status == "proposed"
     assert delivered(record, _Rules(LARGE, proposed(OLD)), automatic=True)[0].status == "proposed"

@@ -35,13 +35,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
     return write_demo(tmp_path_factory.mktemp("demo"), requests=REQUESTS)
 
 
-def run(home: Path, logs: Path, feedback: Path | None = None, selected: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
+def run(
+    home: Path, logs: Path, feedback: Path | None = None, selected: dg.AssetSelection | None = None, **tags: str
+) -> dg.ExecuteInProcessResult:
     resource = HomeResource(root=str(home), logs=str(logs), feedback=str(feedback or ""))
     return dg.materialize(
         [*ASSETS, downstream, *CHECKS],
         resources={"home": resource, "io_manager": ResultsIOManager(root=resource.root)},
         selection=selected,
         raise_on_error=False,
+        tags=tags,
     )
 
 
@@ -169,6 +172,17 @@ def test_logs_most_of_which_are_refused_stop_before_the_scope(demo, tmp_path):
     found = evaluations(result)["quarantine_share_is_below_5_percent"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert last_blocked(Home(tmp_path / "home")).claims == ("quarantine_share_is_below_5_percent",)
+
+
+def test_an_analysis_that_an_alert_started_is_not_the_newest(good, demo):
+    home, _ = good
+    before = home.results.key_of_run()
+    home.results.begin_run("review", "f" * 16)
+    result = run(home.root, demo.logs, selected=dg.AssetSelection.assets(scope.analysis_scope), alert="cost_spike")
+    assert result.success
+    assert home.results.key_of_run(result.run_id) == before
+    assert home.results.key_of_run() == "f" * 16
+    home.results.begin_run("review", before)
 
 
 def test_what_a_check_lists_is_shown_as_a_table():

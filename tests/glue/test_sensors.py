@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import sensors
+from assets import automation, sensors
 from assets.resources import HomeResource
 from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_logs
@@ -115,7 +115,7 @@ def test_an_incident_starts_one_analysis_over_a_day_with_its_reason_in_the_tags(
     assert request.run_key is not None
     assert request.run_key.startswith(f"{name}:")
     assert request.run_config["ops"]["analysis_scope"]["config"]["timeframe"] == "24h"
-    assert request.tags["alert"] == name
+    assert request.tags[automation.ALERT] == name
     assert said in request.tags["reason"]
     again = tick(name, home, first.cursor)
     assert again.run_requests == []

@@ -105,6 +105,16 @@ def test_a_rule_set_is_approved_published_and_taken_back_by_command(command: Com
     assert (code, len(err.strip().splitlines())) == (2, 1)
 
 
+def test_latest_never_names_what_an_alert_found(command: Command, home: Home) -> None:
+    at = ("--by", "Ada", "--home", home.root)
+    home.results.keep_run("alert", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
+    assert command("approve", "latest", *at)[0] == 2
+    reported(home, found())
+    home.results.keep_run("again", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
+    code, out, err = command("approve", "latest", *at, "--json")
+    assert (code, json.loads(out)["rule_set_id"]) == (0, ID), err
+
+
 def test_latest_is_the_rule_set_of_the_newest_report(command: Command, home: Home) -> None:
     at = ("--by", "Ada", "--home", home.root)
     code, _, err = command("approve", "latest", *at)

@@ -4,10 +4,25 @@ Belongs here: jobs and schedules. Does not belong here: what runs because someth
 """
 
 import os
+import zoneinfo
 
 import dagster as dg
 
-TIMEZONE = os.environ.get("ROUTING_PIPELINE_TIMEZONE") or "UTC"
+from routing_pipeline.errors import UnusableInputError
+
+
+def timezone(asked: str | None) -> str:
+    """The zone that schedules keep to, refused where there is none of that name: Monday 06:00 must not come at another hour."""
+    try:
+        zoneinfo.ZoneInfo(asked or "UTC")
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise UnusableInputError(
+            f"ROUTING_PIPELINE_TIMEZONE={asked}: no time zone; give one such as Europe/Berlin, or leave it out"
+        ) from error
+    return asked or "UTC"
+
+
+TIMEZONE = timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))
 
 ALERT = "alert"
 """Tag of runs that a sensor starts because traffic changed: its name. They tell of a day, and decide nothing."""
@@ -51,6 +66,8 @@ def executor(parallel_steps: str | None) -> dg.ExecutorDefinition:
     """
     if not parallel_steps:
         return dg.in_process_executor
+    if not parallel_steps.isdecimal() or int(parallel_steps) < 1:
+        raise UnusableInputError(f"ROUTING_PIPELINE_PARALLEL_STEPS={parallel_steps}: give a number from 1, or leave it out")
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": int(parallel_steps),

@@ -10,6 +10,7 @@ import pytest
 from assets import automation
 from assets.running import instance_of, run_job
 from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.home import Home
 from routing_pipeline.report.assembly import Report
 
@@ -28,6 +29,19 @@ def parallel_job() -> dg.JobDefinition:
         executor=automation.executor("3"),
     ).resolve_job_def("optimize_routing")
     return job
+
+
+@pytest.mark.parametrize("asked", ["abc", "0", "-1", "2.5", " "])
+def test_a_number_of_steps_that_is_none_is_refused_with_the_variables_name(asked: str) -> None:
+    with pytest.raises(UnusableInputError, match="ROUTING_PIPELINE_PARALLEL_STEPS="):
+        automation.executor(asked)
+
+
+@pytest.mark.parametrize("asked", ["Mars/X", "../etc/passwd", "/UTC", "Europe", "a\x00"])
+def test_a_time_zone_that_is_none_is_refused_with_the_variables_name(asked: str) -> None:
+    with pytest.raises(UnusableInputError, match="ROUTING_PIPELINE_TIMEZONE="):
+        automation.timezone(asked)
+    assert [automation.timezone(unset) for unset in (None, "", "Europe/Berlin")] == ["UTC", "UTC", "Europe/Berlin"]
 
 
 def config_of(home: Home, logs: Path, feedback: Path) -> dict[str, object]:

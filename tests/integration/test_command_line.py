@@ -187,6 +187,14 @@ def test_logs_none_of_which_can_be_used_end_with_three_and_publish_nothing(termi
     assert not (tmp_path / "out" / "report.md").exists()
 
 
+def test_an_environment_that_makes_no_sense_is_refused_in_one_line(week: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", "ingest", "--logs", str(week / "logs")]
+    environment = os.environ | {"ROUTING_PIPELINE_TIMEZONE": "Mars/X"}
+    done = subprocess.run([*command, "--home", str(tmp_path)], check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("routing-pipeline: ROUTING_PIPELINE_TIMEZONE=Mars/X: no time zone; give one such as Europe/Berlin")
+
+
 def test_an_object_store_that_does_not_answer_ends_with_four(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",

@@ -549,7 +549,9 @@ def forget(
 @app.command()
 def demo(
     out: Out = Path("demo/report"),
-    home: Root = None,
+    home: Annotated[
+        Path | None, typer.Option("--home", help="Folder that holds lake, results and runs, and then the logs too [default: demo/home]")
+    ] = None,
     requests: Annotated[int, typer.Option("--requests", min=1_000, help="How many requests to make up")] = 200_000,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -557,8 +559,9 @@ def demo(
     """Make up a week of gateway traffic in a home of its own, then `run` on it."""
     from routing_pipeline.demo_logs import write_demo
 
-    folder = Path("demo")
-    opened = _open_home(home or folder / "home")
+    opened = _open_home(home or Path("demo/home"))
+    # What was made up goes with the home that it was made up for; by itself it lies where `make dev` looks for it.
+    folder = Path("demo") if home is None else opened.root / "demo"
     with _progress() as progress:
         progress("making up a week of traffic", 0, 1)
         write_demo(folder, requests=requests)

@@ -187,6 +187,18 @@ def test_logs_none_of_which_can_be_used_end_with_three_and_publish_nothing(termi
     assert not (tmp_path / "out" / "report.md").exists()
 
 
+def test_a_demo_with_a_home_of_its_own_writes_nowhere_else(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(cli, "_deliver", lambda *_, ops, **__: read.append(ops["request_log"]["logs"]))
+    monkeypatch.chdir(tmp_path)
+    for words, logs in ((("--home", "mine"), "mine/demo/logs"), ((), "demo/logs")):
+        assert terminal("demo", "--requests", 1000, *words).code == 0
+        assert read.pop() == str(tmp_path / logs)
+        assert any((tmp_path / logs).rglob("*.jsonl*"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"mine", logs.split("/")[0]})
+    assert "default: demo/home" in " ".join(terminal("demo", "--help").out.split())
+
+
 def test_an_environment_that_makes_no_sense_is_refused_in_one_line(week: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", "ingest", "--logs", str(week / "logs")]
     environment = os.environ | {"ROUTING_PIPELINE_TIMEZONE": "Mars/X"}

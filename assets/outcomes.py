@@ -59,7 +59,7 @@ def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
             case DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
-                    checks.append(f"{check.asset_key.to_user_string()}: {check.check_name} ({check.description or 'no detail'})")
+                    checks.append(f"{check.asset_key.to_user_string()}: {check.check_name}: {check.description or 'no detail'}")
             case DagsterEventType.STEP_FAILURE:
                 errors.append(f"{event.step_key}: {_said(event.step_failure_data.error)}")
             case _:

@@ -69,7 +69,8 @@ def run_job(
         job = defs.resolve_job_def(job_name)
         run_id = str(uuid4())
         selected = [key for key in job.asset_layer.executable_asset_keys if _is_asked(key, only, leave_out)]
-        steps = _Steps(len(selected), progress)
+        # Checks are steps as well, one for several of them.
+        steps = _Steps(len(job.get_subset(asset_selection=frozenset(selected)).nodes), progress)
         instance.add_event_listener(run_id, steps)
         with _quiet():
             result = job.execute_in_process(

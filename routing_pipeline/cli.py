@@ -78,13 +78,19 @@ def main() -> None:
         app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
-        _fail(f"{said} (routing-pipeline {' '.join(sys.argv[1:2])} --help shows what there is)", UnusableInputError.exit_code, debug=debug)
+        asked = [word for word in sys.argv[1:2] if word in _commands()]
+        _fail(f"{said} ({' '.join(['routing-pipeline', *asked])} --help shows what there is)", UnusableInputError.exit_code, debug=debug)
     except PipelineError as error:
         _fail(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
         _fail("interrupted; nothing is lost, run the same command again", 130, debug=debug)
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of ours, said in one line
         _fail(f"internal error ({type(error).__name__}: {_first_line(error)}); run again with --debug and report it", 1, debug=debug)
+
+
+def _commands() -> set[str]:
+    named = (command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands)
+    return {name.replace("_", "-") for name in named}
 
 
 def _first_line(error: Exception) -> str:
@@ -158,7 +164,7 @@ def analyze(
 @with_parameters
 def simulate(
     asked: dict[str, Any],
-    rules: Annotated[str, typer.Option("--rules", help="rules.json, ours or written by hand; or a rule_set_id; or latest")],
+    rules: Annotated[str, typer.Option("--rules", help="rules.json, ours or by hand: [{when, route}]; or a rule_set_id; or latest")],
     home: Root = None,
     engine: EngineName = "duckdb",
     as_json: AsJson = False,
@@ -167,9 +173,10 @@ def simulate(
     """What these rules would have done, with intervals, on sessions that no search has seen."""
     values, config = _checked(asked)
     opened, record = _record(home, config)
+    from routing_pipeline.parameters import read_parameters
     from routing_pipeline.rule_sets.record import named_or_read
 
-    rule_set, notice = named_or_read(opened, record, rules)
+    rule_set, notice = named_or_read(opened, record, rules, read_parameters(config, **values))
     if notice:
         typer.echo(notice, err=True)
     with _progress() as progress:
@@ -690,13 +697,14 @@ def _progress() -> Iterator[Any]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[counted]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task("starting", total=None, counted="")
 
-        def show(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what.replace("_", " "), completed=done, total=of)
+        def show(what: str, done: int, of: int | None) -> None:
+            # Of how many is not known before a run was put together.
+            bar.update(task, description=what.replace("_", " "), completed=done, total=of, counted=f"{done}/{of}" if of else "")
 
         yield show

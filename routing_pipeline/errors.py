@@ -6,7 +6,16 @@ and records that cannot be used (those are quarantined, see `ingest`).
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_PLAINER = {"Field required": "is missing", "Extra inputs are not permitted": "is not known here"}
+
+
+def complaint(said: str) -> str:
+    """A validation error of pydantic's without its turns of phrase; it follows the name of what it is about."""
+    said = said.removeprefix("Value error, ")
+    return _PLAINER.get(said) or re.sub(r"^\w+ should ", "must ", said)
 
 
 class PipelineError(Exception):

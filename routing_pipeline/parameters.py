@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, complaint
 
 Timeframe = Literal["1h", "24h", "7d", "30d"]
 Goal = Literal["cost", "speed", "quality", "balanced"]
@@ -182,4 +182,4 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise UnusableInputError(f"{option}: {first['msg']} (got {str(first['input'])[:80]!r})") from error
+        raise UnusableInputError(f"{option}: {complaint(first['msg'])} (got {str(first['input'])[:80]!r})") from error

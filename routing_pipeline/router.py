@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, complaint
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import read_table
 
@@ -57,7 +57,7 @@ def read_router(config: Path | None) -> RouterConfig | None:
         found = RouterConfig.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UnusableInputError(f"router.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UnusableInputError(f"router.{'.'.join(map(str, first['loc']))}: {complaint(first['msg'])}") from error
     parts = urlsplit(found.health_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
         raise UnusableInputError("router.health_url: give http://host:port/path, without credentials")

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, complaint
 from routing_pipeline.parameters import read_table
 
 ENVIRONMENT = "ROUTING_PIPELINE_NOTIFY"
@@ -45,7 +45,7 @@ def read_notifications(config: Path | None) -> Channels:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in ("notifications", *first["loc"]))
-        raise UnusableInputError(f"{where}: {first['msg']}; give urls = [...], see docs/configuration.md") from error
+        raise UnusableInputError(f"{where}: {complaint(first['msg'])}; give urls = [...], see docs/configuration.md") from error
 
 
 def read_channels(config: Path | None) -> tuple[str, ...]:

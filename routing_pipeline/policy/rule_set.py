@@ -6,12 +6,10 @@ finding rules (`policy.search`), proving them (`policy.proof`), writing a gatewa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Measured, Result, Unidentifiable
 from routing_pipeline.parameters import Goal
 
@@ -206,24 +204,6 @@ class RuleSet(Result):
 def logged_rule_id(rule_set_id: str, rule_id: str) -> str:
     """What a gateway that follows one of our rules logs as the rule that decided."""
     return f"{rule_set_id}/{rule_id}"
-
-
-def read_rule_set(path: Path) -> RuleSet:
-    """A rule set from a file.
-
-    Raises:
-        UnusableInputError: it cannot be read, is no JSON, or breaks the contract of rules.json; the message says where.
-    """
-    try:
-        return RuleSet.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UnusableInputError(f"--rules {path}: {error.strerror}; give a readable rules.json") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UnusableInputError(
-            f"--rules {path}: {place}: {first['msg']} (docs/schemas/rules.schema.json says what is allowed)"
-        ) from error
 
 
 def rules_json(rule_set: RuleSet) -> bytes:

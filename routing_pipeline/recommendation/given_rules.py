@@ -10,12 +10,13 @@ Whatever the rules claim of themselves (evidence, expectations, rationale) is no
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import ibis
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, complaint
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable
 from routing_pipeline.parameters import Goal, Parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -103,6 +104,25 @@ def read_given_rules(content: Any, parameters: Parameters) -> RuleSet:
         raise UnusableInputError(f"{_first(error)}; give {SHAPE}") from error
 
 
+def read_rules_file(path: Path, parameters: Parameters) -> RuleSet:
+    """What `simulate --rules` names: a rules.json as it is, under its own id, or anything that `read_given_rules` takes.
+
+    Raises:
+        UnusableInputError: it cannot be read, or is neither; the message says where.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnusableInputError(f"--rules {path}: {error.strerror}; give a readable file") from error
+    try:
+        return RuleSet.model_validate_json(content)
+    except ValidationError:
+        try:
+            return read_given_rules(content.decode("utf-8", "replace"), parameters)
+        except UnusableInputError as error:
+            raise UnusableInputError(f"--rules {path}: {error}") from error
+
+
 def _listed(content: Any) -> list[Any]:
     if isinstance(content, dict):
         for name in ("rule_set", "routing_rule_set"):
@@ -132,7 +152,7 @@ def _read(rule: Any, place: int) -> GivenRule:
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"][:6])[:80]
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    return f"{place}: {complaint(first['msg'])}" if place else complaint(first["msg"])
 
 
 def _complete(rule: GivenRule, place: int) -> Rule:

@@ -30,8 +30,8 @@ from pydantic import ConfigDict, Field, ValidationError
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.home import Home
-from routing_pipeline.parameters import read_table
-from routing_pipeline.policy.rule_set import RuleSet, read_rule_set, rules_json
+from routing_pipeline.parameters import Parameters, read_table
+from routing_pipeline.policy.rule_set import RuleSet, rules_json
 from routing_pipeline.rule_sets.life_cycle import (
     STATUS_IN_RULES,
     Decision,
@@ -405,7 +405,7 @@ def resolved(home: Home, record: RuleSetRecord, asked: str) -> str:
     return found.rule_set.rule_set_id
 
 
-def named_or_read(home: Home, record: RuleSetRecord, asked: str) -> tuple[RuleSet, str | None]:
+def named_or_read(home: Home, record: RuleSetRecord, asked: str, parameters: Parameters) -> tuple[RuleSet, str | None]:
     """A rule set by its id, by `latest`, or from a file; and what to say of a file that carries an id of ours but other rules.
 
     Raises:
@@ -418,7 +418,9 @@ def named_or_read(home: Home, record: RuleSetRecord, asked: str) -> tuple[RuleSe
         if proposal is None:
             raise UnusableInputError(f"--rules {asked[:60]}: there is no such file, and no rule set of that id was proposed here")
         return proposal.rule_set, None
-    rule_set = read_rule_set(path)
+    from routing_pipeline.recommendation.given_rules import read_rules_file
+
+    rule_set = read_rules_file(path, parameters)
     try:
         is_ours = record.is_as_proposed(rule_set)
     except ServiceUnavailableError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from pydantic import ValidationError
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate
+from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.rule_set import (
     Between,
     Change,
@@ -25,7 +29,10 @@ from routing_pipeline.policy.rule_set import (
     WeightedModel,
     When,
     cannot_tell,
+    rules_json,
 )
+from routing_pipeline.recommendation.given_rules import read_rules_file
+from tests.domain.test_realized_outcomes import promise
 
 NOTHING = cannot_tell("no data in this test")
 ZERO = RelativeChange(relative=Estimate(estimate=0, low=0, high=0))
@@ -121,3 +128,26 @@ def test_the_engine_and_the_reference_agree_on_every_condition(when: When) -> No
     table = ibis.memtable(pa.Table.from_pylist(REQUESTS, schema=SCHEMA))
     held = table.mutate(held=when.holds(table)).to_pyarrow().to_pylist()
     assert [row["held"] for row in held] == [when.matches(row) for row in held]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"when": {"task_type": ["code"]}, "route": "small"}],
+        {"rules": [{"when": {"task_type": ["code"]}, "route": [{"model": "small", "weight": 1}]}]},
+        {"rule_set": {"rules": [{"when": {"task_type": ["code"]}, "route": "small", "rationale": "a hunch"}]}},
+    ],
+)
+def test_a_file_by_hand_takes_every_form_that_agents_may_give(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    (rule,) = read_rules_file(tmp_path / "mine.json", Parameters()).rules
+    assert (rule.when.task_type, rule.route) == (("code",), (WeightedModel(model="small", weight=1.0),))
+
+
+def test_a_file_of_ours_keeps_its_id_and_a_broken_one_says_where(tmp_path: Path) -> None:
+    ours = promise("ours-1")
+    (tmp_path / "rules.json").write_bytes(rules_json(ours))
+    assert read_rules_file(tmp_path / "rules.json", Parameters()) == ours
+    (tmp_path / "rules.json").write_text('[{"when": {"task_type": ["code"]}}]')
+    with pytest.raises(UnusableInputError, match=r"--rules .*rules.json: rule 1: route: is missing; give a list of rules such as"):
+        read_rules_file(tmp_path / "rules.json", Parameters())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
-from routing_pipeline.policy.rule_set import RuleSet, read_rule_set
+from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.rule_sets.place import DirectoryPlace, Stored
 from routing_pipeline.rule_sets.record import Latest, RuleSetRecord, delivered, read_publishing
 from tests.domain.test_realized_outcomes import promise
@@ -133,7 +133,7 @@ def test_latest_names_what_is_live_and_where_its_rules_lie(record: RuleSetRecord
     latest = record.latest()
     assert latest is not None
     assert (latest.rule_set_id, latest.by) == (NEW, "Ada")
-    published = read_rule_set(Path(record.place.uri) / str(latest.rules))
+    published = RuleSet.model_validate_json((Path(record.place.uri) / str(latest.rules)).read_bytes())
     assert published == proposed().model_copy(update={"status": "published"})
     record.roll_back("Grace", "quality fell")
     after = record.latest()

@@ -275,7 +275,7 @@ def test_a_rule_for_a_model_nobody_has_seen_gets_no_number(terminal: Terminal, i
     assert any("gpt-99" in part for part in told["unsupported"])
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rules": []}', "not json"])
+@pytest.mark.parametrize("content", ["", "[]", '{"rules": []}', "not json", '[{"when": {}}]'])
 def test_rules_that_break_the_contract_are_refused(terminal: Terminal, ingested: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "rules.json").write_text(content)
     ended = terminal("simulate", "--rules", tmp_path / "rules.json", "--home", ingested)
@@ -310,6 +310,49 @@ def test_too_few_requests_end_well_and_say_so(terminal: Terminal, tmp_path: Path
 def test_a_bare_call_shows_what_there_is(terminal: Terminal) -> None:
     ended = terminal()
     assert (ended.code, "analyze" in ended.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("foo",), "routing-pipeline --help shows"),
+        (("--foo",), "routing-pipeline --help"),
+        (("roll-back", "--foo"), "routing-pipeline roll-back --help"),
+    ],
+)
+def test_what_is_not_known_is_told_with_a_hint_that_works(terminal: Terminal, words: tuple[str, ...], hint: str) -> None:
+    ended = terminal(*words)
+    assert (ended.code, f"({hint}" in ended.first_line) == (2, True), ended.err
+    assert terminal(*hint.split(" --help")[0].split()[1:], "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--goal", "nonsense"), "goal: must be 'cost', 'speed', 'quality' or 'balanced' (got 'nonsense')"),
+        (("--cost-threshold", "-1"), "cost-threshold: must be greater than 0 (got '-1.0')"),
+    ],
+)
+def test_a_value_that_is_refused_is_told_in_words_of_ours(terminal: Terminal, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    assert terminal("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home", *options).err == f"routing-pipeline: {said}\n"
+
+
+def test_progress_never_counts_beyond_its_end_nor_to_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ingested: Path, week: Path
+) -> None:
+    from assets.running import run_job
+
+    told: list[tuple[int, int]] = []
+    ops = cli._ingest_ops(str(week / "logs"), None, "auto", add_source=False)
+    home = cli._open_home(ingested)
+    run_job(home, "ingest_logs", resources=cli._resources(home, None, "duckdb"), ops=ops, progress=lambda _, *counts: told.append(counts))
+    assert told[-1] == (3, 3)
+    assert all(done <= of == 3 for done, of in told)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with cli._progress() as progress:
+        progress("asking", 0, None)
+    said = capsys.readouterr().err
+    assert ("asking" in said, "None" in said) == (True, False)
 
 
 def test_the_doctor_names_what_works(terminal: Terminal, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, complaint
 from routing_pipeline.ingest.formats.column_map import column_map, epoch_of, status_of, time_of
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, LogFormat
 from routing_pipeline.schema import REQUEST_LOG
@@ -134,7 +134,7 @@ def read_mapping(path: Path) -> LogFormat:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        said = complaint(first["msg"])
         raise UnusableInputError(f"--format {path}: {place + ': ' if place else ''}{said}; see docs/formats.md") from error
 
 

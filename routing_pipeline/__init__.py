@@ -7,6 +7,7 @@ What is asked, and what things are called
     schema          the data contracts: columns, types, units, grain
     catalog         models: provider, tier, context window, dated prices
     estimates       an estimate with its interval, or why there is none
+    comparisons     differences between estimates, clustered means, many tests at once
     errors          how a request can end badly, with the exit codes
 
 Object storage -> lake
@@ -19,7 +20,9 @@ Object storage -> lake
 
 Lake -> scope
     engine          DuckDB or Spark, through Ibis
-    expectations    what must hold of the data, and what was found
+    expectations    what must hold of the data, and what was found; row by row in expectations_gx, compared in expectations_baseline
+    data_quality    the gate: all of it for one scope
+    cost_reconciliation  logged cost against list prices, and the likely cause where they part
     router          whether the router answers, asked before an analysis
     scope           the window on a snapshot, and its rows as analyses read them
     window_rows     those rows kept by day, and windows put together from them: what has not changed is not made again

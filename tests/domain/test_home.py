@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import routing_pipeline
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Result
 from routing_pipeline.home import DAYS_KEPT, WINDOWS_KEPT, Home
@@ -187,3 +188,10 @@ def test_kept_days_go_when_they_are_old_or_many_or_made_anew_and_never_while_a_w
     shutil.rmtree(home.windows)
     home.tidy()
     assert not list(home.days.iterdir())
+
+
+def test_the_map_of_the_package_names_every_module() -> None:
+    folder = Path(routing_pipeline.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    words = set((routing_pipeline.__doc__ or "").replace(",", " ").split())
+    assert modules - {"__init__"} <= words

@@ -104,6 +104,7 @@ def optimization_report(
             analysis_scope,
             context.run_id,
             home=opened.place,
+            config=None if home.config_file() is None else str(home.config_file()),
             sources=opened.sources(),
             ingested=ingest_counts(request_log),
             quarantine_reasons=totals.reasons,

@@ -31,7 +31,6 @@ ECONOMY_USD_PER_MILLION = 1.0
 SAMPLE_TOKENS = 1_000
 """Unit prices are read off a request that is this much longer than where a price step begins."""
 
-TIERS: tuple[str, ...] = ("economy", "standard", "premium")
 SELF_HOSTED = frozenset({"vllm", "hosted_vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "triton", "xinference", "infinity"})
 """Providers that send no bill: what somebody else asks for the same weights is not what a call costs."""
 

@@ -18,11 +18,11 @@ from routing_pipeline.analysis.request_patterns import RequestPatterns
 from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
-from routing_pipeline.estimates import Result, Unidentifiable
+from routing_pipeline.estimates import Measured, Result, Unidentifiable
 from routing_pipeline.mcp.inert import CLOSE, NOTE, OPEN, harmless_markup
 from routing_pipeline.mcp.tools import Question
 from routing_pipeline.policy.rule_set import Rule
-from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
+from routing_pipeline.recommendation.cost_optimization_plan import WEEK_DAYS, CostOptimizationPlan
 from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
@@ -232,7 +232,20 @@ def _cost_plan(result: CostOptimizationPlan) -> Lines:
     yield f"Target {wording.percent(result.target_reduction)}; planned {measured(result.planned_reduction, wording.percent)}; most {measured(result.reachable_reduction, wording.percent)}"
     for action in result.actions[: 2 * SHOWN]:
         mark = "in the plan" if action.in_plan else "not needed" if action.is_counted else "to be tested"
-        yield f"{action.title} ({action.risk} risk, {mark}): {measured(action.saving_usd, wording.usd)} in {result.days} days"
+        yield f"{action.title} ({action.risk} risk, {mark}): {measured(_of_period(action.saving_usd, result), wording.usd)}"
+    days = result.days if _knows_a_week(result) else result.window_days
+    yield f"Dollars are over {wording.number(days or 0.0)} days at the window's pace; intervals take the number of requests as known"
+
+
+def _knows_a_week(result: CostOptimizationPlan) -> bool:
+    return result.window_days is None or result.window_days >= WEEK_DAYS
+
+
+def _of_period(saving: Measured, result: CostOptimizationPlan) -> Measured:
+    """Over the plan's days, but over the window's own where it is less than a week."""
+    if isinstance(saving, Unidentifiable) or result.window_days is None or _knows_a_week(result):
+        return saving
+    return saving.scaled(result.window_days / result.days)
 
 
 def _plan(result: OptimizationPlan) -> Lines:

@@ -1,7 +1,7 @@
 """The model of rules.json and its evaluator: what all that speak of rules share.
 
 Belongs here: `RuleSet` exactly as the contract has it, and which rule decides for a request. Does not belong here:
-finding rules (`policy.search`), proving them (`policy.proof`), writing a gateway's configuration (`gateways`).
+finding rules (`policy.search`), proving them (`policy.proof`), deciding about them (`rule_sets`).
 """
 
 from __future__ import annotations

@@ -16,10 +16,13 @@ from routing_pipeline.analysis.cost_drivers import CostDrivers, Waste
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.rule_set import Grade, Level
+from routing_pipeline.recommendation.optimization_risks import risk_of_set
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.scope import AnalysisScope
 
 PLAN_DAYS = 30
+WEEK_DAYS = 6.99
+"""A window that holds less knows nothing of the rhythm of a week, so nothing of a month."""
 HEADROOM = 0.10
 """What a recommended budget leaves above today's pace."""
 MAX_TEAMS = 20
@@ -59,8 +62,16 @@ class CostOptimizationPlan(Result):
     """The answer to `generate_cost_optimization_plan`."""
 
     days: int = quantity("Length of the plan", "days", default=PLAN_DAYS)
+    window_days: float | None = quantity(
+        "Length of the window whose pace is taken for all of `days`; below 7 it knows no weekly rhythm. Null in plans of earlier versions",
+        "days",
+        default=None,
+    )
     target_reduction: float = quantity("Saving asked for, as a share of spend", "0..1")
-    spend_usd: Measured = quantity("30 days at the window's pace, nothing changed", "USD")
+    spend_usd: Measured = quantity(
+        "30 days at the window's pace, nothing changed; the interval is that of the cost per request, the number of requests is taken as known",
+        "USD",
+    )
     target_usd: float | None = quantity("Saving asked for, over 30 days; null when spend is unknown", "USD", default=None)
     actions: tuple[CostAction, ...] = Field(description="Cheapest risk first; those not needed for the target stay listed")
     planned_saving_usd: Measured = quantity("Actions in the plan together, no dollar counted twice", "USD")
@@ -103,6 +114,7 @@ def cost_optimization_plan(
     reach = _reach(reachable, target)
     plan_share, reachable_share = _of(planned, spend), _of(reachable, spend)
     return CostOptimizationPlan(
+        window_days=scope.days,
         target_reduction=target,
         spend_usd=spend,
         target_usd=target_usd,
@@ -157,9 +169,9 @@ def _rules_actions(scope: AnalysisScope, rules: RoutingRules, drivers: CostDrive
                 id="rules",
                 category="rules",
                 title=f"Route by the {len(found)} proven rules" if grade == "A" else f"A/B test the {len(found)} proposed rules",
-                what=f"Load rules.json into the gateway and roll it out in canary steps; {100 * rules.moved_share:.0f} % of requests move.",
+                what=f"Carry rules.json over into the gateway's routing, in canary steps; {100 * rules.moved_share:.0f} % of requests move.",
                 saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS),
-                risk=max((rule.risk for rule in found), key=RISKS.index),
+                risk=risk_of_set(scope, rules)[0],
                 basis=f"Proven on sessions that the search never saw; evidence of grade {grade}.",
             )
         ]
@@ -258,7 +270,7 @@ def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
                 what=f"An hourly budget in the gateway for {', '.join(teams[:3]) or 'every team'}, so that a runaway job stops itself.",
                 saving_usd=_per_plan(total, scope) if excess else Unidentifiable(unidentifiable="the excess of the spikes is unknown"),
                 risk="Medium",
-                basis=f"Spend above the usual of the same hours in {len(drivers.spikes)} spike{'s' if len(drivers.spikes) > 1 else ''}, as if the coming weeks had as many.",
+                basis=f"Spend above the usual of the same hours in {len(drivers.spikes)} spike{'s' if len(drivers.spikes) > 1 else ''}, as if later weeks had as many.",
                 is_counted=bool(excess),
             )
         )

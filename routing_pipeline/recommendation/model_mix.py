@@ -29,6 +29,8 @@ QUALITY_STEP = 0.01
 SHARE_STEP = 0.01
 TASKS_SHOWN = 50
 
+GOAL_SHARE = "share of today's weighted goal"
+
 
 class ModelShare(Result):
     """One model's part of the traffic."""
@@ -319,16 +321,13 @@ def _unit(question: Question, learnt: Learned) -> tuple[str, float]:
         return "ms per request", per_request["speed"] / learnt.requests
     if question.goal == "quality":
         return "points of mean quality", learnt.quality_today
-    return "share of today's weighted goal", 1.0
+    return GOAL_SHARE, 1.0
 
 
 def _price(row: _Row, value: float, low: float, high: float, unit: str) -> ConstraintPrice:
     binding = value > 1e-12
-    told = (
-        f"{row.step_text} would be worth about {value:.4g} {unit}; an estimate, not proven"
-        if binding
-        else "does not bind: relaxing it gains nothing"
-    )
+    worth = f"be worth about {value:.4g} {unit}" if unit != GOAL_SHARE else f"improve the weighted goal by about {100 * value:.1f} %"
+    told = f"{row.step_text} would {worth}; an estimate, not proven" if binding else "does not bind: relaxing it gains nothing"
     return ConstraintPrice(
         constraint=row.constraint,
         limit=row.limit,

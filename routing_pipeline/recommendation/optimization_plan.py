@@ -17,7 +17,8 @@ from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import Degradation, Incompatibility, Mismatch, QualityIssues
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
 from routing_pipeline.policy.rule_set import Grade, Level, Rule
-from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS, CostAction, CostOptimizationPlan
+from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS, WEEK_DAYS, CostAction, CostOptimizationPlan
+from routing_pipeline.recommendation.optimization_risks import risk_of_set
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.rule_sets.life_cycle import is_significant
 from routing_pipeline.scope import AnalysisScope
@@ -29,6 +30,8 @@ HIGH_QUALITY, MEDIUM_QUALITY = 0.01, 0.002
 HIGH_LOSS, MEDIUM_LOSS = 0.01, 0.001
 """Share of requests lost from which an outage counts as high or medium impact."""
 HIGH_SPEED, MEDIUM_SPEED = 0.10, 0.02
+WORTH_WAITING = 0.02
+"""Share of all requests that rules must take from a model for its rate limit to be no longer worth a request."""
 EASY_CHANGES, MANY_CHANGES = 5, 20
 MAX_ITEMS_OF_A_KIND = 3
 USEFUL_SOURCES: tuple[str, ...] = ("quality", "cost", "session", "task type", "complexity", "routing probability", "routing rule")
@@ -44,7 +47,8 @@ class Impact(Result):
     """What one item would bring for one metric."""
 
     metric: ImpactMetric
-    label: str = Field(description="For readers, e.g. `Saving over 30 days`")
+    label: str = Field(description="For readers, e.g. `Saving, taken alone`")
+    days: int | None = quantity("Days at the window's pace that `value` speaks of; null where it is no sum over time", "days", default=None)
     unit: Literal["USD", "points", "ms", "share", "requests"]
     value: Measured
 
@@ -137,7 +141,7 @@ def optimization_plan(
         medium_impact=_ids(items, "Medium"),
         low_impact=_ids(items, "Low"),
         resources=_resources(items),
-        payback=_payback(cost_plan),
+        payback=_payback(cost_plan, scope),
         approval_needed=approval,
         verdict=_verdict(rules, items, approval=approval),
     )
@@ -153,7 +157,7 @@ def _items(
 ) -> Iterator[PlanItem]:
     yield from _rule_items(scope, rules)
     yield from (_cost_item(action, cost_plan) for action in cost_plan.actions if action.id != "rules" and _is_worth_saying(action))
-    yield from (_incident_item(incident, scope) for incident in _worst_by_model(bottlenecks))
+    yield from (_incident_item(incident, scope, rules) for incident in _worst_by_model(bottlenecks))
     yield from (_pair_item(pair) for pair in quality_issues.incompatibilities[:MAX_ITEMS_OF_A_KIND])
     if not rules.rule_set.rules:
         yield from (_mismatch_item(each, scope, quality_issues.grade) for each in quality_issues.mismatches[:MAX_ITEMS_OF_A_KIND])
@@ -181,9 +185,12 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
     if not found:
         return
     effort, why = effort_of(rules=len(found), new_models=len(_new_models(found, scope)))
-    risks: tuple[Level, ...] = ("Low", "Medium", "High")
-    risk = max((rule.risk for rule in found), key=risks.index)
-    riskiest = sum(rule.risk == risk for rule in found)
+    risk, risk_reason = risk_of_set(scope, rules)
+    alone = sum(rule.risk == "High" for rule in found)
+    if risk != "High" and alone and len(found) > 1:
+        risk_reason += (
+            f"; taken alone, on the requests that it moves, {alone} of the {len(found)} rules {'is' if alone == 1 else 'are'} of high risk"
+        )
     grade = max(rule.evidence.grade for rule in found)
     criteria = tuple(dict.fromkeys(criterion for rule in found for criterion in rule.validation_criteria))[:6]
     approval = is_significant(rules.moved_share, rules.moved_spend_share)
@@ -195,16 +202,16 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
         phase=1,
         impact_level=_rules_impact(rules),
         current_state="The gateway's present rules route everything.",
-        recommended_change=f"Load rules.json; it moves {100 * rules.moved_share:.0f} % of requests and {100 * rules.moved_spend_share:.0f} % of spend once at 100 %.",
+        recommended_change=f"Let the gateway follow rules.json on that share; it moves {100 * rules.moved_share:.0f} % of requests and {100 * rules.moved_spend_share:.0f} % of spend once at 100 %. The team sets the share in the gateway.",
         expected_impact=_rules_effects(rules),
         effort=effort,
         effort_reason=why,
         risk=risk,
-        risk_reason=f"{riskiest} of {len(found)} rules are of {risk.lower()} risk; evidence of grade {grade}",
+        risk_reason=risk_reason,
         who=PLATFORM,
         prerequisites=(
             *(("approval by a stakeholder: routing-pipeline approve",) if approval else ()),
-            "gateway configuration from routing-pipeline export, reviewed as a diff",
+            "rules.json carried over into the gateway's routing by the platform team, reviewed as a diff",
             "rule id written into every request's log",
         ),
         validation_criteria=criteria,
@@ -222,7 +229,7 @@ def _rule_items(scope: AnalysisScope, rules: RoutingRules) -> Iterator[PlanItem]
         effort="Low",
         effort_reason="one setting per step",
         risk=risk,
-        risk_reason="the canary has excluded gross harm by then",
+        risk_reason="that of the whole set, as above; it begins only where the canary has shown no gross harm",
         who=f"{PLATFORM}, decision by the {PRODUCT.lower()}",
         prerequisites=("the canary crossed no boundary in its first week",),
         validation_criteria=("non-inferior quality at 50 %", "realized saving within the promised interval in the next report"),
@@ -243,7 +250,8 @@ def _rules_effects(rules: RoutingRules) -> tuple[Impact, ...]:
     return (
         Impact(
             metric="cost",
-            label=f"Saving over {PLAN_DAYS} days, once at 100 %",
+            label="Saving, once at 100 %",
+            days=PLAN_DAYS,
             unit="USD",
             value=saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS),
         ),
@@ -295,7 +303,7 @@ def _cost_item(action: CostAction, plan: CostOptimizationPlan) -> PlanItem:
         impact_level=impact_of(share, HIGH_SAVING, MEDIUM_SAVING),
         current_state=action.basis,
         recommended_change=action.what,
-        expected_impact=(Impact(metric="cost", label=f"Saving over {PLAN_DAYS} days, taken alone", unit="USD", value=saving),),
+        expected_impact=(Impact(metric="cost", label="Saving, taken alone", days=PLAN_DAYS, unit="USD", value=saving),),
         effort=effort,
         effort_reason="settings of the gateway" if effort == "Low" else "prompts, tests or agreements with teams",
         risk=action.risk,
@@ -314,11 +322,23 @@ def _worst_by_model(bottlenecks: Bottlenecks) -> list[Incident]:
     return list(worst.values())[:MAX_ITEMS_OF_A_KIND]
 
 
-def _incident_item(incident: Incident, scope: AnalysisScope) -> PlanItem:
+def _moved_away(model: str, rules: RoutingRules) -> float:
+    """Share of all requests that the rules take from a model which they send none to."""
+    targets = {target.model for rule in rules.rule_set.rules if rule.route != "unchanged" for target in rule.route}
+    if model in targets:
+        return 0.0
+    return sum(impact.share * each.weight for impact in rules.impacts for each in impact.today if each.model == model)
+
+
+def _incident_item(incident: Incident, scope: AnalysisScope, rules: RoutingRules) -> PlanItem:
     lost = proportion_interval(incident.requests_lost, scope.requests)
     limited = incident.kind == "rate limit"
+    moved_away = _moved_away(incident.model, rules)
     change = (
-        f"Ask for a higher rate limit on {incident.model}, and cap its share of traffic below it; fall back at the first 429."
+        f"Cap the share of traffic of {incident.model} below its rate limit, and fall back at the first 429, until the proposed rules take "
+        f"{100 * moved_away:.0f} % of all requests from it; a higher limit is worth asking for only should they not be approved."
+        if limited and moved_away >= WORTH_WAITING
+        else f"Ask for a higher rate limit on {incident.model}, and cap its share of traffic below it; fall back at the first 429."
         if limited
         else f"Take {incident.model} out of rotation when its error rate stays above {100 * max(4 * incident.base_rate, 0.05):.0f} % for five minutes."
     )
@@ -608,7 +628,7 @@ def _resources(items: Sequence[PlanItem]) -> tuple[str, ...]:
     )
 
 
-def _payback(plan: CostOptimizationPlan) -> Payback:
+def _payback(plan: CostOptimizationPlan, scope: AnalysisScope) -> Payback:
     """1,000 USD over the planned saving per day; the ends of the interval change places."""
     saving = plan.planned_saving_usd
     if isinstance(saving, Unidentifiable):
@@ -622,8 +642,17 @@ def _payback(plan: CostOptimizationPlan) -> Payback:
     days = tuple(1000 * plan.days / end for end in (saving.estimate, saving.high, saving.low))
     return Payback(
         days_per_1000_usd=Estimate(estimate=days[0], low=days[1], high=days[2], level=saving.level),
-        explanation="Days of planned saving that pay for every 1,000 USD of work; the work itself is settings and rules, see effort per item.",
+        explanation=(
+            f"Days of planned saving, at the pace of {_length(scope)}, that pay for every 1,000 USD of work; the work itself is settings and "
+            "rules, see effort per item."
+        ),
     )
+
+
+def _length(scope: AnalysisScope) -> str:
+    if scope.days < WEEK_DAYS:
+        return f"a window of {24 * scope.days:.0f} hours that knows no week"
+    return "the window"
 
 
 def _rules(count: int) -> str:

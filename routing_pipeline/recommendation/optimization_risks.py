@@ -146,7 +146,7 @@ def optimization_risks(
             overall="Low",
             verdict="No change is proposed, so no change can do harm; what today's routing wastes goes on until the logs can tell more.",
         )
-    whole = _whole_set(evidence, rules, tolerance, hits)
+    whole = _whole_set(scope, evidence, rules, tolerance, hits)
     moved = _segments_of(ordered, evidence)
     each = tuple(_one_rule(rule, moved[rule.id], rules, tolerance, hits, scope.requests) for rule in ordered[:MAX_RULES])
     # A rule set of one rule is that rule: saying it twice helps nobody.
@@ -158,6 +158,21 @@ def optimization_risks(
         overall=whole.risk,
         verdict=_verdict(whole, evidence.grade, tolerance),
     )
+
+
+def risk_of_set(scope: AnalysisScope, rules: RoutingRules) -> tuple[Level, str]:
+    """The risk of the rule set as a whole and why: one level, wherever the set is spoken of; its rules have levels of their own."""
+    expected = rules.rule_set.expected
+    falls = chance_below(proven_quality(rules), -_tolerance(scope, expected.baseline.quality))
+    grade: Grade = max((rule.evidence.grade for rule in rules.rule_set.rules), default="A")
+    return _level(grade, falls, chance_above(expected.change.latency_ms.relative, LATENCY_TOLERANCE))
+
+
+def proven_quality(rules: RoutingRules) -> Measured:
+    """Change of mean quality over all requests: that of the proof, else what the rule set says of itself."""
+    expected = rules.rule_set.expected
+    proven = next((candidate for candidate in reversed(rules.walk) if candidate.passed), None)
+    return proven.quality_change if proven is not None else _absolute(expected.change.quality.relative, expected.baseline.quality)
 
 
 def _tolerance(scope: AnalysisScope, today: Measured) -> float:
@@ -189,14 +204,14 @@ def chance_below(change: Measured, threshold: float) -> Chance | Unidentifiable:
     return Chance(probability=mirrored.probability, threshold=threshold, estimate=change.estimate)
 
 
-def _whole_set(evidence: RoutingEvidence, rules: RoutingRules, tolerance: float, hits: dict[str, Hit] | None) -> ChangeRisk:
+def _whole_set(
+    scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, tolerance: float, hits: dict[str, Hit] | None
+) -> ChangeRisk:
     expected = rules.rule_set.expected
-    proven = next((candidate for candidate in reversed(rules.walk) if candidate.passed), None)
-    quality = proven.quality_change if proven is not None else _absolute(expected.change.quality.relative, expected.baseline.quality)
-    quality_falls = chance_below(quality, -tolerance)
+    quality_falls = chance_below(proven_quality(rules), -tolerance)
     latency_rises = chance_above(expected.change.latency_ms.relative, LATENCY_TOLERANCE)
     cost_rises = chance_above(expected.change.cost_usd.relative, 0.0)
-    risk, why = _level(evidence.grade, quality_falls, latency_rises)
+    risk, why = risk_of_set(scope, rules)
     tasks = {task for rule in rules.rule_set.rules for task in rule.when.task_type or ()}
     names_any = any(rule.when.task_type is None for rule in rules.rule_set.rules)
     teams: dict[str, None] = {}
@@ -258,7 +273,10 @@ def _mitigation(risk: Level) -> Mitigation:
             "The difference in quality crosses the day's boundary of the monitoring plan, or completion falls by half a point, "
             f"or mean latency rises by more than {100 * LATENCY_TOLERANCE:.0f} %"
         ),
-        rollback="Remove the rules: the default route is unchanged, so the gateway's own choice is back at once",
+        rollback=(
+            "Whoever runs the canary takes the rules out of the gateway, and runs routing-pipeline roll-back where they were published: "
+            "the default route is unchanged, so the gateway's own choice decides again"
+        ),
     )
 
 
@@ -268,7 +286,7 @@ def _sensitivity(tipping: Measured, grade: Grade) -> str:
     safe = min(tipping.estimate, tipping.low) * 100
     if safe <= 0:
         return "No hidden bias is needed to undo the claim: its safe end does not hold by itself"
-    told = f"Were quality on the moved requests overstated by {safe:.2g} points on average, the claim would no longer hold"
+    told = f"Were quality on the moved requests overstated by {safe:.2g} points of 100 on average, the claim would no longer hold"
     if grade == "A":
         return f"{told}; randomised routing leaves little room for that"
     return f"{told}; only a randomised test can exclude that"

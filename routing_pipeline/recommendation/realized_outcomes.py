@@ -283,7 +283,8 @@ def _notices(found: Sequence[RealizedRuleSet], waiting: Sequence[str]) -> tuple[
 
 def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet], waiting: Sequence[str]) -> str:
     if not found:
-        told = f"{len(known)} earlier rule set(s) promised something, {len(waiting)} of them were published"
+        sets = "1 earlier rule set" if len(known) == 1 else f"{len(known)} earlier rule sets"
+        told = f"{sets} promised something, {len(waiting) or 'none'} of {'it' if len(known) == 1 else 'them'} {'was' if len(waiting) == 1 else 'were'} published"
         return f"{told}; no request of this window was decided by them yet."
     newest = found[0]
     kept = {each.outcome: each.verdict for each in newest.outcomes}
@@ -292,6 +293,9 @@ def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet], waiting
     if missed:
         return said + f"its promise on {' and '.join(missed)} was missed."
     if newest.missed:
-        return said + f"together its rules keep their promise, but {len(newest.missed)} single promise(s) were missed."
+        return (
+            said
+            + f"together its rules keep their promise, but {len(newest.missed)} of their single promises {'was' if len(newest.missed) == 1 else 'were'} missed."
+        )
     untold = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "cannot tell"]
     return said + "what was promised was kept" + (f"; {' and '.join(untold)} cannot be told." if untold else ".")

@@ -405,7 +405,7 @@ def _walked(question: Question, verdicts: list[Verdict], told: Told, today: Eval
         moved, _ = moved_shares(question.cube, verdict.policy.array)
         found.append(
             Candidate(
-                label=f"{len(blocks)} rule(s), {moved:.0%} of requests moved",
+                label=f"{_rules(len(blocks))}, {100 * moved:.0f} % of requests moved",
                 rules=len(blocks),
                 moved_share=moved,
                 outcomes=told.outcomes(verdict.outcome),
@@ -416,6 +416,10 @@ def _walked(question: Question, verdicts: list[Verdict], told: Told, today: Eval
             )
         )
     return tuple(found)
+
+
+def _rules(count: int) -> str:
+    return "1 rule" if count == 1 else f"{count} rules"
 
 
 def moved_shares(cube: ScoreCube, actions: Ints) -> tuple[float, float]:
@@ -513,7 +517,7 @@ def _unproven_warning(question: Question, verdicts: list[Verdict], told: Told, t
 def _hidden_warning(question: Question, moved: float, tipping: Estimate) -> str:
     return (
         f"Evidence of grade {question.evidence.grade}: worth an A/B test, not yet a promise. {question.evidence.grade_reason} If something unlogged "
-        f"made the answers of the {moved:.0%} moved requests look better by more than {max(tipping.low, 0.0):.3f} on average, the quality "
+        f"made the answers of the {moved:.0%} moved requests look better by more than {100 * max(tipping.low, 0.0):.2g} points of 100 on average, the quality "
         "limit would not hold."
     )
 
@@ -548,7 +552,7 @@ def _why(question: Question, best: Verdict, verdicts: list[Verdict], told: Told,
     said = [
         f"The rules {VERB[question.evidence.grade]} {' and '.join(parts)}, measured on sessions that the search never saw.",
         (
-            f"{passed} of {len(verdicts)} candidate rule set(s) tested, from safest to boldest, met every limit at the safe end of its interval; "
+            f"{passed} of {len(verdicts)} candidate rule set{'' if len(verdicts) == 1 else 's'} tested, from safest to boldest, met every limit at the safe end of its interval; "
             "this is the boldest of them that improves the goal."
         ),
     ]
@@ -587,8 +591,9 @@ def _hypothesis(question: Question, path: list[Policy], verdicts: list[Verdict])
         ratio = (statistic.value - statistic.low()) / margin
         needed = math.ceil(question.evidence.requests * max(ratio**2, 1.0))
     moved, _ = moved_shares(question.cube, verdict.policy.array)
+    rules = len(rules_.blocks_of(question.cube, verdict.policy.array))
     return UnprovenHypothesis(
-        description=f"{len(rules_.blocks_of(question.cube, verdict.policy.array))} rule(s) that move {moved:.0%} of requests looked best and safest, "
+        description=f"{_rules(rules)} that {'moves' if rules == 1 else 'move'} {100 * moved:.0f} % of requests looked best and safest, "
         f"but {verdict.failed or 'an improvement'} could not be shown.",
         cost_change=told.cost_change(verdict.outcome, today),
         requests_needed=needed,

@@ -75,6 +75,8 @@ class Run(Result):
     version: str = Field(description="Version of routing-pipeline")
     engine: str = Field(description="Engine that read the rows")
     command: str = Field(description="Command that gives the same numbers again from the same home")
+    home: str | None = Field(default=None, description="Where the home is, as --home takes it; null in reports of earlier versions")
+    config: str | None = Field(default=None, description="Configuration file of the run, as --config takes it; null when there was none")
     sources: tuple[str, ...] = Field(default=(), description="Where the logs came from, without credentials")
     ingested: IngestCounts | None = Field(default=None, description="What this run itself ingested; null when it read nothing")
     quarantine_reasons: tuple[QuarantineReason, ...] = Field(default=(), description="Why records were refused, most frequent first")
@@ -82,6 +84,10 @@ class Run(Result):
     stale_because: str | None = Field(
         default=None, description="The report repeats the last good analysis because a service was down: which, and since when"
     )
+
+    def here(self, command: str) -> str:
+        """A command about this run's home, so that it works as pasted, from any folder."""
+        return shlex.join([*shlex.split(command), *_where(self.home, self.config)])
 
 
 class Report(Result):
@@ -115,12 +121,18 @@ class Report(Result):
     routing_rule_set: RuleSet = Field(description="rules.json")
     rule_set_status: RuleSetStatus | None = Field(default=None, description="Where its approval and publication stood when this was made")
 
+    @property
+    def approval(self) -> str:
+        """Command that records an approval of the proposed rules."""
+        return self.run.here(f"routing-pipeline approve {self.routing_rule_set.rule_set_id} --by NAME")
+
 
 def run_of(
     scope: AnalysisScope,
     run_id: str,
     *,
     home: str | None = None,
+    config: str | None = None,
     sources: Sequence[str] = (),
     ingested: IngestCounts | None = None,
     quarantine_reasons: Sequence[QuarantineReason] = (),
@@ -134,7 +146,9 @@ def run_of(
         generated_at=datetime.now(UTC) if at is None else at,
         version=metadata.version("routing-pipeline"),
         engine=scope.engine,
-        command=reproduce_command(scope, home),
+        command=reproduce_command(scope, home, config),
+        home=home,
+        config=config,
         sources=tuple(sources),
         ingested=ingested,
         quarantine_reasons=tuple(quarantine_reasons),
@@ -146,12 +160,14 @@ def run_of(
 _OPTIONS = ("cost_threshold", "quality_threshold", "goal", "max_quality_drop", "budget")
 
 
-def reproduce_command(scope: AnalysisScope, home: str | None = None) -> str:
-    """The command line that analyses the same window again; what only a configuration file can say is named as such."""
+def _where(home: str | None, config: str | None) -> list[str]:
+    return [*(["--home", home] if home else []), *(["--config", config] if config else [])]
+
+
+def reproduce_command(scope: AnalysisScope, home: str | None = None, config: str | None = None) -> str:
+    """The command line that analyses the same window again; what only an unnamed configuration file can say is named as such."""
     asked, defaults = scope.parameters, Parameters()
-    words = ["routing-pipeline", "analyze"]
-    if home is not None:
-        words += ["--home", home]
+    words = ["routing-pipeline", "analyze", *_where(home, config)]
     words += ["--timeframe", scope.timeframe_asked, "--as-of", scope.end.isoformat().replace("+00:00", "Z")]
     if asked.task_types:
         words += ["--task-types", ",".join(asked.task_types)]
@@ -160,7 +176,7 @@ def reproduce_command(scope: AnalysisScope, home: str | None = None) -> str:
         if value is not None and (option == "goal" or value != getattr(defaults, option)):
             words += [f"--{option.replace('_', '-')}", str(value)]
     from_file = [name for name in Parameters.model_fields if name not in {*_OPTIONS, "timeframe", "as_of", "task_types"}]
-    if any(getattr(asked, name) != getattr(defaults, name) for name in from_file):
+    if config is None and any(getattr(asked, name) != getattr(defaults, name) for name in from_file):
         words += ["--config", "CONFIG.toml"]
     if scope.engine != "duckdb":
         words += ["--engine", scope.engine]

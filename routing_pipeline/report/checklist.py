@@ -114,7 +114,7 @@ def _review(report: Report) -> Check:
     if not rule_set.rules:
         return Check(label, True, "No change of routing is proposed, so there is nothing to approve.", places.RULES)
     if status is not None and status.moved_share is not None:
-        open_now = f"Open: {status.next_step}" if status.needs_approval else ""
+        open_now = f"Open: {report.run.here(status.next_step)}" if status.needs_approval and status.next_step else ""
         return Check(label, not status.needs_approval, f"{status.verdict} {open_now}".strip(), places.RULES)
     if rule_set.status in {"approved", "published"}:
         return Check(label, True, f"Rule set {rule_set.rule_set_id} is {rule_set.status}.", places.RULES)
@@ -122,7 +122,7 @@ def _review(report: Report) -> Check:
         return Check(
             label, True, f"Not needed: the change moves at most {wording.percent(APPROVAL_SHARE)} of traffic and of spend.", places.PLAN
         )
-    return Check(label, False, f"Open: routing-pipeline approve {rule_set.rule_set_id} --by NAME", places.PLAN)
+    return Check(label, False, f"Open: {report.approval}", places.PLAN)
 
 
 def success_criteria(report: Report) -> tuple[Check, ...]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.rule_set import Grade, RuleSet
-from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.report import wording
+from routing_pipeline.report import periods, wording
 from routing_pipeline.report.assembly import Report
 
 GRADE_WORDS: dict[Grade, str] = {
@@ -65,12 +64,19 @@ def speed_gain(rule_set: RuleSet) -> Measured:
     return relative if isinstance(relative, Unidentifiable) else relative.scaled(-1.0)
 
 
-def saving_over_plan(rules: RoutingRules) -> Measured:
-    """Dollars over 30 days at the window's traffic."""
-    if not rules.rule_set.rules:
-        return Estimate(estimate=0.0, low=0.0, high=0.0)
-    saving = rules.saving_usd_per_day
-    return saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS)
+def replay_breaks(report: Report) -> str | None:
+    """A sentence where the replay's interval leaves the tolerance that the proof just keeps; None where both agree."""
+    proven, tolerance = quality_change(report.routing_rules), report.optimization_risks.quality_tolerance
+    expected = report.simulation.expected
+    relative, today = expected.change.quality.relative, expected.baseline.quality
+    if not report.routing_rule_set.rules or isinstance(proven, Unidentifiable) or proven.low < -tolerance:
+        return None
+    if isinstance(relative, Unidentifiable) or isinstance(today, Unidentifiable) or relative.low * today.estimate >= -tolerance:
+        return None
+    return (
+        f"The proof keeps to the {wording.size_of_100(tolerance)} tolerated, with a fall of {wording.size_of_100(min(proven.low, 0.0))} at the "
+        f"safe end; the replay, whose range holds for all tasks at once, does not: {wording.size_of_100(relative.low * today.estimate)} there."
+    )
 
 
 def summary(report: Report) -> Summary:
@@ -151,9 +157,9 @@ def _potential(report: Report) -> str:
     if report.routing_evidence.refusal is not None:
         return f"{wording.CANNOT_TELL}: {report.routing_evidence.refusal}"
     if rules.rule_set.rules:
-        saving = wording.measured(saving_over_plan(rules), wording.usd)
+        saving = wording.measured(periods.saving(report), wording.usd)
         share = wording.measured(cost_reduction(rules.rule_set), wording.percent)
-        told = f"{saving} in {PLAN_DAYS} days ({share} of spend)"
+        told = f"{saving} in the {periods.span(report.scope.days)} analysed ({share} of spend)"
         return told if grade_of(report) == "A" else f"{told}, if a trial confirms it"
     hypothesis = rules.hypothesis
     if hypothesis is None:

@@ -68,7 +68,7 @@ def _fenced(code: str, language: str = "") -> Markup:
 @cache
 def _template() -> Template:
     made = environment(Language(escape, _show, _unknown, _link, _stressed))
-    made.filters |= {"code": partial(_fenced, language="json"), "drawn": partial(_fenced, language="mermaid")}
+    made.filters |= {"code": partial(_fenced, language="json"), "shell": _fenced, "drawn": partial(_fenced, language="mermaid")}
     return made.get_template("report.md.j2")
 
 

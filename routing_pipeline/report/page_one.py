@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.rule_set import Grade
-from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS
 from routing_pipeline.recommendation.optimization_risks import Chance
-from routing_pipeline.report import headlines, places, wording
+from routing_pipeline.report import headlines, periods, places, wording
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.checklist import quality_lines
 
@@ -25,6 +24,8 @@ CERTAINTY: dict[Grade, str] = {
     "C": "How sure: measured on traffic that was kept aside, but part of what the router goes by may be missing from the logs, and the "
     "figures too good for that. A good reason for a trial, not a promise.",
 }
+
+BY_WHOM = "The platform team carries the trial out in the gateway, step by step; nothing here splits traffic or turns back by itself."
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Card:
     range: str | None
     sentences: tuple[str, ...]
     evidence: tuple[str, ...]
+    command: str | None = None
+    """What to type, to be shown so that it can be copied."""
 
 
 def cards(report: Report) -> tuple[Card, Card, Card, Card]:
@@ -51,8 +54,8 @@ def _spent(report: Report) -> Card:
     return Card(
         question="What we spent",
         figure=wording.usd(total) if isinstance(total, float | int) else "Cannot tell",
-        unit=f"in {_span(scope.days)}, for {wording.count(scope.requests)} requests",
-        range="counted from the logs, not estimated" if known else None,
+        unit=f"in {periods.span(scope.days)}, for {wording.count(scope.requests)} requests",
+        range="counted from the logs" if known else None,
         sentences=tuple(_spending(report)),
         evidence=(places.COSTS,) if known else (places.COSTS, places.DATA),
     )
@@ -62,20 +65,17 @@ def _spending(report: Report) -> Iterator[str]:
     costs, quality = report.routing_costs, report.quality_metrics.overall.quality_corrected
     if isinstance(costs.total_usd, Unidentifiable):
         yield wording.name(costs.total_usd.unidentifiable, wording.LONGEST_TEXT)
-    if isinstance(costs.per_request_usd, Estimate):
-        pace = report.cost_optimization_plan.spend_usd
-        rest = f"; at this pace {wording.plainly(pace, wording.usd, f'in {PLAN_DAYS} days')}" if isinstance(pace, Estimate) else ""
-        yield f"That is {wording.plainly(costs.per_request_usd, wording.usd_per_1000, 'per 1,000 requests')}{rest}."
+    elif report.scope.requests:
+        yield f"That is {wording.usd(1000 * costs.total_usd / report.scope.requests)} per 1,000 requests."
     if costs.unpriced.attempts_without_list_price:
         yield f"{wording.count(costs.unpriced.attempts_without_list_price)} calls have no known price and are not in it."
+    month = None if isinstance(costs.total_usd, Unidentifiable) else periods.month_spend(report)
+    if month is not None:
+        yield month
     if isinstance(quality, Estimate):
         yield f"The answers scored {wording.plainly(quality.scaled(100), wording.tenths, 'of 100 on average')}."
     else:
         yield "How good the answers were cannot be told: too few of them were scored."
-
-
-def _span(days: float) -> str:
-    return wording.days(days) if days >= 1 else f"{wording.number(round(days * 24, 1))} hours"
 
 
 # --- what we could save
@@ -94,7 +94,8 @@ def _saved(report: Report) -> Card:
             question, "Nothing", "that could be shown on these logs", None, tuple(_why_nothing(report)), (places.RULES, places.PROOF)
         )
     figure, unit, between = _gain(report)
-    told = [each for each in (_in_other_terms(report), _on_quality(report), _on_speed(report)) if each is not None]
+    month = periods.month_saving(report, headlines.cost_reduction(rules.rule_set))
+    told = [each for each in (_in_other_terms(report), month, _on_quality(report), _on_speed(report)) if each is not None]
     return Card(
         question,
         figure,
@@ -128,11 +129,15 @@ def _gain(report: Report) -> tuple[str, str, str | None]:
     if rules.rule_set.goal == "quality":
         better = headlines.quality_change(rules)
         return _figure(better, wording.of_100), "points of 100 in quality", wording.likely(better, wording.of_100)
-    saving = headlines.saving_over_plan(rules)
-    if isinstance(saving, Estimate) and saving.estimate < 0:
-        dearer = saving.scaled(-1.0)
-        return _figure(dearer, wording.usd), f"more in {PLAN_DAYS} days", wording.likely(dearer, wording.usd)
-    return _figure(saving, wording.usd), f"in {PLAN_DAYS} days", wording.likely(saving, wording.usd)
+    saving, total = periods.saving(report), report.routing_costs.total_usd
+    is_dearer = isinstance(saving, Estimate) and saving.estimate < 0
+    shown = saving.scaled(-1.0) if isinstance(saving, Estimate) and is_dearer else saving
+    span = periods.span(report.scope.days)
+    if isinstance(total, Unidentifiable):
+        unit = f"more in the {span} analysed" if is_dearer else f"in the {span} analysed"
+    else:
+        unit = f"{'more than' if is_dearer else 'of'} the {wording.usd(total)}, in the same {span}"
+    return _figure(shown, wording.usd), unit, wording.likely(shown, wording.usd)
 
 
 def _figure(value: Measured, form: wording.Format) -> str:
@@ -145,7 +150,7 @@ def _in_other_terms(report: Report) -> str | None:
     if isinstance(cost, Unidentifiable):
         return "What it does to cost cannot be told."
     less = cost if cost.estimate >= 0 else cost.scaled(-1.0)
-    return f"That is {wording.plainly(less, wording.percent, 'less' if cost.estimate >= 0 else 'more')} than we spend today."
+    return f"That is {wording.plainly(less, wording.percent, 'less' if cost.estimate >= 0 else 'more')} than we spent."
 
 
 def _on_quality(report: Report) -> str | None:
@@ -189,14 +194,17 @@ def _asked(report: Report) -> Card:
         # The record could not be read: what the plan says stands.
         status = None
     state = rules.status if status is None else status.state
+    asks = False
     if state in {"approved", "published"}:
         figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {state}; the trial goes on as planned."
     elif report.optimization_plan.approval_needed if status is None else status.needs_approval:
-        figure, unit, how = f"A trial of {count}", first, f"To approve: routing-pipeline approve {rules.rule_set_id} --by NAME."
+        asks = True
+        figure, unit, how = f"A trial of {count}", first, "To approve, run the command below with your own name."
     else:
         figure, unit, how = "Nothing", f"a trial of {count} is too small to need it", "The platform team can start it by itself."
-    said = [each for each in (moved, plan, how) if each is not None]
-    return Card(question, figure, unit, None, tuple(said), (places.PLAN, places.RULES, *((places.CANARY,) if steps else ())))
+    said = [each for each in (moved, plan, BY_WHOM, how) if each is not None]
+    evidence = (places.PLAN, places.RULES, *((places.CANARY,) if steps else ()))
+    return Card(question, figure, unit, None, tuple(said), evidence, report.approval if asks else None)
 
 
 def _exploring(question: str, report: Report) -> Card:
@@ -236,7 +244,9 @@ def _risked(report: Report) -> Card:
     else:
         figure, unit = "Cannot tell", f"how likely quality falls by more than {tolerance}"
     told = [each for each in (_hidden(report), _slower(whole.latency_rises)) if each is not None]
-    told.append("If a day's check shows harm, the rules are taken out, and today's routing is back at once.")
+    broken = headlines.replay_breaks(report)
+    told += [broken] if broken is not None else []
+    told.append("Should a day's check show harm, the platform team takes the rules out of the gateway, and today's routing decides again.")
     return Card(question, figure, unit, None, (*told, *warned), (places.RISKS, places.DATA))
 
 

@@ -11,7 +11,6 @@ import re
 COSTS = "Cost Analysis"
 QUALITY = "Quality Metrics"
 PERFORMANCE = "Performance Metrics"
-OVERTIME = "Since the Last Report"
 RULES = "Updated Rule Set"
 PROOF = "The proof"
 LOGS_TELL = "What the logs can tell"
@@ -25,10 +24,7 @@ COST_PLAN = "Cost plan"
 DATA = "Data Quality"
 METHOD = "Method"
 OPPORTUNITIES = "Optimization Opportunities"
-DECISIONS = "Routing decisions"
-CHECKLIST = "Validation Checklist"
 TRADE_OFFS = "Trade-offs"
-EXPLORATION = "What would let the logs tell more"
 
 SOURCES: dict[str, str] = {
     "routing_rules": PROOF,

@@ -15,7 +15,6 @@ from typing import Literal
 
 from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy.rule_set import Between, Level, Rule, WeightedModel, When
-from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.rule_impact import RuleImpact
 from routing_pipeline.report import wording
@@ -62,14 +61,14 @@ class PlainRule:
     validation: tuple[str, ...]
 
 
-def plain_rules(rules: RoutingRules) -> tuple[PlainRule, ...]:
-    """All rules of a set, in the order in which they are tried."""
+def plain_rules(rules: RoutingRules, days: float) -> tuple[PlainRule, ...]:
+    """All rules of a set, in the order in which they are tried; what each saves over so many days of the window's traffic."""
     impacts = {impact.rule_id: impact for impact in rules.impacts}
     ordered = sorted(rules.rule_set.rules, key=lambda rule: rule.priority)
-    return tuple(_plain(number, rule, impacts.get(rule.id)) for number, rule in enumerate(ordered, start=1))
+    return tuple(_plain(number, rule, impacts.get(rule.id), days) for number, rule in enumerate(ordered, start=1))
 
 
-def _plain(number: int, rule: Rule, impact: RuleImpact | None) -> PlainRule:
+def _plain(number: int, rule: Rule, impact: RuleImpact | None, days: float) -> PlainRule:
     saving = ALONE if impact is None else impact.saving_usd_per_day
     return PlainRule(
         number=number,
@@ -79,7 +78,7 @@ def _plain(number: int, rule: Rule, impact: RuleImpact | None) -> PlainRule:
         today=_today(impact),
         requests=rule.evidence.requests,
         share=None if impact is None else impact.share,
-        saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS),
+        saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(days),
         cost_change=ALONE if impact is None else impact.cost_change,
         quality_change=ALONE if impact is None else impact.quality_change,
         latency_change=ALONE if impact is None else impact.latency_change,

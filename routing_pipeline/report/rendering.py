@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.report import checklist, decision_tree, figures, headlines, page_one, places, plain_rules, wording
+from routing_pipeline.report import checklist, decision_tree, figures, headlines, page_one, periods, places, plain_rules, wording
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.plain_rules import Sentence
 
@@ -78,7 +78,11 @@ class Language:
 
     def text(self, value: object) -> Markup:
         """Anything that a template prints; what is not markup already is made safe."""
-        return value if isinstance(value, Markup) else self.escape(wording.name(value, wording.LONGEST_TEXT))
+        return value if isinstance(value, Markup) else self.escape(wording.spaced(wording.name(value, wording.LONGEST_TEXT)))
+
+    def counted(self, value: int | None, noun: str) -> Markup:
+        """1 request, 2 requests."""
+        return self.measured(value, wording.count, then=noun if value == 1 else f"{noun}s")
 
     def name(self, value: object, longest: int = wording.MAX_NAME) -> Markup:
         """A name from logs, shortened to what fits."""
@@ -141,6 +145,7 @@ def environment(language: Language) -> Environment:
     for name, form in FORMATS.items():
         made.filters[name] = partial(language.measured, form=form)
     made.filters |= {
+        "counted": language.counted,
         "name": language.name,
         "listed": language.listed,
         "pieces": lambda names: Markup(", ").join(language.name(each) for each in names),
@@ -170,7 +175,7 @@ def context(report: Report) -> dict[str, Any]:
         "figures": figures.figures(report),
         "summary": headlines.summary(report),
         "cards": page_one.cards(report),
-        "plain": plain_rules.plain_rules(report.routing_rules),
+        "plain": plain_rules.plain_rules(report.routing_rules, report.scope.days),
         "tree": decision_tree.picture(report.routing_rule_set),
         "last": report.since_last_report,
         "grade": headlines.grade_of(report),
@@ -178,7 +183,14 @@ def context(report: Report) -> dict[str, Any]:
         "quality_change": headlines.quality_change(report.routing_rules),
         "cost_reduction": headlines.cost_reduction(report.routing_rule_set),
         "speed_gain": headlines.speed_gain(report.routing_rule_set),
-        "saving": headlines.saving_over_plan(report.routing_rules),
+        "saving": periods.saving(report),
+        "span": periods.span(report.scope.days),
+        "month": periods.month(report),
+        "in_window": partial(periods.in_window, report),
+        "plan_period": periods.plan_period(report),
+        "knows_a_week": periods.knows_a_week(report),
+        "what_intervals_cover": periods.WHAT_INTERVALS_COVER,
+        "replay_breaks": headlines.replay_breaks(report),
         "matrix": figures.selection_matrix(report),
         "items": {item.id: item for item in report.optimization_plan.items},
         "spend_step": step,

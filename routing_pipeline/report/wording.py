@@ -26,6 +26,8 @@ SECONDS_PER_DAY = 86_400
 
 _HIDDEN = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
+_PERCENT = re.compile(r"(?<![\w/])([\d.,]*\d)%(?![\w%])")
+
 Value = Estimate | Unidentifiable | float | int | None
 Format = Callable[[float], str]
 
@@ -76,6 +78,11 @@ def usd(value: float) -> str:
 def signed_usd(value: float) -> str:
     """A change of cost with its sign: +$12.34 or -$12.34."""
     return f"+{usd(value)}" if value > 0 else usd(value)
+
+
+def spaced(text: str) -> str:
+    """68 % throughout: sentences of other parts write 68%. What stands in a word or an address stays."""
+    return _PERCENT.sub("\\1 %", text)
 
 
 def tenths(value: float) -> str:

@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -107,20 +107,21 @@ def _fail(message: str, exit_code: int, *, debug: bool) -> None:
     raise SystemExit(exit_code)
 
 
-def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
+def with_parameters(command: Callable[..., None], names: Collection[str] = tuple(PARAMETERS)) -> Callable[..., None]:
     """Give a command the options of PARAMETERS, collected in its first argument `asked`; those not given are left out."""
+    offered = {name: PARAMETERS[name] for name in names}
     own = [each for name, each in inspect.signature(command).parameters.items() if name != "asked"]
 
     @functools.wraps(command)
     def gathered(**options: Any) -> None:
-        asked = {name: options.pop(name) for name in PARAMETERS}
+        asked = {name: options.pop(name) for name in offered}
         command(asked={name: value for name, value in asked.items() if value is not None}, **options)
 
     hints = get_type_hints(command, include_extras=True)
-    gathered.__annotations__ = {each.name: hints[each.name] for each in own} | PARAMETERS
+    gathered.__annotations__ = {each.name: hints[each.name] for each in own} | offered
     gathered.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[each.name]) for each in own]
-        + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in PARAMETERS.items()]
+        + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in offered.items()]
     )
     return gathered
 
@@ -386,7 +387,7 @@ def serve_mcp(
 
 
 @app.command()
-@with_parameters
+@functools.partial(with_parameters, names=("budget", "config"))
 def dashboard(
     asked: dict[str, Any],
     host: Annotated[str, typer.Option("--host", help="Address to listen on; any but this machine's own demands a token")] = "127.0.0.1",

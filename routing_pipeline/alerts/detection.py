@@ -79,17 +79,19 @@ class Standing:
     size_low: Floats
     is_judged: Bools
     is_alarm: Bools
+    by_days: Bools
+    """Where `usual` is that of the same hours of the days before, because no week before holds them."""
 
 
 def standing(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_month: float) -> Standing:
     """Compare every hour covered; memory and time grow with series x hours."""
     parts = [_compared(sums, measure, window, weeks) for window in WINDOWS_H]
-    now, usual, z, size, size_low, judged, minded = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    now, usual, z, size, size_low, judged, minded, by_days = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
     p = np.where(judged, _upper_tail(z), 1.0)
     found = _discoveries(p, judged, false_alerts_per_month / MONTH_H) & minded
     if measure.kind == "sum":
         found &= _not_just_moved(sums, now, usual)
-    return Standing(sums.first_hour, now, usual, p, size, size_low, judged, found)
+    return Standing(sums.first_hour, now, usual, p, size, size_low, judged, found, by_days)
 
 
 def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tuple[Any, ...]:
@@ -98,7 +100,7 @@ def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tu
     begun = np.argmax(sums.count > 0, axis=1)[:, None]
     age = np.arange(sums.hours)[None, :] - begun - window
     is_whole = _rolling(_missing(sums.count, weeks).astype(float), window) == 0
-    usual, usual_count, seen = _baseline(measure, x, count, is_whole, age, weeks)
+    usual, usual_count, seen, by_days = _baseline(measure, x, count, is_whole, age, weeks)
     unit = _unit_variance(sums, measure)
     sampling = unit * usual_count if measure.kind == "sum" else unit / np.maximum(count, 1.0)
     drift, noise = _drift_and_noise(measure, x, usual, sampling, count, seen)
@@ -115,7 +117,7 @@ def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tu
         z = np.where(sd > 0, difference / sd, 0.0)
         size, low = _sizes(measure, difference, sd, usual, count)
     judged = (seen >= 1) & (count >= MIN_OBSERVATIONS)
-    return x, usual, z, size, low, judged, _minded(measure, x, usual, difference)
+    return x, usual, z, size, low, judged, _minded(measure, x, usual, difference), by_days
 
 
 def _missing(count: Floats, weeks: int) -> Bools:
@@ -168,13 +170,13 @@ def _observed(count: Floats, total: Floats, squares: Floats, usual: Floats, usua
     return np.where(usual_count > 0, of_values + of_number, squares)
 
 
-def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats]:
-    """(usual, usual observations, windows they rest on) from the weeks before, else from the days before."""
+def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats, Bools]:
+    """(usual, usual observations, windows they rest on) from the weeks before, else from the days before, and where it is from days."""
     by_week = _earlier(measure, x, count, is_whole, age, [week * WEEK_H for week in range(1, weeks + 1)])
     by_day = _earlier(measure, x, count, is_whole, age, [day * DAY_H for day in range(1, 7)])
     use_days = (by_week[2] == 0) & (by_day[2] >= MIN_DAYS_OF_BASELINE)
     usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
-    return usual, observations, seen
+    return usual, observations, seen, use_days
 
 
 def _earlier(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, lags: list[int]) -> tuple[Floats, Floats, Floats]:

@@ -125,7 +125,9 @@ class Follower:
         now = time.monotonic()
         if now - self._decided_at > DECISIONS_EVERY_S:
             with contextlib.suppress(PipelineError):
-                self._decisions = [name for folder in ("proposed", "record") for name in self.record.place.names(folder)[-1:]]
+                # Ids of one window differ in letters that follow no order, so their number tells of a proposal, and the last name may not.
+                listed = [self.record.place.names(folder) for folder in ("proposed", "record")]
+                self._decisions = [word for names in listed for word in (str(len(names)), *names[-1:])]
                 self._decided_at = now
         return self._decisions
 
@@ -191,7 +193,7 @@ class Follower:
         except PipelineError as error:
             _log.warning("the record of rule sets cannot be read: %s", error)
             known = ()
-        newest = max(known, key=lambda each: each[0].rule_set_id, default=(None, None))
+        newest = known[0] if known else (None, None)
         self.seen = seen = replace(
             seen,
             serial=next(self._serial),

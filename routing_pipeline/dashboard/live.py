@@ -101,6 +101,9 @@ class Tile(Result):
     usual: float | None = quantity(
         "In the same hour of the week, as the sensors see it; null: nothing to compare with yet", "as now", default=None
     )
+    usual_is_of_days: bool = Field(
+        default=False, description="`usual` is that of the same hour of the days before: the logs hold no week before to compare with"
+    )
     stands_out: bool = Field(description="Beyond chance and beyond the thresholds, as a sensor judges this hour")
 
 
@@ -330,6 +333,7 @@ def _tiles(observed: Mapping[Tiled, HourlySums], thresholds: AlertThresholds, un
                 measured=name,
                 now=_plain(now, is_log=measure.is_log) if is_seen else None,
                 usual=_plain(usual, is_log=measure.is_log) if found.is_judged[at] else None,
+                usual_is_of_days=bool(found.is_judged[at] and found.by_days[at]),
                 stands_out=bool(found.is_alarm[:, :, at[2]].any()),
             )
         )

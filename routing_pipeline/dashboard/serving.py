@@ -285,6 +285,7 @@ def _context(
         "seen_at": None if seen is None else datetime.fromtimestamp(seen.seen_s, UTC),
         "page": page,
         "tiles": tiles,
+        "of_days": page is not None and any(tile.usual_is_of_days for tile in page.tiles),
         "charts": () if page is None else _charts(page.buckets),
         "asked": asked,
         "choices": choices,

@@ -87,7 +87,7 @@ class Run(Result):
 
     def here(self, command: str) -> str:
         """A command about this run's home, so that it works as pasted, from any folder."""
-        return shlex.join([*shlex.split(command), *_where(self.home, self.config)])
+        return f"{command} {shlex.join(_where(self.home, self.config))}".rstrip()
 
 
 class Report(Result):

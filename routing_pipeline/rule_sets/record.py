@@ -272,14 +272,14 @@ class RuleSetRecord:
         return None if stored is None else Latest.model_validate_json(stored.content)
 
     def promised(self, most: int = 10) -> tuple[tuple[RuleSet, RuleSetStatus], ...]:
-        """Rule sets whose promise is worth holding: those that somebody decided about, and the newest proposals; newest first.
+        """Rule sets whose promise is worth holding: those that somebody decided about, and the newest proposals; the one proposed last first.
 
         What cannot be read any more (another version of the contract, changed by hand) is passed over.
         """
         read = self._read()
         decided = sorted(read.standing.states, reverse=True)[:most]
         proposed = [name.removesuffix(".json") for name in self.place.names("proposed")][-most:]
-        found: dict[str, tuple[RuleSet, RuleSetStatus]] = {}
+        found: dict[str, tuple[datetime, tuple[RuleSet, RuleSetStatus]]] = {}
         for rule_set_id in decided:
             self._keep(found, rule_set_id, read)
         for name in proposed:
@@ -288,15 +288,16 @@ class RuleSetRecord:
             rule_set_id = "" if raw is None else str(raw.get("rule_set", {}).get("rule_set_id", ""))
             if rule_set_id not in found and is_id(rule_set_id):
                 self._keep(found, rule_set_id, read)
-        return tuple(sorted(found.values(), key=lambda each: each[0].rule_set_id, reverse=True))
+        by_time = sorted(found.values(), key=lambda each: (each[0], each[1][0].rule_set_id), reverse=True)
+        return tuple(told for _, told in by_time)
 
-    def _keep(self, found: dict[str, tuple[RuleSet, RuleSetStatus]], rule_set_id: str, read: _Read) -> None:
+    def _keep(self, found: dict[str, tuple[datetime, tuple[RuleSet, RuleSetStatus]]], rule_set_id: str, read: _Read) -> None:
         try:
             proposal = self._sealed(rule_set_id, read.standing)
         except UnusableInputError:
             return
         if proposal.rule_set.rules:
-            found[rule_set_id] = (proposal.rule_set, status_of(proposal, read.standing, read.decisions))
+            found[rule_set_id] = (proposal.proposed_at, (proposal.rule_set, status_of(proposal, read.standing, read.decisions)))
 
     def _read(self) -> _Read:
         names = self.place.names("record")

@@ -47,7 +47,7 @@ def test_no_word_of_the_trade_is_on_page_one(reports: Reports, kind: str) -> Non
 
 def test_what_can_be_saved_stands_with_its_range_and_how_sure_we_are(reports: Reports) -> None:
     saved = page_one.cards(reports["rules"]())[1]
-    assert (saved.figure, saved.unit, saved.range) == ("$1,320", "in 30 days", "likely between $1,140 and $1,500")
+    assert (saved.figure, saved.unit, saved.range) == ("$308.00", "in the 7 days analysed", "likely between $266.00 and $350.00")
     assert "34.0 % less (likely between 31.0 % and 37.0 %)" in saved.sentences[0]
     assert "not a promise" in saved.sentences[-1]
     assert "as sure as after an experiment" in page_one.cards(reports["proven rules"]())[1].sentences[-1]
@@ -93,13 +93,14 @@ def test_the_goal_s_own_figure_leads(worlds: SimpleNamespace, goal: str, questio
 def test_a_rule_set_that_costs_more_is_not_called_a_saving(worlds: SimpleNamespace) -> None:
     rules = worlds.proposing("B", saving_usd_per_day=worlds.around(-10.0, 2.0))
     saved = page_one.cards(worlds.assembled(worlds.scope_of(), worlds.evidence_of("B"), rules))[1]
-    assert (saved.figure, saved.unit) == ("$300.00", "more in 30 days")
+    assert (saved.figure, saved.unit) == ("$70.00", "more in the 7 days analysed")
 
 
 def test_what_needs_approval_says_how_to_give_it(reports: Reports) -> None:
     asked = page_one.cards(reports["rules"]())[2]
     assert asked.figure == "A trial of 2 rules"
-    assert any("routing-pipeline approve 2026-11-23T00:00:00Z-3f9c --by NAME" in each for each in asked.sentences)
+    assert asked.command == "routing-pipeline approve 2026-11-23T00:00:00Z-3f9c --by NAME --home /data/home"
+    assert "nothing here splits traffic or turns back by itself" in " ".join(asked.sentences)
     assert "60.0 % of requests, 70.0 % of spend" in asked.sentences[0]
 
 

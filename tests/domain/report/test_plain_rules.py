@@ -81,7 +81,7 @@ def test_every_rule_stands_in_both_documents_with_words_machine_form_and_six_lin
     part = markdown.split("##### Rule 1\n")[1].split("##### Rule 2\n")[0]
     assert "Send *chat* requests of complexity under 0.5 to gpt-4o-mini instead of gpt-4o." in part
     assert re.search(r"```json\n\{.*\"task_type\": \[\"chat\"\].*\}\n```", part)
-    assert re.search(r"\*\*Expected Impact\*\*: Saving over 30 days, once at 100 %: \$660\.00 \[\$570\.00, \$750\.00\]", part)
+    assert re.search(r"\*\*Expected Impact\*\*: Saving in 7 days, once at 100 %: \$154\.00 \[\$133\.00, \$175\.00\]", part)
     assert "Today these requests go to gpt-4o (50.0 %), gpt-4o-mini (50.0 %)." in part
     assert 'id="rule-1"' in page
     assert "Send <em>" in page

@@ -119,7 +119,7 @@ def test_each_optimization_has_the_six_lines_of_the_task(reports: Reports, kind:
 
 def test_a_number_stands_with_its_interval_or_with_why_there_is_none(reports: Reports) -> None:
     full, empty = report_markdown(reports["full"]()), report_markdown(reports["empty"]())
-    assert re.search(r"\*\*Cost Reduction\*\*: 34\.0 % \[31\.0, 37\.0\] \(\$1,320 \[\$1,140, \$1,500\] over 30 days\)", full)
+    assert re.search(r"\*\*Cost Reduction\*\*: 34\.0 % \[31\.0, 37\.0\] \(\$308\.00 \[\$266\.00, \$350\.00\] in 7 days\)", full)
     assert re.search(r"\*\*Average Routing Latency\*\*: cannot tell: \S", empty)
 
 
@@ -136,7 +136,7 @@ def test_no_change_says_what_to_explore_and_promises_nothing(reports: Reports) -
     text = report_markdown(reports["no change"]())
     assert "No change of the routing rules is recommended" in text
     assert "drawn by lot" in text.split("## Current State Analysis")[0]
-    assert re.search(r"\*\*Cost Reduction\*\*: 0 % \(\$0\.00 over 30 days\)", text)
+    assert re.search(r"\*\*Cost Reduction\*\*: 0 % \(\$0\.00 in 7 days\)", text)
     assert "[Nothing](#updated-rule-set)** that could be shown" in text
     assert "easy chat to gpt-4o-mini" in text
 

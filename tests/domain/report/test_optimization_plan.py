@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import Degradation, Mismatch, QualityIssues
+from routing_pipeline.cli import app
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan, effort_of, optimization_plan
+from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.scope import missing_sources
 
 
@@ -127,3 +130,35 @@ def test_a_saving_that_may_be_nothing_pays_nothing_back_yet(worlds: SimpleNamesp
 def test_the_tone_follows_the_grade(worlds: SimpleNamespace) -> None:
     assert "A/B test" in planned(worlds, rules=worlds.proposing("B")).verdict
     assert "Start the canary" in planned(worlds, rules=worlds.proposing("A")).verdict
+
+
+def test_the_set_has_one_risk_wherever_it_is_spoken_of_and_a_riskier_rule_is_named(worlds: SimpleNamespace) -> None:
+    risky = worlds.rule(1, "chat", "gpt-4o-mini", None, "B").model_copy(update={"risk": "High"})
+    rules = worlds.proposing("B", rule_set=worlds.rule_set((risky, worlds.rule(2, "code", "gpt-4o", None, "B"))))
+    told = worlds.assembled(worlds.scope_of(), worlds.evidence_of("B"), rules)
+    whole = told.optimization_risks.overall
+    items = {item.id: item for item in told.optimization_plan.items}
+    assert items["rules-canary"].risk == items["rules-rollout"].risk == whole == "Medium"
+    assert "1 of the 2 rules is of high risk" in items["rules-canary"].risk_reason
+    assert [action.risk for action in told.cost_optimization_plan.actions if action.id == "rules"] in ([], [whole])
+
+
+def test_no_plan_asks_for_what_the_command_line_does_not_have(worlds: SimpleNamespace) -> None:
+    known = {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
+    asked = set(re.findall(r"routing-pipeline ([a-z-]+)", everything(worlds).model_dump_json()))
+    assert asked
+    assert asked <= known
+
+
+def test_a_limit_is_not_worth_asking_for_where_the_rules_take_the_traffic_away(worlds: SimpleNamespace) -> None:
+    jams = worlds.filled(Bottlenecks, "gpt-4o")
+    limited = jams.model_copy(update={"incidents": tuple(each.model_copy(update={"kind": "rate limit"}) for each in jams.incidents)})
+    rules = (worlds.rule(1, "chat", "gpt-4o-mini", None),)
+    leaving = worlds.proposing(rule_set=worlds.rule_set(rules), impacts=(worlds.impact(1, "gpt-4o", "gpt-4o-mini"),))
+
+    def asked(proposed: RoutingRules) -> str:
+        items = planned(worlds, rules=proposed, bottlenecks=limited).items
+        return next(item for item in items if item.category == "Availability").recommended_change
+
+    assert "should they not be approved" in asked(leaving)
+    assert asked(worlds.proposing_nothing()).startswith("Ask for a higher rate limit on gpt-4o")

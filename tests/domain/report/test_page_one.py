@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection
+from routing_pipeline.analysis.routing_costs import RoutingCosts
+from routing_pipeline.estimates import Measured, Unidentifiable
+from routing_pipeline.policy.rule_set import RelativeChange
 from routing_pipeline.report import page_one
 from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.wording import MINUS
 from routing_pipeline.rule_sets.life_cycle import State, status_without_record
+from routing_pipeline.scope import AnalysisScope
 
 EVERY_REPORT = ["empty", "refusal", "no change", "rules", "proven rules", "full"]
 JARGON = (
@@ -53,8 +60,83 @@ def test_what_can_be_saved_stands_with_its_range_and_how_sure_we_are(reports: Re
     assert "as sure as after an experiment" in page_one.cards(reports["proven rules"]())[1].sentences[-1]
 
 
+def week_of_spend(worlds: SimpleNamespace, scope: AnalysisScope | None = None, **analyses: Any) -> Report:
+    costs = worlds.blank(RoutingCosts).model_copy(update={"total_usd": 900.0, "per_request_usd": worlds.around(0.009, 0.0001)})
+    return worlds.assembled(scope or worlds.scope_of(), worlds.evidence_of("B"), worlds.proposing("B"), routing_costs=costs, **analyses)
+
+
+def test_spend_and_saving_are_of_the_same_days(worlds: SimpleNamespace) -> None:
+    spent, saved = page_one.cards(week_of_spend(worlds))[:2]
+    assert (spent.figure, spent.range) == ("$900.00", "counted from the logs")
+    assert spent.unit.startswith("in 7 days")
+    assert (saved.figure, saved.unit) == ("$308.00", "of the $900.00, in the same 7 days")
+    assert "likely" not in spent.sentences[0], "what is counted has no range"
+    assert "30 days" not in " ".join((*spent.sentences, *saved.sentences))
+
+
+def month_of(total: Measured) -> BudgetProjection:
+    values: dict[str, Any] = {"start": date(2026, 11, 1), "end": date(2026, 12, 1), "observed_usd": 900.0, "total_usd": total}
+    return BudgetProjection(
+        history_days=60, month=PeriodProjection(period="2026-11", **values), quarter=PeriodProjection(period="2026-Q4", **values), teams=()
+    )
+
+
+def test_a_month_is_told_from_its_projection_with_the_doubt_about_volume_in_it(worlds: SimpleNamespace) -> None:
+    told = week_of_spend(worlds, budget_projection=month_of(worlds.around(4000.0, 500.0)))
+    spent, saved = page_one.cards(told)[:2]
+    assert "November 2026 comes to $4,000 (likely between $3,500 and $4,500) if routing stays as it is." in spent.sentences
+    (month,) = [each for each in saved.sentences if "month" in each]
+    assert "$1,360 (likely between $1,085 and $1,665)" in month, "34 % [31, 37] of it, both ends at once"
+
+
+def test_a_month_that_cannot_be_told_is_said_to_be_so(worlds: SimpleNamespace) -> None:
+    told = week_of_spend(worlds, budget_projection=month_of(Unidentifiable(unidentifiable="the logs hold 5 complete days")))
+    spent, saved = page_one.cards(told)[:2]
+    assert "What November 2026 comes to cannot be told yet: the logs hold 5 complete days." in spent.sentences
+    assert not [each for each in saved.sentences if "month" in each]
+
+
+def test_a_day_of_logs_is_never_made_into_a_month(worlds: SimpleNamespace) -> None:
+    day = worlds.scope_of()
+    day = day.model_copy(update={"start_s": day.end_s - 86_400})
+    told = week_of_spend(worlds, day, budget_projection=None)
+    spent, saved = page_one.cards(told)[:2]
+    assert "the window holds 24 hours, less than a week" in " ".join(spent.sentences)
+    assert saved.unit == "of the $900.00, in the same 24 hours"
+    for text in (report_markdown(told), report_html(told)):
+        assert "over 30 days" not in text
+        assert "less than a full week" in text
+        assert told.cost_optimization_plan.window_days == 1.0
+
+
+def test_a_replay_that_breaks_the_tolerance_which_the_proof_keeps_is_told(worlds: SimpleNamespace) -> None:
+    kept = week_of_spend(worlds)
+    expected = worlds.expected()
+    wide = expected.model_copy(
+        update={"change": expected.change.model_copy(update={"quality": RelativeChange(relative=worlds.around(-0.007, 0.006))})}
+    )
+    replayed = kept.simulation.model_copy(update={"expected": wide, "requests": 1000})
+    broken = kept.model_copy(update={"simulation": replayed})
+    told = (
+        "The proof keeps to the 1 point of 100 tolerated, with a fall of 0.5 points of 100 at the safe end; "
+        "the replay, whose range holds for all tasks at once, does not: 1.09 points of 100 there."
+    )
+    assert told in page_one.cards(broken)[3].sentences
+    for text in (report_markdown(broken), report_html(broken)):
+        assert text.count("whose range holds for all tasks at once") == 2, "on page one and beside the replay"
+    assert "The proof keeps" not in " ".join(page_one.cards(kept)[3].sentences)
+
+
+def test_nobody_is_promised_what_nobody_does(reports: Reports) -> None:
+    text = " ".join(summary_of(reports["rules"]()).split())
+    assert "the platform team takes the rules out of the gateway" in text
+    assert "is back at once" not in text
+    assert "routing-pipeline export" not in report_markdown(reports["rules"]())
+
+
 def test_every_estimate_on_page_one_has_its_range(reports: Reports) -> None:
-    for card in page_one.cards(reports["rules"]()):
+    # The first card counts; the others estimate.
+    for card in page_one.cards(reports["rules"]())[1:]:
         for sentence in card.sentences:
             for found in re.finditer(r"would (?:change|come) .*|That is .*", sentence):
                 assert "likely between" in found.group() or "cannot be told" in found.group() or "holds if" in sentence, sentence

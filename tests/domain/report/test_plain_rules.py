@@ -69,9 +69,9 @@ def test_names_of_a_megabyte_are_left_to_rules_json(worlds: SimpleNamespace) -> 
 
 
 def test_each_rule_has_its_own_estimate_or_says_that_there_is_none(worlds: SimpleNamespace, reports: Reports) -> None:
-    told = plain_rules(reports["rules"]().routing_rules)
-    assert [rule.saving_usd.estimate for rule in told] == [660.0, 660.0]
-    unknown = plain_rules(worlds.proposing("C", impacts=()))
+    told = plain_rules(reports["rules"]().routing_rules, days=7.0)
+    assert [rule.saving_usd.estimate for rule in told] == [154.0, 154.0], "22 USD a day, over the window"
+    unknown = plain_rules(worlds.proposing("C", impacts=()), days=7.0)
     assert all("not estimated" in rule.saving_usd.unidentifiable for rule in unknown)
 
 

@@ -93,3 +93,16 @@ def test_days(value: float, told: str) -> None:
 @pytest.mark.parametrize(("value", "told"), [(3.21, "3.2 ms"), (950.4, "950 ms"), (12_345.0, "12.3 s"), (-5.0, "\N{MINUS SIGN}5.0 ms")])
 def test_times(value: float, told: str) -> None:
     assert wording.ms(value) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("move 68% of 1,000.5%", "move 68 % of 1,000.5 %"),
+        ("(-77.3% to +4%).", "(-77.3 % to +4 %)."),
+        ("s3://logs/a%20b/5%/c", "s3://logs/a%20b/5%/c"),
+        ("68 % stays", "68 % stays"),
+    ],
+)
+def test_a_share_reads_alike_whoever_wrote_the_sentence(text: str, read: str) -> None:
+    assert wording.spaced(text) == read

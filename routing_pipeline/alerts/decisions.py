@@ -109,11 +109,11 @@ def silent_feed(sums: HourlySums | None, thresholds: AlertThresholds, cursor: st
     found = silences(sums, max(end_hour, overdue), thresholds.baseline_weeks, thresholds.false_alerts_per_month)
     after, news = memory.after(found)
     if not news:
-        reason = f"still nothing from {_listed(found)}" if found else "requests arrive as usual"
+        reason = f"still no request{_listed(found)}" if found else "requests arrive as usual"
         return AlertDecision(kind="quiet", reason=reason, cursor=after.model_dump_json())
     first = news[0]
     reason = (
-        f"no request of {_listed(news)} since {iso(first.since)}, about {first.expected:,.0f} expected: "
+        f"no request{_listed(news)} since {iso(first.since)}, about {first.expected:,.0f} expected: "
         "the gateway is silent, or its logs do not arrive"
     )
     return AlertDecision(
@@ -266,8 +266,10 @@ def _shown(measured: str, x: float) -> str:
 
 
 def _listed(silent: tuple[Silence, ...]) -> str:
-    names = ["anybody" if each.series == WHOLE else f"{each.series.dimension} {named(each.series.value)}" for each in silent[:5]]
-    return ", ".join(names)
+    """Whose requests are missing, to follow "no request"; of all traffic nobody need be named."""
+    if any(each.series == WHOLE for each in silent):
+        return " at all"
+    return " of " + ", ".join(f"{each.series.dimension} {named(each.series.value)}" for each in silent[:5])
 
 
 def named(value: str) -> str:

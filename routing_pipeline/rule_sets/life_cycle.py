@@ -175,7 +175,7 @@ def _why_not_roll_back(proposal: Proposal, state: State, standing: Standing) -> 
 
 def size_of(proposal: Proposal) -> str:
     """How much a change moves, in words."""
-    return f"it moves {proposal.moved_share:.1%} of traffic and {proposal.moved_spend_share:.1%} of spend"
+    return f"it moves {100 * proposal.moved_share:.1f} % of traffic and {100 * proposal.moved_spend_share:.1f} % of spend"
 
 
 def checked_name(by: str) -> str:
@@ -253,7 +253,7 @@ def _verdict(proposal: Proposal, state: State, last: Decision | None, standing: 
     if state == "proposed":
         if proposal.is_significant:
             return f"Waits for approval: {size_of(proposal)}."
-        return f"May be published without an approval: {size_of(proposal)}, no more than {APPROVAL_SHARE:.0%} of either."
+        return f"May be published without an approval: {size_of(proposal)}, no more than {100 * APPROVAL_SHARE:.0f} % of either."
     if state == "approved":
         return f"Approved{who}; not published yet."
     if state == "rolled_back":

@@ -12,7 +12,8 @@ import pytest
 
 from routing_pipeline.alerts import hourly
 from routing_pipeline.alerts.attribution import attribution
-from routing_pipeline.alerts.decisions import AlertDecision, cost_spike, latency_spike, quality_drop, silent_feed
+from routing_pipeline.alerts.decisions import AlertDecision, cost_measure, cost_spike, latency_spike, quality_drop, silent_feed
+from routing_pipeline.alerts.detection import standing
 from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums, Series, hourly_sums
 from routing_pipeline.alerts.incidents import Memory, remembered
 from routing_pipeline.alerts.new_logs import AGAIN_AFTER_S, UnreadObjects, new_logs
@@ -139,6 +140,14 @@ def test_neither_an_odd_week_nor_two_silent_ones_change_what_is_usual() -> None:
     assert judged(spend(change=lambda hour, *_: 5.0 if hour in (NOON, NOON - WEEK_H) else 1.0)).run_key is not None
     silent = {NOON - WEEK_H, NOON - 2 * WEEK_H}
     assert judged(spend(change=lambda hour, *_: 0.0 if hour in silent else 1.0)).run_key is None
+
+
+def test_where_no_week_came_before_days_stand_in_and_are_said_to() -> None:
+    first_week, later = (standing(spend(hours=hours), cost_measure(THRESHOLDS), 4, 1.0) for hours in (6 * 24, WEEKS * WEEK_H))
+    assert first_week.is_judged[0, 0, -1]
+    assert first_week.by_days[0, 0, -1]
+    assert later.is_judged[0, 0, -1]
+    assert not later.by_days[0, 0, -1]
 
 
 def test_a_rise_that_lasts_becomes_usual() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ MOVES: tuple[tuple[Reach, str, str], ...] = (
     (small, "publish", "published"),
     (small, "roll_back", "is not live"),
     (large, "approve", "approved"),
-    (large, "publish", "waits for approval (it moves 0.0% of traffic and 5.1% of spend)"),
+    (large, "publish", "waits for approval (it moves 0.0 % of traffic and 5.1 % of spend)"),
     (large, "roll_back", "is not live"),
     (approved, "approve", "is approved already"),
     (approved, "publish", "published"),
@@ -316,3 +317,10 @@ def test_the_record_is_readable_json(record: RuleSetRecord) -> None:
     live(record)
     decisions = [json.loads((Path(record.place.uri) / "record" / name).read_text()) for name in record.place.names("record")]
     assert [each["move"] for each in decisions] == ["approve", "publish"]
+
+
+def test_of_rule_sets_of_one_window_the_one_proposed_last_comes_first(record: RuleSetRecord) -> None:
+    window = "2026-11-22T23:59:51Z"
+    for minute, letters in enumerate(("a1b9", "54d0", "088d")):
+        record.propose(proposed(f"{window}-{letters}"), SMALL, SMALL, now=datetime(2026, 11, 23, 6, minute, tzinfo=UTC))
+    assert [rule_set.rule_set_id[-4:] for rule_set, _ in record.promised()] == ["088d", "54d0", "a1b9"]

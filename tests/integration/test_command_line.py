@@ -434,3 +434,9 @@ def test_every_command_that_has_a_configuration_takes_it_from_the_environment(
 def test_the_live_page_for_others_needs_a_token(terminal: Terminal, tmp_path: Path) -> None:
     ended = terminal("dashboard", "--host", "192.0.2.1", "--home", tmp_path)
     assert (ended.code, "ROUTING_PIPELINE_DASHBOARD_TOKEN" in ended.first_line) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--as-of", "--task-types", "--goal", "--timeframe"])
+def test_the_live_page_offers_no_option_that_it_would_not_heed(option: str, terminal: Terminal, tmp_path: Path) -> None:
+    ended = terminal("dashboard", option, "7d", "--home", tmp_path)
+    assert (ended.code, option in ended.first_line) == (2, True)

@@ -163,7 +163,7 @@ def _period(
         total = NO_COST
     elif ahead is None or back is None:
         total = Unidentifiable(
-            unidentifiable=f"the logs hold {length} complete day{'' if length == 1 else 's'}; {MIN_DAYS} with spend are needed for a weekly cycle, so keep collecting"
+            unidentifiable=f"the logs hold {length} complete day{'' if length == 1 else 's'}, and {MIN_DAYS} with spend are needed"
         )
     else:
         today = start + length

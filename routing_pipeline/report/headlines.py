@@ -74,8 +74,8 @@ def replay_breaks(report: Report) -> str | None:
     if isinstance(relative, Unidentifiable) or isinstance(today, Unidentifiable) or relative.low * today.estimate >= -tolerance:
         return None
     return (
-        f"The proof keeps to the {wording.size_of_100(tolerance)} tolerated, with a fall of {wording.size_of_100(min(proven.low, 0.0))} at the "
-        f"safe end; the replay, whose range holds for all tasks at once, does not: {wording.size_of_100(relative.low * today.estimate)} there."
+        f"At its safe end the proof keeps to the tolerance ({wording.size_of_100(min(proven.low, 0.0))}); the replay, whose range holds for all tasks at "
+        f"once, does not ({wording.size_of_100(relative.low * today.estimate)})."
     )
 
 

@@ -25,7 +25,7 @@ CERTAINTY: dict[Grade, str] = {
     "figures too good for that. A good reason for a trial, not a promise.",
 }
 
-BY_WHOM = "The platform team carries the trial out in the gateway, step by step; nothing here splits traffic or turns back by itself."
+BY_WHOM = "The platform team sets each step in the gateway; nothing splits traffic or turns back by itself."
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _asked(report: Report) -> Card:
         figure, unit, how = "Nothing more", f"{count} approved", f"These rules are {state}; the trial goes on as planned."
     elif report.optimization_plan.approval_needed if status is None else status.needs_approval:
         asks = True
-        figure, unit, how = f"A trial of {count}", first, "To approve, run the command below with your own name."
+        figure, unit, how = f"A trial of {count}", first, "To approve, with your name:"
     else:
         figure, unit, how = "Nothing", f"a trial of {count} is too small to need it", "The platform team can start it by itself."
     said = [each for each in (moved, plan, BY_WHOM, how) if each is not None]
@@ -246,7 +246,7 @@ def _risked(report: Report) -> Card:
     told = [each for each in (_hidden(report), _slower(whole.latency_rises)) if each is not None]
     broken = headlines.replay_breaks(report)
     told += [broken] if broken is not None else []
-    told.append("Should a day's check show harm, the platform team takes the rules out of the gateway, and today's routing decides again.")
+    told.append("Should a day's check show harm, the platform team takes the rules out of the gateway.")
     return Card(question, figure, unit, None, (*told, *warned), (places.RISKS, places.DATA))
 
 

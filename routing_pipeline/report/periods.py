@@ -15,7 +15,7 @@ from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS, WE
 from routing_pipeline.report import wording
 from routing_pipeline.report.assembly import Report
 
-WHAT_INTERVALS_COVER = "Intervals speak of the window's own requests; that later weeks bring more of them, or others, is not in them."
+WHAT_INTERVALS_COVER = "They speak of the window's requests, not of how many later weeks bring."
 
 
 def span(days: float) -> str:
@@ -52,7 +52,7 @@ def month_spend(report: Report) -> str | None:
     if found is None:
         return _why_no_month(report)
     if isinstance(found.total_usd, Unidentifiable):
-        return f"What {_named(found)} comes to cannot be told yet: {wording.name(found.total_usd.unidentifiable, wording.LONGEST_TEXT)}."
+        return f"{_named(found)} cannot be told yet: {wording.name(found.total_usd.unidentifiable, wording.LONGEST_TEXT)}."
     return f"{_named(found)} comes to {wording.plainly(found.total_usd, wording.usd)} if routing stays as it is."
 
 

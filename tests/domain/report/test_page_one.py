@@ -92,7 +92,7 @@ def test_a_month_is_told_from_its_projection_with_the_doubt_about_volume_in_it(w
 def test_a_month_that_cannot_be_told_is_said_to_be_so(worlds: SimpleNamespace) -> None:
     told = week_of_spend(worlds, budget_projection=month_of(Unidentifiable(unidentifiable="the logs hold 5 complete days")))
     spent, saved = page_one.cards(told)[:2]
-    assert "What November 2026 comes to cannot be told yet: the logs hold 5 complete days." in spent.sentences
+    assert "November 2026 cannot be told yet: the logs hold 5 complete days." in spent.sentences
     assert not [each for each in saved.sentences if "month" in each]
 
 
@@ -118,13 +118,13 @@ def test_a_replay_that_breaks_the_tolerance_which_the_proof_keeps_is_told(worlds
     replayed = kept.simulation.model_copy(update={"expected": wide, "requests": 1000})
     broken = kept.model_copy(update={"simulation": replayed})
     told = (
-        "The proof keeps to the 1 point of 100 tolerated, with a fall of 0.5 points of 100 at the safe end; "
-        "the replay, whose range holds for all tasks at once, does not: 1.09 points of 100 there."
+        "At its safe end the proof keeps to the tolerance (0.5 points of 100); "
+        "the replay, whose range holds for all tasks at once, does not (1.09 points of 100)."
     )
     assert told in page_one.cards(broken)[3].sentences
     for text in (report_markdown(broken), report_html(broken)):
         assert text.count("whose range holds for all tasks at once") == 2, "on page one and beside the replay"
-    assert "The proof keeps" not in " ".join(page_one.cards(kept)[3].sentences)
+    assert "the proof keeps" not in " ".join(page_one.cards(kept)[3].sentences)
 
 
 def test_nobody_is_promised_what_nobody_does(reports: Reports) -> None:
@@ -182,7 +182,7 @@ def test_what_needs_approval_says_how_to_give_it(reports: Reports) -> None:
     asked = page_one.cards(reports["rules"]())[2]
     assert asked.figure == "A trial of 2 rules"
     assert asked.command == "routing-pipeline approve 2026-11-23T00:00:00Z-3f9c --by NAME --home /data/home"
-    assert "nothing here splits traffic or turns back by itself" in " ".join(asked.sentences)
+    assert "nothing splits traffic or turns back by itself" in " ".join(asked.sentences)
     assert "60.0 % of requests, 70.0 % of spend" in asked.sentences[0]
 
 

@@ -41,7 +41,7 @@ from routing_pipeline.report.assembly import Report
 from routing_pipeline.report.wording import printable
 from routing_pipeline.results import StoredRun, write_whole
 from routing_pipeline.rule_sets.life_cycle import RuleSetStatus, State, is_significant
-from routing_pipeline.rule_sets.record import RuleSetRecord, record_of, status_of_rules
+from routing_pipeline.rule_sets.record import NOT_PROPOSED, RuleSetRecord, record_of, status_of_rules
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -126,12 +126,13 @@ class HomeMetrics(Collector):
         )
 
     def _status(self, report: Report) -> RuleSetStatus | None:
-        """Where the newest rule set stands now: it may have been approved since its report was made; None when nobody can tell."""
+        """Where the newest rule set stands now: it may have been approved since its report was made; None when nobody recorded it."""
         try:
-            return status_of_rules(self._record, report.routing_rule_set)
+            status = status_of_rules(self._record, report.routing_rule_set)
         except UnusableInputError:
-            # Never recorded here, or changed by hand.
+            # Changed by hand.
             return None
+        return None if status.verdict == NOT_PROPOSED else status
 
     def _of_data_quality(self) -> Iterable[Metric]:
         """What stops runs: by the ledger as it is, and by the last run that was stopped, until a report is delivered after it."""

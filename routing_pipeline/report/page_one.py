@@ -257,9 +257,11 @@ def _hidden(report: Report) -> str | None:
     safe = min(tipping.low, tipping.estimate)
     if safe <= 0:
         return "Causes that the logs do not show could make quality fall further than that; only a trial can tell."
+    shown = wording.size_of_100(safe)
+    much = "however little" if wording.size_of_100(0.0) == shown else f"by more than {shown}"
     return (
-        "That holds if the logs show all that matters. Should something unseen flatter the new models by more than "
-        f"{wording.size_of_100(safe)}, quality could fall further; only a trial can tell."
+        "That holds if the logs show all that matters. Should something unseen flatter the new models "
+        f"{much}, quality could fall further; only a trial can tell."
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection
 from routing_pipeline.analysis.routing_costs import RoutingCosts
-from routing_pipeline.estimates import Measured, Unidentifiable
+from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.rule_set import RelativeChange
 from routing_pipeline.report import page_one
 from routing_pipeline.report.assembly import Report
@@ -140,6 +140,15 @@ def test_every_estimate_on_page_one_has_its_range(reports: Reports) -> None:
         for sentence in card.sentences:
             for found in re.finditer(r"would (?:change|come) .*|That is .*", sentence):
                 assert "likely between" in found.group() or "cannot be told" in found.group() or "holds if" in sentence, sentence
+
+
+@pytest.mark.parametrize(("at", "told"), [(0.004, "flatter the new models by more than 0.4 points of 100"), (0.00001, "however little")])
+def test_what_nobody_logged_could_break_the_promise_and_how_much_of_it_is_told(reports: Reports, at: float, told: str) -> None:
+    report = reports["rules"]()
+    tipping = Estimate(estimate=at, low=at, high=0.02)
+    rules = report.routing_rules.model_copy(update={"tipping_point": tipping})
+    (risks,) = page_one.cards(report.model_copy(update={"routing_rules": rules}))[3:]
+    assert told in " ".join(risks.sentences)
 
 
 def test_no_change_is_an_answer_and_says_so(reports: Reports) -> None:

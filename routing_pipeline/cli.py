@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
@@ -209,7 +210,7 @@ def approve(
     opened, record = _record(home, config)
     from routing_pipeline.rule_sets.record import resolved
 
-    _show_status(record.approve(resolved(opened, record, rule_set_id), by, because), as_json=as_json)
+    _show_status(record.approve(resolved(opened, record, rule_set_id), by, because), home, config, as_json=as_json)
 
 
 @app.command()
@@ -226,7 +227,7 @@ def publish(
     opened, record = _record(home, config)
     from routing_pipeline.rule_sets.record import resolved
 
-    _show_status(record.publish(resolved(opened, record, rule_set_id), by, because), as_json=as_json)
+    _show_status(record.publish(resolved(opened, record, rule_set_id), by, because), home, config, as_json=as_json)
     if not as_json:
         typer.echo(record.place.uri)
 
@@ -242,7 +243,7 @@ def roll_back(
 ) -> None:
     """Take back the rule set that is live; the one before it is live again, or the gateway's own choice."""
     _, record = _record(home, config)
-    _show_status(record.roll_back(by, because), as_json=as_json)
+    _show_status(record.roll_back(by, because), home, config, as_json=as_json)
 
 
 def _record(home: Path | None, config: Path | None) -> tuple[Home, RuleSetRecord]:
@@ -252,14 +253,16 @@ def _record(home: Path | None, config: Path | None) -> tuple[Home, RuleSetRecord
     return opened, record_of(opened, read_publishing(config, os.environ.get("ROUTING_PIPELINE_PUBLISH", "")).to)
 
 
-def _show_status(status: RuleSetStatus, *, as_json: bool) -> None:
+def _show_status(status: RuleSetStatus, home: Path | None, config: Path | None, *, as_json: bool) -> None:
     if as_json:
         typer.echo(status.model_dump_json(indent=1))
         return
     live = "no rule set is live" if status.live is None else f"{status.live} is live"
     typer.echo(f"{status.rule_set_id}: {status.verdict} ({live})")
     if status.next_step:
-        typer.echo(f"next: {status.next_step}")
+        # As it was given, so that the line can be pasted.
+        where = [word for option, given in (("--home", home), ("--config", config)) if given is not None for word in (option, str(given))]
+        typer.echo(f"next: {' '.join([status.next_step, shlex.join(where)]).rstrip()}")
 
 
 @app.command()

@@ -86,7 +86,7 @@ def test_a_rule_set_is_approved_published_and_taken_back_by_command(command: Com
     code, _, err = command("publish", ID, "--by", "Ada", *at)
     assert (code, f"routing-pipeline approve {ID} --by NAME" in err) == (2, True)
     code, out, _ = command("approve", ID, "--by", "Ada", "--because", "reviewed", *at)
-    assert (code, "Approved by Ada" in out, f"next: routing-pipeline publish {ID}" in out) == (0, True, True)
+    assert (code, "Approved by Ada" in out, f"next: routing-pipeline publish {ID} --by NAME --home {home.root}\n" in out) == (0, True, True)
     assert command("approve", ID, "--by", "Grace", *at)[0] == 2
     code, out, _ = command("publish", ID, "--by", "Grace", *at, "--json")
     status = json.loads(out)

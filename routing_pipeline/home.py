@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -189,13 +189,10 @@ class Home:
         for path in self.days.iterdir() if self.days.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):
                 found.append((now_s - path.stat().st_mtime, path))
-        seen: set[str] = set()
+        found.sort()
         dropped = 0
-        for unused_s, path in sorted(found):
-            day = _day_of(path.name)
-            is_superseded, is_beyond = day in seen, len(seen) >= DAYS_KEPT
-            seen.add(day)
-            is_over = is_superseded or is_beyond or unused_s > DAY_UNUSED_S
+        for (unused_s, path), is_spare in zip(found, _spare(path.name for _, path in found), strict=True):
+            is_over = is_spare or unused_s > DAY_UNUSED_S
             if is_over and unused_s > WINDOW_IN_USE_S and f"days/{path.name}" not in needed:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
                 dropped += 1
@@ -206,13 +203,10 @@ class Home:
         if not isinstance(files, BucketStorage):
             return 0
         unused = [entry.name for entry in files.entries("windows") if entry.modified_s < now_s - WINDOW_UNUSED_S]
-        seen: set[str] = set()
         # What a window lists is not older than the window by more than a day (`BucketStorage.share`).
-        for entry in sorted(files.entries("days"), key=lambda entry: -entry.modified_s):
-            day = _day_of(entry.name.rpartition("/")[2])
-            is_superseded, is_beyond = day in seen, len(seen) >= DAYS_KEPT
-            seen.add(day)
-            if entry.modified_s < now_s - (WINDOW_UNUSED_S + SHARED_AGAIN_S if is_superseded or is_beyond else DAY_UNUSED_S):
+        days = sorted(files.entries("days"), key=lambda entry: -entry.modified_s)
+        for entry, is_spare in zip(days, _spare(entry.name.rpartition("/")[2] for entry in days), strict=True):
+            if entry.modified_s < now_s - (WINDOW_UNUSED_S + SHARED_AGAIN_S if is_spare else DAY_UNUSED_S):
                 unused.append(entry.name)
         files.delete(unused)
         files.drop_copies()
@@ -232,9 +226,13 @@ class Home:
             yield
 
 
-def _day_of(name: str) -> str:
-    """The day of a kept day's file."""
-    return name.partition("-")[0]
+def _spare(newest_first: Iterable[str]) -> Iterator[bool]:
+    """Of kept days by name, newest first: whether each was made anew since, or stands behind DAYS_KEPT others."""
+    seen: set[str] = set()
+    for name in newest_first:
+        day = name.partition("-")[0]
+        yield day in seen or len(seen) >= DAYS_KEPT
+        seen.add(day)
 
 
 def _parts_in(listed: Path) -> list[str]:

@@ -1,7 +1,10 @@
 """What lies at a source, beside what the ledger knows of it: a listing of any length, in the engine and not in Python.
 
-Belongs here: holding the listing, leaving out what was read, handing out the rest a slice at a time. Does not belong here:
-listing (`objects`), what an export's manifests say (`manifests`), reading (`ingestion`).
+Belongs here: holding the listing, leaving out what was read and what was forgotten, handing out the rest a slice at a time.
+Does not belong here: listing (`objects`), what an export's manifests say (`manifests`), reading (`ingestion`).
+
+An object that was forgotten is as if it were not listed, whatever lies under its key now: no reader, sensor or command has
+to think of it.
 
 A bucket with an object per request grows by millions of names a week. DuckDB keeps them within its memory and on the
 home's disk; Python sees one slice.
@@ -10,17 +13,22 @@ home's disk; Python sees one slice.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.batch import connect
-from routing_pipeline.ingest.lake import Lake, SideTable
+from routing_pipeline.ingest.erasure import forgotten_objects
 from routing_pipeline.ingest.objects import Source, StoredObject, open_source
+from routing_pipeline.lake.side_tables import SideTable
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.stopping import tidying
+from routing_pipeline.storage.home import Home
 
 SLICE_OBJECTS = 50_000
 MEMORY_LIMIT = "256MB"
@@ -60,9 +68,23 @@ class Backlog:
         for objects in _slices(source.list_objects()):
             self.listed += len(objects)
             connection.execute(f"INSERT INTO listing SELECT object, etag, size_bytes FROM ({_SLICE})", _columns(objects))  # noqa: S608
+        self.forgotten = self._leave_out_forgotten()
         self._lake.show(self.connection, self._ledger, "ledger")
         connection.execute(_UNREAD, {"source": source.uri})
         self.new = self.unread()
+
+    def _leave_out_forgotten(self) -> int:
+        """Take out of the listing what was forgotten; gives how many objects."""
+        forgotten, ending = forgotten_objects(self._lake), f" in {self.source.uri}"
+        is_first = self.source.uri in self._lake.home.sources()[:1]
+        keys = forgotten if is_first else set()
+        # Scores name their source always, logs only where it is not the home's first (`Home.address`).
+        if self._ledger == "feedback_ledger" or not is_first:
+            keys = keys | {value.removesuffix(ending) for value in forgotten if value.endswith(ending)}
+        if not keys:
+            return 0
+        gone = self.connection.execute("DELETE FROM listing WHERE object IN (SELECT unnest($keys))", {"keys": sorted(keys)})
+        return int(gone.fetchone()[0])
 
     def unread(self) -> int:
         """How many objects are to be read."""
@@ -115,6 +137,7 @@ def open_backlog(lake: Lake, ledger: SideTable, source: Source) -> Iterator[Back
     lake.home.scratch.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="listing-", dir=lake.home.scratch, ignore_cleanup_errors=True) as folder,
+        tidying(partial(shutil.rmtree, folder, ignore_errors=True)),
         connect(Path(folder), memory=MEMORY_LIMIT) as connection,
     ):
         yield Backlog(connection, lake, ledger, source)

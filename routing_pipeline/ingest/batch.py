@@ -5,21 +5,33 @@ reasons in words (`quarantine`), the commit (`lake`).
 
 One typed pass reads everything at full speed and in order; a malformed line becomes a row of nulls, which every format
 refuses. Where a refused row stands among the rows of its file is where its line stands among the lines: only these lines are
-looked at again, to say which record and why. The two passes must agree; where they do not, the file is read the slow way.
+looked at again, to say which record and why, and to take out the records that the fast pass could not see. The two passes must
+agree; where they do not, the file is read the slow way.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, NULLABLE_WHEN_OUT_OF_RANGE, LogFormat
-from routing_pipeline.ingest.quarantine import READ_JSON, Judgement, Refused, explain, parquet_source, screen, write_wronged
-from routing_pipeline.ingest.staging import Batch, StagedFile
+from routing_pipeline.ingest.packs import Packs, StagedFile
+from routing_pipeline.ingest.parquet_files import parquet_source, row_count
+from routing_pipeline.ingest.quarantine import (
+    READ_JSON,
+    Judgement,
+    Refused,
+    Taken,
+    explain,
+    read_slowly,
+    write_wronged,
+)
+from routing_pipeline.ingest.staging.stager import SLICE_BYTES, Batch
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 MEMORY_LIMIT = "1GB"
@@ -29,7 +41,8 @@ MAX_THREADS = 8
 _COLUMNS = [column for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS]
 _CREATE = f"""CREATE OR REPLACE TEMP TABLE conformed (
     {", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in _COLUMNS)},
-    _nulled INTEGER, _shared_call_id VARCHAR, _lone_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _format VARCHAR, _object INTEGER, _file INTEGER)"""
+    _nulled INTEGER, _shared_call_id VARCHAR, _lone_id VARCHAR, _fallbacks BIGINT, _reason VARCHAR, _is_left_out BOOLEAN, _format VARCHAR, _object INTEGER,
+    _file INTEGER)"""
 
 _REPEATED = """SELECT place FROM (
         SELECT rowid AS place, row_number() OVER (PARTITION BY attempt_id ORDER BY _object, _file, rowid) AS nth FROM conformed
@@ -60,13 +73,14 @@ _FALLBACK_FROM = """UPDATE conformed SET fallback_from = failed.model FROM (
 
 @dataclass
 class Outcome:
-    """What became of a batch. `rows` and `duplicates` count by number of the object; `nulled` by column."""
+    """What became of a batch. `rows` and `duplicates` count by number of the object, `left_out` also by what it is; `nulled` by column."""
 
     rows: Counter[int] = field(default_factory=Counter)
     duplicates: Counter[int] = field(default_factory=Counter)
     refused: list[Refused] = field(default_factory=list)
     nulled: Counter[str] = field(default_factory=Counter)
-    formats: dict[int, str] = field(default_factory=dict)
+    left_out: Counter[tuple[int, str]] = field(default_factory=Counter)
+    formats: dict[int, set[str]] = field(default_factory=dict)
     span_us: tuple[int, int] | None = None
 
 
@@ -95,10 +109,12 @@ class BatchConformer:
         connection: From `connect`.
         now_s: Now, seconds since 1970: what is later than an hour from it is refused; also `ingested_at`.
         hash_key: The home's key for user identifiers.
+        asked: The format that was asked for; None where it is told by content.
     """
 
-    def __init__(self, connection: Any, *, now_s: float, hash_key: str) -> None:
+    def __init__(self, connection: Any, *, now_s: float, hash_key: str, asked: LogFormat | None = None) -> None:
         self.connection = connection
+        self.asked = asked
         self.now_s = now_s
         self.hash_key = hash_key
         connection.execute("SET enable_progress_bar = false")
@@ -107,18 +123,28 @@ class BatchConformer:
     def conform(self, batch: Batch, scratch: Path) -> Outcome:
         """Read the batch into the connection's table `conformed`, without what is refused or repeated within it."""
         self.connection.execute(_CREATE)
-        outcome = Outcome(refused=[Refused(number, None, reason, None) for number, reason in batch.refused.items()])
-        outcome.refused += [Refused(number, line, reason, None) for number, line, reason in batch.refused_lines]
-        files = list(enumerate(batch.files))
-        for group in _groups(files):
+        outcome = Outcome(refused=list(batch.refused), left_out=batch.left_out.copy())
+        # What the second look writes.
+        again = scratch / "again"
+        again.mkdir()
+        files = dict(enumerate(batch.files))
+        regained = Packs(again, "regained", SLICE_BYTES)
+        for group in _groups(list(files.items())):
             if self._read(group) is not None:
                 for number, staged in group:
-                    self._read_alone(number, staged, scratch, outcome)
-        self._take_refused_out(dict(files), scratch, outcome)
+                    self._read_alone(number, staged, regained, outcome)
+        for number in sorted(self._settle(files, again, regained, outcome)):
+            self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
+            self._read_slowly(files[number], regained, outcome)
+        taken = dict(enumerate(regained.closed(), len(files)))
+        self._read_taken(taken, again, outcome)
+        self._take_left_out([*files.values(), *taken.values()], outcome)
+        shutil.rmtree(again)
         if self._one("SELECT count(*) - count(DISTINCT attempt_id) FROM conformed"):
             self._drop(_REPEATED, {}, outcome)
-        for staged in batch.files:
-            outcome.formats.update(dict.fromkeys(staged.objects if staged.object is None else (staged.object,), staged.format.name))
+        for staged in (*files.values(), *taken.values()):
+            for number in staged.objects():
+                outcome.formats.setdefault(number, set()).add(staged.format.name)
         low, high = self.connection.execute("SELECT epoch_us(min(started_at)), epoch_us(max(started_at)) FROM conformed").fetchone()
         outcome.span_us = None if low is None else (low, high)
         return outcome
@@ -210,8 +236,7 @@ class BatchConformer:
         try:
             self.connection.execute(
                 f"""INSERT INTO conformed SELECT {log_format.select_list()}, {log_format.reject_reason},
-                    $format, {object_column}, $numbers[{place}] FROM ({source})
-                    WHERE NOT coalesce({log_format.ignores}, false)""",  # noqa: S608 (our own SQL)
+                    coalesce({log_format.ignores}, false), $format, {object_column}, $numbers[{place}] FROM ({log_format.prepared(source)})""",  # noqa: S608 (our own SQL)
                 parameters,
             )
         except duckdb.Error as error:
@@ -221,54 +246,67 @@ class BatchConformer:
             self.connection.unregister("_files")
         return None
 
-    def _read_alone(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
+    def _read_alone(self, number: int, staged: StagedFile, regained: Packs, outcome: Outcome) -> None:
         if self._read([(number, staged)]) is not None:
-            self._read_screened(number, staged, scratch, outcome)
+            self._read_slowly(staged, regained, outcome)
 
-    def _read_screened(self, number: int, staged: StagedFile, scratch: Path, outcome: Outcome) -> None:
-        """The slow way for a file that the fast one cannot read, or reads otherwise than the second pass."""
+    def _read_slowly(self, staged: StagedFile, regained: Packs, outcome: Outcome) -> None:
+        """The slow way for a file that the fast one cannot read, or reads otherwise than the second look."""
         if staged.is_parquet and staged.object is not None:
-            outcome.refused.append(Refused(staged.object, None, "Parquet file that cannot be read; upload the object again", None))
+            reason = "Parquet file that cannot be read; upload the object again"
+            outcome.refused.append(Refused(staged.object, None, reason, None, records=row_count(staged.path)))
             return
-        screened, refused = screen(staged, scratch / f"screened-{number}")
-        outcome.refused += refused
-        error = self._read([(number, screened)])
-        if error is not None:
-            raise RuntimeError(f"screened records cannot be read back ({staged.format.name})") from error
-        if self._settle({number: screened}, scratch, outcome):
-            raise RuntimeError(f"the two passes disagree on what to refuse ({staged.format.name})")
+        for taken in read_slowly(staged, self.asked):
+            self._account(taken, regained, outcome)
 
-    def _take_refused_out(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> None:
-        for number in sorted(self._settle(files, scratch, outcome)):
-            self.connection.execute("DELETE FROM conformed WHERE _file = $file", {"file": number})
-            self._read_screened(number, files[number], scratch, outcome)
+    def _read_taken(self, files: dict[int, StagedFile], again: Path, outcome: Outcome) -> None:
+        """What was taken out of other files: nothing else can be in it any more."""
+        for group in _groups(list(files.items())):
+            error = self._read(group)
+            if error is not None:
+                raise RuntimeError(f"records cannot be read back ({group[0][1].format.name})") from error
+        if disagreed := self._settle(files, again, Packs(again, "nothing", SLICE_BYTES), outcome):
+            raise RuntimeError(f"the two passes disagree on what to refuse ({files[min(disagreed)].format.name})")
 
-    def _settle(self, files: dict[int, StagedFile], scratch: Path, outcome: Outcome) -> set[int]:
+    def _account(self, taken: Taken, regained: Packs, outcome: Outcome) -> None:
+        taken.pack(regained)
+        outcome.refused += taken.refused
+        outcome.left_out.update(taken.left_out)
+
+    def _settle(self, files: dict[int, StagedFile], again: Path, regained: Packs, outcome: Outcome) -> set[int]:
         """Put reasons in the place of the files' refused rows; gives the files on which the passes disagree, of which nothing is accounted."""
         judged: dict[int, Judgement] = {}
         for number, refused in self._refused(files).items():
-            is_in_step = files[number].format.ignores == "false"
-            found = explain(self.connection, files[number], self.now_s, refused if is_in_step else None)
-            if not found.agrees or len(found.refused) + len(found.wronged) != len(refused):
-                found.agrees = False
+            found = explain(self.connection, files[number], self.now_s, refused, self.asked)
+            found.agrees &= found.looked_at == len(refused)
             judged[number] = found
         if not judged:
             return set()
         agreed = [number for number, each in judged.items() if each.agrees]
         self.connection.execute("DELETE FROM conformed WHERE _reason IS NOT NULL AND _file IN (SELECT unnest($files))", {"files": agreed})
-        wronged = [
-            (number, write_wronged(files[number], judged[number].wronged, scratch / f"wronged-{number}"))
-            for number in agreed
-            if judged[number].wronged
-        ]
+        wronged = []
+        for number in agreed:
+            if judged[number].wronged:
+                packs = Packs(again, f"wronged-{number}", SLICE_BYTES)
+                write_wronged(files[number], judged[number].wronged, packs)
+                wronged += [(number, staged) for staged in packs.closed()]
         disagreed = judged.keys() - set(agreed)
         for group in _groups(wronged):
             if self._read(group) is not None:
                 disagreed |= {number for number, _ in group}
         disagreed |= self._refused(dict(wronged)).keys()
         for number, each in judged.items():
-            outcome.refused += each.refused if number not in disagreed else []
+            if number not in disagreed:
+                self._account(each, regained, outcome)
         return disagreed
+
+    def _take_left_out(self, files: Iterable[StagedFile], outcome: Outcome) -> None:
+        called = {staged.format.name: staged.format.left_out for staged in files if staged.format.ignores != "false"}
+        if called:
+            rows = self._rows("SELECT _object, _format, count(*) FROM conformed WHERE _is_left_out GROUP BY ALL")
+            for number, name, count in rows:
+                outcome.left_out[number, called[name]] += count
+            self.connection.execute("DELETE FROM conformed WHERE _is_left_out")
 
     def _refused(self, files: Collection[int]) -> dict[int, dict[int, str]]:
         """By file, the reasons of the fast pass by the place of their rows in it, counted from 1."""

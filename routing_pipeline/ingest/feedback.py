@@ -1,21 +1,22 @@
 """Scores that come beside the logs: JSON lines, CSV or Parquet with the columns of schema.FEEDBACK, or as tools export them.
 
-Belongs here: reading such files, refusing rows that cannot be used, leaving out rows that are there already. Does not
-belong here: what a tool's own names mean (`formats`), which score counts as a request's quality (`scope`).
+Belongs here: which files are read, refusing rows that cannot be used, leaving out rows that are there already. Does not
+belong here: what a tool's own names mean (`formats`), reading the files (`feedback_rows`), which columns one may have meant (`feedback_columns`), what became of
+all scores that were ever read (`feedback_totals`), which score counts as a request's quality (`scope`).
 
-A score outside its scale is refused, not clipped: a rating of 4 on an undeclared scale would otherwise read as perfect.
+A score outside its scale is refused, not clipped: a rating of 4 on an undeclared scale would otherwise read as perfect. Where
+its scale is declared later, the files that hold scores of that name are read again.
 A file uploaded again replaces the scores that were read of it before, in one commit; files are committed many at a time.
 """
 
 from __future__ import annotations
 
-import csv
 import json
+import shlex
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,23 @@ from pydantic import Field
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows
 from routing_pipeline.ingest.backlog import Backlog, known_keys, open_backlog
 from routing_pipeline.ingest.batch import connect
-from routing_pipeline.ingest.forgetting import forgotten_objects
-from routing_pipeline.ingest.formats import scored_by
+from routing_pipeline.ingest.erasure import leave_out_forgotten_scores
+from routing_pipeline.ingest.feedback_columns import Columns
+from routing_pipeline.ingest.feedback_rows import score_tables
 from routing_pipeline.ingest.formats.log_format import FUTURE_TOLERANCE_S, MAX_TEXT, OLDEST_S, key_text
-from routing_pipeline.ingest.lake import Lake, SideTable
+from routing_pipeline.ingest.ledger import Account, RefusedScore, ledger_rows, refused_scores
 from routing_pipeline.ingest.manifests import SCORE_TABLES, leave_out_unfinished
 from routing_pipeline.ingest.objects import ObjectChangedError, StoredObject, open_source
-from routing_pipeline.ingest.quarantine import NOT_JSON, NOT_OBJECT, Refused, masked
-from routing_pipeline.ingest.replacing import READ_AGAIN
-from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, RefusedObjectError, plain_file
+from routing_pipeline.ingest.quarantine import RefusedObjectError, masked
+from routing_pipeline.ingest.staging.unpack import plain_file
+from routing_pipeline.lake.overwrite import READ_AGAIN
+from routing_pipeline.lake.side_tables import SideTable
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.lake.totals import QuarantineReason
 from routing_pipeline.schema import DUCKDB_TYPE, FEEDBACK, column_names
+from routing_pipeline.storage.home import Home
 
 SOURCES: tuple[str, ...] = ("judge", "user", "check", "eval")
 Scales = Mapping[str, tuple[float, float]]
@@ -47,12 +51,11 @@ COMMIT_EVERY_S = 15.0
 MAX_REFUSED_WAITING = 50_000
 """Refused scores wait in memory for the commit; with so many of them it does not wait for its time."""
 
-_CHUNK_ROWS = 50_000
-_BOM = b"\xef\xbb\xbf"
-_NAMES = column_names(FEEDBACK)
-_NO_VALUES = (None,) * len(_NAMES)
-_Row = tuple[int | str | None, ...]
-"""_line, the columns of schema.FEEDBACK as text, _problem, _excerpt."""
+SCALES = "scales.json"
+"""Declared scales that scores of this home were read with, by name."""
+MOST_UNREADABLE = 20
+"""Unusable files that are named; one is enough to stop."""
+OUTSIDE_SCALE = "value lies outside its scale"
 
 _SCORED_S = "coalesce(TRY_CAST(scored_at AS DOUBLE), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)) / 1e6)"
 _SCORED_US = "coalesce(TRY_CAST(TRY_CAST(scored_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)))"
@@ -67,7 +70,7 @@ _REASON = f"""CASE
     WHEN scale_max <> '' AND ({_HIGH} IS NULL OR NOT isfinite({_HIGH})) THEN 'scale_max is not a finite number'
     WHEN coalesce({_LOW}, 0) >= coalesce({_HIGH}, 1) THEN 'scale_max is not above scale_min'
     WHEN {_VALUE} NOT BETWEEN coalesce({_LOW}, 0) AND coalesce({_HIGH}, 1)
-        THEN 'value lies outside its scale; it is 0 to 1 unless scale_min and scale_max, or [scales] in the configuration, say otherwise'
+        THEN concat('{OUTSIDE_SCALE}; it is 0 to 1 unless scale_min and scale_max, or [scales] in the configuration, say otherwise', $hint)
     WHEN source IS NULL OR source NOT IN {SOURCES!r} THEN 'source is none of judge, user, check, eval'
     WHEN {_SCORED_S} IS NULL OR isnan({_SCORED_S}) THEN 'scored_at is missing or no time'
     WHEN {_SCORED_S} >= 1e11 THEN 'scored_at is not in seconds since 1970'
@@ -85,15 +88,19 @@ _USABLE = {
     "scored_at": f"make_timestamp({_SCORED_US})",
 }
 _TYPED = ", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in FEEDBACK)
-_HAS_NO_SCALE = "coalesce(scale_min, '') = '' AND coalesce(scale_max, '') = ''"
-_SCALED = f"""SELECT _rows.* REPLACE (
-        CASE WHEN {_HAS_NO_SCALE} THEN low::VARCHAR ELSE scale_min END AS scale_min,
-        CASE WHEN {_HAS_NO_SCALE} THEN high::VARCHAR ELSE scale_max END AS scale_max)
-    FROM _rows LEFT JOIN scales ON scales.of = _rows.name"""  # noqa: S608 (our own SQL)
+# An end that a score does not name is that of its declared scale.
+_SCALED = """SELECT _rows.* REPLACE (
+        coalesce(nullif(scale_min, ''), low::VARCHAR) AS scale_min, coalesce(nullif(scale_max, ''), high::VARCHAR) AS scale_max),
+        coalesce(nullif(scale_min, ''), nullif(scale_max, '')) IS NOT NULL AS _has_scale
+    FROM _rows LEFT JOIN scales ON scales.of = _rows.name"""
 _JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM ({_SCALED})"  # noqa: S608 (our own SQL)
 _APPEND = f"""INSERT INTO scores SELECT {", ".join(f"({sql})::{DUCKDB_TYPE[column.type]}" for column in FEEDBACK for sql in [_USABLE[column.name]])},
     $address FROM judged WHERE _reason IS NULL"""  # noqa: S608 (our own SQL)
-_ALL_NAMES = ", ".join(_NAMES)
+_REFUSED = f"""SELECT _line, _reason, _excerpt, left(name, {MAX_TEXT}), CASE WHEN isfinite({_VALUE}) THEN {_VALUE} END,
+        CASE WHEN starts_with(_reason, '{OUTSIDE_SCALE}') THEN coalesce({_LOW}, 0) END,
+        CASE WHEN starts_with(_reason, '{OUTSIDE_SCALE}') THEN coalesce({_HIGH}, 1) END, _has_scale
+    FROM judged WHERE _reason IS NOT NULL ORDER BY _line"""  # noqa: S608 (our own SQL)
+_ALL_NAMES = ", ".join(column_names(FEEDBACK))
 _WAS_THEIRS = "coalesce(source_object IN (SELECT address FROM superseded), false)"
 _OF_THE_SAME = (
     "(coalesce(request_id, ''), coalesce(attempt_id, '')) IN (SELECT (coalesce(request_id, ''), coalesce(attempt_id, '')) FROM scores)"
@@ -107,6 +114,7 @@ class FeedbackIngestResult(Result):
     objects_listed: int = quantity("Objects at the source", "objects")
     objects_new: int = quantity("Of these, read now", "objects")
     objects_skipped: int = quantity("Of these, known from an earlier run", "objects")
+    objects_forgotten: int = quantity("Of these, forgotten earlier, so never read again", "objects", default=0)
     records: int = quantity("Scores found in the objects read now", "scores")
     ingested: int = quantity("Scores added", "scores")
     quarantined: int = quantity("Scores refused", "scores")
@@ -114,6 +122,30 @@ class FeedbackIngestResult(Result):
     replaced: int = quantity("Scores that left because their objects were uploaded again", "scores", default=0)
     feedback_version: str = Field(description="Changes whenever feedback is added")
     seconds: float = quantity("Wall time", "s")
+    unreadable: tuple[QuarantineReason, ...] = Field(
+        default=(),
+        description=f"Objects at the source that as a whole cannot be read as feedback, read now or earlier, at most {MOST_UNREADABLE}",
+    )
+
+    def check_readable(self) -> None:
+        """Raises UnusableInputError, naming file and reason, when there is an object that is no feedback; what could be read was read."""
+        if not self.unreadable:
+            return
+        first, more = self.unreadable[0], len(self.unreadable) - 1
+        others = f" ({more}{' or more' if more == MOST_UNREADABLE - 1 else ''} more of its files cannot be read either)" if more else ""
+        raise UnusableInputError(
+            f"feedback {first.object}: {first.reason}{others}; mend it and upload it again, take it out of --feedback, or leave it out for good: "
+            f"routing-pipeline forget --object {shlex.quote(first.object)}"
+        )
+
+
+def is_up_to_date(home: Home, uri: str, scales: Scales | None = None) -> bool:
+    """Whether `ingest_feedback` would read nothing and find nothing to complain of; raises what listing raises."""
+    lake, source = Lake(home), open_source(uri, exclude=home.root)
+    if not lake.side_files("feedback_ledger") or _scaled_anew(home, scales or {}):
+        return False
+    with open_backlog(lake, "feedback_ledger", source) as backlog:
+        return backlog.listed > 0 and not backlog.new and not _refused_whole(lake, backlog)
 
 
 def ingest_feedback(
@@ -143,17 +175,20 @@ def ingest_feedback(
     with home.writing():
         lake = Lake(home)
         lake.recover()
+        _mark_scaled_anew(home, lake, scales or {})
         with open_backlog(lake, "feedback_ledger", source) as backlog:
             if not backlog.listed:
                 raise UnusableInputError(f"{source.uri}: holds no feedback files; check the path or prefix")
             leave_out_unfinished(home, backlog, SCORE_TABLES)
             reading = _Reading(home, lake, backlog, time.time() if now_s is None else now_s, scales or {}, progress or (lambda *_: None))
             reading.read()
+            unreadable = _refused_whole(lake, backlog)
         return FeedbackIngestResult(
             source=source.uri,
             objects_listed=backlog.listed,
             objects_new=reading.objects,
             objects_skipped=backlog.listed - backlog.new,
+            objects_forgotten=backlog.forgotten,
             records=reading.totals.total(),
             ingested=reading.totals["ingested"],
             quarantined=reading.totals["quarantined"],
@@ -161,7 +196,47 @@ def ingest_feedback(
             replaced=reading.replaced,
             feedback_version=lake.feedback_version(),
             seconds=time.monotonic() - began,
+            unreadable=unreadable,
         )
+
+
+def _refused_whole(lake: Lake, backlog: Backlog) -> tuple[QuarantineReason, ...]:
+    """Objects that lie at the source and of which nothing could be read."""
+    lake.show(backlog.connection, "feedback_quarantine", "refused")
+    found = backlog.connection.execute(
+        f"""SELECT source_object, reason FROM refused WHERE line IS NULL
+        AND source_object IN (SELECT concat(object, ' in ', $source) FROM listing) ORDER BY ALL LIMIT {MOST_UNREADABLE}""",  # noqa: S608
+        {"source": backlog.source.uri},
+    ).fetchall()
+    return tuple(QuarantineReason(reason=reason, count=1, object=address, line=None) for address, reason in found)
+
+
+def _scaled_anew(home: Home, scales: Scales) -> list[str]:
+    """Names whose declared scale is not the one that their scores were read with; what is no longer declared stays as it was read."""
+    noted = json.loads(home.coordination.read(SCALES) or "{}")
+    return sorted(name for name, scale in scales.items() if tuple(noted.get(name, (0.0, 1.0))) != tuple(scale))
+
+
+def _mark_scaled_anew(home: Home, lake: Lake, scales: Scales) -> None:
+    """Let the files be read again that hold scores of a name whose scale is declared, or declared otherwise, since they were read."""
+    names = _scaled_anew(home, scales)
+    if not names:
+        return
+    if lake.side_files("feedback_ledger"):
+        with connect(home.scratch / "ingest-marking") as connection:
+            lake.show(connection, "feedback", "held")
+            lake.show(connection, "feedback_quarantine", "refused")
+            theirs = "SELECT source_object FROM {} WHERE name IN (SELECT unnest($names))"
+            marked = lake.side_rewritten(
+                connection,
+                "feedback_ledger",
+                f"""SELECT * REPLACE (CASE WHEN concat(object, ' in ', source) IN ({theirs.format("held")} UNION {theirs.format("refused")})
+                THEN '{READ_AGAIN}' ELSE etag END AS etag) FROM side""",  # noqa: S608 (our own SQL)
+                {"names": names},
+            )
+        lake.commit(rewritten={"feedback_ledger": marked})
+    # Noted last: killed before, they are marked once more.
+    home.coordination.change(SCALES, lambda noted: json.dumps(json.loads(noted or "{}") | {name: scales[name] for name in names}))
 
 
 class _Reading:
@@ -177,7 +252,6 @@ class _Reading:
         self.now_s = now_s
         self.scales = scales
         self.progress = progress
-        self.forgotten = forgotten_objects(lake)
         self.totals: Counter[str] = Counter()
         self.objects = 0
         self.replaced = 0
@@ -226,7 +300,7 @@ class _Group:
         self.folder = folder
         self.objects: list[StoredObject] = []
         self.accounts: list[Account] = []
-        self.refused: list[Refused] = []
+        self.refused: list[RefusedScore] = []
         self.superseded: list[str] = []
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE TABLE scores ({_TYPED}, source_object VARCHAR)")
@@ -236,20 +310,21 @@ class _Group:
             connection.executemany("INSERT INTO scales VALUES ($1, $2, $3)", [(name, *ends) for name, ends in reading.scales.items()])
 
     def read(self, listed: StoredObject, *, is_known: bool) -> None:
-        """Add an object; one that changes while it is read is left for the next run, one that was forgotten counts as empty."""
+        """Add an object; one that changes while it is read is left for the next run."""
         address = self._address(listed)
-        account, number, refused_before = Account("feedback"), len(self.objects), len(self.refused)
+        account, number, refused_before = Account({"feedback"}), len(self.objects), len(self.refused)
         copy, plain = self.folder / "object", self.folder / "plain"
         try:
-            if not {address, self.reading.home.address(self.reading.source.uri, listed.key)} & self.reading.forgotten:
-                self.reading.source.fetch(listed, copy)
-                self._judge(plain_file(copy, plain), number, address)
+            self.reading.source.fetch(listed, copy)
+            self._judge(plain_file(copy, plain), number, address)
         except ObjectChangedError:
             return
         except RefusedObjectError as refusal:
             self.connection.execute("DELETE FROM scores WHERE source_object = $address", {"address": address})
             del self.refused[refused_before:]
-            self.refused.append(Refused(number, None, str(refusal), None))
+            # Names that begin with an underline are a writer's own (`_SUCCESS`, `_committed_1`): what is no feedback there is nobody's mistake.
+            if not listed.key.rpartition("/")[2].startswith("_"):
+                self.refused.append(RefusedScore(number, None, str(refusal), None))
         finally:
             copy.unlink(missing_ok=True)
             plain.unlink(missing_ok=True)
@@ -260,14 +335,15 @@ class _Group:
             self.superseded.append(address)
 
     def _judge(self, path: Path, number: int, address: str) -> None:
-        for rows in _chunks(path):
+        columns = Columns()
+        for rows in score_tables(path, columns):
+            if (complaint := columns.complaint) is not None:
+                raise RefusedObjectError(complaint)
             self.connection.register("_rows", rows)
-            self.connection.execute(_JUDGE, {"now_s": self.reading.now_s})
+            self.connection.execute(_JUDGE, {"now_s": self.reading.now_s, "hint": columns.scale_hint})
             self.connection.execute(_APPEND, {"address": address})
-            for line, reason, excerpt in self.connection.execute(
-                "SELECT _line, _reason, _excerpt FROM judged WHERE _reason IS NOT NULL ORDER BY _line"
-            ).fetchall():
-                self.refused.append(Refused(number, line, reason, masked(excerpt)))
+            for line, reason, excerpt, *said in self.connection.execute(_REFUSED).fetchall():
+                self.refused.append(RefusedScore(number, line, reason, masked(excerpt), None, 1, *said))
             self.connection.unregister("_rows")
 
     def commit(self) -> None:
@@ -275,6 +351,7 @@ class _Group:
         reading, lake, connection = self.reading, self.reading.lake, self.connection
         if self.superseded:
             connection.executemany("INSERT INTO superseded VALUES ($1)", [[each] for each in self.superseded])
+        leave_out_forgotten_scores(connection, lake)
         lake.show(connection, "feedback", "held")
         connection.execute(
             f"""CREATE TABLE fresh AS SELECT {_ALL_NAMES}, min(source_object) AS source_object FROM (SELECT * FROM scores
@@ -288,7 +365,7 @@ class _Group:
         lake.commit(
             rewritten=rewritten,
             feedback_ledger=ledger_rows(reading.source, zip(self.objects, self.accounts, strict=True), reading.now_s),
-            feedback_quarantine=quarantine_rows(self.objects, self.refused, reading.now_s, self._address),
+            feedback_quarantine=refused_scores(self.objects, self.refused, reading.now_s, self._address),
         )
         reading.objects += len(self.objects)
         for account in self.accounts:
@@ -333,127 +410,3 @@ class _Group:
                 connection, "feedback_quarantine", "SELECT * FROM side WHERE source_object NOT IN (SELECT address FROM superseded)"
             ),
         }
-
-
-def _chunks(path: Path) -> Iterator[Any]:
-    """The object's rows as Arrow tables of text, with _line, _problem (why it is no row at all) and _excerpt."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head.startswith(b"PAR1"):
-        yield from _parquet_chunks(path)
-        return
-    if b"\x00" in head:
-        raise RefusedObjectError("not text: JSON lines, CSV or Parquet are expected")
-    text = head.removeprefix(_BOM).lstrip()
-    yield from _tables(_json_rows(path) if text.startswith((b"{", b"[")) else _csv_rows(path))
-
-
-def _tables(rows: Iterator[_Row]) -> Iterator[Any]:
-    import pyarrow as pa
-
-    schema = pa.schema([("_line", pa.int64()), *((name, pa.string()) for name in (*_NAMES, "_problem", "_excerpt"))])
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        columns = list(zip(*chunk, strict=True))
-        yield pa.table([pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema=schema)
-
-
-def _rows_of(line: int, values: dict[str, Any], excerpt: str | None = None) -> Iterator[_Row]:
-    """A record's scores: itself, unless it is another tool's."""
-    known = scored_by(values)
-    if known is None:
-        yield _row(line, values, excerpt)
-        return
-    for score in known.scores(values):
-        yield _no_row(line, score["refused"], excerpt) if "refused" in score else _row(line, score, excerpt)
-
-
-def _row(line: int, values: dict[str, Any], excerpt: str | None = None) -> _Row:
-    return (line, *(_text(values.get(name)) for name in _NAMES), None, excerpt)
-
-
-def _no_row(line: int, problem: str, excerpt: str | None = None) -> _Row:
-    return (line, *_NO_VALUES, problem, excerpt)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, default=str) if isinstance(value, (dict, list, bool)) else str(value)
-
-
-def _json_rows(path: Path) -> Iterator[_Row]:
-    with path.open("rb") as file:
-        whole = _whole_document(path)
-        lines = [json.dumps(each).encode() for each in whole] if whole is not None else file
-        for number, raw in enumerate(lines, 1):
-            line = raw.removeprefix(_BOM).strip()
-            if not line:
-                continue
-            excerpt = line[:4096].decode("utf-8", "replace")
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                yield _no_row(number, NOT_JSON, excerpt)
-                continue
-            if isinstance(value, dict):
-                yield from _rows_of(number, value, excerpt)
-            else:
-                yield _no_row(number, NOT_OBJECT, excerpt)
-
-
-def _whole_document(path: Path) -> list[Any] | None:
-    """Elements of a file that is one array, or one document over several lines; None when it is lines."""
-    if path.stat().st_size > MAX_DOCUMENT_BYTES:
-        return None
-    try:
-        value = json.loads(path.read_bytes().removeprefix(_BOM))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, list) else [value]
-
-
-def _csv_rows(path: Path) -> Iterator[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            if not {"name", "value"} <= set(header):
-                raise RefusedObjectError(f"CSV without a header of the columns {', '.join(_NAMES)}")
-            for values in reader:
-                if not values:
-                    continue
-                if len(values) != len(header):
-                    yield _no_row(reader.line_num, f"{len(values)} fields where the header names {len(header)}")
-                else:
-                    yield from _rows_of(reader.line_num, {name: value or None for name, value in zip(header, values, strict=True)})
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RefusedObjectError("CSV that cannot be read: not UTF-8, or a field without end") from error
-
-
-def _parquet_chunks(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        if scored_by(dict.fromkeys(file.schema_arrow.names)) is not None:
-            yield from _tables(_parquet_rows(file))
-            return
-        present = [name for name in _NAMES if name in file.schema_arrow.names]
-        line = 1
-        for batch in file.iter_batches(columns=present, batch_size=_CHUNK_ROWS):
-            nothing = pa.nulls(batch.num_rows, pa.string())
-            columns = {name: batch[name].cast(pa.string()) if name in present else nothing for name in _NAMES}
-            numbers = pa.array(range(line, line + batch.num_rows), pa.int64())
-            yield pa.table({"_line": numbers, **columns, "_problem": nothing, "_excerpt": nothing})
-            line += batch.num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise RefusedObjectError("Parquet file that cannot be read; write it again") from error
-
-
-def _parquet_rows(file: Any) -> Iterator[_Row]:
-    line = 0
-    for batch in file.iter_batches(batch_size=_CHUNK_ROWS):
-        for values in batch.to_pylist():
-            line += 1
-            yield from _rows_of(line, values)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,21 @@ from pydantic import Field
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.home import Home
 from routing_pipeline.ingest import formats
-from routing_pipeline.ingest.accounts import Account, ledger_rows, quarantine_rows
 from routing_pipeline.ingest.backlog import Backlog, known_keys, open_backlog, unknown_objects
 from routing_pipeline.ingest.batch import BatchConformer, Outcome, connect
+from routing_pipeline.ingest.erasure import leave_out_forgotten
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
-from routing_pipeline.ingest.forgetting import leave_out_forgotten
 from routing_pipeline.ingest.formats.log_format import LogFormat
-from routing_pipeline.ingest.lake import CommitConflictError, IngestTotals, Lake
+from routing_pipeline.ingest.ledger import UNKNOWN_FORMAT, Account, ledger_rows, quarantine_rows
 from routing_pipeline.ingest.manifests import LOG_TABLES, leave_out_unfinished
 from routing_pipeline.ingest.objects import StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
-from routing_pipeline.ingest.replacing import READ_AGAIN, Replacement, replacement
-from routing_pipeline.ingest.staging import Batch, Stager
+from routing_pipeline.ingest.staging.stager import Batch, Stager
+from routing_pipeline.lake.overwrite import READ_AGAIN, Replacement, replacement
+from routing_pipeline.lake.table import CommitConflictError, Lake
+from routing_pipeline.lake.totals import IngestTotals
+from routing_pipeline.storage.home import Home
 
 __all__ = ["FeedbackIngestResult", "IngestResult", "IngestTotals", "Progress", "ingest_feedback", "ingest_logs"]
 
@@ -62,11 +63,17 @@ class IngestResult(Result):
     objects_changing: int = quantity(
         "Of these, changing while being read or not finished by their writer, and left for the next run", "objects"
     )
+    objects_forgotten: int = quantity("Of these, forgotten earlier, so never read again", "objects", default=0)
     records: int = quantity("Records found in the objects read now", "records")
     ingested: int = quantity("Records that became rows", "records")
     quarantined: int = quantity("Records refused", "records")
     duplicates: int = quantity("Records whose attempt was known already", "records")
     replaced: int = quantity("Rows that left the lake because their objects were uploaded or read again", "rows", default=0)
+    left_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="What was found beside the records and is none, by what it is called",
+        json_schema_extra={"unit": "items"},
+    )
     nulled: dict[str, int] = Field(description="Values out of range that became null, by column", json_schema_extra={"unit": "values"})
     formats: tuple[str, ...] = Field(description="Log formats found")
     snapshot_id: str | None = Field(description="Snapshot of the lake afterwards; null while it holds no rows")
@@ -74,6 +81,9 @@ class IngestResult(Result):
     unavailable: str | None = Field(
         default=None, description="Why nothing could be read and what was read earlier stands; null when it could"
     )
+
+
+_COUNTS = ("objects_listed", "objects_new", "objects_skipped", "objects_changing", "records", "ingested", "quarantined", "duplicates")
 
 
 class _ChangedWhileReadError(Exception):
@@ -130,11 +140,13 @@ def ingest_logs(
             objects_new=run.objects,
             objects_skipped=backlog.listed - backlog.new,
             objects_changing=len(run.given_up) + unfinished,
+            objects_forgotten=backlog.forgotten,
             records=run.totals.total(),
             ingested=run.totals["ingested"],
             quarantined=run.totals["quarantined"],
             duplicates=run.totals["duplicates"],
             replaced=run.replaced,
+            left_out=dict(sorted(run.left_out.items())),
             nulled=dict(sorted(run.nulled.items())),
             formats=tuple(sorted(run.formats)),
             snapshot_id=lake.snapshot_id(),
@@ -160,11 +172,25 @@ def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress:
 
 def nothing_read(home: Home) -> IngestResult:
     """What stands for an ingestion where there was none, or where its result was dropped: the lake as it is."""
-    counts = dict.fromkeys(
-        ("objects_listed", "objects_new", "objects_skipped", "objects_changing", "records", "ingested", "quarantined", "duplicates"), 0
-    )
+    counts = dict.fromkeys(_COUNTS, 0)
     source, snapshot_id = next(iter(home.sources()), ""), Lake(home).snapshot_id()
     return IngestResult(source=source, **counts, nulled={}, formats=(), snapshot_id=snapshot_id, seconds=0.0)
+
+
+def together(results: Sequence[IngestResult]) -> IngestResult:
+    """One result for ingestions of several sources, one after the other: counts add up, and what was unavailable of any stays said."""
+    last, nulled = results[-1], Counter[str]()
+    for each in results:
+        nulled.update(each.nulled)
+    return last.model_copy(
+        update={
+            **{name: sum(getattr(each, name) for each in results) for name in (*_COUNTS, "objects_forgotten", "replaced", "seconds")},
+            "source": ", ".join(each.source for each in results),
+            "nulled": dict(sorted(nulled.items())),
+            "formats": tuple(sorted({name for each in results for name in each.formats})),
+            "unavailable": "; ".join(each.unavailable for each in results if each.unavailable) or None,
+        }
+    )
 
 
 class _Ingestion:
@@ -185,6 +211,7 @@ class _Ingestion:
         self.has_vanished = False
         self.totals: Counter[str] = Counter()
         self.nulled: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.formats: set[str] = set()
         self.given_up: list[str] = []
 
@@ -260,12 +287,13 @@ class _Group:
         self.nulled: Counter[str] = Counter()
         self.spans: list[tuple[int, int, str]] = []
         self.superseding: dict[str, str] = {}
+        self.forgotten: list[str] = []
         self.began = time.monotonic()
 
     def read(self, asked: LogFormat | None, scratch: Path) -> None:
         stager = Stager(self.run.source, scratch, asked, self._progressed)
         with connect(scratch / "spill") as connection:
-            conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key())
+            conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key(), asked=asked)
             self.connection: Any = connection
             for number, batch in enumerate(stager.batches(list(enumerate(self.objects)))):
                 self._take(conformer, batch, number, scratch)
@@ -280,7 +308,7 @@ class _Group:
 
     def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
         outcome = conformer.conform(batch, scratch)
-        leave_out_forgotten(self.connection, self.run.lake)
+        self.forgotten = leave_out_forgotten(self.connection, self.run.lake, self.forgotten, self.run.now_s)
         read = self._check_unchanged(batch)
         again = (self.objects[each] for each in {*read, *batch.finished} if self.objects[each].key in self.run.known)
         self.superseding.update((each.key, self.run.address(each)) for each in again)
@@ -301,7 +329,7 @@ class _Group:
 
     def _check_unchanged(self, batch: Batch) -> set[int]:
         """Files read in place must still be what was listed; fetched ones were compared when they were fetched. Gives what was read."""
-        read = {number for staged in batch.files for number in (staged.objects if staged.object is None else (staged.object,))}
+        read = {number for staged in batch.files for number in staged.objects()}
         in_place = [number for number in read if self.run.source.local_path(self.objects[number]) is not None]
         changed = [number for number in in_place if self.run.source.describe(self.objects[number].key) != self.objects[number]]
         if changed:
@@ -318,13 +346,15 @@ class _Group:
         return [str(path) for folder in waiting for path in sorted(Path(folder).rglob("*.parquet"))]
 
     def _account(self, outcome: Outcome) -> None:
-        for number, name in outcome.formats.items():
-            self._account_of(number).format = name
+        for number, names in outcome.formats.items():
+            self._account_of(number).formats |= names
         for kind, counts in (("ingested", outcome.rows), ("duplicates", outcome.duplicates)):
             for number, count in counts.items():
                 self._account_of(number).counts[kind] += count
         for refused in outcome.refused:
-            self._account_of(refused.object).counts["quarantined"] += 1
+            self._account_of(refused.object).counts["quarantined"] += refused.records
+        for (number, what), count in outcome.left_out.items():
+            self._account_of(number).left_out[what] += count
         self.refused += outcome.refused
         self.nulled.update(outcome.nulled)
 
@@ -343,7 +373,7 @@ class _Group:
         run.lake.commit(
             self.folder,
             replaced=leaving.files,
-            rewritten=leaving.rewritten,
+            rewritten={**leaving.rewritten, **({"forgotten": self.forgotten} if self.forgotten else {})},
             ledger=ledger_rows(run.source, entries, run.now_s),
             quarantine=quarantine_rows(self.objects, self.refused, run.now_s, run.address),
         )
@@ -352,7 +382,8 @@ class _Group:
         run.known.update(listed.key for listed, _ in accounts)
         for _, account in accounts:
             run.totals.update(account.counts)
-            run.formats.add(account.format)
+            run.left_out.update(account.left_out)
+            run.formats |= account.formats or {UNKNOWN_FORMAT}
         run.objects += len(self.finished)
         run.bytes_done += sum(listed.size_bytes for listed, _ in accounts)
         self.bytes_done = 0

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.backlog import Backlog
 from routing_pipeline.ingest.objects import ObjectChangedError, Source, StoredObject
+from routing_pipeline.storage.home import Home
 
 LOG_TABLES = frozenset({"observations_v2", "observations"})
 SCORE_TABLES = frozenset({"scores"})

@@ -1,7 +1,7 @@
 """Where logs lie: a directory, a file, or a prefix of an S3-compatible bucket; listing them and reading them whole.
 
-Belongs here: URIs, listing, fetching with retries, saying what went wrong in one line without a secret in it. Does not
-belong here: what an object holds (`staging`).
+Belongs here: URIs, listing, fetching whole. Does not belong here: what an object holds (`staging`), the client of a bucket
+and what its refusals mean (`storage.s3`).
 
 An object is read whole and unchanged or not at all: what is fetched is compared with the size and ETag that were listed.
 Bodies come through obstore (`bodies`); where that fails, boto3 tries, and says why.
@@ -14,20 +14,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.ingest.bodies import Bodies, Fetched
+from routing_pipeline.storage.s3 import NO_SUCH_KEY, Bucket, code_of, request_attempts, s3_client
 
 FETCH_ATTEMPTS = 4
 """How often a body that breaks off is asked for again."""
-REQUEST_ATTEMPTS = 5
-"""How often one request is tried when the store is throttling or down; AWS_MAX_ATTEMPTS says otherwise."""
 CHUNK_BYTES = 1 << 20
 MAX_OBJECTS = 50_000_000
 """What one source may list: the names lie on the home's disk while they are compared with the ledger, about 100 bytes each."""
@@ -202,8 +200,10 @@ class S3Source:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = prefix.rstrip("/")
+        # A client of its own, because its credentials are obstore's as well.
         self._client, credentials = s3_client()
-        self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, _request_attempts())
+        self._objects = Bucket(bucket, self.uri, self._client)
+        self._bodies = None if credentials is None else Bodies(self._client, bucket, credentials, request_attempts())
 
     @property
     def uri(self) -> str:
@@ -230,27 +230,18 @@ class S3Source:
         yield from self._listed(self.prefix, self.prefix.rpartition("/")[0])
 
     def _listed(self, prefix: str, base: str) -> Iterator[StoredObject]:
-        with explained(self.uri, self.bucket, "list", "s3:ListBucket"):
-            count = 0
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    if entry["Size"] and is_log_key(entry["Key"][len(base) :].lstrip("/")):
-                        count += 1
-                        yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
-                _refuse_too_many(self.uri, count)
+        count = 0
+        for page in self._objects.pages(prefix):
+            for entry in page:
+                if entry["Size"] and is_log_key(entry["Key"][len(base) :].lstrip("/")):
+                    count += 1
+                    yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+            _refuse_too_many(self.uri, count)
 
     def describe(self, key: str) -> StoredObject | None:
         """HEAD; None when it is gone."""
-        from botocore.exceptions import ClientError
-
-        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
-            try:
-                head = self._client.head_object(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NotFound"}:
-                    return None
-                raise
-        return StoredObject(key, head["ETag"].strip('"'), head["ContentLength"])
+        head = self._objects.head(key)
+        return None if head is None else StoredObject(key, head["ETag"].strip('"'), head["ContentLength"])
 
     def fetch(self, listed: StoredObject, to: Path) -> None:
         """GET with the listed ETag as a condition; a body that breaks off is asked for again."""
@@ -274,7 +265,7 @@ class S3Source:
         return how is Fetched.WHOLE
 
     def _fetch_and_explain(self, listed: StoredObject, to: IO[bytes]) -> None:
-        with explained(self.uri, self.bucket, "read", "s3:GetObject"):
+        with self._objects.explained("read", "s3:GetObject"):
             for attempt in range(FETCH_ATTEMPTS):
                 to.seek(0)
                 to.truncate()
@@ -291,7 +282,7 @@ class S3Source:
         try:
             answer = self._client.get_object(Bucket=self.bucket, Key=listed.key, IfMatch=f'"{listed.etag}"')
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"PreconditionFailed", "412", "NoSuchKey", "404"}:
+            if code_of(error) in NO_SUCH_KEY | {"PreconditionFailed", "412"}:
                 raise ObjectChangedError(listed.key) from error
             raise
         if answer["ETag"].strip('"') != listed.etag or answer["ContentLength"] != listed.size_bytes:
@@ -309,98 +300,5 @@ class S3Source:
         return None
 
 
-@contextmanager
-def explained(uri: str, bucket: str, doing: str, right: str) -> Iterator[None]:
-    """Turn what boto3 raises into one line that says what to do; `right` is the permission that `doing` needs."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        raise _explain_refusal(uri, bucket, doing, right, error) from error
-    except BotoCoreError as error:
-        raise _explain_failure(uri, error) from error
-
-
 class _BrokenBodyError(Exception):
     """The body ended before its announced length."""
-
-
-def _request_attempts() -> int:
-    return int(os.environ.get("AWS_MAX_ATTEMPTS", str(REQUEST_ATTEMPTS)))
-
-
-def s3_client() -> tuple[Any, Any]:
-    """boto3's client and its credentials, None where it finds none."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    retries: Any = {
-        "total_max_attempts": _request_attempts(),
-        "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
-    }
-    settings = Config(
-        retries=retries,
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=32,
-        # Servers other than AWS rarely have a name per bucket.
-        s3={"addressing_style": "path"} if endpoint else {},
-    )
-    try:
-        session = boto3.session.Session()
-        client = session.client("s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=settings)
-        return client, session.get_credentials()
-    except (BotoCoreError, ValueError) as error:
-        raise _explain_failure("s3", error) from error
-
-
-_MISSING = frozenset({"NoSuchBucket", "404", "NoSuchKey", "NotFound"})
-_WRONG_CREDENTIALS = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed"}
-)
-_BUSY = frozenset(
-    {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests", "RequestLimitExceeded"}
-)
-
-
-def _explain_refusal(uri: str, bucket: str, doing: str, right: str, error: Any) -> PipelineError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _WRONG_CREDENTIALS:
-        return UnusableInputError(
-            f"{uri}: the credentials were refused ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE"
-        )
-    if code in _MISSING:
-        return UnusableInputError(f"{uri}: there is no bucket {bucket} at this endpoint; check the name and AWS_ENDPOINT_URL")
-    if code == "InvalidBucketName":
-        return UnusableInputError(f"{uri}: {bucket} is no valid bucket name")
-    if code in _BUSY or status >= 500 or status == 429:
-        return ServiceUnavailableError(f"{uri}: the object store is overloaded or down ({code or status}); run again later")
-    if status in {401, 403} or code == "AccessDenied":
-        return UnusableInputError(f"{uri}: no permission to {doing} here; these credentials need {right} on bucket {bucket}")
-    return UnusableInputError(f"{uri}: the object store refused to {doing} ({code or status})")
-
-
-def _explain_failure(uri: str, error: Exception) -> PipelineError:
-    from botocore.exceptions import (
-        ConnectionError as BotoConnectionError,
-        CredentialRetrievalError,
-        HTTPClientError,
-        NoCredentialsError,
-        ParamValidationError,
-        PartialCredentialsError,
-    )
-
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
-        return UnusableInputError(f"{uri}: no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-    if isinstance(error, ParamValidationError):
-        return UnusableInputError(f"{uri}: no valid bucket name or key; give s3://bucket/prefix")
-    if isinstance(error, (BotoConnectionError, HTTPClientError)):
-        return ServiceUnavailableError(
-            f"{uri}: the endpoint does not answer ({type(error).__name__}); check AWS_ENDPOINT_URL and the network"
-        )
-    return UnusableInputError(f"{uri}: the S3 settings cannot be used ({type(error).__name__}); check the AWS variables")

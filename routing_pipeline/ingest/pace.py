@@ -30,7 +30,8 @@ class Pace:
 
 
 def _amount(size_bytes: float) -> str:
-    return next((f"{size_bytes / unit:.1f} {name}" for unit, name in _UNITS if size_bytes >= unit), f"{size_bytes:.0f} B")
+    # What reads as 1,000 of a unit is one of the next.
+    return next((f"{size_bytes / unit:.1f} {name}" for unit, name in _UNITS if round(size_bytes / unit, 4) >= 1), f"{size_bytes:.0f} B")
 
 
 def _duration(seconds: float) -> str:

@@ -1,58 +1,126 @@
 """Why a record was refused, where it stands, and what of it may be shown.
 
-Belongs here: the second pass over files in which the fast pass refused something, the slow reading of files that the fast
-pass cannot read at all, masking. Does not belong here: the reasons themselves (each format's `reject_reason`).
+Belongs here: the second look at lines that the fast pass refused, the slow reading of files that the fast pass cannot read at
+all, masking. Does not belong here: the reasons themselves (each format's `reject_reason`, `shapes`).
+
+A line that the fast pass refuses is not always one record that is of no use: several may stand on it, or something may be
+wrapped around them. What the second look takes out of such lines is read again.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.formats.log_format import LogFormat
-from routing_pipeline.ingest.staging import MAX_DOCUMENT_BYTES, StagedFile
+from routing_pipeline.ingest.packs import Packs, Place, StagedFile
+from routing_pipeline.ingest.parquet_files import parquet_source
+from routing_pipeline.ingest.shapes import CUT_DOCUMENT, NOT_JSON, NOT_OBJECT, Found, Item, LeftOut, Lost, Shapes
 
 EXCERPT_CHARACTERS = 200
 LONGEST_FAST_LINE = 16 << 20
-"""What DuckDB's reader is told as the longest line; longer ones go through `screen`."""
-NOT_JSON = "not valid JSON"
-NOT_OBJECT = "not a JSON object: one object with the fields of one request is expected per line"
+"""What DuckDB's reader is told as the longest line; longer ones are read the slow way."""
+LONGEST_DOCUMENT = 64 << 20
+"""Longest object or line that is read at all."""
 BLANK = b" \t\r\n"
 """What DuckDB's reader takes for an empty line."""
-_NO_JSON = object()
 _CHUNK_LINES = 20_000
 _CHUNK_BYTES = 32 << 20
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|[^\s"{}\[\],:]+')
 _PLAIN = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?|true|false|null|NaN|-?Infinity")
 
 
+class RefusedObjectError(Exception):
+    """The object as a whole cannot be used; the message is the reason that goes into quarantine, `records` how many are lost with it."""
+
+    def __init__(self, reason: str, records: int = 1) -> None:
+        super().__init__(reason)
+        self.records = records
+
+
 @dataclass(frozen=True)
 class Refused:
-    """One refused record; `line` is None when the whole object was refused."""
+    """One refused record.
+
+    Attributes:
+        object: Number of the object that holds it.
+        line: Line in it, from 1; None when the whole object was refused.
+        reason: Why.
+        excerpt: What of it may be shown.
+        record: Record within the line, from 1; None when it is the only one there.
+        records: How many records were refused, where a whole table was.
+    """
 
     object: int
     line: int | None
     reason: str
     excerpt: str | None
+    record: int | None = None
+    records: int = 1
 
 
 @dataclass
-class Judgement:
-    """What the second pass found: records that are refused, and lines (number, text) that the fast pass refused wrongly.
+class Taken:
+    """What a look at lines gave: records to be read, records that are refused, and what is left out by object and what it is called."""
+
+    found: list[tuple[Place, Found]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    left_out: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def pack(self, packs: Packs) -> None:
+        """Hand the records on."""
+        for place, each in self.found:
+            packs.add(each.format, place, each.text.encode("utf-8", "replace"), is_shaped=True)
+
+
+@dataclass
+class Judgement(Taken):
+    """What the second pass found; `wronged` are lines (number, text) that the fast pass refused wrongly.
 
     `agrees`: each record is refused for the reason that the fast pass gave, or could not be seen by it.
     """
 
-    refused: list[Refused] = field(default_factory=list)
     wronged: list[tuple[int, str]] = field(default_factory=list)
+    looked_at: int = 0
     agrees: bool = True
 
 
-def explain(connection: Any, staged: StagedFile, now_s: float, refused: dict[int, str] | None = None) -> Judgement:
+def placed(items: Iterable[Item], number: int, first_line: int = 1) -> Iterator[tuple[Place, Item]]:
+    """Items with their places in an object; records on one line are counted, unless there is only one."""
+    before: tuple[Place, Item] | None = None
+    for item in items:
+        line = first_line if isinstance(item, LeftOut) else first_line + item.line - 1
+        if isinstance(item, LeftOut):
+            yield Place(number, line, None), item
+            continue
+        nth = None
+        if before is not None:
+            is_same_line = before[0].line == line
+            nth = (before[0].record or 1) + 1 if is_same_line else None
+            yield (before[0]._replace(record=before[0].record or 1) if is_same_line else before[0]), before[1]
+        before = Place(number, line, nth), item
+    if before is not None:
+        yield before
+
+
+def take(items: Iterable[tuple[Place, Item]], into: Taken) -> None:
+    """Sort what was found."""
+    for place, item in items:
+        if isinstance(item, Found):
+            into.found.append((place, item))
+        elif isinstance(item, Lost):
+            into.refused.append(Refused(place.object, place.line, item.reason, masked(item.text or None), place.record))
+        else:
+            into.left_out[place.object, item.what] += item.count
+
+
+def explain(connection: Any, staged: StagedFile, now_s: float, refused: dict[int, str], asked: LogFormat | None = None) -> Judgement:
     """Every record of the file that the fast pass refuses, judged alone by the same rule over the same fields.
 
     Only these lines are looked at. Some of them are fine: where a line breaks off after a colon, DuckDB's reader takes the
@@ -62,87 +130,97 @@ def explain(connection: Any, staged: StagedFile, now_s: float, refused: dict[int
         connection: Where the file was read.
         staged: The file.
         now_s: Now, seconds since 1970.
-        refused: The fast pass's reasons by place, counted from 1 over the lines that are not blank; where it cannot tell,
-            the file is read once more in order to find them.
+        refused: The fast pass's reasons by place, counted from 1 over the lines that are not blank.
+        asked: The format that was asked for.
     """
     judgement = Judgement()
     if staged.is_parquet:
         judgement.refused = _explain_parquet(connection, staged, now_s)
+        judgement.looked_at = len(judgement.refused)
         return judgement
     query = f"""
         SELECT _line, _place, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
             WHEN json_type(_raw) <> 'OBJECT' THEN $not_object ELSE _reason END
-        FROM (SELECT _line, _place, _raw, {staged.format.reject_reason} AS _reason
-              FROM (SELECT _line, _place, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines))
+        FROM (SELECT _line, _place, _raw, {staged.format.reject_reason} AS _reason FROM ({staged.format.prepared(_FIELDS)}))
         ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
     structure = json.dumps(staged.format.structure)
     last_broken = 0
-    for lines in _chunks(staged.path, _places(connection, staged, now_s) if refused is None else refused):
+    for lines, undecoded in _chunks(staged.path, refused):
         connection.register("_lines", lines)
         parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": structure, "now_s": now_s}
         for line, place, raw, reason in connection.execute(query, parameters).fetchall():
+            judgement.looked_at += 1
             if reason is None:
                 judgement.wronged.append((line, raw))
                 judgement.agrees &= place == last_broken + 1
                 continue
-            judgement.refused.append(Refused(*staged.origin(line), reason, masked(unpacked(raw) if staged.object is None else raw)))
+            _take_line(staged, line, undecoded.get(line, raw), reason, asked, judgement)
             if reason == NOT_JSON:
                 last_broken = place
-            elif reason != NOT_OBJECT and refused is not None:
+            elif reason != NOT_OBJECT:
                 judgement.agrees &= reason == refused[place] or place == last_broken + 1
         connection.unregister("_lines")
     return judgement
 
 
-def write_wronged(staged: StagedFile, wronged: list[tuple[int, str]], to: Path) -> StagedFile:
-    """These lines of a file as a file of their own, without the broken ones that hid them."""
-    to.write_text("".join(raw.rstrip("\r\n") + "\n" for _, raw in wronged), encoding="utf-8", newline="\n")
-    origins = [staged.origin(line) for line, _ in wronged]
-    if staged.object is None:
-        return StagedFile(to, staged.format, None, objects=tuple(number for number, _ in origins))
-    return StagedFile(to, staged.format, staged.object, lines=tuple(line for _, line in origins))
+_FIELDS = "SELECT _line, _place, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines"
+
+
+def _take_line(staged: StagedFile, line: int, raw: str | bytes, reason: str, asked: LogFormat | None, into: Taken) -> None:
+    """A refused line: the records that it holds where it is something else than one record of the file's format, else one refusal."""
+    place = staged.origin(line)
+    text = unpacked(raw) if staged.object is None and isinstance(raw, str) else raw
+    items = None if staged.is_shaped else _reshaped(text, reason, staged.format, asked)
+    if items is None:
+        excerpt = masked(text) if isinstance(text, str) else None
+        into.refused.append(Refused(place.object, place.line, reason, excerpt, place.record))
+    else:
+        take(placed(items, place.object, place.line), into)
+
+
+def _reshaped(text: str | bytes, reason: str, log_format: LogFormat, asked: LogFormat | None) -> list[Item] | None:
+    shapes = Shapes(asked, LONGEST_DOCUMENT)
+    if reason not in {NOT_JSON, NOT_OBJECT}:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        known = shapes.known(value)
+        if (known is not None and known.name == log_format.name) or (known is None and asked is not None and not shapes.holds(value)):
+            return None
+    items = list(shapes.read(io.BytesIO(text.encode() if isinstance(text, str) else text)))
+    whole = [each for each in items if not (isinstance(each, Lost) and each.reason in {NOT_JSON, NOT_OBJECT, CUT_DOCUMENT})]
+    # A damaged record may well begin with a small object: two of them are records that follow each other.
+    if reason in {NOT_JSON, NOT_OBJECT} and len(whole) < 2 and not any(isinstance(each, (Found, LeftOut)) for each in whole):
+        return None
+    return [Lost(1, each.reason, each.text) if isinstance(each, Lost) else each for each in items]
+
+
+def write_wronged(staged: StagedFile, wronged: list[tuple[int, str]], packs: Packs) -> None:
+    """These lines of a file, without the broken ones that hid them."""
+    for line, raw in wronged:
+        text = unpacked(raw) if staged.object is None else raw
+        packs.add(staged.format, staged.origin(line), text.encode(), is_shaped=staged.is_shaped)
 
 
 READ_JSON = f"""SELECT * FROM read_json($files, columns=$columns, format='newline_delimited', ignore_errors=true, filename=true,
     maximum_object_size={LONGEST_FAST_LINE}, compression='uncompressed')"""  # noqa: S608 (a number of ours)
 
 
-def _places(connection: Any, staged: StagedFile, now_s: float) -> set[int]:
-    """Which of the file's records are refused, counted from 1 over the lines that are not blank."""
-    query = f"""SELECT place FROM (SELECT row_number() OVER () AS place, {staged.format.reject_reason} AS _reason FROM ({READ_JSON}))
-        WHERE _reason IS NOT NULL"""  # noqa: S608 (our own SQL; values are parameters)
-    connection.execute("SET preserve_insertion_order = true")
-    try:
-        parameters = {"files": [str(staged.path)], "columns": staged.format.json_columns, "now_s": now_s}
-        return {place for (place,) in connection.execute(query, parameters).fetchall()}
-    finally:
-        connection.execute("SET preserve_insertion_order = false")
-
-
 def _explain_parquet(connection: Any, staged: StagedFile, now_s: float) -> list[Refused]:
     query = f"""SELECT file_row_number + 1, {staged.format.reject_reason} AS _reason
-        FROM ({parquet_source(staged.path, staged.format)}) WHERE _reason IS NOT NULL ORDER BY 1"""  # noqa: S608
+        FROM ({staged.format.prepared(parquet_source(staged.path, staged.format))}) WHERE _reason IS NOT NULL ORDER BY 1"""  # noqa: S608
     rows = connection.execute(query, {"files": [str(staged.path)], "now_s": now_s}).fetchall()
-    return [Refused(*staged.origin(line), reason, None) for line, reason in rows]
+    return [Refused(*staged.origin(line)[:2], reason, None) for line, reason in rows]
 
 
-def parquet_source(path: Path, log_format: LogFormat) -> str:
-    """A query that reads a Parquet file with exactly the format's fields, as text; fields the file lacks are null."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _chunks(path: Path, places: Container[int]) -> Iterator[tuple[Any, dict[int, bytes]]]:
+    """The lines at these places as Arrow tables (_line, _place from 1, _raw); blank lines have no place.
 
-    types = {field.name: field.type for field in pq.read_schema(path)}
-    fields = []
-    for name in log_format.structure:
-        # What is nested reads as in JSON lines.
-        value = "NULL" if name not in types else f'to_json("{name}")' if pa.types.is_nested(types[name]) else f'"{name}"'
-        fields.append(f'{value}::VARCHAR AS "{name}"')
-    return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
-
-
-def _chunks(path: Path, places: Container[int]) -> Iterator[Any]:
-    """The lines at these places as Arrow tables (_line, _place from 1, _raw); blank lines have no place, bytes that are not UTF-8 are null."""
+    With each come the lines that are not UTF-8 as they are, by number; in the table they are null.
+    """
     numbers: list[tuple[int, int]] = []
+    undecoded: dict[int, bytes] = {}
     lines: list[str | None] = []
     size = place = 0
     with path.open("rb") as file:
@@ -154,12 +232,14 @@ def _chunks(path: Path, places: Container[int]) -> Iterator[Any]:
                 continue
             numbers.append((number, place))
             lines.append(_decoded(line))
+            if lines[-1] is None:
+                undecoded[number] = line
             size += len(line)
             if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                yield _table(numbers, lines)
-                numbers, lines, size = [], [], 0
+                yield _table(numbers, lines), undecoded
+                numbers, lines, undecoded, size = [], [], {}, 0
     if lines:
-        yield _table(numbers, lines)
+        yield _table(numbers, lines), undecoded
 
 
 def _table(numbers: list[tuple[int, int]], lines: list[str | None]) -> Any:
@@ -176,59 +256,48 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
-def screen(staged: StagedFile, to: Path) -> tuple[StagedFile, list[Refused]]:
-    """Rewrite a file so that the fast pass can read it: one record per line, only the fields that its format reads.
+def read_slowly(staged: StagedFile, asked: LogFormat | None) -> Iterator[Taken]:
+    """What a file holds that DuckDB's reader cannot take (a line beyond its limit, for one), or reads otherwise than the second look.
 
-    For what DuckDB's reader cannot take (a line beyond its limit, for one): slow, and bounded by the longest document.
-    Lines that Python cannot read either are refused here.
+    Slow, and bounded by the longest document; comes in parts of bounded size.
     """
-    fields = set(staged.format.structure)
-    kept: list[tuple[int, int]] = []
-    refused: list[Refused] = []
-    with staged.path.open("rb") as source, to.open("wb") as out:
-        for number, line in _bounded_lines(source):
-            record = _NO_JSON if line is None else _record(line)
-            origin = staged.origin(number)
-            if isinstance(record, dict):
-                of_object = {"__object": origin[0]} if staged.object is None else {}
-                out.write(json.dumps(of_object | {name: value for name, value in record.items() if name in fields}).encode() + b"\n")
-                kept.append(origin)
+    taken, size = Taken(), 0
+    for place, item in _read_slowly(staged, asked):
+        take([(place, item)], taken)
+        size += len(item.text) if isinstance(item, Found) else 0
+        if size > _CHUNK_BYTES:
+            yield taken
+            taken, size = Taken(), 0
+    yield taken
+
+
+def _read_slowly(staged: StagedFile, asked: LogFormat | None) -> Iterator[tuple[Place, Item]]:
+    with staged.path.open("rb") as file:
+        if staged.object is not None:
+            yield from placed(Shapes(asked, LONGEST_DOCUMENT).read_lines(file), staged.object, staged.first_line)
+            return
+        for number, raw in enumerate(file, 1):
+            place = staged.origin(number)
+            text = unpacked(raw.decode("utf-8", "replace"))
+            if staged.is_shaped:
+                yield place, _rewritten(text, staged.format)
             else:
-                refused.append(Refused(*origin, *_screened_out(line, record)))
-    objects, lines = (tuple(object_ for object_, _ in kept), ()) if staged.object is None else ((), tuple(line for _, line in kept))
-    return StagedFile(to, staged.format, staged.object, objects=objects, lines=lines), refused
+                yield from placed(Shapes(asked, LONGEST_DOCUMENT).read(io.BytesIO(text.encode())), place.object, place.line)
 
 
-def _screened_out(line: bytes | None, record: Any) -> tuple[str, str | None]:
-    if line is None:
-        return f"line longer than {MAX_DOCUMENT_BYTES >> 20} MiB", None
-    return NOT_JSON if record is _NO_JSON else NOT_OBJECT, masked(_decoded(line[: 20 * EXCERPT_CHARACTERS]))
-
-
-def _bounded_lines(source: Any) -> Iterator[tuple[int, bytes | None]]:
-    """Lines that are not blank with their numbers; None for a line beyond the limit, which is skipped without being held."""
-    number = 0
-    while line := source.readline(MAX_DOCUMENT_BYTES + 1):
-        number += 1
-        if len(line) > MAX_DOCUMENT_BYTES and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = source.readline(MAX_DOCUMENT_BYTES)
-            yield number, None
-        elif line.strip(BLANK):
-            yield number, line
-
-
-def _record(line: bytes) -> Any:
+def _rewritten(text: str, log_format: LogFormat) -> Item:
     try:
-        # The first of two equal keys wins, as in DuckDB's reader.
-        return json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+        record = json.loads(text)
     except (ValueError, RecursionError):
-        return _NO_JSON
+        return Lost(1, NOT_JSON, text)
+    if not isinstance(record, dict):
+        return Lost(1, NOT_OBJECT, text)
+    return Found(1, log_format, json.dumps({name: value for name, value in record.items() if name in log_format.structure}))
 
 
-def unpacked(raw: str | None) -> str | None:
+def unpacked(raw: str) -> str:
     """A packed line without the number of its object that staging put in front."""
-    return None if raw is None else re.sub(r'^\{"__object": \d+(, )?', "{", raw, count=1)
+    return re.sub(r'^\{"__object": \d+(, )?', "{", raw, count=1)
 
 
 def masked(raw: str | None) -> str | None:

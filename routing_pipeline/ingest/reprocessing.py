@@ -13,12 +13,12 @@ from pydantic import Field
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.batch import connect
-from routing_pipeline.ingest.forgetting import forgotten_objects
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.ingest.erasure import forgotten_objects
 from routing_pipeline.ingest.objects import open_source
-from routing_pipeline.ingest.replacing import ADDRESS, READ_AGAIN
+from routing_pipeline.lake.overwrite import ADDRESS, READ_AGAIN
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 _OF_PREFIX = """starts_with(object, $prefix) OR starts_with(concat(source, '/', object), $prefix)
     OR starts_with(concat('s3://', split_part(source, '/', 3), '/', object), $prefix)

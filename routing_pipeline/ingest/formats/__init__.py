@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.ingest.formats.canonical import CANONICAL
 from routing_pipeline.ingest.formats.envoy_ai_gateway import ENVOY_AI_GATEWAY
 from routing_pipeline.ingest.formats.helicone import HELICONE
@@ -16,6 +16,7 @@ from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.litellm_spend_logs import LITELLM_SPEND_LOGS
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
 from routing_pipeline.ingest.formats.mapping import read_mapping
+from routing_pipeline.ingest.formats.openinference import OPENINFERENCE
 from routing_pipeline.ingest.formats.openrouter import OPENROUTER
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 from routing_pipeline.ingest.formats.portkey import PORTKEY
@@ -25,6 +26,7 @@ FORMATS: tuple[LogFormat, ...] = (
     LITELLM,
     LITELLM_SPEND_LOGS,
     OTLP,
+    OPENINFERENCE,
     LANGFUSE,
     PORTKEY,
     OPENROUTER,
@@ -33,6 +35,10 @@ FORMATS: tuple[LogFormat, ...] = (
     KONG,
 )
 SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
+
+
+SHARING: dict[str, tuple[LogFormat, ...]] = {OTLP.name: (OTLP, OPENINFERENCE)}
+"""Formats whose records stand in the documents of another one."""
 
 
 def named(name: str) -> LogFormat | None:
@@ -51,12 +57,18 @@ def named(name: str) -> LogFormat | None:
     for each in FORMATS:
         if each.name == name:
             return each
-    raise UnusableInputError(f"--format {name}: give auto, {', '.join(sorted(each.name for each in FORMATS))}, or a TOML file")
+    names = sorted(each.name for each in FORMATS)
+    raise UnusableInputError(f"--format {name}: give auto, {', '.join(names)}, or a TOML file{did_you_mean(name, ('auto', *names))}")
 
 
 def recognised(record: Mapping[str, Any]) -> LogFormat | None:
     """The format that a record's keys speak of; None when no format knows them."""
     return next((each for each in FORMATS if each.recognises(record)), None)
+
+
+def readers(log_format: LogFormat) -> tuple[LogFormat, ...]:
+    """The formats whose records a document of this format may hold, itself first."""
+    return SHARING.get(log_format.name, (log_format,))
 
 
 def scored_by(record: Mapping[str, Any]) -> ScoreFormat | None:

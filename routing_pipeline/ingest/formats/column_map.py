@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from routing_pipeline.ingest.formats.kinds import first_kind, kind_of_model
 from routing_pipeline.ingest.formats.log_format import (
     LONGEST_ATTEMPT_S,
+    Held,
     LogFormat,
     Optional,
     Records,
@@ -22,6 +24,7 @@ from routing_pipeline.ingest.formats.log_format import (
     count_of,
     key_text,
     probability,
+    taken_from_json,
     text,
     time_reasons,
     user_hash,
@@ -42,20 +45,32 @@ _TEXTS = (
     "team",
     "routing_rule_id",
     "routing_reason",
+    "rule_arm",
+    "reasoning_effort",
+    "service_tier",
+    "model_version",
+    "feature",
+    "workflow",
+    "prompt_version",
+    "tags",
 )
+_FLAGS = ("is_cache_hit", "has_image", "has_audio", "has_tools", "has_schema")
 _OPTIONAL: dict[str, Callable[[str], Optional]] = {
     "ttft_ms": lambda given: within(given, 0, _MAX_MS),
     "routing_latency_ms": lambda given: within(given, 0, _MAX_MS),
     "complexity": complexity,
     **dict.fromkeys(TOKEN_PARTS, count_of),
+    "max_output_tokens": count_of,
     "retries": count_of,
     "queue_depth": count_of,
     "quality_score": lambda given: within(given, 0, 1),
     "user_rating": lambda given: within(given, 0, 1),
     "propensity": probability,
 }
+LONG = 60
+"""Characters of SQL from which an expression is worked out once and mentioned by a name."""
 _PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-NOTHING = "NULL::VARCHAR"
+NOT_GIVEN = "NULL::VARCHAR"
 
 
 @dataclass(frozen=True)
@@ -114,10 +129,12 @@ def column_map(
     failures_say_zero: bool = True,
     refused: str = "",
     ignores: str = "false",
-    lone_id: str = NOTHING,
+    lone_id: str = NOT_GIVEN,
     lacks: frozenset[str] = frozenset(),
     records: Records | None = None,
     envelope: str = "",
+    left_out: str = "records that are no model calls",
+    held: Held | None = None,
 ) -> LogFormat:
     """A format whose columns are `given`; what is not given is null.
 
@@ -126,7 +143,8 @@ def column_map(
         structure: As in LogFormat.
         keys: As in LogFormat.
         started: When the attempt began.
-        given: SQL by column of schema.REQUEST_LOG but `started_at`, and `user_id`; text for text columns and `complexity`.
+        given: SQL by column of schema.REQUEST_LOG but `started_at`, and `user_id`; text for text columns and `complexity`. Where
+            `operation` is null or not given, the model's name may tell.
         called: What reasons call a column, where the format calls it otherwise.
         failures_say_zero: Tokens and a cost of 0 on attempts that did not succeed mean that nobody counted.
         refused: WHEN clauses of the format's own, asked before all others.
@@ -135,20 +153,25 @@ def column_map(
         lacks: As in LogFormat.
         records: As in LogFormat.
         envelope: As in LogFormat.
+        left_out: As in LogFormat.
+        held: As in LogFormat.
     """
-    of: dict[str, str] = {"request_id": given["attempt_id"], **given}
+    steps, of, started, refused, ignores, lone_id = _worked_out(structure, given, started, refused, ignores, lone_id)
     names = called or {}
+    models = [kind_of_model(of[each]) for each in ("provider_model", "model") if each in of]
+    kind = first_kind(*([of["operation"]] if "operation" in of else []), *dict.fromkeys(models))
     columns = {each: text(of[each]) for each in _TEXTS if each in of}
     columns |= {
         "attempt_id": key_text(of["attempt_id"]),
         "request_id": key_text(f"coalesce(nullif({of['request_id']}, ''), {of['attempt_id']})"),
-        "started_at": f"make_timestamp(CASE WHEN {started.seconds} BETWEEN 0 AND 1e11 THEN {started.microseconds} END)",
-        "latency_ms": f"TRY_CAST({of.get('latency_ms', NOTHING)} AS DOUBLE)",
-        "is_cache_hit": f"TRY_CAST({of.get('is_cache_hit', NOTHING)} AS BOOLEAN)",
-        "user_hash": user_hash(of.get("user_id", NOTHING)),
+        "started_at": f"make_timestamp({started.microseconds})",
+        "latency_ms": f"TRY_CAST({of.get('latency_ms', NOT_GIVEN)} AS DOUBLE)",
+        "operation": kind,
+        "user_hash": user_hash(of.get("user_id", NOT_GIVEN)),
     }
+    columns |= {each: f"TRY_CAST({of[each]} AS BOOLEAN)" for each in _FLAGS if each in of}
     for each in ("prompt_tokens", "completion_tokens", "cost_usd"):
-        number = f"TRY_CAST({of.get(each, NOTHING)} AS DOUBLE)"
+        number = f"TRY_CAST({of.get(each, NOT_GIVEN)} AS DOUBLE)"
         columns[each] = f"CASE WHEN {of['status']} <> 'success' THEN nullif({number}, 0) ELSE {number} END" if failures_say_zero else number
     optional = {each: judge(of[each]) for each, judge in _OPTIONAL.items() if each in of}
     amounts = "".join(
@@ -161,7 +184,7 @@ def column_map(
     WHEN coalesce({of["attempt_id"]}, '') = '' THEN 'no key: {names.get("attempt_id", "attempt_id")} is not there'
     {started.reasons}
     {amounts}
-    WHEN TRY_CAST({of.get("latency_ms", NOTHING)} AS DOUBLE) > {_MAX_MS} THEN '{names.get("latency_ms", "latency_ms")} is longer than a week'
+    WHEN TRY_CAST({of.get("latency_ms", NOT_GIVEN)} AS DOUBLE) > {_MAX_MS} THEN '{names.get("latency_ms", "latency_ms")} is longer than a week'
     WHEN {of["status"]} IS NULL OR {of["status"]} NOT IN ('success', 'failure', 'cancelled')
         THEN '{names.get("status", "status is none of success, failure, cancelled")}'
     WHEN coalesce({of["model"]}, '') = '' THEN 'no model{names.get("model", "")}'
@@ -178,4 +201,31 @@ def column_map(
         lone_id=key_text(lone_id),
         records=records,
         envelope=envelope,
+        left_out=left_out,
+        held=held,
+        worked_out=steps,
     )
+
+
+def _worked_out(
+    structure: Structure, given: Mapping[str, str], started: Time, refused: str, ignores: str, lone_id: str
+) -> tuple[tuple[Mapping[str, str], ...], dict[str, str], Time, str, str, str]:
+    """The steps of LogFormat.worked_out, and the same expressions over them: each is mentioned several times in what is made of it."""
+    of = {"request_id": given["attempt_id"], **given}
+    taken = taken_from_json((*of.values(), refused, ignores, lone_id), structure)
+
+    def over(expression: str) -> str:
+        for each, called in taken.items():
+            expression = expression.replace(each, called)
+        return expression
+
+    values = {f"_of_{name}": over(expression) for name, expression in of.items() if len(expression) > LONG}
+    # What is no time does not fit into whole numbers either.
+    values |= {
+        "_started_s": started.seconds,
+        "_started_us": f"CASE WHEN {started.seconds} BETWEEN 0 AND 1e11 THEN {started.microseconds} END",
+    }
+    of = {name: f"_of_{name}" if f"_of_{name}" in values else expression for name, expression in of.items()}
+    time = Time("_started_s", "_started_us", started.reasons.replace(started.seconds, "_started_s"))
+    json = {called: each for each, called in taken.items()}
+    return tuple(filter(None, (json, values))), of, time, over(refused), over(ignores), over(lone_id)

@@ -2,13 +2,17 @@
 
 Traps: `cost` and `costUSD` are both US dollars; `response_status` below 0 is Helicone's own (-1 timed out, -2 pending, -3
 cancelled, -4 blocked); a `cache_reference_id` of zeros means that the answer did not come from the cache; cached prompt
-tokens are counted apart from the others by some providers, which the total tells; scores are on scales of their own.
+tokens are counted apart from the others by some providers, which the total tells; scores are on scales of their own; bodies are there only
+where they were exported, and images in them stand in `assets`. Of bodies only types of content and settings are read.
 """
 
 from __future__ import annotations
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, if_priced, status_of, time_of
+from routing_pipeline.ingest.formats.kinds import first_kind, is_nothing_by_path, kind_of_body, kind_of_path
 from routing_pipeline.ingest.formats.log_format import json_texts
+from routing_pipeline.ingest.formats.needs import is_listed, of_body
+from routing_pipeline.ingest.formats.work import WORK
 
 _TEXTS = (
     "request_id",
@@ -34,8 +38,14 @@ _TEXTS = (
     "properties",
     "request_user_id",
     "cache_reference_id",
+    "request_path",
+    "target_url",
+    "reasoning_tokens",
+    "request_body",
+    "response_body",
+    "assets",
 )
-_LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth")
+_LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth", *WORK)
 _PREFIX = "Helicone-Property-"
 _PROPERTIES = json_texts("properties", (*_LABELS, *(_PREFIX + name for name in _LABELS), "Helicone-Session-Id"))
 _NO_REFERENCE = "00000000-0000-0000-0000-000000000000"
@@ -49,15 +59,22 @@ _PROMPT, _COMPLETION, _TOTAL, _READ, _WRITTEN = (
 _CACHED = f"(coalesce({_READ}, 0) + coalesce({_WRITTEN}, 0))"
 _STARTED, _ENDED = time_of("request_created_at", "request_created_at"), time_of("response_created_at", "response_created_at")
 _COST = "coalesce(nullif(costUSD, ''), nullif(cost, ''))"
+_PATH = "coalesce(nullif(request_path, ''), target_url)"
+_NEEDS = of_body("request_body", "response_body")
 
 HELICONE = column_map(
     "helicone",
     structure=dict.fromkeys(_TEXTS, "VARCHAR"),
     keys=(frozenset({"request_id", "request_created_at"}),),
     started=_STARTED,
+    ignores=is_nothing_by_path(_PATH),
+    left_out="requests that spend nothing and answer nothing new",
     given={name: f"coalesce(nullif({_PROPERTIES[name]}, ''), nullif({_PROPERTIES[_PREFIX + name]}, ''))" for name in _LABELS}
+    | _NEEDS
     | {
         "attempt_id": "request_id",
+        # Images are taken out of the body and kept as assets.
+        "has_image": f"greatest({_NEEDS['has_image']}, nullif({is_listed('assets')}, false))",
         "session_id": _PROPERTIES["Helicone-Session-Id"],
         "latency_ms": f"coalesce(nullif(delay_ms, ''), ({elapsed_ms(_STARTED, _ENDED)})::VARCHAR)",
         "ttft_ms": "nullif(time_to_first_token, '')",
@@ -70,6 +87,7 @@ HELICONE = column_map(
         "cached_tokens": "nullif(prompt_cache_read_tokens, '')",
         "cache_write_tokens": "nullif(prompt_cache_write_tokens, '')",
         "audio_prompt_tokens": "nullif(prompt_audio_tokens, '')",
+        "reasoning_tokens": "nullif(reasoning_tokens, '')",
         "audio_completion_tokens": "nullif(completion_audio_tokens, '')",
         "cost_usd": if_priced(_COST, tokens="total_tokens", is_hit=_IS_HIT),
         "status": _STATUS,
@@ -78,6 +96,7 @@ HELICONE = column_map(
         "quality_score": json_texts("scores", ("quality",))["quality"],
         "user_rating": "CASE lower(feedback_rating) WHEN 'true' THEN 1 WHEN 'false' THEN 0 END",
         "user_id": "request_user_id",
+        "operation": first_kind(kind_of_path(_PATH), kind_of_body("request_body")),
     },
     called={
         "attempt_id": "request_id",

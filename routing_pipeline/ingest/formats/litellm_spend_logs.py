@@ -12,8 +12,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, time_of
-from routing_pipeline.ingest.formats.litellm import BUILT_IN_TIERS
+from routing_pipeline.ingest.formats.kinds import first_kind, is_batch_read, is_nothing_by_name, kind_of_name, kind_of_path
+from routing_pipeline.ingest.formats.litellm import READS, WRITES, arm_of_tier, rule_of_tier
 from routing_pipeline.ingest.formats.log_format import json_tag, json_texts
+from routing_pipeline.ingest.formats.needs import is_listed, of_body, service_tier
+from routing_pipeline.ingest.formats.tokens import most_within, number, wholes
+from routing_pipeline.ingest.formats.work import WORK, json_list_of, plain_tags
 
 _TEXTS = (
     "request_id",
@@ -22,6 +26,7 @@ _TEXTS = (
     "spend",
     "prompt_tokens",
     "completion_tokens",
+    "total_tokens",
     "startTime",
     "endTime",
     "completionStartTime",
@@ -37,10 +42,16 @@ _TEXTS = (
     "cache_hit",
     "request_tags",
     "metadata",
+    "messages",
+    "response",
+    "proxy_server_request",
 )
-_LABELS = ("task_type", "complexity", "quality_score", "user_rating", "propensity", "queue_depth", "routing_rule_id", "session_id")
-_CACHED = ("prompt_tokens_details.cached_tokens", "cache_read_input_tokens")
-_WRITTEN = ("cache_creation_input_tokens", "prompt_tokens_details.cache_creation_tokens", "prompt_tokens_details.cache_write_tokens")
+_LABELS = (
+    *("task_type", "complexity", "quality_score", "user_rating", "propensity", "queue_depth", "routing_rule_id", "arm", "session_id"),
+    *("trace_name", *WORK),
+)
+_CACHED = ("prompt_tokens_details.cached_tokens", *READS)
+_WRITTEN = (*WRITES, "prompt_tokens_details.cache_creation_tokens", "prompt_tokens_details.cache_write_tokens")
 _USAGE = ("usage_object", "additional_usage_values")
 _METADATA = json_texts(
     "metadata",
@@ -54,6 +65,8 @@ _METADATA = json_texts(
         "user_api_key_team_alias",
         "user_api_key_end_user_id",
         "user_api_key_user_id",
+        "user_api_key_request_route",
+        "model_map_information.model_map_key",
         "error_information.error_class",
         "error_information.error_code",
         "error_information.normalized_error",
@@ -61,10 +74,8 @@ _METADATA = json_texts(
         "routing_decision.request_type",
         "routing_decision.cause",
         "routing_decision.tier",
-        *(f"{place}.{name}" for name in (*_CACHED, *_WRITTEN) for place in _USAGE),
-        "usage_object.prompt_tokens_details.audio_tokens",
-        "usage_object.completion_tokens_details.reasoning_tokens",
-        "usage_object.completion_tokens_details.audio_tokens",
+        "usage_object.service_tier",
+        "cost_breakdown.service_tier",
         *(f"{place}.{name}" for place in ("requester_metadata", "spend_logs_metadata") for name in _LABELS),
     ),
 )
@@ -90,9 +101,35 @@ _FALLBACKS = f"TRY_CAST({_METADATA['attempted_fallbacks']} AS BIGINT)"
 _RETRIES = f"TRY_CAST({_METADATA['attempted_retries']} AS BIGINT)"
 _ERROR_CLASS = _said("error_information.error_class")
 _IS_HIT = "lower(cache_hit) = 'true'"
-_RULE_TIER = (
-    f"CASE WHEN {_METADATA['routing_decision.tier']} NOT IN {BUILT_IN_TIERS!r} THEN nullif({_METADATA['routing_decision.tier']}, '') END"
+_TIER, _ARM = f"nullif({_METADATA['routing_decision.tier']}, '')", _METADATA["requester_metadata.arm"]
+_READ, _WROTE = (most_within("metadata", [f"{place}.{name}" for name in names for place in _USAGE]) for names in (_CACHED, _WRITTEN))
+_REASONED = most_within("metadata", ["usage_object.completion_tokens_details.reasoning_tokens"])
+_PROMPT, _COMPLETION = wholes(
+    sent=number("prompt_tokens"),
+    received=number("completion_tokens"),
+    total=number("total_tokens"),
+    of_sent=[_READ, _WROTE],
+    of_received=[_REASONED],
+    # What was read from a cache stands within the prompt unless it does not fit; what was written may not.
+    otherwise=[_WROTE],
 )
+# The gateway keeps bodies where it is told to, and messages by themselves in older versions.
+_BODY = f"""CASE WHEN {is_listed("proxy_server_request")} THEN proxy_server_request
+    WHEN {is_listed("messages")} AND json_valid(messages) THEN concat('{{"messages":', messages, '}}') END"""
+_NEEDS = of_body(_BODY, "response")
+_IS_HEALTH_CHECK = """(coalesce(contains(request_tags, '"litellm-internal-health-check"'), false))"""
+_SEEN, _HEARD, _SPOKEN = (
+    most_within("metadata", [f"usage_object.{path}"])
+    for path in ("prompt_tokens_details.image_tokens", "prompt_tokens_details.audio_tokens", "completion_tokens_details.audio_tokens")
+)
+_IS_PAID = "TRY_CAST(spend AS DOUBLE) > 0"
+_KIND = first_kind(kind_of_name("call_type"), kind_of_path(_METADATA["user_api_key_request_route"]))
+# Deployments are called anything; the name that they are priced by says what they are.
+_BASE = f"nullif({_METADATA['model_map_information.model_map_key']}, '')"
+_IS_DEPLOYMENT = "coalesce(starts_with(custom_llm_provider, 'azure') OR contains(model, 'arn:aws:'), false)"
+_ANSWER = json_texts("response", ("model", "system_fingerprint"))
+_VERSION = f"""coalesce(CASE WHEN NOT coalesce({_ANSWER["model"]} IN (model, model_group) OR ends_with(model, concat('/', {_ANSWER["model"]})), false)
+    THEN nullif({_ANSWER["model"]}, '') END, {_ANSWER["system_fingerprint"]})"""
 
 LITELLM_SPEND_LOGS = replace(
     column_map(
@@ -100,7 +137,11 @@ LITELLM_SPEND_LOGS = replace(
         structure=dict.fromkeys(_TEXTS, "VARCHAR"),
         keys=(frozenset({"request_id", "spend", "startTime"}),),
         started=_STARTED,
-        given={name: _labelled(name) for name in ("complexity", "quality_score", "user_rating", "propensity", "queue_depth")}
+        ignores=f"""(CASE WHEN {_IS_HEALTH_CHECK} THEN NOT coalesce({_IS_PAID}, false)
+            ELSE {is_nothing_by_name("call_type", _IS_PAID)} END)""",
+        left_out="calls that spend nothing and answer nothing new",
+        given={name: _labelled(name) for name in ("complexity", "quality_score", "user_rating", "propensity", "queue_depth", *WORK)}
+        | _NEEDS
         | {
             "attempt_id": "request_id",
             "request_id": "coalesce(nullif(litellm_call_id, ''), request_id)",
@@ -114,16 +155,16 @@ LITELLM_SPEND_LOGS = replace(
             "model": f"coalesce(CASE WHEN NOT coalesce({_FALLBACKS} > 0, false) THEN {_said('routing_decision.routed_model')} END, "
             "nullif(model_group, ''), nullif(model, ''))",
             "provider": "custom_llm_provider",
-            "provider_model": "CASE WHEN custom_llm_provider <> '' AND starts_with(model, concat(custom_llm_provider, '/')) "
+            "provider_model": f"CASE WHEN {_IS_DEPLOYMENT} AND {_BASE} IS NOT NULL THEN regexp_extract({_BASE}, '[^/]*$') WHEN custom_llm_provider <> '' AND starts_with(model, concat(custom_llm_provider, '/')) "
             "THEN model[strlen(custom_llm_provider) + 2:] ELSE model END",
             "task_type": _labelled("task_type", _said("routing_decision.request_type")),
-            "prompt_tokens": "nullif(prompt_tokens, '')",
-            "completion_tokens": "nullif(completion_tokens, '')",
-            "cached_tokens": _said(*(f"{place}.{name}" for name in _CACHED for place in _USAGE)),
-            "cache_write_tokens": _said(*(f"{place}.{name}" for name in _WRITTEN for place in _USAGE)),
-            "audio_prompt_tokens": _said("usage_object.prompt_tokens_details.audio_tokens"),
-            "audio_completion_tokens": _said("usage_object.completion_tokens_details.audio_tokens"),
-            "reasoning_tokens": _said("usage_object.completion_tokens_details.reasoning_tokens"),
+            "prompt_tokens": f"coalesce(CASE WHEN {_STATUS} <> 'failure' THEN ({_PROMPT})::VARCHAR END, nullif(prompt_tokens, ''))",
+            "completion_tokens": f"coalesce(CASE WHEN {_STATUS} <> 'failure' THEN ({_COMPLETION})::VARCHAR END, nullif(completion_tokens, ''))",
+            "cached_tokens": _READ,
+            "cache_write_tokens": _WROTE,
+            "audio_prompt_tokens": _HEARD,
+            "audio_completion_tokens": _SPOKEN,
+            "reasoning_tokens": _REASONED,
             "cost_usd": f"CASE WHEN TRY_CAST(spend AS DOUBLE) = 0 AND {_METADATA['cost_breakdown']} IS NULL AND NOT coalesce({_IS_HIT}, false) "
             "THEN NULL ELSE nullif(spend, '') END",
             "status": f"CASE WHEN {_STATUS} = 'failure' AND ({_METADATA['error_information.error_code']} = '499' "
@@ -135,8 +176,17 @@ LITELLM_SPEND_LOGS = replace(
             "team": f"coalesce({_said('user_api_key_team_alias')}, nullif({json_tag('request_tags', 'team')}, ''), team_id)",
             "user_id": f"coalesce(nullif(end_user, ''), {_said('user_api_key_end_user_id', 'user_api_key_user_id')}, \"user\")",
             "routing_rule_id": f"coalesce(nullif({json_tag('request_tags', 'rule')}, ''), "
-            f"{_said('requester_metadata.routing_rule_id')}, {_RULE_TIER})",
+            f"{_said('requester_metadata.routing_rule_id')}, {rule_of_tier(_TIER, _ARM)})",
+            "rule_arm": arm_of_tier(_TIER, _ARM),
             "routing_reason": _said("routing_decision.cause"),
+            "model_version": _VERSION,
+            "workflow": _labelled("workflow", _said("requester_metadata.trace_name")),
+            "tags": plain_tags(json_list_of("request_tags")),
+            "operation": f"CASE WHEN {_IS_HEALTH_CHECK} THEN 'other' ELSE {_KIND} END",
+            "has_image": f"greatest({_NEEDS['has_image']}, {_SEEN} > 0)",
+            "has_audio": f"greatest({_NEEDS['has_audio']}, greatest({_HEARD}, {_SPOKEN}) > 0)",
+            "service_tier": f"CASE WHEN {is_batch_read('call_type')} THEN 'batch' ELSE coalesce("
+            f"{service_tier(*(_METADATA[f'{place}.service_tier'] for place in ('usage_object', 'cost_breakdown')))}, {_NEEDS['service_tier']}) END",
         },
         called={
             "attempt_id": "request_id",

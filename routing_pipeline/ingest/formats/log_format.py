@@ -8,10 +8,12 @@ Every fragment is written by us; no value from a log ever becomes part of a SQL 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 Structure = Mapping[str, Any]
@@ -20,11 +22,14 @@ Structure = Mapping[str, Any]
 Records = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 """The records of a parsed document, flat."""
 
+Held = Callable[[Mapping[str, Any]], Mapping[str, int]]
+"""How many things a parsed document holds, by what they are called where they are left out."""
+
 OLDEST_S = 1_420_070_400
 """2015-01-01: no gateway logged LLM traffic before it, so an earlier time is a unit mistaken or a clock unset."""
 FUTURE_TOLERANCE_S = 3_600
 """Clocks differ by seconds; an hour covers a daylight-saving mistake and nothing more."""
-LONGEST_ATTEMPT_S = 7 * 86_400
+LONGEST_ATTEMPT_S = 7 * SECONDS_PER_DAY
 MAX_TEXT = 256
 """Longest name, tag or label kept; attempt keys that are longer are hashed instead, because cutting could make two equal."""
 
@@ -43,6 +48,7 @@ NULLABLE_WHEN_OUT_OF_RANGE: tuple[str, ...] = (
     "cache_write_tokens",
     "audio_prompt_tokens",
     "audio_completion_tokens",
+    "max_output_tokens",
 )
 """Optional columns whose unusable values become null and are counted; bit i of `_nulled` is the i-th of them."""
 
@@ -73,10 +79,16 @@ class LogFormat:
         keys: Sets of names; a record that holds all names of one of them is of this format.
         lacks: Names of other formats; a record that holds one of them is not of this format.
         envelope: The one name under which an interface's answer holds the record; `records` then takes it out.
-        ignores: SQL condition: the record is no attempt at all (a tool's other tables, spans around calls); it is left out uncounted,
-            and `reject_reason` must be null for it.
+        ignores: SQL condition: the record is no attempt at all (a tool's other tables, spans around calls); it is left out and counted
+            as such, and `reject_reason` must be null for it.
+        left_out: What those are called, in the plural.
         lone_id: SQL for an id by which the request is called as long as the id occurs in one attempt only; null otherwise.
         records: For formats whose documents hold many records: those of a parsed document, flat, with the fields of `structure`.
+        held: What such a document holds in all; what `records` does not give is left out.
+        table_columns: Where `records` takes rows of CSV and Parquet as well: the columns that it reads.
+        is_one: What else of a record must be so, for names that others use too.
+        worked_out: SQL by names of ours that all other expressions may use, step by step: each is worked out once a record, and may use
+            the fields and the steps before it.
     """
 
     name: str
@@ -90,14 +102,26 @@ class LogFormat:
     lacks: frozenset[str] = frozenset()
     envelope: str = ""
     ignores: str = "false"
+    left_out: str = "records that are no model calls"
     lone_id: str = "NULL::VARCHAR"
     records: Records | None = None
+    held: Held | None = None
+    table_columns: frozenset[str] = frozenset()
+    is_one: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    worked_out: tuple[Mapping[str, str], ...] = ()
+
+    def prepared(self, source: str) -> str:
+        """A query over a query that gives the fields: what is `worked_out` stands beside them."""
+        for step in self.worked_out:
+            named = ", ".join(f"({expression}) AS {name}" for name, expression in step.items())
+            source = f"SELECT *, {named} FROM ({source})"  # noqa: S608 (our own SQL)
+        return source
 
     def recognises(self, record: Mapping[str, Any]) -> bool:
         """Whether all keys of one of the format's key sets are in the record, and no name of another format."""
         if self.envelope and record.keys() == {self.envelope} and isinstance(record[self.envelope], dict):
             record = record[self.envelope]
-        return any(keys <= record.keys() for keys in self.keys) and not self.lacks & record.keys()
+        return any(keys <= record.keys() for keys in self.keys) and not self.lacks & record.keys() and self.is_one(record)
 
     @property
     def json_columns(self) -> dict[str, str]:
@@ -107,7 +131,12 @@ class LogFormat:
     @property
     def is_tabular(self) -> bool:
         """Whether CSV and Parquet can hold its records: every field is read as text."""
-        return all(value == "VARCHAR" for value in self.structure.values()) and self.records is None
+        return all(value == "VARCHAR" for value in self.structure.values()) and (self.records is None or bool(self.table_columns))
+
+    @property
+    def columns_read(self) -> frozenset[str]:
+        """The columns of a table that are read."""
+        return self.table_columns or frozenset(self.structure)
 
     def select_list(self) -> str:
         """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_lone_id`, `_fallbacks`."""
@@ -127,6 +156,10 @@ class LogFormat:
         parts.append(f"({self.lone_id}) AS _lone_id")
         parts.append(f"({self.fallbacks})::BIGINT AS _fallbacks")
         return ",\n".join(parts)
+
+
+IN_WORDS = "a score in words has no scale; numeric and boolean scores are read"
+"""Why such a score is refused. It is no defect of the file: words are what its tool also keeps."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +186,32 @@ def duckdb_type(structure: Any) -> str:
 
 def json_texts(given: str, paths: Sequence[str]) -> dict[str, str]:
     """Values in a field that holds JSON as text, by path (`name` or `name.name`, names of ours); null where there are none."""
-    quoted = ", ".join("'$." + ".".join(f'"{name}"' for name in path.split(".")) + "'" for path in paths)
-    found = f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, [{quoted}])"
+    found = json_list(given, paths)
     return {path: f"{found}[{place}]" for place, path in enumerate(paths, 1)}
+
+
+def json_list(given: str, paths: Sequence[str]) -> str:
+    """The same values as a list, in the order of the paths."""
+    quoted = ", ".join("'$." + ".".join(f'"{name}"' for name in path.split(".")) + "'" for path in paths)
+    return f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, [{quoted}])"
+
+
+_FROM_JSON = re.compile(r"""json_extract_string\(CASE WHEN json_valid\(("?\w+"?)\) THEN \1 END, (?:\[[^\]]*\]|'\$\[\*\]')\)""")
+
+
+def taken_from_json(expressions: Iterable[str], fields: Container[str]) -> dict[str, str]:
+    """What these expressions take out of fields that hold JSON (`json_list`, `json_tag`), each with a name of ours to call it by.
+
+    Parsing JSON is most of the work, and an engine parses anew for every mention.
+    """
+    mentions = (each for expression in expressions for each in _FROM_JSON.finditer(expression))
+    taken = dict.fromkeys(each[0] for each in mentions if each[1].strip('"') in fields)
+    return {each: f"_json_{place}" for place, each in enumerate(taken, 1)}
+
+
+def where(name: str, value: str, expression: str) -> str:
+    """An expression over a value that is worked out once, under a name of ours; within CASE the engine works out each mention anew."""
+    return f"list_transform([{value}], lambda {name}: {expression})[1]"
 
 
 def json_tag(given: str, name: str) -> str:

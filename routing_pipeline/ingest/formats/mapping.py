@@ -15,20 +15,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from routing_pipeline.errors import UnusableInputError, complaint
+from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.ingest.formats.column_map import column_map, epoch_of, status_of, time_of
+from routing_pipeline.ingest.formats.kinds import is_nothing_by_name, kind_of_name
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, LogFormat
-from routing_pipeline.schema import REQUEST_LOG
+from routing_pipeline.ingest.formats.needs import service_tier
+from routing_pipeline.parameters import refusal
+from routing_pipeline.schema import OPERATIONS, REQUEST_LOG
 
 MAX_DEPTH = 16
 _STEP = re.compile(r'(?P<dot>\.?)(?:(?P<bare>[^\W\d][\w-]*)|"(?P<quoted>[\w .:/@#%&+-]{1,128})")|\[(?P<place>\d{1,4})\]')
 _OURS = frozenset({"filename", "file_row_number"})
 """Names that reading a file gives to columns of its own, beside those that begin with an underscore."""
 _NUMBERS = frozenset(column.name for column in REQUEST_LOG if column.type in {"double", "bigint"})
+_WORDS_OF: dict[str, tuple[str, ...]] = {
+    "status": ("success", "failure", "cancelled"),
+    "operation": OPERATIONS,
+    **{column.name: ("true", "false") for column in REQUEST_LOG if column.type == "boolean"},
+}
+"""What `values` and `default` may make of a field, by column."""
 _REQUIRED = ("attempt_id", "started_at", "model", "status")
 _WORDS = "lower({0}) IN ('success', 'failure', 'cancelled')"
 
 Step = str | int
+# fmt: off
+Word = Literal["success", "failure", "cancelled", "true", "false", "chat", "embedding", "rerank", "image", "transcription", "speech",
+               "moderation", "batch", "tool", "other"]
+# fmt: on
 
 
 def steps_of(path: str) -> tuple[Step, ...]:
@@ -65,8 +78,8 @@ class Source(BaseModel):
     path: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1, max_length=8)]
     unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] | None = None
     multiply: float | None = Field(default=None, gt=0)
-    values: dict[str, Literal["success", "failure", "cancelled", "true", "false"]] = Field(default_factory=dict)
-    default: Literal["success", "failure", "cancelled", "true", "false"] | None = None
+    values: dict[str, Word] = Field(default_factory=dict)
+    default: Word | None = None
 
     @field_validator("path")
     @classmethod
@@ -101,7 +114,7 @@ class Mapping(BaseModel):
         known = {column.name for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS | {"user_hash"}} | {"user_id"}
         for name, source in self.columns.items():
             if name not in known:
-                raise ValueError(f"columns.{name[:80]}: no such column; there are {', '.join(sorted(known))}")
+                raise ValueError(f"columns.{name[:80]}: no such column{did_you_mean(name, known)}; there are {', '.join(sorted(known))}")
             _check_use(name, source)
         missing = [name for name in _REQUIRED if name not in self.columns]
         if missing:
@@ -117,9 +130,9 @@ def _check_use(name: str, source: Source) -> None:
         raise ValueError(f"columns.{name}: unit is for started_at; use multiply")
     if source.multiply is not None and name not in _NUMBERS:
         raise ValueError(f"columns.{name}: multiply is for numbers")
-    allowed = {"status": {"success", "failure", "cancelled"}, "is_cache_hit": {"true", "false"}}.get(name, set())
-    if not {*source.values.values(), *([source.default] if source.default else [])} <= allowed:
-        raise ValueError(f"columns.{name}: values and default are for status (success, failure, cancelled) and is_cache_hit (true, false)")
+    if not {*source.values.values(), *([source.default] if source.default is not None else [])} <= {*_WORDS_OF.get(name, ())}:
+        said = "; ".join(f"{column} ({', '.join(words)})" for column, words in _WORDS_OF.items())
+        raise ValueError(f"columns.{name}: values and default are for {said}")
 
 
 def read_mapping(path: Path) -> LogFormat:
@@ -132,10 +145,8 @@ def read_mapping(path: Path) -> LogFormat:
     try:
         return format_of(Mapping.model_validate(values.get("format", values)))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        said = complaint(first["msg"])
-        raise UnusableInputError(f"--format {path}: {place + ': ' if place else ''}{said}; see docs/formats.md") from error
+        table = ("format",) if "format" in values else ()
+        raise UnusableInputError(f"--format {path}: {refusal(error, Mapping, *table)}; see docs/formats.md") from error
 
 
 def describes_format(path: Path) -> bool:
@@ -162,9 +173,19 @@ def format_of(mapping: Mapping) -> LogFormat:
         mapping.name,
         structure=dict.fromkeys(fields, "VARCHAR"),
         keys=(frozenset(fields),),
+        ignores=_ignores(mapping.columns),
         started=epoch_of(at, "started_at", str(started.unit)) if is_count else time_of(at, "started_at"),
         given={name: _given(name, source) for name, source in mapping.columns.items() if name != "started_at"},
     )
+
+
+def _ignores(columns: dict[str, Source]) -> str:
+    """What names its kind in other words than ours may be a read."""
+    said = columns.get("operation")
+    if said is None or said.values or said.default:
+        return "false"
+    cost = columns.get("cost_usd")
+    return is_nothing_by_name(_first(said), "false" if cost is None else f"TRY_CAST({_first(cost)} AS DOUBLE) > 0")
 
 
 def _given(name: str, source: Source) -> str:
@@ -174,6 +195,10 @@ def _given(name: str, source: Source) -> str:
         # What is not there stays so: only what says something else takes the default.
         rest = f"CASE WHEN {said} IS NOT NULL THEN '{source.default}' END" if source.default else said
         return f"CASE {said} {cases} ELSE {rest} END" if cases else rest
+    if name == "operation":
+        return kind_of_name(said)
+    if name == "service_tier":
+        return service_tier(said)
     if name == "status":
         return f"CASE WHEN {_WORDS.format(said)} THEN lower({said}) ELSE {status_of(said)} END"
     if source.multiply is not None:

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from routing_pipeline.ingest.formats.column_map import column_map, time_of
+from routing_pipeline.ingest.formats.kinds import kind_of_name
+from routing_pipeline.ingest.formats.needs import service_tier
+from routing_pipeline.ingest.formats.tokens import number
 
 _TEXTS = (
     "id",
@@ -36,6 +39,10 @@ _TEXTS = (
     "external_user",
     "router",
     "provider_responses",
+    "api_type",
+    "num_media_prompt",
+    "num_input_audio_prompt",
+    "service_tier",
 )
 
 
@@ -75,6 +82,10 @@ OPENROUTER = column_map(
         "error_type": f"CASE WHEN finish_reason = 'error' THEN coalesce(json_extract_string({_TRIES}, '$[#-1].status'), 'error') END",
         "retries": f"CASE WHEN json_array_length({_TRIES}) > 0 THEN json_array_length({_TRIES}) - 1 END",
         "routing_reason": "router",
+        "operation": kind_of_name("api_type"),
+        "has_image": f"{number('num_media_prompt')} > 0",
+        "has_audio": f"{number('num_input_audio_prompt')} > 0",
+        "service_tier": service_tier("service_tier"),
         "user_id": "external_user",
     },
     called={"attempt_id": "id", "latency_ms": "latency", "cost_usd": "total_cost", "prompt_tokens": "native_tokens_prompt"},

@@ -2,65 +2,240 @@
 
 A span of a call to a model is an attempt and a request of its own, called by the id of its response where that is given once:
 nothing in a trace tells a retry from the next step of an agent. Spans of agents, tools and workflows sum up the calls below them and are no records, as are spans without a model.
+Spans that name a kind of OpenInference are read by its conventions (`openinference`), out of the same documents.
+
+Names of the conventions, of the AI SDK, of Pydantic AI, of Strands, of OpenLLMetry and of their earlier versions are read alike: of several that
+mean the same the first that says something counts, of counts the first that is not 0.
 
 Traps: a document holds many spans, one document per object or one per line; whole numbers are strings from the collector
 and numbers elsewhere; attributes are lists of key and value; `time_to_first_chunk` is in seconds; the conventions' input
-tokens include cached ones, older instrumentations' do not; names have changed and logs hold old and new. There is no cost
+tokens include cached ones, older instrumentations' do not, which the total tells. There is no cost
 in the conventions, so it is null unless a vendor's attribute names one. Evaluation events are feedback (`scores`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, epoch_of, if_priced
+from routing_pipeline.ingest.formats.kinds import kind_of_name
 from routing_pipeline.ingest.formats.log_format import ScoreFormat
+from routing_pipeline.ingest.formats.needs import PARTS, REDACTED, effort, service_tier
+from routing_pipeline.ingest.formats.tokens import CACHE_READS, CACHE_WRITES, REASONING, number, wholes
+from routing_pipeline.ingest.formats.work import WORK, named_version, plain_tags
 
-OPERATION = ("gen_ai.operation.name",)
-REQUEST_MODEL = ("gen_ai.request.model",)
-RESPONSE_MODEL = ("gen_ai.response.model",)
-RESPONSE_ID = ("gen_ai.response.id",)
-PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
-TTFT_S = ("gen_ai.response.time_to_first_chunk", "gen_ai.server.ttft")
-INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-OUTPUT_TOKENS = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-CACHE_READ = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens")
-CACHE_WRITE = ("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens")
-REASONING = ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens")
-COST = ("gen_ai.usage.cost", "gen_ai.cost.total_cost")
-"""Not of the conventions; what instrumentations that price calls write, in USD."""
-SESSION = ("gen_ai.conversation.id", "session.id")
-USER = ("user.id", "enduser.id")
-ERROR = ("error.type",)
-LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth", "retries", "quality_score")
-"""Attributes that carry the name of a column, on the span or on its resource."""
-
-_ATTRIBUTES = frozenset(
-    {
-        *(OPERATION + REQUEST_MODEL + RESPONSE_MODEL + RESPONSE_ID + PROVIDER + TTFT_S + INPUT_TOKENS + OUTPUT_TOKENS),
-        *(CACHE_READ + CACHE_WRITE + REASONING + COST + SESSION + USER + ERROR + LABELS),
-    }
+OPERATION = "gen_ai.operation.name"
+RESPONSE_ID = "gen_ai.response.id"
+LABELS = (
+    *("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth", "retries", "quality_score"),
+    *WORK,
 )
+"""Attributes that carry the name of a column, on the span or on its resource."""
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "feature": ("app.feature", "feature.name"),
+    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "langfuse.trace.name", "gen_ai.agent.name"),
+    "prompt_version": ("gen_ai.prompt.version", "langfuse.observation.prompt.version", "prompt.version"),
+}
+"""Other names of labels, in the order in which they count."""
+_PLACES = (
+    "gen_ai.usage.",
+    "gen_ai.usage.details.",
+    "gen_ai.usage.prompt_tokens_details.",
+    "gen_ai.usage.input_tokens_details.",
+    "llm.usage.",
+)
+
+
+def _usage(*names: str) -> tuple[str, ...]:
+    return tuple(f"{place}{name}" for name in names for place in _PLACES)
+
+
+COUNTS: dict[str, tuple[str, ...]] = {
+    "input_tokens": (
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+        "ai.usage.inputTokens",
+        "ai.usage.promptTokens",
+        "ai.usage.tokens",
+    ),
+    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "ai.usage.outputTokens", "ai.usage.completionTokens"),
+    "total_tokens": ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "ai.usage.totalTokens"),
+    "cache_read": (
+        *("gen_ai.usage.cache_read.input_tokens", "ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"),
+        *_usage(*CACHE_READS),
+    ),
+    "cache_write": (
+        *("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"),
+        *("ai.usage.inputTokenDetails.cacheWriteTokens", "ai.usage.cacheCreationInputTokens", *_usage(*CACHE_WRITES)),
+    ),
+    "reasoning": (
+        *("gen_ai.usage.reasoning.output_tokens", "ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"),
+        *(
+            "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+            "gen_ai.usage.output_tokens_details.reasoning_tokens",
+            *_usage(*REASONING),
+        ),
+    ),
+    "audio_input": _usage("input_audio_tokens", "audio_input_tokens", "prompt_audio_tokens"),
+    "audio_output": _usage("output_audio_tokens", "audio_output_tokens", "completion_audio_tokens"),
+    "image_input": _usage("input_image_tokens", "image_input_tokens"),
+}
+TEXTS: dict[str, tuple[str, ...]] = {
+    "request_model": ("gen_ai.request.model",),
+    "response_model": ("gen_ai.response.model",),
+    "response_id": (RESPONSE_ID,),
+    "provider": ("gen_ai.provider.name", "gen_ai.system", "ai.model.provider"),
+    "operation": (OPERATION, "llm.request.type"),
+    "ttft_s": ("gen_ai.response.time_to_first_chunk", "gen_ai.server.ttft", "gen_ai.latency.time_to_first_token"),
+    "ttft_ms": ("ai.response.msToFirstChunk",),
+    # Not of the conventions; what instrumentations that price calls write, in USD.
+    "cost": ("gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost", "gen_ai.usage.total_cost", "llm.usage.cost"),
+    "session": ("gen_ai.conversation.id", "session.id", "gen_ai.session.id"),
+    "user": ("user.id", "enduser.id"),
+    "error": ("error.type",),
+    "max_output_tokens": (
+        *(
+            "gen_ai.request.max_tokens",
+            "gen_ai.request.max_output_tokens",
+            "gen_ai.request.max_completion_tokens",
+            "llm.request.max_tokens",
+        ),
+        *("ai.settings.maxOutputTokens", "ai.settings.maxTokens"),
+    ),
+    "reasoning_effort": (
+        *("gen_ai.request.reasoning_effort", "gen_ai.request.reasoning.effort", "gen_ai.request.reasoning.level"),
+        *("gen_ai.openai.request.reasoning_effort", "openai.request.reasoning_effort"),
+    ),
+    "used_tier": ("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier"),
+    "asked_tier": ("openai.request.service_tier", "gen_ai.openai.request.service_tier", "gen_ai.request.service_tier"),
+    **{label: (label, *OTHER_NAMES.get(label, ())) for label in LABELS},
+    "prompt_name": ("gen_ai.prompt.name", "langfuse.observation.prompt.name"),
+    "fingerprint": ("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint"),
+    "tags": ("tags", "langfuse.trace.tags"),
+}
+_FLAGS = ("has_image", "has_audio", "has_tools", "has_schema")
+_TOOLS = ("gen_ai.tool.definitions", "gen_ai.request.tools", "ai.prompt.tools")
+_FORMATS = ("gen_ai.output.type", "gen_ai.openai.request.response_format", "gen_ai.request.response_format")
+_SCHEMAS = ("gen_ai.request.structured_output_schema", "ai.schema")
+_FINISHED = ("gen_ai.response.finish_reasons", "ai.response.finishReason")
+_CONTENT = ("gen_ai.input.messages", "ai.prompt.messages")
+# Pydantic AI says in one attribute which tools and which output it asks for.
+_PARAMETERS = "model_request_parameters"
+_SDK_CALL, _SDK_MODEL = "ai.operationId", "ai.model.id"
+_FUNCTIONS = "llm.request.functions."
+
+_FIELD = {name: (field, place) for field, names in (COUNTS | TEXTS).items() for place, name in enumerate(names)}
+"""What an attribute fills, and how many names for it come first."""
+_LISTS = frozenset(_TOOLS + _FINISHED + TEXTS["tags"])
+_ATTRIBUTES = frozenset({*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL})
+OF_RESOURCE = (*LABELS, *(name for label in LABELS for name in OTHER_NAMES.get(label, ())))
 _SPAN_FIELDS = ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")
 _STATUS = "status.code"
-STRUCTURE = dict.fromkeys((*_SPAN_FIELDS, _STATUS, *sorted(_ATTRIBUTES)), "VARCHAR")
+STRUCTURE = dict.fromkeys((*_SPAN_FIELDS, _STATUS, *TEXTS, *COUNTS, *_FLAGS), "VARCHAR")
 
+_SPAN = frozenset({"traceId", "spanId", "startTimeUnixNano"})
 NO_CALLS = frozenset({"invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan", "retrieval"})
 """Operations whose spans sum up, or do not call a model at all."""
 EVALUATION = "gen_ai.evaluation.result"
+OPENINFERENCE_KIND = "openinference.span.kind"
+NO_CALL_SPANS = "spans that are no model calls"
+DETAILS = "gen_ai.client.inference.operation.details"
+"""The event that carries what a call was asked, where the span does not."""
 
 
 def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The calls to models in an export request, each as a flat record of its fields and attributes, values as text."""
-    for resource, span in _below(document, "resourceSpans", "scopeSpans", "spans"):
-        attributes = _attributes(resource, LABELS) | _attributes(span.get("attributes"), _ATTRIBUTES)
-        if not _is_call(attributes):
+    for resource, span in below(document, "resourceSpans", "scopeSpans", "spans"):
+        attributes = _attributes(resource, OF_RESOURCE)
+        for event in _dicts(span.get("events")):
+            if event.get("name") == DETAILS:
+                attributes |= _attributes(event.get("attributes"), _ATTRIBUTES)
+        attributes |= _attributes(span.get("attributes"), _ATTRIBUTES)
+        _name_kind(attributes)
+        if not _is_call(attributes) or _attributes(span.get("attributes"), (OPENINFERENCE_KIND,)):
             continue
         status = span.get("status")
-        record = {name: _text(span.get(name)) for name in _SPAN_FIELDS} | attributes
-        record[_STATUS] = _text(status.get("code")) if isinstance(status, dict) else None
-        yield record
+        record: dict[str, Any] = {name: text_of(span.get(name)) for name in _SPAN_FIELDS}
+        record[_STATUS] = text_of(status.get("code")) if isinstance(status, dict) else None
+        record |= _fields(attributes)
+        functions = any(isinstance(pair.get("key"), str) and pair["key"].startswith(_FUNCTIONS) for pair in _dicts(span.get("attributes")))
+        yield record | _needs(attributes, record, functions=functions)
+
+
+def _name_kind(attributes: dict[str, str]) -> None:
+    """The AI SDK gives calls no kind by the conventions, and calls that embed no model either."""
+    call = attributes.get(_SDK_CALL, "").rpartition(".")[2]
+    if call in {"doGenerate", "doStream"}:
+        attributes.setdefault(OPERATION, "chat")
+    elif call == "doEmbed" and _SDK_MODEL in attributes:
+        attributes.setdefault(OPERATION, "embeddings")
+        attributes.setdefault("gen_ai.request.model", attributes[_SDK_MODEL])
+
+
+def _fields(attributes: Mapping[str, str]) -> dict[str, str | None]:
+    """By field the attribute whose name comes first; of counts the first that is not 0, if there is one."""
+    fields: dict[str, str | None] = dict.fromkeys((*TEXTS, *COUNTS))
+    ranks: dict[str, tuple[bool, int]] = {}
+    for name, value in attributes.items():
+        field, place = _FIELD.get(name, ("", 0))
+        if field and value:
+            rank = (field in COUNTS and _is_none(value), place)
+            if field not in ranks or rank < ranks[field]:
+                ranks[field], fields[field] = rank, value
+    return fields
+
+
+def _first(attributes: Mapping[str, str], names: Iterable[str]) -> str | None:
+    return next((attributes[name] for name in names if attributes.get(name)), None)
+
+
+def _is_none(count: str) -> bool:
+    return count in {"0", "0.0"}
+
+
+def _needs(attributes: Mapping[str, str], record: Mapping[str, Any], *, functions: bool) -> dict[str, str | None]:
+    """What the call needs, as text: of what was said only the types of its parts are looked at."""
+    asked = _parsed(attributes.get(_PARAMETERS))
+    tools = [attributes[name] not in {"[]", "{}"} for name in _TOOLS if attributes.get(name)]
+    schema = ["json" in attributes[name].lower() for name in _FORMATS if attributes.get(name)]
+    if isinstance(asked, dict):
+        tools.append(bool(asked.get("function_tools")) or bool(asked.get("builtin_tools")))
+        schema.append(bool(asked.get("output_object")) or bool(asked.get("output_tools")))
+    ended = (_first(attributes, _FINISHED) or "").replace("-", "_")
+    tools += [True] * (functions or re.search("tool_call|tool_use|function_call", ended) is not None)
+    schema += [True] * (_first(attributes, _SCHEMAS) is not None or "Object" in attributes.get(_SDK_CALL, ""))
+    said = [text for name in _CONTENT if (text := attributes.get(name)) and REDACTED not in text]
+    held = {
+        what: [re.search(PARTS.format(what), text) is not None or re.search(f'"modality": *"{what}"', text) is not None for text in said]
+        for what in ("image", "audio")
+    }
+    for what, counts in (("image", ("image_input",)), ("audio", ("audio_input", "audio_output"))):
+        held[what] += [not _is_none(value) for name in counts if (value := record[name]) is not None]
+    return {"has_image": _any(held["image"]), "has_audio": _any(held["audio"]), "has_tools": _any(tools), "has_schema": _any(schema)}
+
+
+def _any(signs: list[bool]) -> str | None:
+    return str(any(signs)).lower() if signs else None
+
+
+def _parsed(text: str | None) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def held(document: Mapping[str, Any]) -> dict[str, int]:
+    """Spans, log records and metrics of an export request."""
+    levels = {
+        NO_CALL_SPANS: ("resourceSpans", "scopeSpans", "spans"),
+        "log records": ("resourceLogs", "scopeLogs", "logRecords"),
+        "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+    }
+    return {what: sum(1 for _ in below(document, *names)) for what, names in levels.items()}
 
 
 def scores(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -69,20 +244,20 @@ def scores(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     An event on a span is about that span. A log record is about the response that it names, else about its span: an
     evaluator that runs later writes it from a span of its own.
     """
-    for _, span in _below(document, "resourceSpans", "scopeSpans", "spans"):
+    for _, span in below(document, "resourceSpans", "scopeSpans", "spans"):
         for event in _dicts(span.get("events")):
             if event.get("name") == EVALUATION:
                 yield _score(event, event.get("timeUnixNano")) | {"attempt_id": _attempt(span)}
-    for _, log in _below(document, "resourceLogs", "scopeLogs", "logRecords"):
+    for _, log in below(document, "resourceLogs", "scopeLogs", "logRecords"):
         said = _attributes(log.get("attributes"), frozenset({"event.name"})).get("event.name")
         if EVALUATION in (log.get("eventName"), said):
-            response = _attributes(log.get("attributes"), RESPONSE_ID).get(RESPONSE_ID[0])
+            response = _attributes(log.get("attributes"), (RESPONSE_ID,)).get(RESPONSE_ID)
             about = {"request_id": response} if response else {"attempt_id": _attempt(log)}
             yield _score(log, log.get("timeUnixNano") or log.get("observedTimeUnixNano")) | about
 
 
 def _attempt(of: Mapping[str, Any]) -> str | None:
-    trace, span = _text(of.get("traceId")), _text(of.get("spanId"))
+    trace, span = text_of(of.get("traceId")), text_of(of.get("spanId"))
     return f"{trace}/{span}" if trace and span else None
 
 
@@ -100,9 +275,12 @@ def _score(event: Mapping[str, Any], nanoseconds: Any) -> dict[str, Any]:
     }
 
 
-def _below(document: Mapping[str, Any], resources: str, scopes: str, items: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """What lies in the three levels of an export request, each with its resource's attributes."""
-    for resource in _dicts(document.get(resources)):
+def below(document: Mapping[str, Any], resources: str, scopes: str, items: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What lies in the three levels of an export request, each with its resource's attributes as they stand there."""
+    # One resource, or one span, by itself is what a document beyond all limits is taken apart into.
+    if resources == "resourceSpans" and document.keys() >= _SPAN:
+        yield None, dict(document)
+    for resource in [document] if scopes in document else _dicts(document.get(resources)):
         described = resource.get("resource")
         attributes = described.get("attributes") if isinstance(described, dict) else None
         for scope in _dicts(resource.get(scopes)):
@@ -115,18 +293,20 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _attributes(pairs: Any, wanted: frozenset[str] | tuple[str, ...]) -> dict[str, str]:
-    """The wanted attributes that have a scalar value; the first of two that share a name."""
+    """The wanted attributes as text, lists as their words or as what is not `[]`; the first of two that share a name."""
     found: dict[str, str] = {}
     for pair in _dicts(pairs):
         name, value = pair.get("key"), pair.get("value")
         if isinstance(name, str) and name in wanted and isinstance(value, dict):
-            text = next((text for kind in value.values() if (text := _text(kind)) is not None), None)
+            as_text = _list_text if name in _LISTS else text_of
+            text = next((text for kind in value.values() if (text := as_text(kind)) is not None), None)
             if text is not None:
                 found.setdefault(name, text)
     return found
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A scalar as text; null where it is none, or says nothing."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, bool):
@@ -134,27 +314,37 @@ def _text(value: Any) -> str | None:
     return repr(value) if isinstance(value, (int, float)) else None
 
 
+def _list_text(value: Any) -> str | None:
+    """A list by its words, `[]` where it is empty; what it holds beside words counts and is not shown."""
+    if not isinstance(value, dict) or not isinstance(value.get("values"), list):
+        return text_of(value)
+    held = [next(iter(each.values()), None) for each in _dicts(value["values"])]
+    return ",".join(each if isinstance(each, str) else "..." for each in held) or "[]"
+
+
 def _is_call(attributes: Mapping[str, str]) -> bool:
-    operation = attributes.get(OPERATION[0])
+    operation = attributes.get(OPERATION)
     if operation in NO_CALLS:
         return False
-    has_model = any(name in attributes for name in REQUEST_MODEL + RESPONSE_MODEL)
+    has_model = any(name in attributes for name in TEXTS["request_model"] + TEXTS["response_model"])
     return has_model or operation in {"chat", "text_completion", "generate_content", "embeddings"}
-
-
-def _any(names: tuple[str, ...]) -> str:
-    return "coalesce(" + ", ".join(f"nullif(\"{name}\", '')" for name in names) + ")"
 
 
 _STARTED = epoch_of('"startTimeUnixNano"', "startTimeUnixNano", "nanoseconds")
 _ENDED = epoch_of('"endTimeUnixNano"', "endTimeUnixNano", "nanoseconds")
 _ENDED_GIVEN = '"endTimeUnixNano" IS NOT NULL AND "endTimeUnixNano" <> \'0\''
 _LATENCY_MS = elapsed_ms(_STARTED, _ENDED)
-_INPUT, _CACHED, _WRITTEN = (f"TRY_CAST({_any(names)} AS DOUBLE)" for names in (INPUT_TOKENS, CACHE_READ, CACHE_WRITE))
-_TTFT_MS = f"(TRY_CAST({_any(TTFT_S)} AS DOUBLE) * 1e3)"
-_ERROR = _any(ERROR)
+_PROMPT, _COMPLETION = wholes(
+    sent=number("input_tokens"),
+    received=number("output_tokens"),
+    total=number("total_tokens"),
+    of_sent=[number("cache_read"), number("cache_write")],
+    of_received=[number("reasoning")],
+)
+_TTFT_GIVEN = "coalesce(ttft_s, ttft_ms)"
+_TTFT_MS = f"coalesce({number('ttft_s')} * 1e3, {number('ttft_ms')})"
 
-_KEYS = (frozenset({"resourceSpans"}), frozenset({"resourceLogs"}), frozenset({"resourceMetrics"}))
+_KEYS = (frozenset({"resourceSpans"}), frozenset({"resourceLogs"}), frozenset({"resourceMetrics"}), frozenset({"scopeSpans"}), _SPAN)
 
 OTLP_SCORES = ScoreFormat(_KEYS, scores)
 OTLP = column_map(
@@ -162,32 +352,46 @@ OTLP = column_map(
     structure=STRUCTURE,
     keys=_KEYS,
     records=spans,
+    held=held,
     started=_STARTED,
     # By it the client, and an evaluator that saw no span, knows the call.
-    lone_id=_any(RESPONSE_ID),
+    lone_id="response_id",
     given={
         "attempt_id": """CASE WHEN "traceId" <> '' AND "spanId" <> '' THEN concat("traceId", '/', "spanId") END""",
-        "session_id": _any(SESSION),
+        # Where nobody names a conversation, what one trace holds is one task.
+        "session_id": """coalesce(nullif(session, ''), nullif("traceId", ''))""",
         "latency_ms": f"CASE WHEN {_ENDED_GIVEN} THEN {_LATENCY_MS} END",
         # Milliseconds given for seconds would lie beyond the end of the span.
-        "ttft_ms": f"CASE WHEN {_any(TTFT_S)} IS NOT NULL THEN CASE WHEN {_TTFT_MS} <= {_LATENCY_MS} THEN {_TTFT_MS} ELSE -1 END END",
-        "model": _any(REQUEST_MODEL + RESPONSE_MODEL),
-        "provider": _any(PROVIDER),
-        "provider_model": _any(RESPONSE_MODEL + REQUEST_MODEL),
-        # More cached tokens than input tokens: the instrumentation counts the two apart.
-        "prompt_tokens": f"""CASE WHEN coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0) > {_INPUT}
-            THEN ({_INPUT} + coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0))::VARCHAR ELSE {_any(INPUT_TOKENS)} END""",
-        "completion_tokens": _any(OUTPUT_TOKENS),
-        "cached_tokens": _any(CACHE_READ),
-        "cache_write_tokens": _any(CACHE_WRITE),
-        "reasoning_tokens": _any(REASONING),
-        "cost_usd": if_priced(_any(COST), tokens=_any(INPUT_TOKENS)),
-        "status": f"""CASE WHEN contains(lower({_ERROR}), 'cancel') OR {_ERROR} = '499' THEN 'cancelled'
-            WHEN {_ERROR} IS NOT NULL OR "{_STATUS}" IN ('2', 'STATUS_CODE_ERROR') THEN 'failure' ELSE 'success' END""",
-        "error_type": _ERROR,
-        "user_id": _any(USER),
+        "ttft_ms": f"CASE WHEN {_TTFT_GIVEN} IS NOT NULL THEN CASE WHEN {_TTFT_MS} <= {_LATENCY_MS} THEN {_TTFT_MS} ELSE -1 END END",
+        "model": "coalesce(request_model, response_model)",
+        "provider": "provider",
+        "provider_model": "coalesce(response_model, request_model)",
+        "prompt_tokens": f"coalesce(({_PROMPT})::VARCHAR, input_tokens)",
+        "completion_tokens": f"coalesce(({_COMPLETION})::VARCHAR, output_tokens)",
+        "cached_tokens": "cache_read",
+        "cache_write_tokens": "cache_write",
+        "audio_prompt_tokens": "audio_input",
+        "reasoning_tokens": "reasoning",
+        "audio_completion_tokens": "audio_output",
+        "cost_usd": if_priced("cost", tokens="input_tokens"),
+        "status": f"""CASE WHEN contains(lower(error), 'cancel') OR error = '499' THEN 'cancelled'
+            WHEN error IS NOT NULL OR "{_STATUS}" IN ('2', 'STATUS_CODE_ERROR') THEN 'failure' ELSE 'success' END""",
+        "error_type": "error",
+        "user_id": '"user"',
+        "operation": kind_of_name("operation"),
+        "max_output_tokens": "max_output_tokens",
+        "reasoning_effort": effort("reasoning_effort"),
+        "service_tier": service_tier("used_tier", "asked_tier"),
     }
-    | {name: f"nullif(\"{name}\", '')" for name in LABELS},
+    | {name: name for name in _FLAGS}
+    | {name: name for name in LABELS}
+    | {
+        "model_version": "fingerprint",
+        "prompt_version": named_version("prompt_name", "prompt_version"),
+        "tags": plain_tags(
+            "CASE WHEN json_valid(tags) THEN json_extract_string(tags, '$[*]') ELSE string_split(nullif(tags, '[]'), ',') END"
+        ),
+    },
     called={
         "attempt_id": "traceId or spanId",
         "latency_ms": "latency (endTimeUnixNano less startTimeUnixNano)",

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.batch import connect
-from routing_pipeline.ingest.content import joined_name
-from routing_pipeline.ingest.lake import SUPERSEDED_KEPT_S, Lake
+from routing_pipeline.lake.file_names import joined_name
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.lake.upkeep import SUPERSEDED_KEPT_S
+from routing_pipeline.storage.home import Home
 
 SMALL_BYTES = 64 << 20
 """Data files below this are worth joining with others of their day."""
@@ -58,7 +60,9 @@ def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[st
         size_before, files_before = lake.size_bytes(), lake.file_count()
         days, rows = _compact(home, lake, report)
         now = time.time()
-        expired, removed = lake.drop_history(now - kept_days * 86_400, unused_since_s=now - min(kept_days * 86_400, SUPERSEDED_KEPT_S))
+        expired, removed = lake.drop_history(
+            now - kept_days * SECONDS_PER_DAY, unused_since_s=now - min(kept_days * SECONDS_PER_DAY, SUPERSEDED_KEPT_S)
+        )
         return MaintenanceResult(
             days_compacted=days,
             files_before=files_before,

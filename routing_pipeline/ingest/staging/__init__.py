@@ -1,0 +1,1 @@
+"""From objects to files that DuckDB reads at full speed: `stager` runs what `fetch`, `unpack`, `detect` and `tables` can do."""

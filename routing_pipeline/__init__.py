@@ -1,53 +1,96 @@
 """Read an LLM gateway's request logs; say what other routing rules would have cost and delivered.
 
-A map, in the order in which data flow. Nothing happens at import.
+What `__all__` names is public; everything else may change without notice, except what docs/library.md lists. Nothing is loaded
+before it is used.
 
-What is asked, and what things are called
+The map, read from the bottom up: a folder imports only what stands under it.
+
+At the edge
+    __main__        where the command begins
+    cli             the `routing-pipeline` command, its progress, and what works on this machine
+    library         `open_home`: the questions of `ask` from Python
+    demo            a made-up week whose truth is known
+
+Delivery
+    serving         faces that are only read: metrics, two MCP servers, the live page
+    report          results to Markdown, HTML and JSON; computes nothing
+    operations      every question on one home, from the store where the same was asked before
+
+Evidence, analyses, recommendations
+    gateways        a rule set as a gateway's own configuration, and back
+    recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring, promises held against outcomes
+    analysis        steps 1 to 3: nine analyses
+    alerts          what stands out this hour, and whom to tell
+    policy          evidence, off-policy evaluation, search, proof, replay, exploration
+    feasibility     which model may serve which request: needs, capabilities, lessons of the logs, the user's policy
+    data_quality    may these rows be relied on
+
+Object storage -> lake -> window
+    window          the rows of one analysis, and their sums by hour
+    ingest          listing, reading, typing, quarantine; one module per log format
+    rules           a rule set: its model, its states, the record of decisions
+    lake            the Iceberg tables
+    storage         where bytes lie, and who may write them
+    stats           numbers in, numbers out
+
+What things are called; everything may import it
     parameters      what the user asks for: timeframe, task types, thresholds, goal, configuration file
     schema          the data contracts: columns, types, units, grain
     catalog         models: provider, tier, context window, dated prices
     estimates       an estimate with its interval, or why there is none
-    comparisons     differences between estimates, clustered means, many tests at once
+    frames          tables of a result as pandas frames
+    clock           how long hours, days, weeks and months are
+    text            numbers, moments and names in plain words
+    suggested       commands that messages suggest, as they can be pasted
+    stopping        how a command ends when it is interrupted
     errors          how a request can end badly, with the exit codes
-
-Object storage -> lake
-    home            one folder that holds everything, and remembers its sources
-    storage         where files lie that every worker must reach: a folder, or a prefix of a bucket
-    coordination    what workers must agree on: the lock, and a few words; in the folder, or in Postgres
-    ingest          listing, reading, typing, quarantine, the Iceberg lake and its ledger; replacing, forgetting, upkeep
-    demo_traffic    a made-up week whose truth is known
-    demo_logs       the same, written down as a gateway would
-
-Lake -> scope
-    engine          DuckDB or Spark, through Ibis
-    expectations    what must hold of the data, and what was found; row by row in expectations_gx, compared in expectations_baseline
-    data_quality    the gate: all of it for one scope
-    cost_reconciliation  logged cost against list prices, and the likely cause where they part
-    router          whether the router answers, asked before an analysis
-    scope           the window on a snapshot, and its rows as analyses read them
-    window_rows     those rows kept by day, and windows put together from them: what has not changed is not made again
-    resolving       parameters to such a window, and what it holds
-    hourly_sums     sums of each data file by hour, kept: what looks at the whole lake within a second
-    request_sums    sums of each day by hour, kept: requests, spend and latency as analyses count them
-
-Scope -> evidence and analyses
-    policy          the statistics: evidence, off-policy evaluation, search, proof; the model of a rule set
-    analysis        steps 1 to 3 of the task: nine analyses
-    results         the store of finished analyses, addressed by what they were computed from
-    looks           how often the held-out half of the same rows was asked
-
-Recommendations -> delivery
-    recommendation  steps 4 and 5: rules, mix, frontier, simulation, plans, risks, monitoring; rules from elsewhere judged; promises held against outcomes
-    rule_sets       from proposal to gateway: the record of who approved, published and rolled back what, and what is live
-    report          Markdown, HTML, JSON; charts, one module per picture; a report made again from its run
-    alerts          what the sensors see, what of it is news, what it is due to, whom to tell
-    metrics         what Prometheus may know of a home
-    analyst         every operation on one home, from the store where the same was asked before
-    mcp             two servers for agents over it
-    dashboard       the live page over it
-    listening       who may connect to what is served over HTTP
-
-At the edge
-    cli             the `routing-pipeline` command
-    doctor          what works on this machine
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing itself takes longer to load than all else here
+
+if TYPE_CHECKING:
+    from routing_pipeline.errors import DataQualityError, PipelineError, ServiceUnavailableError, UnusableInputError
+    from routing_pipeline.estimates import Estimate, Unidentifiable
+    from routing_pipeline.library import OpenedHome, open_home
+    from routing_pipeline.parameters import Parameters
+
+    __version__: str
+
+__all__ = [
+    "DataQualityError",
+    "Estimate",
+    "OpenedHome",
+    "Parameters",
+    "PipelineError",
+    "ServiceUnavailableError",
+    "Unidentifiable",
+    "UnusableInputError",
+    "__version__",
+    "open_home",
+]
+_MODULES = {
+    **dict.fromkeys(("open_home", "OpenedHome"), "library"),
+    "Parameters": "parameters",
+    **dict.fromkeys(("Estimate", "Unidentifiable"), "estimates"),
+    **dict.fromkeys(("DataQualityError", "PipelineError", "ServiceUnavailableError", "UnusableInputError"), "errors"),
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib import metadata
+
+            return metadata.version("routing-pipeline")
+        if name in _MODULES:
+            from importlib import import_module
+
+            return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

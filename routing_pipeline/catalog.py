@@ -39,17 +39,17 @@ SELF_HOSTED = frozenset({"vllm", "hosted_vllm", "ollama", "ollama_chat", "lm_stu
 class ListPrice:
     """USD per token of each class, on one day, for prompts of more than `above_tokens` tokens.
 
-    A class that the list does not price on its own has the price of the class that holds it: tokens read from the cache,
-    written to it or heard that of the prompt, reasoning and spoken tokens that of the completion.
+    None: the list does not price the class by itself. Reasoning is billed as what it is part of, the completion; tokens read from the
+    cache of a provider that gives no discount for it as any others.
     """
 
     input_usd: float
     output_usd: float
     cached_input_usd: float
-    cache_write_usd: float
+    cache_write_usd: float | None
     reasoning_usd: float
-    audio_input_usd: float
-    audio_output_usd: float
+    audio_input_usd: float | None
+    audio_output_usd: float | None
     request_usd: float = 0.0
     above_tokens: int = -1
 
@@ -133,14 +133,43 @@ def _overridden(override: ModelOverride) -> tuple[ListPrice, ...]:
     return (price,)
 
 
+FREE_OF_CHARGE = ":free"
+"""What OpenRouter adds to the names of models that it serves for nothing."""
+_OWNED = (
+    (re.compile(r"(?:[a-z-]+\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai)\."), "aws"),
+    (re.compile(r"text-embedding-(?:3|ada)|omni-moderation|gpt-|o[134](?:-|$)|whisper-1|dall-e-|tts-1"), "openai"),
+    (re.compile(r"gemini-"), "google"),
+)
+"""Names that are one provider's alone, whatever the log calls who served them: ids of Bedrock, with or without a region, for one."""
+
+
+def names_of(priced_as: str, provider: str | None) -> list[tuple[str, str | None]]:
+    """Names under which lists may know a model, each with the provider to ask for (None: any), the likeliest first."""
+    last = priced_as.rsplit("/", 1)[-1]
+    bare = re.sub(r"[@:].*$", "", last)
+    owner = next((of for names, of in _OWNED if names.match(last)), None)
+    return [(priced_as, provider), (priced_as, None), *([(last, owner)] if owner else []), (bare, None)]
+
+
+_VERSION = re.compile(r"(?:-20\d{2}-?\d{2}-?\d{2}|@.*|-v\d+(?::\d+)?|:\d+|-latest|-preview(?:-\d{2}-\d{2})?|-(?:0[1-9]|1[0-2])\d{2})+$")
+_PLACE = re.compile(r"^(?:[a-z]{2,6}\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai)\.")
+
+
+def family_of(priced_as: str) -> str:
+    """The model behind a name, whoever serves it and whichever version: `us.anthropic.claude-haiku-4-5-20251001-v1:0` is `claude-haiku-4-5`."""
+    bare = _PLACE.sub("", priced_as.lower().rsplit("/", 1)[-1].removesuffix(FREE_OF_CHARGE))
+    return _VERSION.sub("", bare) or bare
+
+
 @lru_cache(maxsize=4096)
 def _bundled(priced_as: str, provider: str | None, on_day: int | None) -> Model:
     # Imported here because the price data takes half a second to load.
     from genai_prices import Usage, calc_price
 
     noon = None if on_day is None else datetime(1970, 1, 1, 12, tzinfo=UTC) + timedelta(days=on_day)
-    candidates = [(priced_as, provider), (priced_as, None), (re.sub(r"[@:].*$", "", priced_as.rsplit("/", 1)[-1]), None)]
-    for reference, provider_id in candidates:
+    if priced_as.endswith(FREE_OF_CHARGE):
+        return Model(priced_as, provider, None, None, (ListPrice(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),))
+    for reference, provider_id in names_of(priced_as, provider):
         try:
             found = calc_price(Usage(), reference, provider_id=provider_id, genai_request_timestamp=noon)
             prices = _by_length(found)
@@ -159,6 +188,9 @@ def _by_length(found: PriceCalculation) -> tuple[ListPrice, ...]:
         return ()
     steps = {tier.start for each in vars(found.model_price).values() if isinstance(each, TieredPrices) for tier in each.tiers}
 
+    def is_priced(part: str) -> bool:
+        return getattr(found.model_price, part, None) is not None
+
     def step(above: int) -> ListPrice:
         n = max(above, 0) + SAMPLE_TOKENS
 
@@ -174,10 +206,10 @@ def _by_length(found: PriceCalculation) -> tuple[ListPrice, ...]:
             input_usd=per_token(sent, once),
             output_usd=per_token(usd(output_tokens=n), sent),
             cached_input_usd=per_token(usd(cache_read_tokens=n), once),
-            cache_write_usd=per_token(usd(cache_write_tokens=n), once),
+            cache_write_usd=per_token(usd(cache_write_tokens=n), once) if is_priced("cache_write_mtok") else None,
             reasoning_usd=per_token(usd(output_tokens=n, output_reasoning_tokens=n), sent),
-            audio_input_usd=per_token(usd(input_audio_tokens=n), once),
-            audio_output_usd=per_token(usd(output_tokens=n, output_audio_tokens=n), sent),
+            audio_input_usd=per_token(usd(input_audio_tokens=n), once) if is_priced("input_audio_mtok") else None,
+            audio_output_usd=per_token(usd(output_tokens=n, output_audio_tokens=n), sent) if is_priced("output_audio_mtok") else None,
             request_usd=float(once),
             above_tokens=above,
         )

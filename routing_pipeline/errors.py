@@ -6,16 +6,36 @@ and records that cannot be used (those are quarantined, see `ingest`).
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
+LONGEST_WORD = 200
+NEAR = 0.6
+"""How alike two words are, 0..1, before one is offered for the other."""
+_KINDS = {"dictionary": "a table", "tuple": "a list", "list": "a list", "string": "text", "boolean": "true or false"}
+_OF_A_KIND = re.compile(rf"a valid ({'|'.join(_KINDS)})( or instance of \w+)?")
 _PLAINER = {"Field required": "is missing", "Extra inputs are not permitted": "is not known here"}
 
 
 def complaint(said: str) -> str:
     """A validation error of pydantic's without its turns of phrase; it follows the name of what it is about."""
     said = said.removeprefix("Value error, ")
-    return _PLAINER.get(said) or re.sub(r"^\w+ should ", "must ", said)
+    return _PLAINER.get(said) or _OF_A_KIND.sub(lambda found: _KINDS[found[1]], re.sub(r"^\w+ should ", "must ", said))
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """` (did you mean 'code'?)` for the known word that is nearest to one that was given; empty where none is near."""
+    near = nearest(given, known)
+    return "" if near is None else f" (did you mean '{near}'?)"
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like one that was given, whatever its case; None where none is like it."""
+    spelt = {each.casefold(): each for each in sorted(known)}
+    found = difflib.get_close_matches(given[:LONGEST_WORD].casefold(), spelt, n=1, cutoff=NEAR)
+    return spelt[found[0]] if found else None
 
 
 class PipelineError(Exception):

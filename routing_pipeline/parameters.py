@@ -6,15 +6,19 @@ anything that looks at data to decide (`scope`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import re
 import tomllib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from routing_pipeline.errors import UnusableInputError, complaint
+from routing_pipeline.errors import UnusableInputError, complaint, did_you_mean
 
 Timeframe = Literal["1h", "24h", "7d", "30d"]
 Goal = Literal["cost", "speed", "quality", "balanced"]
@@ -26,10 +30,14 @@ TIMEFRAMES: dict[Timeframe, timedelta] = {
     "30d": timedelta(days=30),
 }
 GOALS: tuple[Goal, ...] = get_args(Goal)
+OTHER_TABLES = ("format", "scales", "notifications", "publishing", "rollout", "router")
+"""Tables of the configuration file that are no parameters of an analysis; whoever needs one reads it (`read_table`)."""
+LONGEST_KEY = 200
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, serialize_by_alias=True)
 
 
 class ModelOverride(_Asked):
@@ -46,6 +54,13 @@ class ModelOverride(_Asked):
     output_usd_per_million: float | None = Field(default=None, ge=0)
     reasoning_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
     audio_output_usd_per_million: float | None = Field(default=None, ge=0, description="Default: as output")
+    image: bool | None = Field(default=None, description="Reads images")
+    audio: bool | None = Field(default=None, description="Hears audio")
+    tools: bool | None = Field(default=None, description="Calls tools")
+    schema_: bool | None = Field(default=None, alias="schema", description="Gives structured output")
+    context_tokens: int | None = Field(default=None, gt=0, description="Most tokens of a prompt with its answer")
+    output_tokens: int | None = Field(default=None, gt=0, description="Most tokens of an answer")
+    region: str | None = Field(default=None, description="Where it runs, for [policy]")
 
 
 class Capacity(_Asked):
@@ -53,6 +68,33 @@ class Capacity(_Asked):
 
     max_share: float | None = Field(default=None, gt=0, le=1, description="Share of all requests")
     requests_per_minute: float | None = Field(default=None, gt=0, description="At the busiest hour of the window")
+
+
+class CapabilitiesFile(_Asked):
+    """A list of what models can, and what it held when it was named: another content is another question."""
+
+    path: str
+    md5: str
+
+
+class Restriction(_Asked):
+    """What the requests of some teams or tasks (of all, where none is named) may be answered by: `only` these, or never those."""
+
+    teams: tuple[str, ...] = ()
+    task_types: tuple[str, ...] = ()
+    only_models: tuple[str, ...] = ()
+    only_providers: tuple[str, ...] = ()
+    only_regions: tuple[str, ...] = ()
+    never_models: tuple[str, ...] = ()
+    never_providers: tuple[str, ...] = ()
+    never_regions: tuple[str, ...] = ()
+
+
+class RoutingPolicy(_Asked):
+    """What rules may never do, whatever it would save."""
+
+    leave_alone: tuple[str, ...] = Field(default=(), description="Task types whose routing stays as it is")
+    restrictions: tuple[Restriction, ...] = ()
 
 
 class AlertThresholds(_Asked):
@@ -98,8 +140,25 @@ class Parameters(_Asked):
     cost_threshold: float | None = Field(default=None, gt=0, description="Most that a request may cost on average, USD")
     quality_threshold: float | None = Field(default=None, ge=0, le=1, description="Least mean quality, 0..1")
     goal: Goal = Field(default="balanced", description="What the rules should improve")
-    max_quality_drop: float = Field(default=0.01, ge=0, le=1, description="Floor when no threshold is given: today's quality less this")
+    max_quality_drop: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Largest fall of mean quality below today's; holds beside a threshold, the tighter of the two decides",
+    )
+    max_quality_drop_per_task: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Largest expected fall of any task's mean quality below today's; default: three times max_quality_drop; 1: no such limit",
+    )
+    prove_per_task: bool = Field(default=False, description="The same at the safe end of its interval, for all tasks at once")
+    single: bool = Field(default=False, description="One model for each kind of request: no route is shared between two")
     budget: float | None = Field(default=None, gt=0, description="Budget, USD per month")
+    explore_only: bool = Field(
+        default=False,
+        description="Whether the held-out half stays unseen: what is found is no proof, and does not count as a question put to it",
+    )
     target_reduction: float = Field(default=0.20, gt=0, lt=1, description="Saving that the cost plan aims at")
     router_inputs: tuple[Literal["task_type", "complexity", "prompt_tokens", "team", "chance"], ...] = Field(
         default=(), description="All that the router decides by, as its owner knows; evidence is graded by whether the logs hold it"
@@ -112,9 +171,28 @@ class Parameters(_Asked):
     quality_feedback: str = Field(default="quality", description="Name of the feedback that is a request's quality")
     models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
     capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")
+    capabilities: CapabilitiesFile | None = Field(default=None, description="api.json of models.dev, in place of the bundled list")
+    policy: RoutingPolicy = Field(default_factory=RoutingPolicy, description="What rules may never do")
     budgets_by_team: dict[str, float] = Field(default_factory=dict, description="USD per month by team")
     alerts: AlertThresholds = Field(default_factory=AlertThresholds)
     weights: Weights = Field(default_factory=Weights)
+
+    @property
+    def task_tolerance(self) -> float:
+        """Largest expected fall of a task's mean quality, 0..1; never tighter than what all tasks together may fall."""
+        asked = self.max_quality_drop_per_task
+        return max(min(3.0 * self.max_quality_drop, 1.0) if asked is None else asked, 1e-9)
+
+    @field_validator("capabilities", mode="before")
+    @classmethod
+    def _read_now(cls, value: Any) -> Any:
+        if not isinstance(value, str | Path):
+            return value
+        try:
+            digest = hashlib.md5(Path(value).read_bytes(), usedforsecurity=False).hexdigest()
+        except OSError as error:
+            raise ValueError(f"{error.strerror}; give the api.json of models.dev") from error
+        return {"path": str(Path(value).resolve()), "md5": digest}
 
     @field_validator("as_of")
     @classmethod
@@ -174,12 +252,58 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     if config is not None:
         values = _toml(config)
     # How logs and scores are read, who is told, where rules go and whether the router answers is no parameter of an analysis.
-    for name in ("format", "scales", "notifications", "publishing", "router"):
+    for name in OTHER_TABLES:
         values.pop(name, None)
     values |= {name: value for name, value in asked.items() if value is not None}
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise UnusableInputError(f"{option}: {complaint(first['msg'])} (got {str(first['input'])[:80]!r})") from error
+        got = "" if first["type"] == "extra_forbidden" else f" (got {str(first['input'])[:80]!r})"
+        if asked.get(str(first["loc"][0])) is not None:
+            raise UnusableInputError(f"{str(first['loc'][0]).replace('_', '-')}: {complaint(first['msg'])}{got}") from error
+        raise UnusableInputError(f"--config {config}: {refusal(error, Parameters, also=OTHER_TABLES)}{got}") from error
+
+
+def refusal(error: ValidationError, model: type[BaseModel], *table: str, also: Iterable[str] = ()) -> str:
+    """The first thing that is wrong with a table of the configuration file, under its key as the file writes it.
+
+    Args:
+        error: What the model says.
+        model: Of the table.
+        table: The table's name; none for the file itself.
+        also: What may stand beside the model's own keys.
+    """
+    first = error.errors(include_input=False)[0]
+    loc = first["loc"]
+    near = ""
+    if first["type"] == "extra_forbidden":
+        near = did_you_mean(str(loc[-1]), (*_keys_at(model, loc[:-1]), *(also if len(loc) == 1 else ())))
+    key = _key(*table, *loc)
+    return f"{key + ': ' if key else ''}{complaint(first['msg'])}{near}"
+
+
+def _key(*parts: str | int) -> str:
+    """Parts of a key with dots between them, quoted where TOML wants it; places in a list in brackets."""
+    names = ((f"[{part}]", "") if isinstance(part, int) else (part if _BARE.fullmatch(part) else json.dumps(part), ".") for part in parts)
+    return "".join(f"{dot}{name}" for name, dot in names).removeprefix(".")[:LONGEST_KEY]
+
+
+def _keys_at(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str, ...]:
+    """Keys of the table that lies at a place of a model; none where there is no such table."""
+    found: Any = model
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = found.model_fields[str(part)].annotation
+        else:
+            # A table of tables, as `models`: by names of the user's.
+            found = get_args(found)[-1] if get_args(found) else None
+        found = get_args(found)[0] if get_origin(found) is Annotated else found
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        return ()
+    return tuple(field.alias or name for name, field in found.model_fields.items())
+
+
+def as_question(parameters: Parameters) -> str:
+    """What was asked, the end of the window apart: two reports with the same text answer the same question at different times."""
+    return parameters.model_dump_json(exclude={"as_of"}, exclude_defaults=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import math
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +14,27 @@ import ibis
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline import demo_traffic
+from routing_pipeline.__main__ import LOOKED_FOR_CYCLES
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.scope import AnalysisScope, Window, conform, missing_sources
+from routing_pipeline.window.conform import conform
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
+
+pytest_plugins = ("tests.hand_made", "tests.made_up_report")
+
+# Commands that tests start would else compile everything that they import each time: a third of their CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# As the command line does before it loads anything.
+gc.set_threshold(*LOOKED_FOR_CYCLES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers again as there are cores: tests wait for servers and processes about a third of their time."""
+    return math.ceil(1.5 * (os.cpu_count() or 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,27 +12,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import ibis
+from pydantic import Field
 
-from routing_pipeline.alerts.decisions import named
-from routing_pipeline.alerts.hourly import DIMENSIONS, HOUR_S, WEEK_H, with_hour
-from routing_pipeline.analysis.divisia import Term, effects
+from routing_pipeline.alerts.decisions import AlertDecision, named
+from routing_pipeline.alerts.series import COLUMNS, DIMENSIONS
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.hourly_sums import KINDS
-from routing_pipeline.scope import UNKNOWN_TASK
+from routing_pipeline.stats.divisia import Term, effects
+from routing_pipeline.text import LogName
+from routing_pipeline.window.hourly import KINDS
+from routing_pipeline.window.scope import UNKNOWN_TASK
 
 FACTORS = ("volume", "mix", "tokens", "cache", "price")
 CACHED_COSTS = 0.1
 """A token read from the provider's cache, in uncached ones; what it really costs beyond that shows as price."""
 NOTABLE = 0.1
 """Factors with less of the change are not named."""
+DAYS_BEFORE = 6
+"""Days that stand in for weeks while the logs are younger than a week."""
 
 
 class Share(Result):
     """The value of one dimension that most of an excess comes from."""
 
     dimension: str
-    value: str
+    value: LogName
     share: float = quantity("Of the excess of all that rose (fell, for quality)", "0..1")
+    now: float | None = Field(default=None, description="Its own sum (mean, of what is no sum) in the window; null without any")
+    usual: float | None = Field(default=None, description="The same of the same hours before, in the mean of the weeks; null without any")
+    calls: float = quantity("Its observations in the window", "calls", default=0.0)
+    usual_calls: float = quantity("Its observations in the same hours before, in the mean of the weeks", "calls", default=0.0)
 
 
 class Attribution(Result):
@@ -47,10 +56,13 @@ class Attribution(Result):
         said = []
         if self.change:
             parts = sorted(((value / self.change, name) for name, value in self.effects.items()), reverse=True)
-            notable = [f"{name} {share:.0%}" for share, name in parts if abs(share) >= NOTABLE]
-            said.append(f"{self.change:+,.2f} USD against the same hours before, by " + ", ".join(notable))
+            notable = [f"{name} {100 * share:.0f} %" for share, name in parts if abs(share) >= NOTABLE]
+            sign = "-" if self.change < 0 else "+"
+            said.append(f"{sign}${abs(self.change):,.2f} compared with the same hours before, by " + ", ".join(notable))
         if self.shares:
-            said.append("most from " + ", ".join(f"{each.dimension} {named(each.value)} ({each.share:.0%})" for each in self.shares))
+            said.append(
+                "most from " + ", ".join(f"{each.dimension} {named(each.value)} ({100 * each.share:.0f} %)" for each in self.shares)
+            )
         return tuple(said)
 
 
@@ -70,28 +82,42 @@ class _Cell:
         self.billed += weight * (row["tokens"] - (1 - CACHED_COSTS) * row["cached"])
 
 
-def attribution(
-    observations: ibis.Table, start_s: float, end_s: float, weeks: int, *, is_sum: bool, direction: int = 1
-) -> Attribution | None:
-    """Take the window [start_s, end_s) apart against the same hours of up to `weeks` weeks before.
+def cause_from_sums(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[str, ...]:
+    """What an alert is due to, in words."""
+    if decision.start_s is None or decision.end_s is None or decision.measured not in COLUMNS:
+        return ()
+    found = attribution_from_sums(sums, decision.measured, decision.start_s, decision.end_s, weeks)
+    return () if found is None else found.sentences()
 
-    Args:
-        observations: attempts with `value`, the window and the weeks before it (`hourly.costs` and its like).
-        start_s: begin of the window, on the hour.
-        end_s: its end, on the hour.
-        weeks: weeks to compare with.
-        is_sum: the value adds up (cost); otherwise it is a mean, and only who it comes from is told.
-        direction: 1 where more is worse, -1 where less is.
 
-    Returns:
-        None when no earlier week holds anything.
+def attribution_from_sums(sums: ibis.Table, measured: str, start_s: float, end_s: float, weeks: int) -> Attribution | None:
+    """Take the window [start_s, end_s) apart against the same hours of up to `weeks` weeks before, from sums kept for each data file.
+
+    Where no earlier week holds any, against the same hours of the days before; None when they hold none either.
     """
-    rows = _cells(observations, int(start_s // HOUR_S), int(end_s // HOUR_S), weeks)
-    return attributed(rows, is_sum=is_sum, direction=direction)
+    count, total, _ = COLUMNS[measured]
+    if measured == "requests":
+        total = count
+    start, end = int(start_s // SECONDS_PER_HOUR), int(end_s // SECONDS_PER_HOUR)
+    for earlier, cycle_h in ((weeks, HOURS_PER_WEEK), (DAYS_BEFORE, HOURS_PER_DAY)):
+        cells = with_week(sums.filter(sums[count] > 0), start, end, earlier, cycle_h)
+        found = _attributed(cells, measured, count, total)
+        if found is not None:
+            return found
+    return None
+
+
+def _attributed(cells: ibis.Table, measured: str, count: str, total: str) -> Attribution | None:
+    tokens = {name: cells[name].sum() if name in cells.columns else ibis.literal(0.0) for name in ("tokens", "cached_tokens")}
+    grouped = cells.group_by("week", "kind", *DIMENSIONS.values()).agg(
+        calls=cells[count].sum(), total=cells[total].sum(), tokens=tokens["tokens"], cached=tokens["cached_tokens"]
+    )
+    is_sum = measured in {"spend", "requests"}
+    return attributed(grouped.to_pyarrow().to_pylist(), is_sum=is_sum, direction=-1 if measured in {"quality", "requests"} else 1)
 
 
 def attributed(rows: Sequence[Mapping[str, Any]], *, is_sum: bool, direction: int = 1) -> Attribution | None:
-    """The same from sums: `calls`, `total`, `tokens` and `cached` by `week`, 0 for the window, `kind` and names of that kind (KINDS)."""
+    """The window against the weeks before, from sums: `calls`, `total`, `tokens` and `cached` by `week`, 0 for the window, `kind` and names of that kind (KINDS)."""
     earlier = {row["week"] for row in rows} - {0}
     if not earlier:
         return None
@@ -108,39 +134,55 @@ def attributed(rows: Sequence[Mapping[str, Any]], *, is_sum: bool, direction: in
     return Attribution(change=change, effects=effects(list(_terms(sides["task and model"].values())), FACTORS), shares=shares)
 
 
-def with_week(timed: ibis.Table, start: int, end: int, weeks: int) -> ibis.Table:
-    """Rows of the hours [start, end) and of the same hours of the weeks before, and which `week` that is, 0 for the window."""
+def with_week(timed: ibis.Table, start: int, end: int, weeks: int, cycle_h: int = HOURS_PER_WEEK) -> ibis.Table:
+    """Rows of the hours [start, end) and of the same hours of the weeks before, and which `week` that is, 0 for the window.
+
+    With another cycle: of the same hours so many hours before, twice as many, and so on.
+    """
     timed = timed.mutate(back=ibis.literal(end - 1, "int64") - timed.hour)
-    timed = timed.filter(timed.back >= 0, timed.back < (weeks + 1) * WEEK_H, timed.back % WEEK_H < end - start)
-    return timed.mutate(week=(timed.back / WEEK_H).floor().cast("int64"))
-
-
-def _cells(observations: ibis.Table, start: int, end: int, weeks: int) -> Sequence[dict[str, Any]]:
-    timed = with_week(with_hour(observations), start, end, weeks)
-    tokens = timed.prompt_tokens.fill_null(0) + timed.completion_tokens.fill_null(0)
-    timed = timed.mutate(tokens=tokens)
-    found: list[dict[str, Any]] = []
-    for kind, names in KINDS.items():
-        sums = timed.group_by("week", *names).agg(
-            calls=timed.count(), total=timed.value.sum(), tokens=timed.tokens.sum(), cached=timed.cached_tokens.fill_null(0).sum()
-        )
-        found += [{"kind": kind, **row} for row in sums.to_pyarrow().to_pylist()]
-    return found
+    timed = timed.filter(timed.back >= 0, timed.back < (weeks + 1) * cycle_h, timed.back % cycle_h < end - start)
+    return timed.mutate(week=(timed.back / cycle_h).floor().cast("int64"))
 
 
 def _most(dimension: str, values: Mapping[tuple[str, ...], tuple[_Cell, _Cell]], *, is_sum: bool, direction: int) -> Share | None:
-    """The value with most of the excess; None where the dimension has one value only, or nothing rose."""
+    """The value with most of the excess; None where the dimension has one value only, or nothing rose.
+
+    A sum's excess is what it grew by. A mean moves because some values got worse and because others make up more of the calls,
+    those that were not there before among them. With M the mean of everything before and k the growth of all calls, what a value
+    adds to the excess of the whole is (sum - M calls) - k (sum before - M calls before); over all values that is the whole's.
+    """
+    olds, news = zip(*values.values(), strict=True) if values else ((), ())
+    calls = sum(cell.calls for cell in olds)
+    mean, growth = _over(sum(cell.value for cell in olds), calls), _over(sum(cell.calls for cell in news), calls)
 
     def excess(old: _Cell, new: _Cell) -> float:
         if is_sum:
             return direction * (new.value - old.value)
-        return direction * (new.value - new.calls * old.value / old.calls) if old.calls else 0.0
+        return direction * ((new.value - mean * new.calls) - growth * (old.value - mean * old.calls))
 
     rising = {key[0]: more for key, pair in values.items() if (more := excess(*pair)) > 0}
     if len(values) < 2 or not rising:
         return None
-    value = max(sorted(rising), key=lambda each: rising[each])
-    return Share(dimension=dimension, value=value, share=rising[value] / sum(rising.values())) if value else None
+    total = sum(rising.values())
+
+    def weight(value: str) -> tuple[float, float]:
+        """Of two values, one is more of the calls by as much as the other is less: named is the one that grew."""
+        old, new = values[value,]
+        return round(rising[value] / total, 9), new.calls - growth * old.calls
+
+    value = max(sorted(rising), key=weight)
+    if not value:
+        return None
+    old, new = values[value,]
+    return Share(
+        dimension=dimension,
+        value=value,
+        share=rising[value] / total,
+        now=new.value if is_sum else new.value / new.calls if new.calls else None,
+        usual=old.value if is_sum else old.value / old.calls if old.calls else None,
+        calls=new.calls,
+        usual_calls=old.calls,
+    )
 
 
 def _terms(cells: Iterable[tuple[_Cell, _Cell]]) -> Iterable[Term]:

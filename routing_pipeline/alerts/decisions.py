@@ -14,17 +14,22 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from routing_pipeline.alerts.detection import WINDOWS_H, Measure, Standing, standing
-from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums, Series
+from routing_pipeline.alerts.detection import WINDOWS_H, Detection, Measure, detect
 from routing_pipeline.alerts.incidents import Memory, remembered
-from routing_pipeline.alerts.silence import Silence, remembered_silence, silences
+from routing_pipeline.alerts.missing_traffic import Silence, remembered_silence, silences
+from routing_pipeline.alerts.series import WHOLE, HourlySums, Series
+from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import AlertThresholds
+from routing_pipeline.text import LogName
 
 MAX_HOURS_PER_TICK = 72
 MAX_NAME = 60
-NO_NEW_HOUR = "no hour was completed since the last look"
-NO_REQUEST = "the lake holds no request to judge yet"
+NO_NEW_HOUR = "no new complete hour since the last check"
+NO_REQUEST = "the lake has no requests yet"
+
+CARRIED = ("dimension", "value", "start_s", "end_s", "since_s", "now", "usual", "measured")
+"""What of an alert goes with the run that it starts."""
 
 Kind = Literal["alert", "quiet", "no baseline", "no data"]
 
@@ -37,9 +42,10 @@ class AlertDecision(Result):
     reason: str = Field(description="For the run's tags and for people, or for the skipped tick")
     cursor: str = Field(description="Hand it back at the next tick")
     dimension: str = Field(default="all", description="What the series that stands out most is narrowed to")
-    value: str = Field(default="", description="Its value")
+    value: LogName = Field(default=LogName(""), description="Its value")
     start_s: float | None = quantity("Start of the window that was judged, since 1970", "s", default=None)
     end_s: float | None = quantity("End of it", "s", default=None)
+    since_s: float | None = quantity("When the incident began that this tells of", "s", default=None)
     now: float | None = Field(default=None, description="What was measured, in the measure's unit")
     usual: float | None = Field(default=None, description="What is usual in the same hours")
     measured: str = Field(default="", description="spend, latency, quality, failed attempts or requests")
@@ -105,16 +111,16 @@ def silent_feed(sums: HourlySums | None, thresholds: AlertThresholds, cursor: st
     memory = remembered_silence(cursor)
     if sums is None:
         return AlertDecision(kind="no data", reason=NO_REQUEST, cursor=memory.model_dump_json())
-    overdue = int((now_s - thresholds.silent_hours * HOUR_S) // HOUR_S)
+    overdue = int((now_s - thresholds.silent_hours * SECONDS_PER_HOUR) // SECONDS_PER_HOUR)
     found = silences(sums, max(end_hour, overdue), thresholds.baseline_weeks, thresholds.false_alerts_per_month)
     after, news = memory.after(found)
     if not news:
-        reason = f"still no request{_listed(found)}" if found else "requests arrive as usual"
+        reason = f"still no requests{_listed(found)}" if found else "requests arrive as usual"
         return AlertDecision(kind="quiet", reason=reason, cursor=after.model_dump_json())
     first = news[0]
     reason = (
-        f"no request{_listed(news)} since {iso(first.since)}, about {first.expected:,.0f} expected: "
-        "the gateway is silent, or its logs do not arrive"
+        f"no requests{_listed(news)} since {iso(first.since)} (about {first.expected:,.0f} expected): "
+        "the gateway is down or its logs are delayed"
     )
     return AlertDecision(
         kind="alert",
@@ -123,8 +129,9 @@ def silent_feed(sums: HourlySums | None, thresholds: AlertThresholds, cursor: st
         cursor=after.model_dump_json(),
         dimension=first.series.dimension,
         value=first.series.value,
-        start_s=float(first.since * HOUR_S),
-        end_s=float(max(end_hour, overdue) * HOUR_S),
+        start_s=float(first.since * SECONDS_PER_HOUR),
+        end_s=float(max(end_hour, overdue) * SECONDS_PER_HOUR),
+        since_s=float(first.since * SECONDS_PER_HOUR),
         now=0.0,
         usual=first.expected,
         measured="requests",
@@ -144,16 +151,16 @@ def _decided(
     since = end_hour - 1 if memory.seen is None else max(memory.seen + 1, end_hour - MAX_HOURS_PER_TICK)
     if since >= end_hour:
         return AlertDecision(kind="quiet", reason=NO_NEW_HOUR, cursor=memory.model_dump_json())
-    stood = _stood(measures, thresholds)
+    detections = _detections(measures, thresholds)
     news: tuple[str, _Alarm] | None = None
-    for known, told in _looks(stood, memory, since, end_hour):
+    for known, told in _after_each_hour(detections, memory, since, end_hour):
         memory, news = known, told or news
     if news is not None:
         return _alert(sensor, *news, memory)
-    return _quiet(stood, end_hour - 1, memory)
+    return _quiet(detections, end_hour - 1, memory)
 
 
-def told_since(
+def alerts_since(
     sensor: str,
     measures: Mapping[str, tuple[HourlySums | None, Measure]],
     thresholds: AlertThresholds,
@@ -161,38 +168,38 @@ def told_since(
     end_hour: int,
 ) -> tuple[tuple[AlertDecision, ...], int | None]:
     """Every alert that a sensor which looks after each hour tells of the hours [since, end_hour), and the last hour that alarmed."""
-    stood = _stood(measures, thresholds)
+    detections = _detections(measures, thresholds)
     memory, alerts = Memory(seen=since - 1), []
-    for known, told in _looks(stood, memory, since, end_hour):
+    for known, told in _after_each_hour(detections, memory, since, end_hour):
         memory = known
         if told is not None:
             alerts.append(_alert(sensor, *told, memory))
     return tuple(alerts), None if memory.incident is None else memory.incident.last_alarm
 
 
-def _stood(
+def _detections(
     measures: Mapping[str, tuple[HourlySums | None, Measure]], thresholds: AlertThresholds
-) -> dict[str, tuple[HourlySums, Standing]]:
+) -> dict[str, tuple[HourlySums, Detection]]:
     return {
-        name: (sums, standing(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month))
+        name: (sums, detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month))
         for name, (sums, measure) in measures.items()
         if sums is not None
     }
 
 
-def _looks(
-    stood: Mapping[str, tuple[HourlySums, Standing]], memory: Memory, since: int, end_hour: int
+def _after_each_hour(
+    detections: Mapping[str, tuple[HourlySums, Detection]], memory: Memory, since: int, end_hour: int
 ) -> Iterator[tuple[Memory, tuple[str, _Alarm] | None]]:
     """The memory after each hour, and the alarm where it is news."""
     for hour in range(since, end_hour):
-        alarms = [(name, alarm) for name, (sums, found) in stood.items() if (alarm := _largest(sums, found, hour)) is not None]
+        alarms = [(name, alarm) for name, (sums, found) in detections.items() if (alarm := _largest(sums, found, hour)) is not None]
         largest = max(alarms, key=lambda each: each[1].size, default=None)
         size, low = (None, 0.0) if largest is None else (largest[1].size, largest[1].size_low)
         memory, is_news = memory.after(hour, size, low)
         yield memory, largest if is_news else None
 
 
-def _largest(sums: HourlySums, found: Standing, hour: int) -> _Alarm | None:
+def _largest(sums: HourlySums, found: Detection, hour: int) -> _Alarm | None:
     """The alarm of that hour that matters most; of windows of equal weight, the most recent hours."""
     place = hour - found.first_hour
     if not 0 <= place < found.is_alarm.shape[2] or not found.is_alarm[:, :, place].any():
@@ -214,7 +221,7 @@ def _largest(sums: HourlySums, found: Standing, hour: int) -> _Alarm | None:
 def _alert(sensor: str, measured: str, alarm: _Alarm, memory: Memory) -> AlertDecision:
     incident = memory.incident
     began, told = (alarm.hour, 1) if incident is None else (incident.began, incident.told)
-    grown = "" if told == 1 else f" (grown since it was first told, for {iso(began)})"
+    grown = "" if told == 1 else f" (larger than when first reported, for {iso(began)})"
     return AlertDecision(
         kind="alert",
         run_key=f"{sensor}:{iso(began)}" + ("" if told == 1 else f":{told}"),
@@ -222,26 +229,27 @@ def _alert(sensor: str, measured: str, alarm: _Alarm, memory: Memory) -> AlertDe
         cursor=memory.model_dump_json(),
         dimension=alarm.series.dimension,
         value=alarm.series.value,
-        start_s=float((alarm.hour + 1 - alarm.window) * HOUR_S),
-        end_s=float((alarm.hour + 1) * HOUR_S),
+        start_s=float((alarm.hour + 1 - alarm.window) * SECONDS_PER_HOUR),
+        end_s=float((alarm.hour + 1) * SECONDS_PER_HOUR),
+        since_s=float(began * SECONDS_PER_HOUR),
         now=math.exp(min(alarm.now, 30.0)) if measured == "latency" else alarm.now,
         usual=math.exp(min(alarm.usual, 30.0)) if measured == "latency" else alarm.usual,
         measured=measured,
     )
 
 
-def _quiet(stood: Mapping[str, tuple[HourlySums, Standing]], hour: int, memory: Memory) -> AlertDecision:
+def _quiet(detections: Mapping[str, tuple[HourlySums, Detection]], hour: int, memory: Memory) -> AlertDecision:
     said = []
-    for name, (_, found) in stood.items():
+    for name, (_, found) in detections.items():
         at = (0, 0, hour - found.first_hour)
-        if 0 <= at[2] < found.now.shape[2] and found.is_judged[at]:
+        if 0 <= at[2] < found.now.shape[2] and found.is_tested[at]:
             said.append(_said(name, float(found.now[at]), float(found.usual[at]), WHOLE, 1, hour))
     if said:
         return AlertDecision(kind="quiet", reason="; ".join(said), cursor=memory.model_dump_json())
-    first = min(found.first_hour for _, found in stood.values())
+    first = min(found.first_hour for _, found in detections.values())
     reason = (
-        "less than three days of history: nothing to compare with yet"
-        if hour - first < WEEK_H
+        "less than three days of history, too little for a comparison"
+        if hour - first < HOURS_PER_WEEK
         else f"too few requests in the hour {iso(hour)} to compare"
     )
     return AlertDecision(kind="no baseline", reason=reason, cursor=memory.model_dump_json())
@@ -262,11 +270,11 @@ def _shown(measured: str, x: float) -> str:
         case "quality":
             return f"{x:.3f}"
         case _:
-            return f"{x:.1%}"
+            return f"{100 * x:.1f} %"
 
 
 def _listed(silent: tuple[Silence, ...]) -> str:
-    """Whose requests are missing, to follow "no request"; of all traffic nobody need be named."""
+    """Whose requests are missing, to follow "no requests"; of all traffic nobody need be named."""
     if any(each.series == WHOLE for each in silent):
         return " at all"
     return " of " + ", ".join(f"{each.series.dimension} {named(each.series.value)}" for each in silent[:5])
@@ -280,4 +288,4 @@ def named(value: str) -> str:
 
 def iso(hour: int) -> str:
     """An hour counted from 1970 as text."""
-    return f"{datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%dT%H:%MZ}"
+    return f"{datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC):%Y-%m-%dT%H:%MZ}"

@@ -25,14 +25,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pipeline.alerts.hourly import DAY_H, ROUTED, WEEK_H, Floats, HourlySums
+from routing_pipeline.alerts.series import ROUTED, Floats, HourlySums
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK
 
 Bools = NDArray[np.bool_]
 
 WINDOWS_H: tuple[int, ...] = (1, 6, 24)
 MONTH_H = 730
-NOISE_H = 2 * WEEK_H
-POOLED_H = 4 * WEEK_H
+NOISE_H = 2 * HOURS_PER_WEEK
+POOLED_H = 4 * HOURS_PER_WEEK
 MIN_RESIDUALS = 60
 MIN_OBSERVATIONS = 10
 """A window of fewer observations is not judged: its variance cannot be told from the observations."""
@@ -64,7 +65,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Detection:
     """Series x windows x hours: how each window that ends with an hour compares with its usual.
 
     `size` is the excess as a share of the whole traffic's usual, so that sizes of different series and hours compare;
@@ -77,21 +78,21 @@ class Standing:
     p: Floats
     size: Floats
     size_low: Floats
-    is_judged: Bools
+    is_tested: Bools
     is_alarm: Bools
     by_days: Bools
     """Where `usual` is that of the same hours of the days before, because no week before holds them."""
 
 
-def standing(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_month: float) -> Standing:
+def detect(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_month: float) -> Detection:
     """Compare every hour covered; memory and time grow with series x hours."""
     parts = [_compared(sums, measure, window, weeks) for window in WINDOWS_H]
-    now, usual, z, size, size_low, judged, minded, by_days = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    p = np.where(judged, _upper_tail(z), 1.0)
-    found = _discoveries(p, judged, false_alerts_per_month / MONTH_H) & minded
+    now, usual, z, size, size_low, tested, minded, by_days = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    p = np.where(tested, _upper_tail(z), 1.0)
+    found = _discoveries(p, tested, false_alerts_per_month / MONTH_H) & minded
     if measure.kind == "sum":
         found &= _not_just_moved(sums, now, usual)
-    return Standing(sums.first_hour, now, usual, p, size, size_low, judged, found, by_days)
+    return Detection(sums.first_hour, now, usual, p, size, size_low, tested, found, by_days)
 
 
 def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tuple[Any, ...]:
@@ -116,13 +117,13 @@ def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tu
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(sd > 0, difference / sd, 0.0)
         size, low = _sizes(measure, difference, sd, usual, count)
-    judged = (seen >= 1) & (count >= MIN_OBSERVATIONS)
-    return x, usual, z, size, low, judged, _minded(measure, x, usual, difference), by_days
+    tested = (seen >= 1) & (count >= MIN_OBSERVATIONS)
+    return x, usual, z, size, low, tested, _minded(measure, x, usual, difference), by_days
 
 
 def _missing(count: Floats, weeks: int) -> Bools:
     """Hours in which a series was silent where the weeks before let expect it: what they hold is not usual."""
-    lags = [week * WEEK_H for week in range(1, weeks + 1) if week * WEEK_H < count.shape[1]]
+    lags = [week * HOURS_PER_WEEK for week in range(1, weeks + 1) if week * HOURS_PER_WEEK < count.shape[1]]
     earlier = np.full((max(len(lags), 1), *count.shape), np.nan)
     for place, lag in enumerate(lags):
         earlier[place, :, lag:] = count[:, :-lag]
@@ -142,7 +143,9 @@ def _unit_variance(sums: HourlySums, measure: Measure) -> Floats:
     freedom = sums.count if measure.kind == "sum" else np.maximum(sums.count - 1.0, 0.0)
     spread, degrees = (_rolling(each, POOLED_H) for each in (within, freedom))
     unit = np.where(degrees > 0, spread / np.maximum(degrees, 1.0), 0.0)
-    unit[:, DAY_H:] = np.where(degrees[:, :-DAY_H] > MIN_OBSERVATIONS, unit[:, :-DAY_H].copy(), unit[:, DAY_H:])
+    unit[:, HOURS_PER_DAY:] = np.where(
+        degrees[:, :-HOURS_PER_DAY] > MIN_OBSERVATIONS, unit[:, :-HOURS_PER_DAY].copy(), unit[:, HOURS_PER_DAY:]
+    )
     return unit
 
 
@@ -172,8 +175,8 @@ def _observed(count: Floats, total: Floats, squares: Floats, usual: Floats, usua
 
 def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats, Bools]:
     """(usual, usual observations, windows they rest on) from the weeks before, else from the days before, and where it is from days."""
-    by_week = _earlier(measure, x, count, is_whole, age, [week * WEEK_H for week in range(1, weeks + 1)])
-    by_day = _earlier(measure, x, count, is_whole, age, [day * DAY_H for day in range(1, 7)])
+    by_week = _earlier(measure, x, count, is_whole, age, [week * HOURS_PER_WEEK for week in range(1, weeks + 1)])
+    by_day = _earlier(measure, x, count, is_whole, age, [day * HOURS_PER_DAY for day in range(1, 7)])
     use_days = (by_week[2] == 0) & (by_day[2] >= MIN_DAYS_OF_BASELINE)
     usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
     return usual, observations, seen, use_days
@@ -209,10 +212,10 @@ def _drift_and_noise(measure: Measure, x: Floats, usual: Floats, sampling: Float
     inflation = 1.0 + MEDIAN_VARIANCE / np.maximum(seen, 1)
     drift, noise = np.zeros_like(x), np.full_like(x, measure.noise)
     hours = x.shape[1]
-    for midnight in range(DAY_H, hours + DAY_H, DAY_H):
+    for midnight in range(HOURS_PER_DAY, hours + HOURS_PER_DAY, HOURS_PER_DAY):
         if midnight >= hours:
             break
-        recent, until = slice(max(midnight - WEEK_H, 0), midnight), slice(midnight, midnight + DAY_H)
+        recent, until = slice(max(midnight - HOURS_PER_WEEK, 0), midnight), slice(midnight, midnight + HOURS_PER_DAY)
         drift[:, until] = _typical(residual[:, recent], MIN_RESIDUALS, 0.0)[:, None]
         long = slice(max(midnight - NOISE_H, 0), midnight)
         busy = count[:, long] >= np.median(count[:, long], axis=1, keepdims=True)
@@ -260,15 +263,15 @@ def _upper_tail(z: Floats) -> Floats:
     return tail
 
 
-def _discoveries(p: Floats, judged: Bools, level: float) -> Bools:
+def _discoveries(p: Floats, tested: Bools, level: float) -> Bools:
     """Benjamini and Hochberg over series and windows, hour by hour."""
-    flat, is_judged = p.reshape(-1, p.shape[2]), judged.reshape(-1, p.shape[2])
-    tests = np.maximum(is_judged.sum(axis=0), 1)
-    ordered = np.sort(np.where(is_judged, flat, 1.0), axis=0)
+    flat, is_tested = p.reshape(-1, p.shape[2]), tested.reshape(-1, p.shape[2])
+    tests = np.maximum(is_tested.sum(axis=0), 1)
+    ordered = np.sort(np.where(is_tested, flat, 1.0), axis=0)
     ranks = np.arange(1, len(ordered) + 1)[:, None]
     below = ordered <= level * ranks / tests
     cut = np.max(np.where(below, ordered, -1.0), axis=0)
-    found: Bools = ((flat <= cut) & is_judged).reshape(p.shape)
+    found: Bools = ((flat <= cut) & is_tested).reshape(p.shape)
     return found
 
 

@@ -1,9 +1,9 @@
-"""Which jobs fail while nobody watches, and which of them are well again; each told once.
+"""Which jobs fail while nobody watches, and which have recovered; each reported once.
 
 Belongs here: the decision behind the `failed_runs` sensor, and its words. Does not belong here: what Dagster remembers of runs
 (`assets.outcomes`), whom to tell (`notifications`).
 
-Only how each job stands is looked at, not every run on the way there: a job that failed and ended well between two looks is well.
+Only the state of each job counts, not every run on the way there: a job that failed and succeeded between two ticks has succeeded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Outcome(Result):
 
 
 class RunNews(Result):
-    """A job that fails, or is well again."""
+    """A job that fails, or has recovered."""
 
     job: str
-    run_id: str = Field(description="The run that failed, or ended well again")
+    run_id: str = Field(description="The run that failed, or recovered")
     is_failure: bool
     ended_s: float = quantity("When that run ended, since 1970", "s")
     failing_since_s: float = quantity("When the first run that was told of had failed, since 1970", "s")
@@ -46,7 +46,7 @@ class FailedRunsDecision(Result):
     cursor: str = Field(description="Hand it back at the next tick")
 
 
-class _Told(BaseModel):
+class _Reported(BaseModel):
     """When each failing job's first failure was, seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -60,12 +60,12 @@ def failed_runs(outcomes: Mapping[str, Outcome | None], cursor: str | None) -> F
     A job that is watched no longer is forgotten.
     """
     try:
-        told = _Told.model_validate_json(cursor or "{}").failing
+        reported = _Reported.model_validate_json(cursor or "{}").failing
     except ValidationError:
-        told = {}
+        reported = {}
     news, failing = [], {}
     for job, outcome in sorted(outcomes.items()):
-        since_s = told.get(job)
+        since_s = reported.get(job)
         if outcome is None:
             if since_s is not None:
                 failing[job] = since_s
@@ -79,8 +79,8 @@ def failed_runs(outcomes: Mapping[str, Outcome | None], cursor: str | None) -> F
         news=tuple(news),
         failing=tuple(failing),
         since_s=min(failing.values(), default=None),
-        reason=f"failing: {', '.join(failing)}" if failing else "what runs by itself ends well",
-        cursor=_Told(failing=failing).model_dump_json(),
+        reason=f"failing: {', '.join(failing)}" if failing else "all automatic runs succeed",
+        cursor=_Reported(failing=failing).model_dump_json(),
     )
 
 
@@ -88,10 +88,10 @@ def message(news: RunNews, why: str, dagster_url: str = "") -> tuple[str, str]:
     """Title and text; `why` is an error's first line, and may hold what stood in the logs."""
     run = f"{dagster_url.rstrip('/')}/runs/{news.run_id}" if dagster_url else f"run {news.run_id}"
     if not news.is_failure:
-        said = f"{news.job} ended well at {_iso(news.ended_s)}; it had failed since {_iso(news.failing_since_s)}"
-        return f"well again: {news.job}", f"{said}\n{run}"
-    said = f"{news.job} failed at {_iso(news.ended_s)} and is not tried again: {first_line(why)}"
-    return f"run failed: {news.job}", f"{said}\n{run}\nThe next message of this job comes when it is well again."
+        said = f"{news.job} succeeded at {_iso(news.ended_s)} after failing since {_iso(news.failing_since_s)}"
+        return f"recovered: {news.job}", f"{said}\n{run}"
+    said = f"{news.job} failed at {_iso(news.ended_s)} and will not be retried: {first_line(why)}"
+    return f"run failed: {news.job}", f"{said}\n{run}\nThe next message about this job is sent when it recovers."
 
 
 def first_line(text: str) -> str:

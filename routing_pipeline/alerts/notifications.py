@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routing_pipeline.errors import UnusableInputError, complaint
-from routing_pipeline.parameters import read_table
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.parameters import read_table, refusal
 
 ENVIRONMENT = "ROUTING_PIPELINE_NOTIFY"
 MAX_TITLE, MAX_BODY = 150, 2_000
@@ -43,9 +43,8 @@ def read_notifications(config: Path | None) -> Channels:
     try:
         return Channels.model_validate(read_table(config, "notifications"))
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in ("notifications", *first["loc"]))
-        raise UnusableInputError(f"{where}: {complaint(first['msg'])}; give urls = [...], see docs/configuration.md") from error
+        said = refusal(error, Channels, "notifications")
+        raise UnusableInputError(f"{said}; give urls = [...], see docs/configuration.md") from error
 
 
 def read_channels(config: Path | None) -> tuple[str, ...]:
@@ -78,10 +77,10 @@ def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
         import apprise
     except ImportError:
         return ("no channel was told: notifications need apprise; install routing-pipeline[alerts]",)
-    told = partial(_failure, title=_inert(title)[:MAX_TITLE], body=_inert(body)[:MAX_BODY], apprise=apprise)
+    send = partial(_failure, title=_escaped(title)[:MAX_TITLE], body=_escaped(body)[:MAX_BODY], apprise=apprise)
     # All at once: a channel that never answers is given up after seconds, and a sensor has a minute for its look.
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
-        failures = pool.map(told, range(1, len(channels) + 1), channels)
+        failures = pool.map(send, range(1, len(channels) + 1), channels)
         return tuple(failure for failure in failures if failure is not None)
 
 
@@ -89,11 +88,11 @@ def _failure(number: int, url: str, *, title: str, body: str, apprise: Any) -> s
     """Send to one channel; gives a line when that fails."""
     try:
         sender = apprise.Apprise()
-        is_told = sender.add(url) and sender.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
+        is_sent = sender.add(url) and sender.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
         why = "it was not accepted"
     except Exception as error:  # noqa: BLE001 (whatever a channel does, the pipeline goes on)
-        is_told, why = False, type(error).__name__
-    return None if is_told else f"notification channel {number} ({_scheme(url)}) was not told: {why}"
+        is_sent, why = False, type(error).__name__
+    return None if is_sent else f"notification channel {number} ({_scheme(url)}) was not told: {why}"
 
 
 def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
@@ -107,7 +106,7 @@ def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
         return (f"no channel of the configuration file was told: {error}", *notify(_of_environment(), title, body))
 
 
-def _inert(text: str) -> str:
+def _escaped(text: str) -> str:
     """No mention of everybody, no control characters but line ends."""
     kept = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
     return kept.replace("@", "@\u200b").replace("<!", "<\u200b!")

@@ -10,16 +10,16 @@ import json
 import math
 from collections.abc import Mapping
 
-from routing_pipeline.alerts.hourly import HOUR_S
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.clock import SECONDS_PER_HOUR
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
-LOOKED = "looked.json"
+POLLED = "looked.json"
 
 
 def complete_until(watermark_s: float, hold_back_s: float) -> int:
     """The first hour (from 1970) that is not known to be complete: logs were read at `watermark_s`, and arrive by `hold_back_s` late."""
-    return math.floor((watermark_s - hold_back_s) / HOUR_S)
+    return math.floor((watermark_s - hold_back_s) / SECONDS_PER_HOUR)
 
 
 def watermark_s(committed_s: Mapping[str, float], looked_s: Mapping[str, float], sources: tuple[str, ...]) -> float | None:
@@ -35,7 +35,7 @@ def watermark_s(committed_s: Mapping[str, float], looked_s: Mapping[str, float],
 
 def lake_watermark_s(home: Home) -> float | None:
     """`watermark_s` of a home."""
-    return watermark_s(committed(home), looked(home), home.sources())
+    return watermark_s(committed(home), last_polled(home), home.sources())
 
 
 def committed(home: Home) -> dict[str, float]:
@@ -51,15 +51,18 @@ def committed(home: Home) -> dict[str, float]:
     return {source: moment_us / 1e6 for source, moment_us in rows if moment_us is not None}
 
 
-def looked(home: Home) -> dict[str, float]:
+def last_polled(home: Home) -> dict[str, float]:
     """When each source was last found to hold nothing new, seconds since 1970; an unreadable note is none."""
+    return _moments(home.coordination.read(POLLED))
+
+
+def note_poll(home: Home, source: str, now_s: float) -> None:
+    """Remember that a source was looked at now and holds nothing new; of two who look at once, both are remembered."""
+    home.coordination.change(POLLED, lambda noted: json.dumps(_moments(noted) | {source: now_s}))
+
+
+def _moments(noted: str | None) -> dict[str, float]:
     try:
-        noted = json.loads(home.coordination.read(LOOKED) or "{}")
-        return {str(source): float(moment) for source, moment in noted.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {str(source): float(moment) for source, moment in json.loads(noted or "{}").items()}
+    except (ValueError, AttributeError, TypeError):
         return {}
-
-
-def note_look(home: Home, source: str, now_s: float) -> None:
-    """Remember that a source was looked at now and holds nothing new."""
-    home.coordination.write(LOOKED, json.dumps(looked(home) | {source: now_s}))

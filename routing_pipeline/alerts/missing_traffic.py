@@ -1,0 +1,85 @@
+"""Which feeds fell silent: hours without a single request where the weeks before let expect some.
+
+Belongs here: the silence of the whole traffic and of each team. Models and rules may fall silent because routing changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from routing_pipeline.alerts.detection import MONTH_H
+from routing_pipeline.alerts.series import WHOLE, Floats, HourlySums, Series
+from routing_pipeline.clock import HOURS_PER_WEEK
+
+WATCHED = frozenset({"all", "team"})
+DISPERSION = 0.1
+"""Squared coefficient of variation of traffic around what the weeks before let expect."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A series without requests: since which hour (counted from 1970), and how many were expected meanwhile."""
+
+    series: Series
+    since: int
+    expected: float
+
+
+class SilenceMemory(BaseModel):
+    """Series that were said to be silent and did not speak since."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    told: tuple[Series, ...] = ()
+
+    def after(self, silent: tuple[Silence, ...]) -> tuple[SilenceMemory, tuple[Silence, ...]]:
+        """The memory now, and what of it is news. Where everything is silent, no team's silence is."""
+        now = {each.series for each in silent}
+        still = {series for series in self.told if series in now or WHOLE in now}
+        news = tuple(each for each in silent if each.series not in still and WHOLE not in still)
+        news = tuple(each for each in news if each.series == WHOLE) or news
+        return SilenceMemory(told=tuple(sorted(still | {each.series for each in news}))), news
+
+
+def remembered_silence(cursor: str | None) -> SilenceMemory:
+    """The memory in a cursor; an empty or unreadable one is none."""
+    try:
+        return SilenceMemory.model_validate_json(cursor or "{}")
+    except ValidationError:
+        return SilenceMemory()
+
+
+def silences(sums: HourlySums, end_hour: int, weeks: int, false_alerts_per_month: float) -> tuple[Silence, ...]:
+    """Series silent at `end_hour` (exclusive): those whose run of empty hours chance does not explain.
+
+    With mu requests expected over the run and traffic that varies by gamma with squared coefficient of variation d, none
+    come with probability (1 + d mu)^(-1/d), the negative binomial's at 0. It is held against `false_alerts_per_month` spread
+    over the hours of a month and the series watched. mu sums the mean of the same hours in earlier weeks; where these are
+    not covered, the mean hour of the series.
+    """
+    watched = [place for place, series in enumerate(sums.series) if series.dimension in WATCHED]
+    level = false_alerts_per_month / MONTH_H / len(watched)
+    found = []
+    for place in watched:
+        count = sums.count[place, : max(end_hour - sums.first_hour, 0)]
+        active = np.flatnonzero(count)
+        if not len(active):
+            continue
+        since = sums.first_hour + int(active[-1]) + 1
+        expected = _expected(count[active[0] : active[-1] + 1], end_hour - since, weeks)
+        if expected > 0 and (1.0 + DISPERSION * expected) ** (-1.0 / DISPERSION) <= level:
+            found.append(Silence(sums.series[place], since, expected))
+    return tuple(found)
+
+
+def _expected(history: Floats, hours: int, weeks: int) -> float:
+    mean, known = float(history.mean()), len(history)
+    expected = 0.0
+    for ahead in range(min(hours, weeks * HOURS_PER_WEEK)):
+        places = [known + ahead - week * HOURS_PER_WEEK for week in range(1, weeks + 1)]
+        covered = [float(history[place]) for place in places if 0 <= place < known]
+        expected += sum(covered) / len(covered) if covered else mean
+    return expected

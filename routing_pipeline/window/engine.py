@@ -1,0 +1,213 @@
+"""Where heavy queries run: an embedded DuckDB or a Spark cluster, both spoken to through Ibis.
+
+Belongs here: opening an engine, reading Parquet with it, keeping its memory and threads in bounds. Does not belong here:
+any query. Expressions that reach an engine avoid what the two disagree on: time is arithmetic on `started_s`, hashes
+are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError, did_you_mean
+from routing_pipeline.stopping import tidying
+from routing_pipeline.storage.bucket import COPIES, local_copy
+
+if TYPE_CHECKING:
+    import ibis
+    from ibis.backends import BaseBackend
+
+
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may hold before it spills, in each process."""
+
+ROWS_HELD_FOR_PARTS = 65_536
+"""Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
+
+COMPILED_KEPT = 200
+_COMPILED: dict[str, str] = {}
+"""What `Engine.named` has compiled in this process, by key."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An open connection; use `open_engine`, which also closes it."""
+
+    name: str
+    backend: BaseBackend
+    copies: Path | None = None
+    """Folder for copies of what is read from a bucket."""
+
+    def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
+        """One table over Parquet files of one schema, or of schemas that grew by columns.
+
+        Raises:
+            UnusableInputError: no file was given (an empty table has no columns to speak of).
+        """
+        if not paths:
+            raise UnusableInputError("nothing to read: the window holds no data file")
+        files = [local_copy(str(path), self.copies) for path in paths]
+        if self.name == "duckdb":
+            # By one name in every engine, so that what was compiled over it can be used again.
+            return self.backend.read_parquet(files, table_name=f"parquet_{_digest(*files)}", union_by_name=True)
+        spark: Any = self.backend
+        frame = spark._session.read.option("mergeSchema", "true").parquet(*files)
+        name = f"parquet_{abs(hash(tuple(files))):x}"
+        frame.createOrReplaceTempView(name)
+        return spark.table(name)
+
+    def held(self, table: ibis.Table) -> ibis.Table:
+        """Evaluate a table now and hold its rows in the engine until that is closed; Spark gives them back as an expression."""
+        return self.backend.create_table(f"held_{uuid.uuid4().hex}", table, temp=True) if self.name == "duckdb" else table
+
+    def named(self, table: ibis.Table, key: str) -> ibis.Table:
+        """The same rows under a name, evaluated when they are read; Spark gives the expression back.
+
+        Whatever reads them is compiled without what they are made of, which is compiled once in a process. `key` says that: equal
+        keys mean equal expressions.
+        """
+        if self.name != "duckdb":
+            return table
+        duckdb: Any = self.backend
+        sql = _COMPILED.get(key)
+        if sql is None:
+            if len(_COMPILED) >= COMPILED_KEPT:
+                _COMPILED.clear()
+            sql = _COMPILED[key] = duckdb.compile(table)
+        name = f"named_{_digest(key)}"
+        duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
+        return duckdb.table(name)
+
+    def write_parquet(self, table: ibis.Table, path: Path) -> None:
+        """Write a table to one Parquet file (DuckDB) or a folder of them (Spark), in place of what lies there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.name == "duckdb":
+            self.backend.to_parquet(table, path)
+            return
+        # Spark refuses to write where something lies.
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        self.backend.to_parquet_dir(table, path)
+
+    def write_parquet_by(self, table: ibis.Table, column: str, folder: Path) -> dict[int, Path]:
+        """Write a table in one pass, to one Parquet file (DuckDB) or folder of them (Spark) for each value of a whole number.
+
+        Gives where each value's rows lie, somewhere below `folder`.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The column that parts are named by leaves the files: the table's own stays.
+        table = table.mutate(part=table[column])
+        if self.name == "duckdb":
+            duckdb: Any = self.backend
+            duckdb.con.execute(f"SET partitioned_write_flush_threshold = {ROWS_HELD_FOR_PARTS}")
+            self.backend.to_parquet(table, folder, partition_by="part")
+        else:
+            spark: Any = self.backend
+            spark._run_pre_execute_hooks(table)
+            spark._session.sql(spark.compile(table)).write.partitionBy("part").parquet(str(folder))
+        parts = {int(path.name.partition("=")[2]): path for path in folder.glob("part=*")}
+        if self.name != "duckdb":
+            return parts
+        files = {value: list(path.glob("*.parquet")) for value, path in parts.items()}
+        for value, several in files.items():
+            if len(several) > 1:
+                whole = parts[value] / "whole.parquet"
+                self.write_parquet(self.read_parquet(several), whole)
+                files[value] = [whole]
+        return {value: file for value, (file,) in files.items()}
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.md5("\n".join(texts).encode(), usedforsecurity=False).hexdigest()
+
+
+def check_engine(name: str) -> None:
+    """Raises UnusableInputError for a name that is no engine's."""
+    if name != "duckdb" and not name.startswith(("spark://", "local[")):
+        raise UnusableInputError(f"--engine {name}: give duckdb or spark://HOST:PORT{did_you_mean(name, ['duckdb'])}")
+
+
+def open_engine(
+    name: str = "duckdb", *, memory_limit: str = MEMORY_LIMIT, threads: int | None = None, spill_to: Path | None = None
+) -> AbstractContextManager[Engine]:
+    """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`.
+
+    Copies of files of a bucket lie beside `spill_to`. Spark reads none: its workers have no part in the copies.
+
+    Raises:
+        UnusableInputError: the engine's name is not one of these, or its package is not installed.
+        ServiceUnavailableError: the Spark master does not answer.
+    """
+    if name == "duckdb":
+        return _open_duckdb(memory_limit, threads, spill_to)
+    check_engine(name)
+    return _open_spark(name)
+
+
+@contextmanager
+def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[Engine]:
+    import ibis
+
+    settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
+    if threads is not None:
+        settings["threads"] = threads
+    # A folder of its own: DuckDB's names for what it spills are the same in every process.
+    spill = None if spill_to is None else spill_to / f"{os.getpid()}-{uuid.uuid4().hex}"
+    if spill is not None:
+        spill.mkdir(parents=True, exist_ok=True)
+        settings["temp_directory"] = str(spill)
+    backend = ibis.duckdb.connect(":memory:", **settings)
+    backend.con.sql("SET enable_progress_bar = false")
+
+    def drop_spill() -> None:
+        if spill is not None:
+            shutil.rmtree(spill, ignore_errors=True)
+
+    try:
+        with tidying(drop_spill):
+            yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)
+    finally:
+        backend.disconnect()
+        drop_spill()
+
+
+@contextmanager
+def _open_spark(master: str) -> Iterator[Engine]:
+    import ibis
+
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UnusableInputError("--engine spark needs pyspark; install routing-pipeline[spark]") from error
+    try:
+        session = (
+            SparkSession.builder.master(master)
+            .appName("routing-pipeline")
+            .config("spark.sql.session.timeZone", "UTC")
+            .config("spark.ui.enabled", "false")
+            # Standard error belongs to the command line: no progress bars, no warnings of Spark's own.
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.log.level", "ERROR")
+            .config("spark.sql.ansi.enabled", "false")
+            .config("spark.sql.shuffle.partitions", "8")
+            .getOrCreate()
+        )
+    except Exception as error:  # py4j raises many kinds, all of them mean that there is no session
+        raise ServiceUnavailableError(
+            f"--engine {master}: Spark did not start ({type(error).__name__}); check that Java 17 and the master are up"
+        ) from error
+    backend = ibis.pyspark.connect(session)
+    try:
+        yield Engine("spark", backend)
+    finally:
+        session.stop()

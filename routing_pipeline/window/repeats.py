@@ -1,0 +1,58 @@
+"""Calls that were logged twice: a wrapper and the call that it made, written down by both.
+
+Belongs here: which rows are certainly one call, and leaving all but the first of them out. Does not belong here: calls that only
+look alike, of which a check tells (`baseline_checks`), records with the same attempt id (`ingest.batch`), failures and
+what stands in for them (`chains`).
+
+A gateway that serves one interface by another logs one client call under both, a few milliseconds apart. Two answers are one call
+where all of this holds: the same request id and, where the log gives a call an id of its own, the same call id; the same kind of
+call, tokens and cost; the later began within APART_S of the earlier, before that had ended. A call tried again begins when the
+one before has ended, and calls side by side in a trace have ids of their own: neither is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ibis
+
+from routing_pipeline.schema import CHAT
+
+APART_S = 0.25
+SAME_USD = 1e-9
+"""Costs that differ by less went through another number of digits."""
+
+
+def logged_once(attempts: ibis.Table, *within: str, held: Callable[[ibis.Table], ibis.Table] = lambda table: table) -> ibis.Table:
+    """Attempts without those that are in the log a second time; the earliest stays.
+
+    Args:
+        attempts: schema.REQUEST_LOG, all of its columns.
+        within: columns that rows of one call have in common, as where the rows of several files are told apart.
+        held: may evaluate the few rows that are left out (`Engine.held`).
+    """
+    again = held(repeats_of(attempts, *within).select("attempt_id"))
+    return attempts.anti_join(again, "attempt_id")
+
+
+def repeats_of(attempts: ibis.Table, *within: str) -> ibis.Table:
+    """The attempts that are in the log a second time."""
+    answered = attempts.filter(attempts.status == "success", attempts.prompt_tokens.notnull())
+    # By whole numbers, because most ids occur once and need not be kept in memory to tell so.
+    answered = answered.mutate(id_hash=answered.request_id.hash())
+    several = answered.group_by(*within, "id_hash").agg(n=answered.count())
+    several = several.filter(several.n > 1).drop("n")
+    few = answered.semi_join(several, (*within, "id_hash")).drop("id_hash")
+    few = few.mutate(
+        us=few.started_at.truncate("s").epoch_seconds().cast("int64") * 1_000_000 + few.started_at.strftime("%f").cast("int64"),
+        kind=few.operation.fill_null(CHAT),
+        # Formats that know a call's own id begin the attempt's with it.
+        call=ibis.ifelse(few.attempt_id.contains("/"), few.attempt_id.split("/")[0], few.request_id),
+    )
+    same = (*within, "request_id", "call", "kind", "prompt_tokens", "completion_tokens")
+    order = ibis.window(group_by=same, order_by=[few.us, few.attempt_id])
+    few = few.mutate(**{f"last_{name}": few[name].lag().over(order) for name in ("us", "latency_ms", "cost_usd")})
+    apart_s = (few.us - few.last_us).cast("float64") / 1e6
+    is_during = (apart_s * 1e3 < few.last_latency_ms).fill_null(True)
+    is_as_dear = ((few.cost_usd - few.last_cost_usd).abs() <= SAME_USD).fill_null(few.cost_usd.isnull() & few.last_cost_usd.isnull())
+    return few.filter(few.last_us.notnull(), apart_s <= APART_S, is_during, is_as_dear)

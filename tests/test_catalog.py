@@ -1,0 +1,65 @@
+"""List prices of calls whose logs leave something out, or ask for another service class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from routing_pipeline.catalog import Catalog
+from routing_pipeline.lake.side_tables import arrow_schema
+from routing_pipeline.schema import REQUEST_LOG, column_names
+from routing_pipeline.window.conform import with_time
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.price_columns import with_prices
+
+
+def listed(**values: Any) -> float | None:
+    """The list price of one successful call in USD."""
+    row: dict[str, Any] = dict.fromkeys(column_names(REQUEST_LOG))
+    row |= {"attempt_id": "a", "request_id": "a", "status": "success", "provider": "openai", "source_format": "t", "source_object": "t"}
+    row |= {"started_at": 1_795_000_000_000_000, "ingested_at": 1_795_000_000_000_000} | values
+    row["provider_model"] = row["model"]
+    table = ibis.memtable(pa.Table.from_pylist([row], schema=arrow_schema(REQUEST_LOG)))
+    with open_engine("duckdb") as engine:
+        found: float | None = engine.backend.to_pyarrow(with_prices(with_time(table), Catalog())).to_pylist()[0]["list_cost_usd"]
+    return found
+
+
+def test_an_embedding_without_a_count_of_answered_tokens_has_a_price() -> None:
+    assert listed(model="text-embedding-3-small", prompt_tokens=2_000, operation="embedding") == pytest.approx(0.00004)
+
+
+def test_a_chat_without_a_count_of_answered_tokens_has_none() -> None:
+    assert listed(model="gpt-4o", prompt_tokens=2_000) is None
+
+
+def test_a_class_of_tokens_that_the_list_does_not_price_is_not_priced_as_its_neighbour() -> None:
+    sound = {"model": "gpt-4o", "prompt_tokens": 1_000, "completion_tokens": 100}
+    assert listed(**sound) == pytest.approx(0.0035)
+    assert listed(**sound, audio_prompt_tokens=0) == pytest.approx(0.0035)
+    assert listed(**sound, audio_prompt_tokens=400) is None
+
+
+@pytest.mark.parametrize("tier", ["flex", "batch", "priority"])
+def test_a_service_class_that_the_list_does_not_price_has_no_price(tier: str) -> None:
+    counts = {"model": "gpt-4o", "prompt_tokens": 1_000, "completion_tokens": 100}
+    assert listed(**counts, service_tier=tier) is None
+    assert listed(**counts, service_tier="default") == pytest.approx(0.0035)
+
+
+def test_a_model_that_is_one_providers_alone_is_priced_whoever_the_log_names() -> None:
+    assert listed(model="text-embedding-3-large", provider="our-envoy", prompt_tokens=1_000, operation="embedding") == pytest.approx(
+        0.00013
+    )
+    bedrock = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    counts = {"prompt_tokens": 1_000, "completion_tokens": 100}
+    assert listed(model=bedrock, provider="an-agents-framework", **counts) == listed(model=bedrock, provider="aws", **counts)
+    arn = f"arn:aws:bedrock:us-east-1:1:inference-profile/{bedrock}"
+    assert listed(model=arn, provider="aws", **counts) == listed(model=bedrock, provider="aws", **counts)
+
+
+def test_what_is_served_for_nothing_is_not_priced_as_the_paid_model() -> None:
+    assert listed(model="deepseek/deepseek-chat:free", provider="openrouter", prompt_tokens=1_000, completion_tokens=100) == 0.0

@@ -1,0 +1,46 @@
+"""What is held under a name of the engine, and what of it is compiled again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from routing_pipeline.window.engine import open_engine
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"model": ["a", "b", "b"], "cost_usd": [1.0, 2.0, 3.0]}), path)
+    return path
+
+
+def test_rows_under_a_name_are_the_same_rows_and_compile_to_that_name_alone(file: Path) -> None:
+    with open_engine() as engine:
+        rows = engine.read_parquet([file])
+        dear = rows.filter(rows.cost_usd > 1.5).mutate(twice=rows.cost_usd * 2)
+        named = engine.named(dear, f"dear {file}")
+        assert named.to_pyarrow().to_pylist() == dear.to_pyarrow().to_pylist()
+        compiled = str(ibis.to_sql(named.agg(spend=named.twice.sum()), dialect="duckdb"))
+        assert ("named_" in compiled, "1.5" in compiled) == (True, False)
+
+
+def test_what_was_compiled_in_one_engine_reads_the_same_files_in_the_next(file: Path) -> None:
+    said = []
+    for _ in range(2):
+        with open_engine() as engine:
+            rows = engine.read_parquet([file])
+            said.append(engine.named(rows.filter(rows.model == "b"), f"of b {file}").cost_usd.sum().execute())
+    assert said == [5.0, 5.0]
+
+
+def test_two_keys_are_two_tables(file: Path) -> None:
+    with open_engine() as engine:
+        rows = engine.read_parquet([file])
+        one, other = (engine.named(rows.filter(rows.model == model), f"{model} {file}") for model in "ab")
+        assert (one.cost_usd.sum().execute(), other.cost_usd.sum().execute()) == (1.0, 5.0)
+        assert one.left_join(other, one.model == other.model).count().execute() == 1

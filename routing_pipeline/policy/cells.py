@@ -13,7 +13,10 @@ Cache hits are carried, and no policy changes them: the cache answers before any
 rule names, such a request costs and takes what it did. Leaving them out would overstate savings per request. (That a
 cache fills anew for another model is an effect on later requests, which one more week of logs shows and these do not.)
 Requests whose complexity or task type was not logged although others' was are carried in the same way: no rule on that
-field matches them.
+field matches them. Nor does one match those of teams whose answers are never scored (`policy.unscored_teams`).
+
+Where needs are logged and vary (`feasibility.needs`), a task is cut by them, and by the longest prompts that models of the window
+take: its parts stand on the axis of tasks as tasks of the same name do. Requests of which such a need is not logged are carried.
 
 A request that failed often has no prompt length, since providers report it with the answer. Length would then tell the
 outcome. So requests without a length are spread over the lengths of the other requests of their task and level.
@@ -31,34 +34,54 @@ from typing import Any, Literal
 import ibis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from routing_pipeline.clock import hour_of
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.scope import CLUSTERS, half_of
-from routing_pipeline.storage import read_shared
+from routing_pipeline.feasibility.needs import Cuts
+from routing_pipeline.policy.strata import Strata, strata_of, with_stratum
+from routing_pipeline.policy.tasks import UNCUT, Kinds, edges_reached, kinds_of, largest_of, lookup, teams_beside, with_tasks
+from routing_pipeline.policy.unscored_teams import NO_TEAM, UnscoredTeam, unscored_teams
+from routing_pipeline.storage.bucket import read_shared
+from routing_pipeline.storage.files import write_parquet_whole
+from routing_pipeline.window.conform import half_of
+from routing_pipeline.window.scope import CLUSTERS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Axis = Literal["complexity", "prompt_tokens", "none"]
 
-MAX_TASKS = 64
 MAX_MODELS = 24
-"""Tasks and models beyond these, by traffic, are counted in the totals and left as they are."""
+"""Models beyond these, by traffic, are counted in the totals and left as they are."""
 MAX_CELLS = 1_000_000
 LOGGED_SHARE = 0.9
 """Complexity, and propensities, count as logged from this share of requests on."""
 SLOW_FACTOR = 1.1
 """A request is slow when it takes longer than today's 95th percentile by this factor."""
 CLIP = 0.004
-"""Least propensity that is ever divided by."""
+"""Least estimated propensity that is ever divided by."""
+LOGGED_CLIP = 5e-4
+"""The same of logged ones: exploration that is spread over many models is known to be as rare as it is."""
+MIN_WEIGHTED = 100
+"""Requests with a logged propensity from which on they are looked at."""
 TOKEN_EDGES: tuple[float, ...] = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 1.5, 2, 3, 4, 5, 7))
 """Lengths at which bins may begin, and so the numbers that rules may show."""
 MISSING = -1
 FIXED = -2
 
-SUMS: tuple[str, ...] = ("n", "n_cost", "cost", "n_latency", "latency", "slow", "success", "labelled", "quality")
-"""Per cell: requests; those with a cost, and its sum; with a latency, its sum, and how many are slow; successes; those labelled, and the sum of quality."""
+COST_TODAY = "cost_today_usd"
+"""Column of rows whose cost is not what was logged (`policy.prompt_caches`): that. Its sum stands beside the others as `cost_today`."""
+SUMS: tuple[str, ...] = ("n", "n_cost", "cost", "n_latency", "latency", "slow", "success", "answered", "labelled", "quality", "calls")
+"""Per cell: units, which are requests or sessions (`policy.units`); those with a cost, and its sum; with a latency, its sum, and how many are slow; successes; those of them that
+are not of teams without scores; those labelled, and the sum of quality; the requests of all units."""
+
+
+_WHERE_CUT = frozenset(
+    {"needs", "prompts", "infeasible", "kind_teams", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
+)
+"""Fields that are written where they say something."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +102,34 @@ class Binning:
     busiest_hour_requests: float
     has_gaps: bool
     """Some requests lack the complexity that the others have: a rule for a whole task must still ask for it."""
+    unscored_teams: tuple[UnscoredTeam, ...] = ()
+    teams: tuple[str, ...] = ()
+    """Teams that every rule must name, because others are never scored or are spared; empty where rules need not ask for the team."""
+    needs: tuple[tuple[tuple[str, bool], ...], ...] = ()
+    """By task, the columns of needs that it is cut by and what they hold in this part; empty where no task is cut."""
+    prompts: tuple[tuple[float | None, float | None], ...] = ()
+    """By task, the range [from, below) of its prompts' tokens that this part holds; empty where no task is cut."""
+    infeasible: tuple[tuple[int, int, str], ...] = ()
+    """(task, model) that may not be, and why."""
+    kind_teams: tuple[tuple[str, ...], ...] = ()
+    """By task, the teams whose requests this part holds; empty where no task is cut by teams."""
+    strata: Strata | None = None
+    """What takes the place of lengths: values of a column that steers and that no rule can ask for."""
+
+    of_sessions: bool = False
+    """A unit is a session, decided at its first request; else a request."""
+    is_scored_one_by_one: bool = False
+    """A session's quality is the mean of its scores; else the last of them."""
+    caches: tuple[tuple[Any, ...], ...] = ()
+    """Fields of `prompt_caches.ModelCache`, where requests count as their whole session would have them; empty elsewhere."""
+    by_request: tuple[str, ...] = ()
+    """Task types whose requests are units of their own where the others' units are sessions."""
 
     def to_json(self) -> str:
         """For the Parquet file's metadata."""
-        return json.dumps(self.__dict__)
+        strata = None if self.strata is None else self.strata.__dict__
+        fields = self.__dict__ | {"unscored_teams": [each.__dict__ for each in self.unscored_teams], "strata": strata}
+        return json.dumps({name: value for name, value in fields.items() if value or name not in _WHERE_CUT})
 
     @staticmethod
     def from_json(text: str | bytes) -> Binning:
@@ -90,7 +137,24 @@ class Binning:
         fields: dict[str, Any] = json.loads(text)
         for name in ("level_edges", "length_edges", "bin_tokens"):
             fields[name] = tuple(tuple(each) for each in fields[name])
-        return Binning(**fields | {"tasks": tuple(fields["tasks"]), "models": tuple(fields["models"])})
+        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request")}
+        fields |= {name: tuple(map(tuple, fields.get(name, ()))) for name in ("prompts", "infeasible", "kind_teams")}
+        fields["strata"] = strata_of(fields.get("strata"))
+        fields["caches"] = tuple((model, tuple(rates), *prices) for model, rates, *prices in fields.get("caches", ()))
+        fields["needs"] = tuple(tuple((column, holds) for column, holds in each) for each in fields.get("needs", ()))
+        return Binning(**fields | {"unscored_teams": tuple(UnscoredTeam(**each) for each in fields["unscored_teams"])})
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """(task, model), whether a rule may send such requests there."""
+        found = np.ones((len(self.tasks), len(self.models)), dtype=bool)
+        for task, arm, _ in self.infeasible:
+            found[task, arm] = False
+        return found
+
+    def infeasible_because(self, task: int, arm: int) -> str | None:
+        """Why a model may not get such requests; None when it may."""
+        return next((why for at, model, why in self.infeasible if (at, model) == (task, arm)), None)
 
 
 @dataclass(frozen=True)
@@ -99,7 +163,9 @@ class Cells:
 
     `task` is len(tasks) for tasks beyond MAX_TASKS, `arm` is len(models) for models beyond MAX_MODELS.
     `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
-    where `is_weighted`; None when propensities are not logged.
+    where `is_logged`; None when propensities are not logged. They are the weights of estimates where `is_weighted`: in contexts
+    (task and level) of which nearly all requests carry one. Elsewhere such requests count
+    by the share that a model has in the context.
     """
 
     binning: Binning
@@ -113,8 +179,17 @@ class Cells:
     is_weighted: NDArray[np.bool_]
     length_share: Floats
     """(task, level, length): how requests without a length are spread; sums to 1 over length (over level, when that is length)."""
+    is_logged: NDArray[np.bool_]
+    """Cells of requests that carry a propensity."""
     distrusts_weights: bool = False
     """The logged propensities do not match the choices; observed shares take their place."""
+
+    @property
+    def knows_weights(self) -> bool:
+        """Whether the propensities of nearly all requests that rules reach are logged, and those of the choices."""
+        reach = self.level < self.binning.levels
+        n = float(self.sums["n"][reach].sum())
+        return not self.distrusts_weights and 0 < LOGGED_SHARE * n <= float(self.sums["n"][reach & self.is_logged].sum())
 
     @property
     def learning(self) -> NDArray[np.bool_]:
@@ -136,14 +211,6 @@ def sum_by(keys: tuple[Ints, ...], values: Floats, shape: tuple[int, ...]) -> Fl
     return sums.reshape(shape)
 
 
-def _edges_reached(column: ibis.expr.types.NumericValue, edges: tuple[float, ...]) -> ibis.expr.types.IntegerValue:
-    """How many edges a value reaches; comparisons alone, so that bins and rules agree to the last bit."""
-    reached = ibis.literal(0, "int64")
-    for edge in edges:
-        reached = reached + (column >= edge).cast("int64")
-    return reached
-
-
 COMPLEXITY_STEPS: tuple[int, ...] = (20, 10, 5)
 
 
@@ -151,23 +218,16 @@ def _complexity_edges(steps: int) -> tuple[float, ...]:
     return tuple(step / steps for step in range(1, steps))
 
 
-def _largest(final: ibis.Table, column: str, limit: int) -> tuple[str, ...]:
-    counted = final.group_by(column).agg(n=final.count())
-    rows = counted.order_by([ibis.desc("n"), ibis.asc(column)]).limit(limit).to_pyarrow().to_pylist()
-    return tuple(str(row[column]) for row in rows)
-
-
-def _lengths_of(final: ibis.Table, tasks: tuple[str, ...]) -> tuple[Floats, Floats]:
+def _lengths_of(final: ibis.Table, kinds: Kinds) -> tuple[Floats, Floats]:
     """Requests and tokens of the learning half by (task, bin between TOKEN_EDGES)."""
-    learning = half_of(final, "learn")
-    learning = learning.filter(learning.prompt_tokens.notnull(), learning.task_type.isin(list(tasks)))
-    binned = learning.select("task_type", "prompt_tokens", bin=_edges_reached(learning.prompt_tokens, TOKEN_EDGES))
-    grouped = binned.group_by("task_type", "bin").agg(n=binned.count(), tokens=binned.prompt_tokens.cast("float64").sum())
-    counts, tokens = np.zeros((2, len(tasks), len(TOKEN_EDGES) + 1))
-    place = {task: index for index, task in enumerate(tasks)}
+    learning = with_tasks(half_of(final, "learn"), kinds)
+    learning = learning.filter(learning.prompt_tokens.notnull(), learning.task_place.notnull())
+    binned = learning.select("task_place", "prompt_tokens", bin=edges_reached(learning.prompt_tokens, TOKEN_EDGES))
+    grouped = binned.group_by("task_place", "bin").agg(n=binned.count(), tokens=binned.prompt_tokens.cast("float64").sum())
+    counts, tokens = np.zeros((2, len(kinds.tasks), len(TOKEN_EDGES) + 1))
     for row in grouped.to_pyarrow().to_pylist():
-        counts[place[row["task_type"]], row["bin"]] = row["n"]
-        tokens[place[row["task_type"]], row["bin"]] = row["tokens"]
+        counts[row["task_place"], row["bin"]] = row["n"]
+        tokens[row["task_place"], row["bin"]] = row["tokens"]
     return counts, tokens
 
 
@@ -213,25 +273,37 @@ def _summary(final: ibis.Table) -> dict[str, Any]:
     return counted
 
 
+def _calls(rows: ibis.Table) -> ibis.expr.types.NumericValue:
+    """Requests of a unit."""
+    return rows.calls if "calls" in rows.columns else ibis.literal(1.0)
+
+
 def _busiest_hour(final: ibis.Table) -> float:
-    hours = final.select(hour=(final.started_s / 3600).floor().cast("int64"))
-    counted = hours.group_by("hour").agg(n=hours.count())
+    hours = final.select(hour=hour_of(final.started_s), calls=_calls(final))
+    counted = hours.group_by("hour").agg(n=hours.calls.sum())
     return float(counted.agg(most=counted.n.max()).to_pyarrow().to_pylist()[0]["most"] or 0)
 
 
-def binning_of(requests: ibis.Table) -> Binning:
-    """Choose tasks, models, axis and edges; small queries over final rows, outcomes of the proving half are not read."""
+def binning_of(requests: ibis.Table, cuts: Cuts = UNCUT, spared: frozenset[str] = frozenset()) -> Binning:
+    """Choose tasks, models, axis and edges; small queries over final rows, outcomes of the proving half are not read.
+
+    Args:
+        requests: rows of the window.
+        cuts: where tasks are cut by what their requests need.
+        spared: teams that no rule may reach.
+    """
     final = requests.filter(requests.is_final)
     counted = _summary(final)
     n = max(int(counted["n"]), 1)
-    tasks, models = _largest(final, "task_type", MAX_TASKS), _largest(final, "routed_model", MAX_MODELS)
+    kinds, models = kinds_of(final, cuts), largest_of(final, "routed_model", MAX_MODELS)
+    tasks = kinds.tasks
     axis: Axis = "complexity" if counted["levelled"] >= LOGGED_SHARE * n else "prompt_tokens" if counted["sized"] > 0 else "none"
     per_level = len(tasks) * len(models) * CLUSTERS
     room = max(MAX_CELLS, n if n < MAX_CELLS else 0) / max(per_level, 1)
     is_small = n <= MAX_CELLS
     lengths = 3 if axis == "complexity" and (is_small or room >= 3 * COMPLEXITY_STEPS[0]) else 1
     steps = next((steps for steps in COMPLEXITY_STEPS if is_small or steps * lengths <= room), COMPLEXITY_STEPS[-1])
-    counts, tokens = _lengths_of(final, tasks)
+    counts, tokens = _lengths_of(final, kinds)
     level_edges: tuple[tuple[float, ...], ...] = ((),) * len(tasks)
     length_edges, means = _length_bins(counts, tokens, lengths)
     if axis == "complexity":
@@ -239,6 +311,9 @@ def binning_of(requests: ibis.Table) -> Binning:
     elif axis == "prompt_tokens":
         level_edges, means = _length_bins(counts, tokens, 12 if is_small or room >= 12 else 6)
     p95 = counted["p95_ms"]
+    unscored, teams = unscored_teams(final)
+    if spared:
+        teams = teams_beside(final, spared | {each.team for each in unscored})
     return Binning(
         tasks=tasks,
         models=models,
@@ -249,23 +324,15 @@ def binning_of(requests: ibis.Table) -> Binning:
         length_edges=length_edges,
         bin_tokens=means,
         slow_above_ms=None if p95 is None else float(p95) * SLOW_FACTOR,
-        weighted=counted["chosen"] > 0 and counted["weighted"] >= LOGGED_SHARE * counted["chosen"],
+        weighted=counted["weighted"] >= MIN_WEIGHTED,
         tasks_logged=counted["typed"] > 0,
         busiest_hour_requests=_busiest_hour(final),
         has_gaps=axis == "complexity" and counted["levelled"] < n,
-    )
-
-
-def _lookup(names: tuple[str, ...], column: str, **columns: list[Any]) -> ibis.Table:
-    """A small table from names to their place, to join on: names from logs never become part of a query's text."""
-    return ibis.memtable(
-        pa.table(
-            {
-                f"{column}_key": pa.array(list(names), pa.string()),
-                f"{column}_place": pa.array(range(len(names)), pa.int64()),
-                **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
-            }
-        )
+        unscored_teams=unscored,
+        teams=teams,
+        needs=kinds.needs,
+        prompts=kinds.prompts,
+        kind_teams=kinds.teams,
     )
 
 
@@ -284,33 +351,45 @@ def _bin_by_task(rows: ibis.Table, column: str, prefix: str, edges: tuple[tuple[
 def with_cells(requests: ibis.Table, binning: Binning) -> ibis.Table:
     """Final rows with cell_task, cell_level, cell_length and cell_arm (MISSING, FIXED where they apply)."""
     final = requests.filter(requests.is_final)
-    tasks = _lookup(binning.tasks, "task", **_edge_columns("level", binning.level_edges), **_edge_columns("length", binning.length_edges))
-    models = _lookup(binning.models, "arm")
-    rows = final.left_join(tasks, final.task_type == tasks.task_key)
+    kinds = Kinds(binning.tasks, binning.needs, binning.prompts, binning.kind_teams)
+    rows = with_tasks(final, kinds, **_edge_columns("level", binning.level_edges), **_edge_columns("length", binning.length_edges))
+    models = lookup(binning.models, "arm")
     rows = rows.left_join(models, rows.routed_model == models.arm_key)
+    is_named_team, is_scored = ibis.literal(True), ibis.literal(1.0)
+    if binning.teams:
+        unscored = {each.team for each in binning.unscored_teams}
+        scored = [1.0] * len(binning.teams) + [0.0] * len(unscored)
+        teams = lookup((*binning.teams, *sorted(unscored)), "team", team_is_scored=scored)
+        rows = rows.left_join(teams, rows.team == teams.team_key)
+        is_named_team = rows.team_place.fill_null(len(binning.teams)) < len(binning.teams)
+        is_scored = ibis.ifelse(rows.team.isnull(), ibis.literal(float(NO_TEAM not in unscored)), rows.team_is_scored.fill_null(1.0))
     none = ibis.literal(MISSING, "int64")
     sized = rows.prompt_tokens.notnull()
     level = ibis.literal(0, "int64")
     length = ibis.literal(0, "int64")
     if binning.axis == "complexity":
         is_logged = rows.complexity.notnull() & ~rows.is_complexity_derived
-        level = ibis.ifelse(is_logged, _edges_reached(rows.complexity, binning.level_edges[0]), ibis.literal(FIXED, "int64"))
+        level = ibis.ifelse(is_logged, edges_reached(rows.complexity, binning.level_edges[0]), ibis.literal(FIXED, "int64"))
         length = (
             ibis.ifelse(sized, _bin_by_task(rows, "prompt_tokens", "length", binning.length_edges), none) if binning.lengths > 1 else length
         )
     elif binning.axis == "prompt_tokens":
         level = ibis.ifelse(sized, _bin_by_task(rows, "prompt_tokens", "level", binning.level_edges), none)
-    is_fixed = rows.is_cache_hit.fill_null(False) | rows.task_place.isnull()
+    rows, length = with_stratum(rows, binning.strata, length)
+    is_fixed = rows.is_cache_hit.fill_null(False) | rows.task_place.isnull() | ~is_named_team | ~rows.is_need_known
     if binning.tasks_logged:
         is_fixed = is_fixed | ~rows.is_task_type_logged
     level = ibis.ifelse(is_fixed, ibis.literal(FIXED, "int64"), level)
     rows = rows.mutate(cell_level=level)
+    is_slow = rows.request_latency_ms > (np.inf if binning.slow_above_ms is None else binning.slow_above_ms)
     return rows.mutate(
         cell_task=rows.task_place.fill_null(len(binning.tasks)),
         cell_length=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(0, "int64"), length),
         cell_arm=rows.arm_place.fill_null(len(binning.models)),
-        cell_slow=(rows.request_latency_ms > (np.inf if binning.slow_above_ms is None else binning.slow_above_ms)).cast("float64"),
+        cell_slow=rows.slow if binning.of_sessions else is_slow.cast("float64"),
+        cell_calls=_calls(rows).cast("float64"),
         cell_success=(rows.status == "success").cast("float64"),
+        cell_is_scored=is_scored,
     )
 
 
@@ -326,10 +405,14 @@ def _aggregates(rows: ibis.Table, binning: Binning) -> dict[str, Any]:
         "latency": rows.request_latency_ms,
         "slow": rows.cell_slow,
         "success": rows.cell_success,
+        "answered": rows.cell_success * rows.cell_is_scored,
         "labelled": rows.quality.notnull().cast("float64"),
         "quality": rows.quality,
+        "calls": rows.cell_calls,
     }
     sums = {name: total(term) for name, term in terms.items()}
+    if binning.caches:
+        sums["cost_today"] = total(rows[COST_TODAY])
     if binning.weighted:
         weight = rows.cell_weight
         sums |= {f"weighted_{name}": total(weight * term) for name, term in terms.items()}
@@ -343,7 +426,9 @@ def aggregate(requests: ibis.Table, binning: Binning) -> pa.Table:
     if binning.weighted:
         # A chain's last attempt carries its own probability, not that of the model routed to first.
         own = ibis.ifelse(rows.attempts.fill_null(1) == 1, rows.propensity, ibis.null("float64"))
-        rows = rows.mutate(cell_weight=1.0 / ibis.ifelse(own > CLIP, own, ibis.ifelse(own.isnull(), ibis.null("float64"), CLIP)))
+        rows = rows.mutate(
+            cell_weight=1.0 / ibis.ifelse(own > LOGGED_CLIP, own, ibis.ifelse(own.isnull(), ibis.null("float64"), LOGGED_CLIP))
+        )
         rows = rows.mutate(cell_logged=own.notnull().cast("int64"))
     keys = ["cluster", "cell_task", "cell_level", "cell_length", "cell_arm", *(["cell_logged"] if binning.weighted else [])]
     cells = rows.group_by(keys).agg(**_aggregates(rows, binning)).to_pyarrow()
@@ -352,10 +437,22 @@ def aggregate(requests: ibis.Table, binning: Binning) -> pa.Table:
     return cells.replace_schema_metadata({b"binning": binning.to_json().encode()})
 
 
+def with_calm(table: pa.Table, calm: pa.Table) -> pa.Table:
+    """The cells of a window, and after them those of the same without its unusual hours."""
+    parts = [
+        each.append_column("cell_calm", pa.array([is_calm] * each.num_rows, pa.bool_())) for each, is_calm in ((table, False), (calm, True))
+    ]
+    return pa.concat_tables(parts).replace_schema_metadata(table.schema.metadata)
+
+
+def part_of(table: pa.Table, *, calm: bool) -> pa.Table:
+    """One of both; all where there is one alone."""
+    return table if "cell_calm" not in table.column_names else table.filter(pc.equal(table["cell_calm"], calm)).drop_columns(["cell_calm"])
+
+
 def write_cells(table: pa.Table, path: Path) -> None:
     """Store the cells; the folder is created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    write_parquet_whole(table, path)
 
 
 def read_cells(path: str | Path) -> Cells:
@@ -367,7 +464,7 @@ def read_cells(path: str | Path) -> Cells:
     content = read_shared(str(path))
     if content is None:
         raise UnusableInputError(f"{path}: the cells behind the evidence are gone; analyse the window again")
-    return cells_of(pq.read_table(pa.BufferReader(content)))
+    return cells_of(part_of(pq.read_table(pa.BufferReader(content)), calm=False))
 
 
 def _shares(task: Ints, level: Ints, length: Ints, n: Floats, binning: Binning) -> Floats:
@@ -376,9 +473,9 @@ def _shares(task: Ints, level: Ints, length: Ints, n: Floats, binning: Binning) 
     has = (length >= 0) & (level >= 0)
     counts = sum_by((task[has], level[has], length[has]), n[has], shape)
     if binning.axis == "prompt_tokens":
-        total = counts.sum(axis=(1, 2), keepdims=True)
+        total = counts.sum(axis=1, keepdims=True)
         first = np.zeros(shape)
-        first[:, 0, 0] = 1.0
+        first[:, 0] = 1.0
         return np.where(total > 0, counts / np.maximum(total, 1e-300), first)
     by_task = counts.sum(axis=1, keepdims=True) + 1e-9
     # A request's worth of the task's own spread keeps sparse levels from all falling into one bin.
@@ -402,7 +499,8 @@ def cells_of(table: pa.Table) -> Cells:
         )
     }
     of_weights = [*(f"weighted_{name}" for name in SUMS), "weight_squared"] if binning.weighted else []
-    names = [*SUMS, *of_weights]
+    today = ["cost_today"] if binning.caches else []
+    names = [*SUMS, *today, *of_weights]
     keys["logged"] = column["cell_logged"].astype(np.int64) if binning.weighted else np.zeros(len(keys["task"]), dtype=np.int64)
     sums = {name: column[name].astype(np.float64) for name in names}
     share = _shares(keys["task"], keys["level"], keys["length"], sums["n"], binning)
@@ -420,12 +518,16 @@ def cells_of(table: pa.Table) -> Cells:
     kept = weight > 0
     sums = {name: (values[source] * weight)[kept] for name, values in sums.items()}
     keys = {name: values[kept] for name, values in keys.items()}
-    is_weighted = keys.pop("logged") > 0
+    is_logged = keys.pop("logged") > 0
+    context = (keys["task"], keys["level"])
+    shape = (len(binning.tasks) + 1, binning.levels + 1)
+    logged, all_of = sum_by(context, sums["n"] * is_logged, shape), sum_by(context, sums["n"], shape)
     return Cells(
         binning=binning,
         **keys,
-        sums={name: sums[name] for name in SUMS},
+        sums={name: sums[name] for name in (*SUMS, *today)},
         weighted={name.removeprefix("weighted_"): sums[name] for name in of_weights} if binning.weighted else None,
-        is_weighted=is_weighted,
+        is_weighted=is_logged & (logged >= LOGGED_SHARE * all_of)[context],
+        is_logged=is_logged,
         length_share=share,
     )

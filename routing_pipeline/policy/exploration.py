@@ -3,35 +3,27 @@
 Belongs here: which segments and models are worth trying, with which share, for how long. Does not belong here: rules
 whose effect is known (`recommendation.routing_rules`).
 
-Exploring a share e of n requests a day gives e n requests of the new model a day; a model can be judged from MIN_SENT
-requests and MIN_LABELS labels on, in each half of the sessions.
+Exploring a share e of n requests a day gives e n requests of the new model a day; from how many on a model can be judged is what
+support asks for (`policy.scores`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 from pydantic import Field
 
+from routing_pipeline import text
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import (
-    Change,
-    Expected,
-    RelativeChange,
-    Rule,
-    RuleEvidence,
-    RuleSet,
-    WeightedModel,
-    cannot_tell,
-)
-from routing_pipeline.policy.scores import COST, MIN_LABELS, MIN_SENT, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import ANSWERED, COST, MIN_EFFECTIVE_LOGGED, MIN_LABELS, MIN_SENT, QUALITY, ScoreCube
 from routing_pipeline.policy.segments import label, when
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.rules.model import Change, Expected, RelativeChange, Rule, RuleEvidence, RuleSet, WeightedModel, cannot_tell, id_of
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 SHARE = 0.1
 """Of a segment's requests, to the model that is tried."""
@@ -40,6 +32,7 @@ LEAST_WEIGHT = 0.05
 MAX_RULES = 10
 LEAST_TRAFFIC = 0.005
 """Segments with less of the traffic are not worth a rule."""
+MARGIN = 2.0
 UNTRIED = "not tried yet: that is what the exploration is for"
 
 
@@ -47,7 +40,7 @@ class Trial(Result):
     """One kind of request and the model to try on it."""
 
     segment: str = Field(description="For readers")
-    model: str
+    model: LogName
     share: float = quantity("Of these requests, sent to the model at random", "0..1")
     traffic: float = quantity("These requests, of all", "0..1")
     requests: int = quantity("Requests of the model that the trial brings", "requests")
@@ -60,15 +53,15 @@ def trials_of(evidence: RoutingEvidence, scope: AnalysisScope, proposal: RuleSet
     if evidence.refusal is not None or evidence.cells_uri is None:
         return ()
     cube = evidence_.read_scores(evidence.cells_uri)
-    return tuple(_trial(cube, evidence, scope, place, arm) for place, arm in _worth_rules(cube, evidence, proposal))
+    return tuple(_trial(cube, evidence, scope, place, arm) for place, arm in _worth_rules(cube, proposal))
 
 
 def _trial(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, place: int, arm: int) -> Trial:
     segment = cube.segments[place]
     requests = float(cube.requests[:, place].sum())
     days = _days(cube, place, scope)
-    sent = SHARE * requests / evidence.sampled / max(scope.days, 1e-9) * (days or 0.0)
-    today = float(cube.scores[:, place, cube.keep, COST].sum()) / max(requests, 1.0)
+    sent = SHARE * requests / evidence.sampled / max(scope.covered_days, 1e-9) * (days or 0.0)
+    today = _cost_today(cube, place)
     cost = _relative_cost(evidence, cube.models[arm])
     if days is None:
         cost = Unidentifiable(unidentifiable="how long the trial takes is not known while no answer here is scored")
@@ -76,7 +69,7 @@ def _trial(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, pla
         segment=label(segment.task_type, when(cube.cells.binning, segment.task, segment.first, segment.last)),
         model=cube.models[arm],
         share=SHARE,
-        traffic=min(requests / max(evidence.requests, 1), 1.0),
+        traffic=min(requests / max(float(cube.requests.sum()), 1.0), 1.0),
         requests=math.ceil(sent),
         days=days,
         added_cost_usd=cost if isinstance(cost, Unidentifiable) else cost.scaled(sent * today),
@@ -104,7 +97,7 @@ def _relative_cost(evidence: RoutingEvidence, model: str) -> Measured:
     return Estimate(estimate=mean, low=min(low, mean), high=max(high, mean))
 
 
-def _worth_rules(cube: ScoreCube, evidence: RoutingEvidence, proposal: RuleSet) -> list[tuple[int, int]]:
+def _worth_rules(cube: ScoreCube, proposal: RuleSet) -> list[tuple[int, int]]:
     """(segment, model) worth a trial, most traffic first; what the proposal moves is left to it."""
     moved = {segment.id for segment in cube.segments if any(_touches(rule, cube, segment.task) for rule in proposal.rules)}
     found = [
@@ -114,7 +107,7 @@ def _worth_rules(cube: ScoreCube, evidence: RoutingEvidence, proposal: RuleSet) 
         for arm in [_worth_trying(cube, place)]
         if arm is not None
     ]
-    traffic = cube.requests[:, : len(cube.segments)].sum(axis=0) / max(evidence.requests, 1)
+    traffic = cube.requests[:, : len(cube.segments)].sum(axis=0) / max(float(cube.requests.sum()), 1.0)
     found = [(place, arm) for place, arm in found if traffic[place] >= LEAST_TRAFFIC]
     return sorted(found, key=lambda each: (-traffic[each[0]], each))[:MAX_RULES]
 
@@ -133,14 +126,13 @@ def exploration_rules(evidence: RoutingEvidence, scope: AnalysisScope, proposal:
     if evidence.refusal is not None or evidence.cells_uri is None:
         return None
     cube = evidence_.read_scores(evidence.cells_uri)
-    found = _worth_rules(cube, evidence, proposal)
+    found = _worth_rules(cube, proposal)
     if not found:
         return None
     rules = tuple(_rule(cube, evidence, scope, rank, place, arm) for rank, (place, arm) in enumerate(found, start=1))
-    said = "\n".join([scope.key, *(rule.model_dump_json(include={"when", "route"}) for rule in rules)])
     unknown = RelativeChange(relative=Unidentifiable(unidentifiable=UNTRIED))
     return RuleSet(
-        rule_set_id=f"{scope.end:%Y-%m-%dT%H:%M:%SZ}-{hashlib.md5(said.encode(), usedforsecurity=False).hexdigest()[:4]}",
+        rule_set_id=id_of(scope.end, scope.key, *(rule.model_dump_json(include={"when", "route"}) for rule in rules)),
         status="proposed",
         goal=proposal.goal,
         constraints=proposal.constraints,
@@ -172,38 +164,67 @@ def _present(cube: ScoreCube, place: int) -> Floats:
     return sent
 
 
+def _cost_today(cube: ScoreCube, place: int) -> float:
+    """USD per request of a segment whose cost is known."""
+    return float(cube.scores[:, place, cube.keep, COST].sum()) / max(float(cube.counted[:, place, COST].sum()), 1.0)
+
+
 def _worth_trying(cube: ScoreCube, place: int) -> int | None:
     """Of the models cheaper than the segment's cost today of which the logs cannot tell, the one of best predicted quality.
 
-    Cheaper: by what the model costs elsewhere relative to what the same requests cost today, as the regression sees it.
+    Cheaper: by what the model costs elsewhere relative to what the same requests cost today, as the regression sees it. Models
+    that were never scored anywhere have no prediction, and are tried after those that have one.
     """
     sent = _present(cube, place)
     if sent.sum() < 2 * MIN_SENT:
         return None
     sums = cube.direct[:, place].sum(axis=0)
     today = float(cube.scores[:, place, cube.keep, COST].sum())
-    unknown = ~cube.all.supported[place] & (cube.all.has_cost.any(axis=0)) & (sums[:-1, COST] < 0.9 * today)
+    unknown = (
+        cube.cells.binning.feasible[cube.segments[place].task]
+        & ~cube.all.supported[place]
+        & (cube.all.has_cost.any(axis=0))
+        & (sums[:-1, COST] < 0.9 * today)
+    )
     if not unknown.any():
         return None
-    quality = np.where(unknown, sums[:-1, QUALITY] / np.maximum(sums[:-1, SUCCESS], 1e-300), -np.inf)
-    return int(quality.argmax())
+    is_scored = cube.all.labelled.sum(axis=0) > 0
+    quality = np.where(is_scored, sums[:-1, QUALITY] / np.maximum(sums[:-1, ANSWERED], 1e-300), 0.0)
+    quality = np.where(unknown, quality, -np.inf)
+    tried = int(quality.argmax())
+    return tried if _beside(cube, place, tried).any() else None
+
+
+def _beside(cube: ScoreCube, place: int, tried: int) -> Floats:
+    """Requests of a segment by model that stay in its mix: not those of the model tried, of small ones, of those that may not serve it."""
+    sent = _present(cube, place)
+    may = cube.cells.binning.feasible[cube.segments[place].task] & (np.arange(len(sent)) != tried)
+    return np.where((sent >= LEAST_WEIGHT * sent.sum()) & may, sent, 0.0)
 
 
 def _days(cube: ScoreCube, place: int, scope: AnalysisScope) -> float | None:
-    """Until both halves hold enough requests and labels of the model tried."""
+    """Until the logs can tell: as many requests of the model tried as support asks for, with a margin for chance, and labels as well."""
     requests = float(cube.requests[:, place].sum())
     labelled = float(cube.all.labelled[place].sum())
     if requests == 0 or labelled == 0:
         return None
-    needed = 2 * max(MIN_SENT, MIN_LABELS * requests / labelled) * 1.3
-    return needed / (SHARE * requests / max(scope.days, 1e-9))
+    return requests_to_judge(labelled / requests) / (SHARE * requests / max(scope.covered_days, 1e-9))
+
+
+def requests_to_judge(label_rate: float) -> float:
+    """Requests of a model in one kind of request from which on the logs can tell, nearly always.
+
+    Sent at random with a known probability they count in full, so MIN_EFFECTIVE_LOGGED of them are asked for, and MIN_LABELS with a
+    score; MARGIN, because of both there may come fewer by chance, in each half of the sessions and in each strip of levels.
+    """
+    return MARGIN * max(MIN_EFFECTIVE_LOGGED, 2 * MIN_LABELS / label_rate)
 
 
 def _rule(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, rank: int, place: int, arm: int) -> Rule:
     segment = cube.segments[place]
     condition = when(cube.cells.binning, segment.task, segment.first, segment.last)
     sent = _present(cube, place)
-    main = np.where((sent >= LEAST_WEIGHT * sent.sum()) & (np.arange(len(sent)) != arm), sent, 0.0)
+    main = _beside(cube, place, arm)
     main = main / main.sum() * (1 - SHARE)
     kept = [
         WeightedModel(model=cube.models[each], weight=round(float(main[each]), 4))
@@ -212,19 +233,20 @@ def _rule(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, rank
     ]
     tried = round(1.0 - sum(each.weight for each in kept), 4)
     days = _days(cube, place, scope)
-    length = "until enough answers are scored" if days is None else f"for about {max(math.ceil(days), 1)} day(s)"
-    today = float(cube.scores[:, place, cube.keep, COST].sum()) / max(float(cube.requests[:, place].sum()), 1.0)
+    length = "until enough answers are scored" if days is None else f"for about {text.counted(max(math.ceil(days), 1), 'day')}"
+    today = _cost_today(cube, place)
     model = cube.models[arm]
     return Rule(
         id=f"x{rank}",
         priority=rank,
+        per=evidence.per_of((segment.task_type,)),
         when=condition,
         route=(*kept, WeightedModel(model=model, weight=tried)),
         fallbacks=(kept[0].model,),
         rationale=(
             f"On {label(segment.task_type, condition)} the logs cannot tell what {model} would do: it got {sent[arm]:.0f} of "
-            f"{sent.sum():.0f} requests. Send it {tried:.0%} {length}, the rest in today's proportions; where it succeeds, the trial costs less than the "
-            f"{today * 1000:.3f} USD per 1,000 requests that these cost today."
+            f"{sent.sum():.0f} requests. Send it {100 * tried:.0f} % {length}, the rest in today's proportions; where it succeeds, the trial costs less than the "
+            f"${today * 1000:.3f} per 1,000 requests that these cost today."
         ),
         evidence=RuleEvidence(
             requests=round(float(sent.sum())),
@@ -237,7 +259,7 @@ def _rule(cube: ScoreCube, evidence: RoutingEvidence, scope: AnalysisScope, rank
         effort="Medium",
         risk="Medium",
         validation_criteria=(
-            f"{model} has at least {2 * MIN_SENT} requests and {2 * MIN_LABELS} scored answers here.",
+            f"{model} has at least {MARGIN * MIN_EFFECTIVE_LOGGED:.0f} requests and {2 * MARGIN * MIN_LABELS:.0f} scored answers here.",
             "The probability of each choice is logged, so that the next analysis knows it.",
         ),
     )

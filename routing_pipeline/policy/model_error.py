@@ -1,7 +1,7 @@
 """What the outcome models' own error adds to the error of every score sum, by cluster.
 
 Belongs here: the influence of each cluster on the regressions of others, and through them on sums of scores. Does not
-belong here: the regressions (`policy.nuisance`), the scores (`policy.scores`), intervals (`policy.intervals`).
+belong here: the regressions (`policy.outcome_model`), the scores (`policy.scores`), intervals (`stats.inference`).
 
 A sum of scores depends on mu in two ways that cancel where weights add up to the requests that they stand for:
 
@@ -27,7 +27,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from routing_pipeline.policy.cells import Cells, Floats, Ints, sum_by
-from routing_pipeline.policy.nuisance import (
+from routing_pipeline.policy.known_parts import Known, KnownParts
+from routing_pipeline.policy.outcome_model import (
     FOLDS,
     FOLDS_PER_HALF,
     REGRESSIONS,
@@ -40,43 +41,64 @@ from routing_pipeline.policy.nuisance import (
     trained_on,
 )
 from routing_pipeline.policy.segments import Segment
-from routing_pipeline.scope import CLUSTERS
+from routing_pipeline.window.scope import CLUSTERS
 
-OF_OUTCOME: dict[str, tuple[str, ...]] = {
-    "cost": ("cost",),
-    "latency": ("latency",),
-    "success": ("success",),
-    "quality": ("success", "quality"),
-    "slow": ("slow",),
+OF_OUTCOME: dict[str, tuple[Known | None, tuple[str, ...]]] = {
+    "cost": ("cost", ("cost",)),
+    "latency": ("latency", ("latency",)),
+    "success": (None, ("success",)),
+    "quality": ("quality", ("success", "quality")),
+    "slow": ("latency", ("slow",)),
+    "answered": ("quality", ("success",)),
+    "calls": (None, ("calls",)),
 }
-"""The regressions that each outcome's scores use, in the order of `policy.scores.OUTCOMES`."""
+"""Of each outcome, in the order of `policy.scores.OUTCOMES`: what must be known of a request for it to count (None: every request
+counts), and the regressions that its scores use."""
 
 
-def model_errors(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], reach: Ints, weighted: dict[str, Floats]) -> Floats:
+def model_errors(
+    cells: Cells,
+    nuisances: Nuisances,
+    known: KnownParts,
+    segments: tuple[Segment, ...],
+    reach: Ints,
+    weighted: dict[str, Floats],
+    share: dict[Known | None, Floats],
+) -> tuple[Floats, Floats]:
     """D by (half of the scores, cluster, segment, action, outcome): what a cluster adds to a sum of scores through the regressions.
+
+    And the same by (half, cluster, segment, action) of the sums of predicted successes alone, without the correction.
 
     Args:
         cells: of the window.
         nuisances: fitted on them.
+        known: parts whose outcomes count.
         segments: whose sums are meant.
         reach: places of the cells that lie in segments.
         weighted: their sums with each request weighted by 1 / propensity.
+        share: by what must be known, share of each context's requests, (task, level, length), of which it is.
 
     Clusters of the learning half add to sums of the proving half as well, whose regressions they were fitted on.
     """
     binning = cells.binning
     keep = len(binning.models)
-    found = np.zeros((2, CLUSTERS, len(segments), keep + 1, len(OF_OUTCOME)))
+    found = np.zeros((2, CLUSTERS, len(segments), keep + 1, len(OF_OUTCOME) + 1))
     if not segments:
-        return found
+        return found[..., :-1], found[..., -1]
     x = basis(cells)
-    own = {name: by_fold(cells, name) for name in cells.sums}
-    shape = own["n"].shape
+    whole = {name: by_fold(cells, values) for name, values in cells.sums.items()}
+    shape = whole["n"].shape
     keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
-    sent = {name: sum_by(keys, weighted[name], shape) for name in ("n", "n_cost", "n_latency", "success", "labelled")}
+    counted = ("n", "n_cost", "n_latency", "success", "labelled")
+    all_sent = {name: sum_by(keys, weighted[name], shape) for name in counted}
+    own, sent = {}, {}
+    for counts, known_share in share.items():
+        is_known = known.of_cells(cells, counts)
+        own[counts] = {name: by_fold(cells, cells.sums[name] * is_known) for name in counted}
+        sent[counts] = {name: values * known_share[..., None] for name, values in all_sent.items()}
     clusters = [np.flatnonzero(fold_of(np.arange(CLUSTERS)) == fold) for fold in range(FOLDS)]
     for regression, (observed, total, by_scale) in REGRESSIONS.items():
-        weight, _, scale = trained_on(own[observed], own[total], by_scale=by_scale)
+        weight, _, scale = trained_on(whole[observed], whole[total], by_scale=by_scale)
         residual = _residuals(cells, nuisances, x, regression, reach)
         for outcome, derivative in _derivatives(regression, nuisances, own, sent):
             for arm, action, r in _by_action(derivative, keep):
@@ -86,7 +108,7 @@ def model_errors(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ..
                 added = found[..., action, outcome]
                 for fold, of in enumerate(clusters):
                     added[:, of] += residual[of, arm].reshape(len(of), -1) @ moved[:, fold].transpose(0, 2, 1)
-    return found
+    return found[..., :-1], found[..., -1]
 
 
 def _moved(r: Floats, weight: Floats, scale: Floats, x: Floats, penalty: float, segments: tuple[Segment, ...]) -> Floats:
@@ -123,21 +145,27 @@ Derivative = tuple[Floats, Floats]
 
 
 def _derivatives(
-    regression: str, nuisances: Nuisances, own: dict[str, Floats], sent: dict[str, Floats]
+    regression: str, nuisances: Nuisances, all_own: dict[Known | None, dict[str, Floats]], all_sent: dict[Known | None, dict[str, Floats]]
 ) -> Iterator[tuple[int, Derivative]]:
     """By outcome that the regression predicts: derivative of score sums by its predictions (the formulas of `policy.scores`)."""
     half = np.arange(FOLDS) // FOLDS_PER_HALF
-    n = own["n"].sum(axis=4, keepdims=True)
-    for outcome, (name, used) in enumerate(OF_OUTCOME.items()):
+    for outcome, (name, (counts, used)) in enumerate(OF_OUTCOME.items()):
         if regression not in used:
             continue
+        own, sent = all_own[counts], all_sent[counts]
+        n = own["n"].sum(axis=4, keepdims=True)
         if regression in {"cost", "latency", "slow"}:
             observed = REGRESSIONS[regression][0]
             rate = (nuisances.priced if regression == "cost" else nuisances.timed)[half]
             yield outcome, (n - sent[observed] / rate, own["n"] - own[observed] / rate)
+        elif regression == "calls":
+            sent_of = n - sent["n"]
+            yield outcome, (sent_of, np.zeros_like(sent_of))
         elif regression == "success":
             by = nuisances.quality if name == "quality" else np.ones_like(nuisances.quality)
             yield outcome, (by * (n - sent["n"]), np.zeros_like(by))
+            if name == "success":
+                yield len(OF_OUTCOME), (n + np.zeros_like(by), np.zeros_like(by))
         else:
             rate = nuisances.labelled[half]
             moved = nuisances.success * (n - sent["n"]) + sent["success"] - sent["labelled"] / rate

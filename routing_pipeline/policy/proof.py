@@ -1,11 +1,11 @@
-"""The proof: candidates held against every limit on the half of the sessions that their search never saw.
+"""The proof: pairs of candidates held against every limit, each by the sessions that its search never saw.
 
-Belongs here: evaluating a policy on a half, the limits as one-sided tests, the walk from safest to boldest. Does not
-belong here: choosing candidates (`policy.search`).
+Belongs here: evaluating a policy on held-out sessions, the limits as one-sided tests, the walk from safest to boldest. Does not
+belong here: choosing candidates (`policy.candidates`), pairing them (`policy.pairs`), the held-out sums (`policy.halves`).
 
 Fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; for risk control: Angelopoulos et al. 2021, arXiv 2110.01052):
-candidates are tested in an order fixed beforehand, each at the full one-sided level, up to the first failure. The chance
-that any candidate passes that truly breaks a limit stays below the level. A candidate passes when all limits pass, which
+pairs are tested in an order fixed beforehand, each at the full one-sided level, up to the first failure. The chance
+that any pair passes that truly breaks a limit stays below the level. A pair passes when all limits pass, which
 needs no correction (intersection-union test, Berger 1982).
 """
 
@@ -14,32 +14,44 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 
 from routing_pipeline.policy.cells import Floats, Ints
-from routing_pipeline.policy.intervals import PROOF_LEVEL, Statistic, weighted_sum
-from routing_pipeline.policy.scores import BOTH, COST, LATENCY, PROVE, SLOW, SUCCESS, ScoreCube, Sums
-from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, Policy, moved_share
+from routing_pipeline.policy.halves import Halves
+from routing_pipeline.policy.pairs import Pair
+from routing_pipeline.policy.scores import CALLS, COST, LATENCY, PROVE, SLOW, ScoreCube, Sums
+from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits, moved_share
+from routing_pipeline.stats.inference import Statistic
+
+PROOF_LEVEL = 0.975
+"""One-sided, of the first question put to the same sessions."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a policy gives on one half: per request (quality: per success); moved: share of the window's requests that change model."""
+    """What a policy gives on held-out sessions: per request (quality: per success).
+
+    moved: share of the window's requests that change model; unseen_loss: see `ScoreCube`.
+    """
 
     cost: Statistic
     latency: Statistic
     success: Statistic
     quality: Statistic
     slow: Statistic
+    calls: Statistic
     moved: float = 0.0
+    unseen_loss: float = 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One candidate at its proof; `shortfall` is (statistic, margin) of the first limit that failed."""
+    """One pair at its proof; `shortfall` is (statistic, margin) of the first limit that failed."""
 
-    policy: Policy
+    pair: Pair
     outcome: Evaluated
     failed: str | None
     shortfall: tuple[Statistic, float] | None = None
@@ -51,37 +63,49 @@ class Verdict:
 
 
 def evaluated(cube: ScoreCube, actions: Ints, clusters: slice = PROVE, places: Ints | None = None) -> Evaluated:
-    """Outcomes of one action per segment, what no rule reaches included unless `places` says which places count."""
+    """Outcomes of one action per segment on one half, what no rule reaches included unless `places` says which places count."""
     padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    return replace(outcomes_of(cube.chosen(padded, clusters, places)), moved=moved_share(cube, actions))
+    return outcomes_of(cube.chosen(padded, clusters, places))
 
 
 def outcomes_of(sums: Sums) -> Evaluated:
     """All outcomes."""
     return Evaluated(
-        cost=sums.mean(COST), latency=sums.mean(LATENCY), success=sums.mean(SUCCESS), quality=sums.quality(), slow=sums.mean(SLOW)
+        cost=sums.mean(COST),
+        latency=sums.mean(LATENCY),
+        success=sums.completion(),
+        quality=sums.quality(),
+        slow=sums.mean(SLOW),
+        calls=sums.mean(CALLS),
     )
 
 
-def proven(cube: ScoreCube, actions: Ints, places: Ints | None = None) -> Evaluated:
-    """What a policy would give over the window's traffic: the change that the proving half shows, carried over to today's level."""
-    keep = kept(cube)
-    then, now = evaluated(cube, actions, PROVE, places), evaluated(cube, keep, PROVE, places)
-    return replace(carried(then, now, evaluated(cube, keep, BOTH, places)), moved=then.moved)
+def proven(halves: Halves, pair: Pair, places: Ints | None = None) -> Evaluated:
+    """What a pair would give over the window's traffic: the change that held-out sessions show, carried over to today's level."""
+    found = proven_weights(halves, [pair.by_half], places)[0]
+    return replace(found, moved=moved_share(halves.first, pair.shares), unseen_loss=unseen_loss(halves, pair.shares))
 
 
-def proven_mixtures(cube: ScoreCube, mixtures: Sequence[Floats]) -> list[Evaluated]:
-    """The same for policies given as shares of each action by (place, action), each place's shares adding up to 1."""
-    keep = np.zeros(cube.scores.shape[1:3])
-    keep[:, cube.keep] = 1.0
-    now, window = (outcomes_of(cube.mixed(keep, clusters)) for clusters in (PROVE, BOTH))
-    return [carried(outcomes_of(cube.mixed(shares, PROVE)), now, window) for shares in mixtures]
+def today_of(halves: Halves, places: Ints | None = None) -> Evaluated:
+    """The same of today's routing."""
+    return proven_weights(halves, [halves.kept()], places)[0]
+
+
+def proven_weights(halves: Halves, policies: Sequence[Floats], places: Ints | None = None) -> list[Evaluated]:
+    """The same for policies given as `Halves.sums` has them."""
+    now, window = outcomes_of(halves.sums(halves.kept(), places)), outcomes_of(halves.window(places))
+    return [carried(outcomes_of(halves.sums(each, places)), now, window) for each in policies]
+
+
+def unseen_loss(halves: Halves, shares: Floats) -> float:
+    """By how much quality may be lower than told, where today's answers to moved requests were perfect and nobody scored them."""
+    return max(halves.first.unseen_loss(shares, PROVE), halves.second.unseen_loss(shares, PROVE))
 
 
 def carried(then: Evaluated, now: Evaluated, window: Evaluated) -> Evaluated:
-    """Levels under a policy: V = T then / now, with T today's level over all sessions, `then` and `now` of the proving half.
+    """Levels under a policy: V = T then / now, with T today's level as the evidence tells it, `then` and `now` of held-out scores.
 
-    Today's level is no choice of the search, so all sessions tell it; the change was searched for, so only those that the
+    Today's level is no choice of the search, so all sessions tell it; the change was searched for, so only scores that the
     search never saw do. A ratio estimator (Cochran 1977, ch. 6): IF_V = T IF_{then/now} + (then/now) IF_T. The two parts hardly
     correlate, because a score of what was chosen differs from what happened by (w - 1) r where the model was the policy's and
     by -r elsewhere, w = 1 / pi, and pi (1/pi - 1) r^2 = (1 - pi) r^2: today's noise r cancels in the product.
@@ -92,11 +116,12 @@ def carried(then: Evaluated, now: Evaluated, window: Evaluated) -> Evaluated:
         success=_carried(then.success, now.success, window.success),
         quality=_carried(then.quality, now.quality, window.quality),
         slow=_carried(then.slow, now.slow, window.slow),
+        calls=_carried(then.calls, now.calls, window.calls),
     )
 
 
 def _carried(then: Statistic, now: Statistic, window: Statistic) -> Statistic:
-    change = then.relative_to(now) if now.value > 0 else then.minus(now)
+    change = then.relative_to(now) if now.value > 0 else then - now
     scale = window.value if now.value > 0 else 1.0
     factor = 1.0 + change.value if now.value > 0 else 1.0
     expected = math.hypot(scale * change.expected_error, factor * window.expected_error)
@@ -104,8 +129,21 @@ def _carried(then: Statistic, now: Statistic, window: Statistic) -> Statistic:
 
 
 def kept(cube: ScoreCube) -> Ints:
-    """The policy that changes nothing."""
+    """The actions that change nothing."""
     return np.full(len(cube.segments), cube.keep)
+
+
+def quality_margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[str, Statistic]]:
+    """The limits of quality, as in `margins`: the fall against today first, the absolute floor where there is one."""
+    flattered = limits.hidden_bias * outcome.moved
+    despite = f" even if unlogged difficulty flatters moved requests by {limits.hidden_bias:g}" if flattered else ""
+    despite += " even if today's answers that nobody scored are perfect" if outcome.unseen_loss else ""
+    hidden = flattered + outcome.unseen_loss
+    drop = _above(outcome.quality - today.quality, hidden - limits.max_quality_drop)
+    found = [(f"quality not more than {limits.max_quality_drop:g} below today's{despite}", drop)]
+    if limits.min_quality is not None:
+        found.append((f"quality at least {limits.min_quality:g}{despite}", _above(outcome.quality, hidden + limits.min_quality)))
+    return found
 
 
 def margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[str, Statistic]]:
@@ -114,25 +152,16 @@ def margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[
     Today's own share of slow requests is the yardstick of the latency guard, so its noise does not count against a
     candidate: the paired difference may use up what today leaves of the limit.
     """
-    found: list[tuple[str, Statistic]] = []
-    hidden = limits.hidden_bias * outcome.moved
-    despite = f" even if unlogged difficulty flatters moved requests by {limits.hidden_bias:g}" if hidden else ""
-    if limits.min_quality is None:
-        drop = outcome.quality.minus(today.quality)
-        found.append(
-            (f"quality not more than {limits.max_quality_drop:g} below today's{despite}", _above(drop, hidden - limits.max_quality_drop))
-        )
-    else:
-        found.append((f"quality at least {limits.min_quality:g}{despite}", _above(outcome.quality, hidden + limits.min_quality)))
-    completion = outcome.success.minus(today.success)
+    found = quality_margins(outcome, today, limits)
+    completion = outcome.success - today.success
     found.append((f"completion not more than {MAX_COMPLETION_DROP:g} below today's", _above(completion, -MAX_COMPLETION_DROP)))
     if limits.max_slow is not None:
-        slower = outcome.slow.minus(today.slow).scaled(-1.0)
-        found.append((f"slow requests at most {limits.max_slow:.0%}", _above(slower, today.slow.value - limits.max_slow)))
+        slower = (outcome.slow - today.slow).scaled(-1.0)
+        found.append((f"slow requests at most {100 * limits.max_slow:.0f} %", _above(slower, today.slow.value - limits.max_slow)))
     if limits.max_cost is not None:
-        found.append((f"cost at most {limits.max_cost:g} USD per request", _above(outcome.cost.scaled(-1.0), -limits.max_cost)))
+        found.append((f"cost at most ${limits.max_cost:g} per request", _above(outcome.cost.scaled(-1.0), -limits.max_cost)))
     if limits.keeps_cost:
-        found.append(("cost not above today's", _above(today.cost.minus(outcome.cost), 0.0)))
+        found.append(("cost not above today's", _above(today.cost - outcome.cost, 0.0)))
     return found
 
 
@@ -149,21 +178,29 @@ def level_of(look: int) -> float:
     return 1.0 - (1.0 - PROOF_LEVEL) / 2.0 ** (look - 1)
 
 
-def tested(cube: ScoreCube, policy: Policy, limits: Limits, today: Evaluated, level: float) -> Verdict:
-    """One candidate against all limits, each at the one-sided level."""
-    outcome = proven(cube, policy.array)
-    for name, margin in margins(outcome, today, limits):
-        if not margin.is_known or margin.low(level) < 0:
-            return Verdict(policy, outcome, name, (margin, margin.value))
-    return Verdict(policy, outcome, None)
+def tested(proofs: Sequence[Halves], pair: Pair, limits: Limits, now: Sequence[Evaluated], level: float) -> Verdict:
+    """One pair against all limits, each at the one-sided level; where there are several cubes, on each of them."""
+    outcomes = [proven(halves, pair) for halves in proofs]
+    for halves, outcome, today in zip(proofs, outcomes, now, strict=True):
+        for name, margin in margins(outcome, today, limits):
+            if not margin.is_known or margin.low(level) < 0:
+                return Verdict(pair, outcomes[0], f"{name} {halves.name}".strip(), (margin, margin.value))
+    return Verdict(pair, outcomes[0], None)
 
 
-def walk(cube: ScoreCube, path: Sequence[Policy], limits: Limits, level: float = PROOF_LEVEL) -> list[Verdict]:
-    """Test candidates in order, up to and including the first failure."""
-    today = proven(cube, kept(cube))
+def walk(proofs: Sequence[Halves], path: Sequence[Pair], limits: Limits, level: float = PROOF_LEVEL) -> list[Verdict]:
+    """Test pairs in order, up to and including the first failure.
+
+    Args:
+        proofs: of the window, and of what else all limits must hold on (without incidents, say), with the same segments.
+        path: from safest to boldest.
+        limits: what must hold.
+        level: one-sided.
+    """
+    now = [today_of(halves) for halves in proofs]
     verdicts: list[Verdict] = []
-    for policy in path:
-        verdicts.append(tested(cube, policy, limits, today, level))
+    for pair in path:
+        verdicts.append(tested(proofs, pair, limits, now, level))
         if not verdicts[-1].passed:
             break
     return verdicts
@@ -178,4 +215,4 @@ def improvement(outcome: Evaluated, today: Evaluated, parts: dict[str, float]) -
         terms.append((parts["quality"], outcome.quality.relative_to(today.quality)))
     if parts.get("speed"):
         terms.append((-parts["speed"], outcome.latency.relative_to(today.latency)))
-    return weighted_sum(terms)
+    return reduce(add, (statistic.scaled(weight) for weight, statistic in terms))

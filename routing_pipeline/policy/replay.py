@@ -10,27 +10,34 @@ the cells, joined on. For rules that cells can express, the sums are those of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ibis
 import numpy as np
 import pyarrow as pa
 
-from routing_pipeline.policy.cells import CLIP, FIXED, MISSING, Binning, Cells, Floats, Ints, with_cells
-from routing_pipeline.policy.nuisance import FOLDS, FOLDS_PER_HALF
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.policy.scores import OUTCOMES, ScoreCube, seen_levels, unreached_means
-from routing_pipeline.scope import half_of
+from routing_pipeline.policy.cells import COST_TODAY, FIXED, LOGGED_CLIP, MISSING, Binning, Cells, Floats, Ints, with_cells
+from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
+from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF
+from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
+from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, seen_levels, unreached_means
+from routing_pipeline.policy.segments import segment_map
+from routing_pipeline.policy.units import held, session_rows
+from routing_pipeline.rules.model import NEEDS, RuleSet
+from routing_pipeline.window.conform import half_of
 
 UNMOVED = -1
+Half = Literal["learn", "prove"]
 
 
 @dataclass(frozen=True)
 class Replay:
     """Sums over rows by (cluster, task, day, rule); arrays of one length. rule is UNMOVED where none decided.
 
-    now and then: (group, outcome) of today's routing and of the rules. served, scored: requests that today already send
-    to a target of the rule, and how many of them are labelled. unseen: requests sent where the logs hold no such choice.
+    now and then: (group, outcome) of today's routing and of the rules; counted: (group, outcome), the requests of which the
+    outcome is known (`policy.known_parts`). served, scored: requests that today already send to a target of the rule, and how
+    many of them are labelled. unseen: requests sent where the logs hold no such choice. left: moved requests that should have
+    been left as they are, for want of anything to compare with; unscored: moved requests whose answers today nobody scores.
     """
 
     cluster: Ints
@@ -42,6 +49,9 @@ class Replay:
     served: Floats
     scored: Floats
     unseen: Floats
+    left: Floats
+    unscored: Floats
+    counted: Floats
     now: Floats
     then: Floats
 
@@ -89,34 +99,45 @@ _CARRIED: tuple[str, ...] = (
     "request_latency_ms",
     "cell_slow",
     "cell_success",
+    "cell_calls",
+    "cell_is_scored",
     "quality",
     "own_propensity",
     "share",
 )
 
 
-def _rows(requests: ibis.Table, cells: Cells) -> ibis.Table:
-    """Final rows of the proving half with their cell; requests without a length spread over lengths with shares."""
+def _carried(rows: ibis.Table) -> tuple[str, ...]:
+    """The columns that the replay needs, needs and fields of the session's first request among them where they are there."""
+    return (*_CARRIED, *(name for name in rows.columns if name in NEEDS or name == COST_TODAY or name.startswith(FIRST)))
+
+
+def _rows(requests: ibis.Table, cells: Cells, rule_set: RuleSet, half: Half) -> ibis.Table:
+    """Final rows of one half with their cell; requests without a length spread over lengths with shares."""
     binning = cells.binning
-    rows = with_cells(half_of(requests, "prove"), binning)
+    rows = with_cells(half_of(requests, half), binning)
     alone = rows.attempts.fill_null(1) == 1
-    rows = rows.mutate(
-        # A rule never matches a field that was not logged.
-        task_type=ibis.ifelse(rows.is_task_type_logged, rows.task_type, ibis.null("string")),
-        complexity=ibis.ifelse(rows.is_complexity_derived, ibis.null("float64"), rows.complexity),
-        prompt_tokens=rows.prompt_tokens.cast("float64"),
-        is_hit=rows.is_cache_hit.fill_null(False),
-        cell_level=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(binning.levels, "int64"), rows.cell_level),
-        own_propensity=ibis.ifelse(alone, rows.propensity, ibis.null("float64")),
-        share=ibis.literal(1.0),
-    ).select(*_CARRIED)
+    # What failed has no length in the log: where tasks are cut by length, it counts as short here as it does in the cells.
+    tokens = rows.prompt_tokens.cast("float64")
+    is_cut = any(low is not None for low, _ in binning.prompts) and binning.axis != "prompt_tokens"
+    rows = (
+        with_first_fields(as_logged(rows), rule_set)
+        .mutate(
+            prompt_tokens=tokens.fill_null(0.0) if is_cut else tokens,
+            is_hit=rows.is_cache_hit.fill_null(False),
+            cell_level=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(binning.levels, "int64"), rows.cell_level),
+            own_propensity=ibis.ifelse(alone, rows.propensity, ibis.null("float64")),
+            share=ibis.literal(1.0),
+        )
+        .select(*_carried(rows))
+    )
     column = "cell_level" if binning.axis == "prompt_tokens" else "cell_length"
     present = rows.filter(rows[column] != MISSING)
     missing = rows.filter(rows[column] == MISSING)
     spread = _spread(cells)
     joined = missing.join(spread, [missing.cell_task == spread.spread_task, missing.cell_level == spread.spread_from])
     joined = joined.mutate(cell_level=joined.to_level, cell_length=joined.to_length, prompt_tokens=joined.to_tokens, share=joined.to_share)
-    return present.union(joined.select(*_CARRIED), distinct=False)
+    return present.union(joined.select(*_carried(rows)), distinct=False)
 
 
 def _decided(rows: ibis.Table, rule_set: RuleSet) -> ibis.expr.types.IntegerValue:
@@ -125,7 +146,7 @@ def _decided(rows: ibis.Table, rule_set: RuleSet) -> ibis.expr.types.IntegerValu
     ordered = sorted(enumerate(rule_set.rules), key=lambda each: each[1].priority, reverse=True)
     for place, rule in ordered:
         # Tier asked for is not in the logs; such a rule is judged by its other conditions and reported as untestable.
-        condition = rule.when.model_copy(update={"tier": None}).holds(rows)
+        condition = holds(rule, rows, without=("tier",))
         decided = ibis.ifelse(condition, ibis.literal(UNMOVED if rule.route == "unchanged" else place, "int64"), decided)
     return ibis.ifelse(rows.is_hit, ibis.literal(UNMOVED, "int64"), decided)
 
@@ -150,11 +171,11 @@ def _targets(rule_set: RuleSet, binning: Binning) -> ibis.Table:
     )
 
 
-_FITTED: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow", "propensity", "labelled", "priced", "timed")
+_FITTED: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow", "calls", "propensity", "labelled", "priced", "timed")
 
 
 def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
-    """Nuisances of the proving half by (fold, task, level, length, arm), with those of requests that no rule reaches."""
+    """Nuisances of the proving half by (fold, task, level, length, arm), with those of requests that no rule reaches, and what is known."""
     cells, nuisances = cube.cells, cube.nuisances
     binning = cells.binning
     tasks, levels, lengths = len(binning.tasks), binning.levels, binning.lengths
@@ -178,6 +199,12 @@ def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
             values[name][where] = fill[None, :, None, :] if where[1] == slice(None) else fill[None, None, None, :]
             if name in rates:
                 values[rates[name]][where] = rate_fill[None, :, None, :] if where[1] == slice(None) else rate_fill[None, None, None, :]
+    place = segment_map(cells, cube.segments)[:, :, None, None]
+    values["left"] = (cube.known.left["quality"] | cube.known.left["cost"])[place].astype(np.float64) + np.zeros(shape)
+    for outcome, kinds in cube.known.kinds.items():
+        values[f"known_{outcome}"] = kinds[place, arms].astype(np.float64) + np.zeros(shape)
+        values[f"share_{outcome}"] = np.ones(shape)
+        values[f"share_{outcome}"][:, :-1, :-1] = known_share(cells, cube.known, outcome)[None, ..., None]
     grid = np.indices(shape)
     keys = {"fold": folds[grid[0]], "task": grid[1], "level": grid[2], "length": grid[3], "arm": arms[grid[4]]}
     columns = {f"{prefix}_{name}": pa.array(each.ravel(), pa.int64()) for name, each in keys.items()}
@@ -210,12 +237,16 @@ def _corrections(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericV
 
     timed_slow = ibis.ifelse(rows.request_latency_ms.notnull(), rows.cell_slow, ibis.null("float64"))
     answered = rows.cell_success * (fit("quality") + corrected(rows.quality, "quality", "labelled"))
+    # Where costs are restated for what a rule does to them, today's are still what was logged.
+    cost = rows[COST_TODAY] if prefix == "own" and COST_TODAY in rows.columns else rows.request_cost_usd
     return [
-        corrected(rows.request_cost_usd, "cost", "priced"),
+        corrected(cost, "cost", "priced"),
         corrected(rows.request_latency_ms, "latency", "timed"),
         rows.cell_success - fit("success"),
         answered - fit("success") * fit("quality"),
         corrected(timed_slow, "slow", "timed"),
+        rows.cell_success - fit("success"),
+        rows.cell_calls - fit("calls"),
     ]
 
 
@@ -223,13 +254,39 @@ def _means(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericValue]:
     def fit(name: str) -> ibis.expr.types.NumericValue:
         return rows[f"{prefix}_fit_{name}"]
 
-    return [fit("cost"), fit("latency"), fit("success"), fit("success") * fit("quality"), fit("slow")]
+    return [fit("cost"), fit("latency"), fit("success"), fit("success") * fit("quality"), fit("slow"), fit("success"), fit("calls")]
 
 
-def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube) -> Replay:
-    """Score every final row of the proving half today and under the rules; one pass, a small aggregate."""
+def _known(rows: ibis.Table, outcome: int) -> tuple[ibis.expr.types.NumericValue, ibis.expr.types.NumericValue]:
+    """1 where an outcome is known of what serves the request today, else 0; and the share of its context of which it is."""
+    counts = COUNTS[outcome]
+    if counts is None:
+        return ibis.literal(1.0), ibis.literal(1.0)
+    is_known, share = rows[f"own_fit_known_{counts}"], rows[f"own_fit_share_{counts}"]
+    return is_known * rows.cell_is_scored if counts == "quality" else is_known, share
+
+
+def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half = "prove") -> Replay:
+    """Score every final request, or every session, of the half that the cube proves on today and under the rules; one pass, a small aggregate.
+
+    half: which of the window's halves that is; the other one for a cube whose halves are swapped (`policy.halves`).
+    """
+    binning = cube.cells.binning
+    if binning.caches:
+        with held(whole_session_rows(half_of(requests, half), tuple(ModelCache(*each) for each in binning.caches))) as rows:
+            return _replayed(rule_set, rows, cube, half)
+    if not binning.of_sessions:
+        return _replayed(rule_set, requests, cube, half)
+    sessions = session_rows(
+        half_of(requests, half), binning.slow_above_ms, is_scored_one_by_one=binning.is_scored_one_by_one, by_request=binning.by_request
+    )
+    with held(sessions) as rows:
+        return _replayed(rule_set, rows, cube, half)
+
+
+def _replayed(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half) -> Replay:
     cells, binning = cube.cells, cube.cells.binning
-    rows = _rows(requests, cells)
+    rows = _rows(requests, cells, rule_set, half)
     rows = rows.mutate(decided=_decided(rows, rule_set), cell_fold=FOLDS_PER_HALF + rows.cluster % FOLDS_PER_HALF)
     targets = _targets(rule_set, binning)
     rows = rows.left_join(targets, rows.decided == targets.target_rule)
@@ -239,16 +296,21 @@ def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube) -> Replay:
     rows = _join(rows, _fitted(cube, "new", arms), "new", "target")
     weight = 1.0 / rows.new_fit_propensity
     if cells.weighted is not None and not cells.distrusts_weights:
-        logged = ibis.ifelse(rows.own_propensity > CLIP, rows.own_propensity, ibis.literal(CLIP))
+        logged = ibis.ifelse(rows.own_propensity > LOGGED_CLIP, rows.own_propensity, ibis.literal(LOGGED_CLIP))
         weight = ibis.ifelse(rows.own_propensity.isnull(), weight, 1.0 / logged)
     moves = rows.target.notnull()
     same = (rows.target == rows.cell_arm).fill_null(False)
     share = rows.share * rows.target_weight.fill_null(1.0)
-    now = [mean + corrected for mean, corrected in zip(_means(rows, "own"), _corrections(rows, "own"), strict=True)]
-    new = [
-        mean + ibis.ifelse(same, weight * corrected, ibis.literal(0.0))
-        for mean, corrected in zip(_means(rows, "new"), _corrections(rows, "new"), strict=True)
+    known = [_known(rows, outcome) for outcome in range(len(OUTCOMES))]
+    now = [
+        (mean + corrected) * is_known
+        for mean, corrected, (is_known, _) in zip(_means(rows, "own"), _corrections(rows, "own"), known, strict=True)
     ]
+    new = [
+        mean * is_known + ibis.ifelse(same, weight * of * corrected, ibis.literal(0.0))
+        for mean, corrected, (is_known, of) in zip(_means(rows, "new"), _corrections(rows, "new"), known, strict=True)
+    ]
+    of_calls = {OUTCOMES[outcome] for outcome in BY_CALLS}
     reachable = rows.new_seen.fill_null(False)
     columns: dict[str, Any] = {
         "requests": share,
@@ -256,13 +318,15 @@ def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube) -> Replay:
         "served": ibis.ifelse(same, rows.share, ibis.literal(0.0)),
         "scored": ibis.ifelse(same & rows.quality.notnull(), rows.share, ibis.literal(0.0)),
         "unseen": ibis.ifelse(moves & ~reachable, share, ibis.literal(0.0)),
+        "left": ibis.ifelse(moves & ((rows.own_fit_left > 0) | (rows.cell_is_scored == 0)), share, ibis.literal(0.0)),
+        "unscored": ibis.ifelse(moves & (known[QUALITY][0] == 0), share, ibis.literal(0.0)),
     }
-    for name, before, after in zip(OUTCOMES, now, new, strict=True):
+    for name, before, after, (is_known, _) in zip(OUTCOMES, now, new, known, strict=True):
+        columns[f"counted_{name}"] = share * is_known * (rows.cell_calls if name in of_calls else ibis.literal(1.0))
         columns[f"now_{name}"] = share * before
         columns[f"then_{name}"] = share * ibis.ifelse(moves, after, before)
-    scored = rows.mutate(**{f"s_{name}": value for name, value in columns.items()})
     keys = ["cluster", "cell_task", "day", "decided"]
-    grouped = scored.group_by(keys).agg(**{name: scored[f"s_{name}"].sum().fill_null(0.0) for name in columns}).to_pyarrow()
+    grouped = rows.group_by(keys).agg(**{name: value.sum().fill_null(0.0) for name, value in columns.items()}).to_pyarrow()
     grouped = grouped.sort_by([(key, "ascending") for key in keys])
     column = {name: grouped[name].to_numpy() for name in grouped.column_names}
     return Replay(
@@ -270,7 +334,9 @@ def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube) -> Replay:
         task=column["cell_task"].astype(np.int64),
         day=column["day"].astype(np.int64),
         rule=column["decided"].astype(np.int64),
-        **{name: column[name].astype(np.float64) for name in ("requests", "moved", "served", "scored", "unseen")},
-        now=np.stack([column[f"now_{name}"] for name in OUTCOMES], axis=1).astype(np.float64),
-        then=np.stack([column[f"then_{name}"] for name in OUTCOMES], axis=1).astype(np.float64),
+        **{name: column[name].astype(np.float64) for name in ("requests", "moved", "served", "scored", "unseen", "left", "unscored")},
+        **{
+            kind: np.stack([column[f"{kind}_{name}"] for name in OUTCOMES], axis=1).astype(np.float64)
+            for kind in ("counted", "now", "then")
+        },
     )

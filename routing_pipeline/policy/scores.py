@@ -1,7 +1,7 @@
 """Doubly robust scores, summed by cluster, segment and action: enough for every segment policy and its error.
 
-Belongs here: the score cube, overlap and support. Does not belong here: nuisance models (`policy.nuisance`) and what
-their own error adds (`policy.model_error`), intervals (`policy.intervals`), choosing actions (`policy.search`).
+Belongs here: the score cube, overlap and support. Does not belong here: nuisance models (`policy.outcome_model`) and what
+their own error adds (`policy.model_error`), intervals (`stats.inference`), choosing actions (`policy.search`).
 
 For a request i of context x sent to a_i, the score of sending it to a is (Robins, Rotnitzky, Zhao 1994, JASA 89:846;
 Dudik, Langford, Li 2011, ICML)
@@ -12,26 +12,42 @@ Where y was not observed for all (R_i = 1 where it was, with probability e), y_i
 Quality is that of successful answers: a policy's quality is sum G_SQ / sum G_S, a ratio of two linear values, with
 SQ = success x quality, whose prediction for a success is m(x, a), and mu_SQ = mu_S m.
 
-mu, m, pi, e are constant within a cell, so sums over a cell's rows are all that these formulas need.
+Whatever an outcome is not known of (`policy.known_parts`) is left out of its sums on both sides, so that a policy and today's
+routing are compared over the same requests: KEEP's score of a kind that is not known is 0, and a model's sums stand for the
+share rho(x) of a context's requests that are of known kinds,
+
+    sum G(a) = sum_x n(x) rho(x) mu_a(x) + sum 1{a_i = a} rho(x) / pi_a(x) (y_i - mu_a(x)).
+
+Means are over those requests (`ScoreCube.counted`); of quality, over the successes among them, which are an outcome as well.
+
+mu, m, pi, e, rho are constant within a cell, so sums over a cell's rows are all that these formulas need.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
-from routing_pipeline.policy.intervals import Statistic, ratio
-from routing_pipeline.policy.model_error import model_errors
-from routing_pipeline.policy.nuisance import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
+from routing_pipeline.policy.cells import CLIP, SUMS, Cells, Floats, Ints, sum_by
+from routing_pipeline.policy.completion import Completion, completion_of
+from routing_pipeline.policy.expected_errors import Expected, failure_variance, quality_variance
+from routing_pipeline.policy.known_parts import Known, KnownParts, known_parts
+from routing_pipeline.policy.model_error import OF_OUTCOME, model_errors
+from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
 from routing_pipeline.policy.segments import Segment, segment_map, segments_of
-from routing_pipeline.scope import CLUSTERS
+from routing_pipeline.stats.inference import Statistic, ratio_of_sums
+from routing_pipeline.window.scope import CLUSTERS
 
-OUTCOMES: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow")
-COST, LATENCY, SUCCESS, QUALITY, SLOW = range(len(OUTCOMES))
+OUTCOMES = tuple(OF_OUTCOME)
+COST, LATENCY, SUCCESS, QUALITY, SLOW, ANSWERED, CALLS = range(len(OUTCOMES))
+COUNTS: tuple[Known | None, ...] = tuple(counts for counts, _ in OF_OUTCOME.values())
+"""By outcome, what must be known of a request for it to count."""
+BY_CALLS: tuple[int, ...] = (COST, LATENCY, CALLS)
+"""Outcomes whose means are per request of today's: sums over sessions by the requests that these take today."""
 MIN_SENT = 30
 MIN_LABELS = 10
 MIN_EFFECTIVE, MIN_EFFECTIVE_LOGGED = 30.0, 100.0
@@ -56,7 +72,8 @@ class Support:
     covered: Floats
     has_cost: NDArray[np.bool_]
     has_latency: NDArray[np.bool_]
-    least_effective: float
+    least_effective: Floats
+    """By segment, as a column."""
 
     @property
     def supported(self) -> NDArray[np.bool_]:
@@ -68,27 +85,37 @@ class Support:
 
 @dataclass(frozen=True)
 class Sums:
-    """Of one policy over some of the clusters, by cluster (0 for the others): scores by outcome, requests.
+    """Of one policy over some of the clusters, by cluster (0 for the others): scores by outcome, and the requests that they are of.
 
-    model_error: what each cluster, of the others too, adds to the error of the scores' sum through the regressions.
-    failure_variance: of the sum of successes, as propensities let expect it.
+    model_error: what each cluster, of the others too, adds to the error of the scores' sum through the regressions. completed:
+    sums of successes as pooled, with what clusters add to their error; None where only rows are known. expected: see there.
     """
 
     scores: Floats
-    requests: Floats
+    counted: Floats
     model_error: Floats
-    failure_variance: float
+    completed: tuple[Floats, Floats] | None = None
+    expected: Expected | None = None
 
     def mean(self, outcome: int) -> Statistic:
-        """Per request."""
-        found = ratio(self.scores[:, outcome], self.requests, self.model_error[:, outcome])
-        if outcome != SUCCESS or self.failure_variance == 0.0:
-            return found
-        return replace(found, expected_error=math.sqrt(self.failure_variance) / max(float(self.requests.sum()), 1e-300))
+        """Per unit of which the outcome is known, or per request of today's (`BY_CALLS`)."""
+        return ratio_of_sums(self.scores[:, outcome], self.counted[:, outcome], self.model_error[:, outcome])
+
+    def completion(self) -> Statistic:
+        """Share of units that end well."""
+        if self.completed is None:
+            return self.mean(SUCCESS)
+        counted = self.counted[:, SUCCESS]
+        found = ratio_of_sums(self.completed[0], counted, self.completed[1])
+        variance = 0.0 if self.expected is None else self.expected.of_completion
+        return replace(found, expected_error=math.sqrt(variance) / max(float(counted.sum()), 1e-300))
 
     def quality(self) -> Statistic:
-        """Of successes."""
-        return ratio(self.scores[:, QUALITY], self.scores[:, SUCCESS], self.model_error[:, QUALITY], self.model_error[:, SUCCESS])
+        """Of successes of which it is known."""
+        answered = self.scores[:, ANSWERED]
+        found = ratio_of_sums(self.scores[:, QUALITY], answered, self.model_error[:, QUALITY], self.model_error[:, ANSWERED])
+        variance = 0.0 if self.expected is None else self.expected.quality
+        return replace(found, expected_error=math.sqrt(variance) / max(abs(float(answered.sum())), 1e-300))
 
 
 @dataclass(frozen=True)
@@ -96,18 +123,23 @@ class ScoreCube:
     """Sums by (cluster, place, action, outcome).
 
     Places: segments first, then one per task for what no rule reaches (its score is KEEP's whatever the action).
-    Actions: models in the binning's order, then KEEP. `quality` holds success x quality. model_error: by half whose scores
-    are meant, then as the scores, for segments alone (`policy.model_error`). failure_variance: see there.
+    Actions: models in the binning's order, then KEEP. `quality` holds success x quality, `answered` the successes that it is of.
+    requests: units by (cluster, place); counted: by (cluster, place, outcome), those of which the outcome is known, and of costs, times
+    and calls the requests that they hold today. model_error: by
+    half whose scores are meant, then as the scores, for segments alone (`policy.model_error`). quality_variance: see `policy.expected_errors`.
     """
 
     cells: Cells
     nuisances: Nuisances
+    known: KnownParts
     segments: tuple[Segment, ...]
     requests: Floats
+    counted: Floats
     scores: Floats
     direct: Floats
     model_error: Floats
-    failure_variance: Floats
+    completion: Completion
+    quality_variance: Floats
     learn: Support
     all: Support
     place_of_cell: Ints
@@ -124,33 +156,53 @@ class ScoreCube:
 
     def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> Sums:
         """Of an action per place; `places`: of these alone."""
+        shares = np.zeros(self.scores.shape[1:3])
+        shares[np.arange(len(actions)), actions] = 1.0
+        return self.mixed(shares, clusters, places)
+
+    def mixed(self, shares: Floats, clusters: slice, places: Ints | None = None) -> Sums:
+        """Of shares of each action by (place, action), each place's adding up to 1; `places`: of these alone."""
         where = np.arange(self.scores.shape[1]) if places is None else places
-        segments = where[where < len(self.segments)]
-        taken = actions[segments]
-        picked = self.scores[clusters, where, actions[where]] if places is None else self.scores[clusters][:, where, actions[where]]
-        return self._sums(
-            picked.sum(axis=1),
-            self.requests[clusters][:, where].sum(axis=1),
-            clusters,
-            [self.model_error[half][:, segments, taken].sum(axis=1) for half in _halves(clusters)],
-            [float(self.failure_variance[half][segments, taken].sum()) for half in _halves(clusters)],
-        )
+        is_meant = np.zeros(len(shares), dtype=bool)
+        is_meant[where] = True
+        place, action = np.nonzero(shares * is_meant[:, None])
+        share = shares[place, action]
+        scores, n = np.zeros((2, CLUSTERS, len(OUTCOMES)))
+        completed, completed_error = np.zeros((2, CLUSTERS))
+        scores[clusters] = np.einsum("jko,k->jo", self.scores[clusters, place, action], share)
+        n[clusters] = self.counted[clusters][:, where].sum(axis=1)
+        completed[clusters] = self.completion.sums[clusters, place, action] @ share
+        of_segments = place < len(self.segments)
+        segment, taken, of = place[of_segments], action[of_segments], share[of_segments]
+        error = np.zeros((CLUSTERS, len(OUTCOMES)))
+        expected = Expected(0.0, np.zeros(self.keep + 1), 0.0)
+        for half in _halves(clusters):
+            error += np.einsum("jko,k->jo", self.model_error[half][:, segment, taken], of)
+            completed_error += self.completion.error[half][:, segment, taken] @ of
+            expected += Expected(
+                float((self.completion.variance[half][segment, taken] * of**2).sum()),
+                sum_by((taken,), self.completion.borrowed[half][segment, taken] * of, (self.keep + 1,)),
+                float((self.quality_variance[half][segment, taken] * of**2).sum()),
+            )
+        return Sums(scores, n, error, (completed, completed_error), expected)
 
-    def mixed(self, shares: Floats, clusters: slice) -> Sums:
-        """Of shares of each action by (place, action), each place's adding up to 1."""
-        of_segments = shares[: len(self.segments)]
-        return self._sums(
-            np.einsum("jpao,pa->jo", self.scores[clusters], shares),
-            self.requests[clusters].sum(axis=1),
-            clusters,
-            [np.einsum("jpao,pa->jo", self.model_error[half], of_segments) for half in _halves(clusters)],
-            [float((self.failure_variance[half] * of_segments**2).sum()) for half in _halves(clusters)],
-        )
+    def left(self, needs: Sequence[Known]) -> NDArray[np.bool_]:
+        """Segments that are left as they are, because one of these outcomes is not known of much of what happens there today."""
+        found: NDArray[np.bool_] = np.logical_or.reduce([self.known.left[outcome] for outcome in needs])[: len(self.segments)]
+        return found
 
-    def _sums(self, scores: Floats, requests: Floats, clusters: slice, of_models: list[Floats], of_failures: list[float]) -> Sums:
-        padded, n = np.zeros((CLUSTERS, len(OUTCOMES))), np.zeros(CLUSTERS)
-        padded[clusters], n[clusters] = scores, requests
-        return Sums(padded, n, np.sum(of_models, axis=0), sum(of_failures))
+    def unseen_loss(self, shares: Floats, clusters: slice) -> float:
+        """By how much quality may be lower than told, where today's answers to moved requests were perfect and nobody scored them.
+
+        sum over moved places of U (1 - quality of the models there) / (requests of known kinds + sum of U), U: those of others.
+        """
+        place, action = np.nonzero(shares[:, : self.keep])
+        unseen = self.known.unknown["quality"][place] * shares[place, action]
+        if not unseen.any():
+            return 0.0
+        good, of = self.scores[clusters, place, action][..., [QUALITY, ANSWERED]].sum(axis=0).T
+        lost = 1.0 - np.clip(good / np.maximum(of, 1e-300), 0.0, 1.0)
+        return float((unseen * lost).sum() / max(float(self.counted[..., QUALITY].sum() + unseen.sum()), 1e-300))
 
 
 LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), slice(0, CLUSTERS)
@@ -160,29 +212,9 @@ def _halves(clusters: slice) -> list[int]:
     return [place for place, half in enumerate((LEARN, PROVE)) if clusters in (half, BOTH)]
 
 
-def failure_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...]) -> Floats:
-    """By (half, segment, action): variance to expect of the sum of successes against KEEP's, from propensities and rates of failure alone.
-
-    Failures are rare and weighted by 1 / pi: one half may hold none where the other holds one that counts for hundreds.
-    Var sum (G(a) - y) = sum_x n_x f_a (1 - f_a) (1 - pi_a(x)) / pi_a(x), with f_a the model's share of failures, on the
-    learning half in the learning half and on both in the other.
-    """
-    keep = len(cells.binning.models)
-    found = np.zeros((2, len(segments), keep + 1))
-    for half, (own, known) in enumerate(((cells.learning, cells.learning), (~cells.learning, None))):
-        sent, succeeded = (cells.total(name, cells=known)[..., :keep].sum(axis=(0, 1, 2)) for name in ("n", "success"))
-        rate = (sent - succeeded + 1.0) / (sent + 2.0)
-        propensity = nuisances.propensity[half][..., :keep]
-        n = cells.total("n", cells=own)[:-1, :-1].sum(axis=3)
-        by_level = (n[..., None] * (1.0 - propensity) / propensity).sum(axis=2)
-        for place, segment in enumerate(segments):
-            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * rate * (1.0 - rate)
-    return found
-
-
 def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, Floats]:
     """Sums of requests weighted by 1 / propensity: the logged one where there is one, else the cell's."""
-    estimated: dict[str, Floats] = {name: values[reach] / propensity for name, values in cells.sums.items()}
+    estimated: dict[str, Floats] = {name: cells.sums[name][reach] / propensity for name in SUMS}
     if cells.weighted is None or cells.distrusts_weights:
         return estimated
     logged = cells.is_weighted[reach]
@@ -191,7 +223,7 @@ def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, F
 
 def _by_cell(nuisances: Nuisances, fold: Ints, context: tuple[Ints, ...]) -> dict[str, Floats]:
     half = fold // FOLDS_PER_HALF
-    by_fold = {name: getattr(nuisances, name)[(fold, *context)] for name in ("cost", "latency", "success", "slow", "quality")}
+    by_fold = {name: getattr(nuisances, name)[(fold, *context)] for name in ("cost", "latency", "success", "slow", "quality", "calls")}
     return by_fold | {name: getattr(nuisances, name)[(half, *context)] for name in ("propensity", "labelled", "priced", "timed")}
 
 
@@ -205,11 +237,14 @@ def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats]) -> list[F
         sums["success"] - fitted["success"] * sums["n"],
         answered - fitted["success"] * m * sums["n"],
         (sums["slow"] - fitted["slow"] * sums["n_latency"]) / fitted["timed"],
+        sums["success"] - fitted["success"] * sums["n"],
+        sums["calls"] - fitted["calls"] * sums["n"],
     ]
 
 
 def _means(fitted: dict[str, Floats]) -> list[Floats]:
-    return [fitted["cost"], fitted["latency"], fitted["success"], fitted["success"] * fitted["quality"], fitted["slow"]]
+    success = fitted["success"]
+    return [fitted["cost"], fitted["latency"], success, success * fitted["quality"], fitted["slow"], success, fitted["calls"]]
 
 
 def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
@@ -225,7 +260,7 @@ def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
         ("cost", "n_cost", "n"),
         ("latency", "n_latency", "n"),
         ("slow", "n_latency", "n"),
-        ("quality", "labelled", "success"),
+        ("quality", "labelled", "answered"),
     ):
         total, seen, base = (sum_by(keys, cells.sums[each][rest], shape) for each in (name, observed, of))
         by_half = total.sum(axis=(1, 2), keepdims=True) / np.maximum(seen.sum(axis=(1, 2), keepdims=True), 1e-300)
@@ -236,7 +271,7 @@ def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
 
 def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
     """KEEP's outcomes of requests that no rule reaches: sums as they are, missing ones at the task's and model's mean."""
-    sums = {name: values[rest] for name, values in cells.sums.items()}
+    sums = {name: values[rest] for name, values in (cells.sums | {"cost": cells.sums.get("cost_today", cells.sums["cost"])}).items()}
     keys = ((~cells.learning[rest]).astype(np.int64), cells.task[rest], cells.arm[rest])
     means = {name: (mean[keys], rate[keys]) for name, (mean, rate) in unreached_means(cells).items()}
 
@@ -249,50 +284,89 @@ def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
         filled("cost", "n_cost", "n"),
         filled("latency", "n_latency", "n"),
         sums["success"],
-        filled("quality", "labelled", "success"),
+        filled("quality", "labelled", "answered"),
         filled("slow", "n_latency", "n"),
+        sums["answered"],
+        sums["calls"],
     ]
 
 
-def score_cube(cells: Cells, nuisances: Nuisances | None = None) -> ScoreCube:
-    """Everything that evaluating segment policies needs, with nuisances fitted unless given; about 20 MB for 40 segments and 7 models."""
-    nuisances = fit(cells) if nuisances is None else nuisances
-    segments = segments_of(cells)
+def known_share(cells: Cells, known: KnownParts, outcome: Known | None) -> Floats:
+    """Share of each context's requests of which an outcome is known, (task, level, length); 1 where there are none."""
+    shape = (len(cells.binning.tasks) + 1, cells.binning.levels + 1, cells.binning.lengths)
+    n, of = (
+        sum_by((cells.task, cells.level, cells.length), values, shape)[:-1, :-1]
+        for values in (cells.sums["n"], cells.sums["n"] * known.of_cells(cells, outcome))
+    )
+    return np.where(n > 0, of / np.maximum(n, 1e-300), 1.0)
+
+
+def score_cube(cells: Cells, nuisances: Nuisances | None = None, segments: tuple[Segment, ...] | None = None) -> ScoreCube:
+    """Everything that evaluating segment policies needs; about 20 MB for 40 segments and 7 models.
+
+    Nuisances are fitted unless given; segments are those of the cells unless given.
+    """
+    segments = segments_of(cells) if segments is None else segments
     binning = cells.binning
     keep = len(binning.models)
     places = len(segments) + len(binning.tasks) + 1
     place = segment_map(cells, segments)[cells.task, cells.level]
+    known = known_parts(cells, place, places)
+    nuisances = fit(cells, known) if nuisances is None else nuisances
     shape = (CLUSTERS, places, keep + 1, len(OUTCOMES))
     reach = np.flatnonzero(place < len(segments))
     rest = np.flatnonzero(place >= len(segments))
     fold = fold_of(cells.cluster[reach])
     fitted = _by_cell(nuisances, fold, (cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach]))
     own = {name: values[reach] for name, values in cells.sums.items()}
+    today = own | {"cost": own.get("cost_today", own["cost"])}
     weighted = _weighted_sums(cells, reach, fitted["propensity"])
     direct, scores = np.zeros(shape), np.zeros(shape)
-    _add_direct(direct, cells, nuisances, segments)
+    is_known = {counts: known.of_cells(cells, counts) for counts in dict.fromkeys(COUNTS)}
+    share = {counts: known_share(cells, known, counts) for counts in is_known}
+    _add_direct(direct, cells, nuisances, segments, is_known)
     is_arm = cells.arm[reach] < keep
     for outcome, (corrected, kept, mean) in enumerate(
-        zip(_observed_part(weighted, fitted), _observed_part(own, fitted), _means(fitted), strict=True)
+        zip(_observed_part(weighted, fitted), _observed_part(today, fitted), _means(fitted), strict=True)
     ):
-        _add(scores, cells.cluster[reach], place[reach], np.full(len(reach), keep), outcome, kept + mean * own["n"])
+        counts = COUNTS[outcome]
+        corrected = corrected * share[counts][cells.task[reach], cells.level[reach], cells.length[reach]]
+        kept = (kept + mean * own["n"]) * is_known[counts][reach]
+        _add(scores, cells.cluster[reach], place[reach], np.full(len(reach), keep), outcome, kept)
         _add(scores, cells.cluster[reach][is_arm], place[reach][is_arm], cells.arm[reach][is_arm], outcome, corrected[is_arm])
     for outcome, values in enumerate(_unreached(cells, rest)):
-        _add(scores, cells.cluster[rest], place[rest], np.full(len(rest), keep), outcome, values)
+        _add(scores, cells.cluster[rest], place[rest], np.full(len(rest), keep), outcome, values * is_known[COUNTS[outcome]][rest])
     scores[:, : len(segments), :keep] += direct[:, : len(segments), :keep]
     scores[:, len(segments) :, :keep] = scores[:, len(segments) :, keep:]
-    requests = sum_by((cells.cluster, place), cells.sums["n"], (CLUSTERS, places))
+    counted, of_calls = (
+        {counts: sum_by((cells.cluster, place), cells.sums[name] * values, (CLUSTERS, places)) for counts, values in is_known.items()}
+        for name in ("n", "calls")
+    )
+    errors, direct_error = model_errors(cells, nuisances, known, segments, reach, weighted, share)
+    everywhere = support(cells, nuisances, segments, learning=False)
     return ScoreCube(
         cells=cells,
         nuisances=nuisances,
+        known=known,
         segments=segments,
-        requests=requests,
+        requests=counted[None],
+        counted=np.stack([(of_calls if outcome in BY_CALLS else counted)[counts] for outcome, counts in enumerate(COUNTS)], axis=-1),
         scores=scores,
         direct=direct,
-        model_error=model_errors(cells, nuisances, segments, reach, weighted),
-        failure_variance=failure_variance(cells, nuisances, segments),
+        model_error=errors,
+        completion=completion_of(
+            cells,
+            (LEARN, PROVE),
+            counted[None],
+            scores[..., SUCCESS],
+            direct[..., SUCCESS],
+            (errors[..., SUCCESS], direct_error),
+            failure_variance(cells, nuisances, segments),
+            everywhere.supported,
+        ),
+        quality_variance=quality_variance(cells, nuisances, segments),
         learn=support(cells, nuisances, segments, learning=True),
-        all=support(cells, nuisances, segments, learning=False),
+        all=everywhere,
         place_of_cell=place,
     )
 
@@ -301,21 +375,27 @@ def _add(cube: Floats, cluster: Ints, place: Ints, action: Ints, outcome: int, v
     cube[..., outcome] += sum_by((cluster, place, action), values, cube.shape[:3])
 
 
-def _add_direct(direct: Floats, cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...]) -> None:
-    """Predictions alone: sum over rows of mu_a(x), by cluster, segment and model: requests per context times predictions."""
+def _add_direct(
+    direct: Floats, cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], is_known: dict[Known | None, Floats]
+) -> None:
+    """Predictions alone: sum over rows of known kinds of mu_a(x), by cluster, segment and model: requests per context times predictions."""
     binning = cells.binning
     tasks, levels, lengths, keep = len(binning.tasks), binning.levels, binning.lengths, len(binning.models)
-    n = sum_by((cells.cluster, cells.task, cells.level, cells.length), cells.sums["n"], (CLUSTERS, tasks + 1, levels + 1, lengths))
+    keys = (cells.cluster, cells.task, cells.level, cells.length)
     folds = fold_of(np.arange(CLUSTERS))
-    means = np.stack(
-        [nuisances.cost, nuisances.latency, nuisances.success, nuisances.success * nuisances.quality, nuisances.slow], axis=-1
-    )[..., :keep, :]
-    for fold in range(FOLDS):
-        of = np.flatnonzero(folds == fold)
-        for place, segment in enumerate(segments):
-            contexts = n[of, segment.task, segment.first : segment.last].reshape(len(of), -1)
-            fitted = means[fold, segment.task, segment.first : segment.last].reshape(contexts.shape[1], -1)
-            direct[of, place, :keep] = (contexts @ fitted).reshape(len(of), keep, len(OUTCOMES))
+    means = _means({name: getattr(nuisances, name)[..., :keep] for name in ("cost", "latency", "success", "quality", "slow", "calls")})
+    for counts, values in is_known.items():
+        n = sum_by(keys, cells.sums["n"] * values, (CLUSTERS, tasks + 1, levels + 1, lengths))
+        outcomes = [outcome for outcome, each in enumerate(COUNTS) if each == counts]
+        of_outcomes = np.stack([means[outcome] for outcome in outcomes], axis=-1)
+        for fold in range(FOLDS):
+            of = np.flatnonzero(folds == fold)
+            for place, segment in enumerate(segments):
+                contexts = n[of, segment.task, segment.first : segment.last].reshape(len(of), -1)
+                fitted = of_outcomes[fold, segment.task, segment.first : segment.last].reshape(contexts.shape[1], -1)
+                found = (contexts @ fitted).reshape(len(of), keep, len(outcomes))
+                for column, outcome in enumerate(outcomes):
+                    direct[of, place, :keep, outcome] = found[..., column]
 
 
 def strips(requests: Floats) -> Ints:
@@ -334,7 +414,7 @@ def strips(requests: Floats) -> Ints:
 def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *, learning: bool) -> Support:
     """Counts and overlap by (segment, model), on the learning half or on all; choices alone, no outcome but labels' number."""
     only = cells.learning if learning else None
-    keep = len(cells.binning.models)
+    binning, keep = cells.binning, len(cells.binning.models)
     n = cells.total("n", cells=only)
     logged = _logged_weights(cells, only)
     counts = {name: cells.total(name, cells=only)[:-1, :-1].sum(axis=2)[..., :keep] for name in ("labelled", "n_cost", "n_latency")}
@@ -345,6 +425,7 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
     squared = (n[:-1, :-1, :, :keep] * weight**2).sum(axis=2)
     shape = (len(segments), keep)
     found = {name: np.zeros(shape) for name in ("requests", "labelled", "effective", "min_propensity", "covered", "n_cost", "n_latency")}
+    least = np.full((len(segments), 1), MIN_EFFECTIVE)
     for place, segment in enumerate(segments):
         at = (segment.task, slice(segment.first, segment.last))
         own = by_level[at]
@@ -354,10 +435,15 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         found["effective"][place] = total_weight[at].sum(axis=0) ** 2 / np.maximum(squared[at].sum(axis=0), 1e-300)
         if logged is not None:
             total, of_squares = (each[at].sum(axis=0) for each in logged)
-            found["effective"][place] = np.minimum(found["effective"][place], total**2 / np.maximum(of_squares, 1e-300))
+            by_weights = total**2 / np.maximum(of_squares, 1e-300)
+            is_all_logged = float(total.sum()) > 0
+            found["effective"][place] = np.minimum(found["effective"][place], by_weights) if is_all_logged else found["effective"][place]
+            least[place] = MIN_EFFECTIVE_LOGGED if is_all_logged else MIN_EFFECTIVE
         occupied = n[:-1, :-1].sum(axis=3)[at] > 0
         found["min_propensity"][place] = np.where(occupied[..., None], propensity[at], 1.0).min(axis=(0, 1))
-        found["covered"][place] = _covered(own, keep)
+        # What a model may not serve is no part of what it can be judged on, whatever it was sent.
+        covered = np.minimum(_covered(own, keep), 1.0 if binning.strata is None else covered_strata(n[:-1, :-1][at], keep))
+        found["covered"][place] = np.where(binning.feasible[segment.task], covered, 0.0)
     return Support(
         requests=found["requests"],
         labelled=found["labelled"],
@@ -366,7 +452,31 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         covered=found["covered"],
         has_cost=found["n_cost"] > 0,
         has_latency=found["n_latency"] > 0,
-        least_effective=MIN_EFFECTIVE if logged is None else MIN_EFFECTIVE_LOGGED,
+        least_effective=least,
+    )
+
+
+def joined(found: Support, groups: list[list[int]], cells: Cells) -> Support:
+    """Support of tasks from that of their parts: numbers add up, coverage is their mean by requests, overlap that of the weakest."""
+    if all(len(group) == 1 for group in groups):
+        return found
+    n = cells.total("n")[:-1].sum(axis=(1, 2, 3))
+
+    def over(values: Floats, join: Callable[[Floats], Floats]) -> Floats:
+        return np.stack([join(values[group]) for group in groups])
+
+    share = np.stack([sum((n[part] * found.covered[part] for part in group), np.zeros(found.covered.shape[1])) for group in groups])
+    of = np.array([max(float(n[group].sum()), 1e-300) for group in groups])
+    return replace(
+        found,
+        requests=over(found.requests, lambda parts: parts.sum(axis=0)),
+        labelled=over(found.labelled, lambda parts: parts.sum(axis=0)),
+        effective=over(found.effective, lambda parts: parts.sum(axis=0)),
+        min_propensity=over(found.min_propensity, lambda parts: parts.min(axis=0)),
+        covered=share / of[:, None],
+        has_cost=np.stack([found.has_cost[group].any(axis=0) for group in groups]),
+        has_latency=np.stack([found.has_latency[group].any(axis=0) for group in groups]),
+        least_effective=over(found.least_effective, lambda parts: parts.max(axis=0)),
     )
 
 
@@ -392,6 +502,15 @@ def _covered(by_level: Floats, keep: int) -> Floats:
         seen = np.bincount(strip, by_level[:, arm])
         covered[arm] = size[(seen >= 1) & (seen >= CLIP * size)].sum() / max(total.sum(), 1e-300)
     return covered
+
+
+def covered_strata(counts: Floats, keep: int) -> Floats:
+    """Share of a segment's traffic in strata where the model was chosen at least with probability CLIP; counts: (level, stratum, arm)."""
+    by_stratum = counts.sum(axis=0)
+    size = by_stratum.sum(axis=1, keepdims=True)
+    seen = (by_stratum[:, :keep] >= 1) & (by_stratum[:, :keep] >= CLIP * size)
+    found: Floats = (size * seen).sum(axis=0) / max(float(size.sum()), 1e-300)
+    return found
 
 
 def seen_levels(cells: Cells) -> NDArray[np.bool_]:

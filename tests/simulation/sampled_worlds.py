@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Estimate, Measured
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
-from routing_pipeline.resolving import sample_of
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.resolve import sample_of
+from routing_pipeline.window.scope import AnalysisScope
 from tests.simulation import worlds
 from tests.simulation.worlds import DAYS, Floats, Requests, Truth, World
 
@@ -57,7 +56,7 @@ def _always(arm: int) -> Callable[[Requests], Floats]:
 
 
 def _only(requests: Requests, of: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Requests:
-    return Requests(**{name: None if values is None else values[of] for name, values in vars(requests).items()})
+    return replace(requests, **{name: values[of] for name, values in vars(requests).items() if values is not None})
 
 
 def _joined(parts: list[Truth]) -> Truth:
@@ -112,7 +111,7 @@ def judged(
             requests = worlds.contexts(world, n, rng)
             session = pa.array(requests.session.astype(str))
             rows = worlds.logged(world, requests, rng).append_column("session_id", session).append_column("request_id", session)
-            found = []
+            found: list[RoutingEvidence] = []
             for each, into in ((1.0, from_all), (rate, from_sample)):
                 if each == 1.0 and found:
                     continue
@@ -120,7 +119,7 @@ def judged(
                 found.append(evidence)
                 into.traffic.append(evidence.traffic)
                 if proofs:
-                    _hold_promises(population, optimize_routing_rules(evidence, scope, Catalog()), n, into)
+                    _hold_promises(population, optimize_routing_rules(evidence, scope), n, into)
             for kind, truth, whole, sampled in _estimates(population, found[0], found[-1]):
                 if isinstance(whole, Estimate) and isinstance(sampled, Estimate):
                     for into, interval in ((from_all, whole), (from_sample, sampled)):
@@ -140,7 +139,7 @@ def _evidence(engine: Engine, rows: pa.Table, rate: float, folder: Path) -> tupl
     if rate < 1.0:
         table = sample_of(table, rate)
         scope = scope.model_copy(update={"sampled": table.count().execute() / rows.num_rows, "sample_uri": "sample"})
-    return gather_evidence(table, scope, Catalog(), cells_path=folder / f"cells-{rate}.parquet"), scope
+    return gather_evidence(table, scope, cells_path=folder / f"cells-{rate}.parquet"), scope
 
 
 def _hold_promises(population: Population, answer: RoutingRules, n: int, into: Held) -> None:

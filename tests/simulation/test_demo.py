@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from routing_pipeline import demo_traffic
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.demo_traffic import ARMS, TASKS
-from routing_pipeline.engine import open_engine
+from routing_pipeline.demo import traffic
+from routing_pipeline.demo.traffic import ARMS, TASKS
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import RuleSet, WeightedModel, When
 from routing_pipeline.recommendation.model_mix import optimize_model_mix
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
 from routing_pipeline.recommendation.simulation import simulate
 from routing_pipeline.recommendation.tradeoff_frontier import tradeoff_frontier
+from routing_pipeline.rules.model import RuleSet, WeightedModel, When
+from routing_pipeline.window.engine import open_engine
 from tests.conftest import ConformedWeek, conformed_week
 
 REQUESTS = 200_000
@@ -39,9 +38,9 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
     with open_engine() as engine:
-        week = conformed_week(engine, demo_traffic.traffic(REQUESTS), folder)
-        evidence = gather_evidence(week.requests, week.scope, Catalog(), cells_path=folder / "cells.parquet")
-        yield Demo(week, evidence, optimize_routing_rules(evidence, week.scope, Catalog(), goal="cost"))
+        week = conformed_week(engine, traffic.traffic(REQUESTS), folder)
+        evidence = gather_evidence(week.requests, week.scope, cells_path=folder / "cells.parquet")
+        yield Demo(week, evidence, optimize_routing_rules(evidence, week.scope, goal="cost"))
 
 
 def mean_of_clipped(mean: np.ndarray, spread: float = float(np.hypot(0.12, 0.03))) -> np.ndarray:
@@ -74,12 +73,12 @@ def true_qualities(demo: Demo, rules: RuleSet | None) -> tuple[np.ndarray, np.nd
                 holds &= complexity < (np.inf if between.lt is None else between.lt)
             assert rule.route != "unchanged"
             arm[holds], decided[holds] = names.index(rule.route[0].model), place
-    good = demo_traffic.true_quality(task, complexity, arm)
-    planted, at = demo_traffic.PLANTED, rows["started_s"].to_numpy()
+    good = traffic.true_quality(task, complexity, arm)
+    planted, at = traffic.PLANTED, rows["started_s"].to_numpy()
     worse = (at >= planted.degraded_from_s) & (at < planted.degraded_to_s) & (arm == names.index(planted.degraded_model))
-    failing = demo_traffic.DEGRADED_FAILURE_RATE
-    degraded = (1 - failing) * mean_of_clipped(good - demo_traffic.DEGRADED_QUALITY_LOSS)
-    degraded += failing * mean_of_clipped(demo_traffic.true_quality(task, complexity, np.minimum(arm + 1, len(ARMS) - 1)))
+    failing = traffic.DEGRADED_FAILURE_RATE
+    degraded = (1 - failing) * mean_of_clipped(good - traffic.DEGRADED_QUALITY_LOSS)
+    degraded += failing * mean_of_clipped(traffic.true_quality(task, complexity, np.minimum(arm + 1, len(ARMS) - 1)))
     return np.where(worse, degraded, mean_of_clipped(good)), decided
 
 
@@ -126,8 +125,8 @@ def test_the_week_s_rules_save_a_lot_and_truly_keep_the_floor(demo: Demo) -> Non
 
 
 def test_planted_overuse_of_the_dearest_model_is_gone(demo: Demo) -> None:
-    mix = optimize_model_mix(demo.evidence, demo.week.scope, Catalog(), demo.rules)
-    dear = next(share for share in mix.shares if share.model == demo_traffic.OVERUSED_MODEL)
+    mix = optimize_model_mix(demo.evidence, demo.week.scope, demo.rules)
+    dear = next(share for share in mix.shares if share.model == traffic.OVERUSED_MODEL)
     assert dear.recommended < dear.now / 2
     assert sum(share.now for share in mix.shares) == pytest.approx(1)
     assert sum(share.recommended for share in mix.shares) == pytest.approx(1)
@@ -145,7 +144,7 @@ def test_planted_overuse_of_the_dearest_model_is_gone(demo: Demo) -> None:
 
 
 def test_the_replay_of_the_rows_agrees_with_the_proof_from_the_cells(demo: Demo) -> None:
-    replay = simulate(demo.rules.rule_set, demo.evidence, demo.week.requests, demo.week.scope)
+    replay = simulate(demo.rules.rule_set, demo.evidence, demo.week.requests, demo.week.scope, demo.rules.halves)
     for name in ("cost_usd", "quality", "latency_ms"):
         for side in ("baseline", "proposed"):
             proven, replayed = (getattr(getattr(each, side), name) for each in (demo.rules.rule_set.expected, replay.expected))
@@ -182,7 +181,7 @@ def test_a_hand_written_rule_gets_a_number_where_the_logs_can_tell_and_none_wher
 
 
 def test_the_frontier_has_enough_points_and_no_point_that_another_beats(demo: Demo) -> None:
-    frontier = tradeoff_frontier(demo.evidence, demo.week.scope, Catalog(), demo.rules)
+    frontier = tradeoff_frontier(demo.evidence, demo.week.scope, demo.rules)
     assert len(frontier.points) >= 15
     values = [(point.cost_usd.estimate, point.quality.estimate) for point in frontier.points]  # type: ignore[union-attr]
     assert values == sorted(values)

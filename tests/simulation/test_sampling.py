@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline import demo_traffic
 from routing_pipeline.analysis.bottlenecks import bottlenecks
 from routing_pipeline.analysis.cost_drivers import cost_drivers
 from routing_pipeline.analysis.model_performance import model_performance
@@ -24,18 +23,20 @@ from routing_pipeline.analysis.request_patterns import request_patterns
 from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
 from routing_pipeline.analysis.routing_decisions import routing_decisions
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.estimates import Estimate, Result
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
 from routing_pipeline.recommendation.simulation import simulate
-from routing_pipeline.resolving import resolve_scope, sample_of
-from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope, LakeState
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.resolve import resolve_scope, sample_of
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope
+from tests.lakes import put
 from tests.simulation import worlds
 from tests.simulation.sampled_worlds import Population, judged
 
@@ -66,17 +67,12 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scope_of(week: Path, engine: Engine, *, files: tuple[str, ...] = ("attempts.parquet",), **asked: int) -> AnalysisScope:
-    newest_s = demo_traffic.WEEK_START.timestamp() + 7 * 86_400 - 1
-    by_day = {int(newest_s // 86_400) - day: tuple(str(week / name) for name in files) for day in range(7)}
-    lake = LakeState("1", "1", newest_s, lambda _start, _end: by_day, (str(week / "feedback.parquet"),))
-    return resolve_scope(
-        lake,
-        Parameters(goal="cost", **asked),  # type: ignore[arg-type]
-        engine=engine,
-        engine_name="duckdb",
-        scratch=week / f"scratch-{len(files)}",
-        stored=ResultStore(week / f"results-{len(files)}"),
-    )
+    lake = Lake(Home(week / f"home-{len(files)}"))
+    if lake.version() is None:
+        feedback = pq.read_table(week / "feedback.parquet")
+        for place, name in enumerate(files):
+            put(lake, pq.read_table(week / name), feedback if place == 0 else None)
+    return resolve_scope(lake, Parameters(goal="cost", **asked), engine=engine, engine_name="duckdb")  # type: ignore[arg-type]
 
 
 def drawn(engine: Engine, uri: str) -> set[str]:
@@ -143,7 +139,7 @@ class Asked:
 
 def asked(engine: Engine, scope: AnalysisScope, cells: Path) -> Asked:
     rows, previous, sample = (rows_at(engine, uri) for uri in (scope.requests_uri, scope.previous_uri, scope.estimated_from))
-    evidence = gather_evidence(sample, scope, Catalog(), cells_path=cells)
+    evidence = gather_evidence(sample, scope, cells_path=cells)
     return Asked(
         scope,
         rows,
@@ -152,7 +148,7 @@ def asked(engine: Engine, scope: AnalysisScope, cells: Path) -> Asked:
         {
             "routing_analytics": routing_analytics(rows, scope),
             "routing_costs": routing_costs(rows, previous, scope),
-            "quality_metrics": quality_metrics(rows, scope),
+            "quality_metrics": quality_metrics(rows, scope, evidence),
             "request_patterns": request_patterns(rows, previous, scope),
             "model_performance": model_performance(rows, scope, evidence),
             "routing_decisions": routing_decisions(rows, scope, evidence),
@@ -170,8 +166,9 @@ ESTIMATED: dict[str, set[str]] = {
     },
     "routing_decisions": {
         *("segments", "opportunities", "best_share", "elsewhere_share", "undecided_share", "regret_per_request", "regret_total"),
-        *("alternative", "alternative_outcomes", "gain_per_request"),
+        *("alternative", "alternative_outcomes", "gain_per_request", "today_is_best"),
     },
+    "quality_metrics": {"quality_corrected", "quality_share"},
     "cost_drivers": {"overuse", "avoidable_usd", "excess_usd"},
     "quality_issues": {"mismatches", "mismatches_not_listed", "low_quality"},
 }
@@ -197,8 +194,8 @@ def test_what_the_nine_analyses_count_is_that_of_all_rows_and_so_are_dollars_pro
     with open_engine() as engine:
         whole = asked(engine, scope_of(week, engine), tmp_path / "all.parquet")
         part = asked(engine, scope_of(week, engine, sample_above=LIMIT), tmp_path / "part.parquet")
-        rules = optimize_routing_rules(part.evidence, part.scope, Catalog())
-        replayed = simulate(rules.rule_set, part.evidence, part.sample, part.scope)
+        rules = optimize_routing_rules(part.evidence, part.scope)
+        replayed = simulate(rules.rule_set, part.evidence, part.sample, part.scope, rules.halves)
     for name in ("requests", "attempts", "labelled", "sessions", "previous_requests", "models", "task_types"):
         assert getattr(part.scope, name) == getattr(whole.scope, name)
     assert len(whole.analyses) == 9

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.exploration import exploration_rules
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
+from routing_pipeline.window.engine import Engine, open_engine
 from tests.simulation import worlds
 from tests.simulation.worlds import Truth, World
 
@@ -37,7 +36,7 @@ def run(world: World, n: int, seed: int, engine: Engine, folder: Path, populatio
     rng = np.random.default_rng(seed)
     rows = worlds.logged(world, worlds.contexts(world, n, rng), rng)
     evidence, scope = worlds.evidence_of(engine, rows, folder, goal="cost", max_quality_drop=DROP)
-    answer = optimize_routing_rules(evidence, scope, Catalog())
+    answer = optimize_routing_rules(evidence, scope)
     return Run(
         answer=answer,
         today=worlds.truth_of(population, population.route),
@@ -109,7 +108,7 @@ def test_without_overlap_nothing_is_claimed_and_an_exploration_is_offered(tmp_pa
         rng = np.random.default_rng(3)
         rows = worlds.logged(worlds.DETERMINISTIC, worlds.contexts(worlds.DETERMINISTIC, 30_000, rng), rng)
         evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal="cost")
-    answer = optimize_routing_rules(evidence, scope, Catalog())
+    answer = optimize_routing_rules(evidence, scope)
     assert answer.rule_set.status == "no_change"
     assert evidence.unsupported_share > 0.8
     assert exploration_rules(evidence, scope, answer.rule_set) is not None
@@ -147,7 +146,7 @@ def test_logged_propensities_give_grade_a_and_survive_hidden_difficulty(tmp_path
             evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal="cost")
             assert evidence.grade == "A"
             assert evidence.propensities == "logged"
-            answer = optimize_routing_rules(evidence, scope, Catalog())
+            answer = optimize_routing_rules(evidence, scope)
             truth = worlds.truth_of(population, worlds.followed(world, population, answer.rule_set))
             assert truth.quality >= floor - 0.005
 
@@ -160,7 +159,7 @@ def test_every_goal_improves_what_it_is_about_and_keeps_the_floor(goal: str, tmp
     rows = worlds.logged(world, worlds.contexts(world, 60_000, rng), rng)
     with open_engine() as engine:
         evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal=goal)
-    answer = optimize_routing_rules(evidence, scope, Catalog())
+    answer = optimize_routing_rules(evidence, scope)
     assert answer.rule_set.rules
     today = worlds.truth_of(population, population.route)
     then = worlds.truth_of(population, worlds.followed(world, population, answer.rule_set))
@@ -177,12 +176,14 @@ def test_every_goal_improves_what_it_is_about_and_keeps_the_floor(goal: str, tmp
 
 @pytest.mark.parametrize("world", [worlds.DRIFTING, worlds.HEAVY_TAILED], ids=["the mix of tasks drifts", "cost has a heavy tail"])
 def test_floor_and_intervals_hold_where_traffic_misbehaves(world: World, tmp_path: Path) -> None:
-    found = runs(world, 30_000, 2, tmp_path, seed=60)
+    found = runs(world, 30_000, 6, tmp_path, seed=60)
+    covered = []
     for each in found:
         assert each.proposed.quality >= each.today.quality - DROP - 0.005
         expected = each.answer.rule_set.expected
-        assert holds(expected.baseline.quality, each.today.quality)
-        assert holds(expected.baseline.cost_usd, each.today.cost)
+        covered += [holds(expected.baseline.quality, each.today.quality), holds(expected.baseline.cost_usd, each.today.cost)]
+    # Of twelve intervals at 95 %, three or more miss in 2 % of all draws.
+    assert sum(covered) >= 10
     assert any(each.answer.rule_set.rules for each in found)
 
 

@@ -16,17 +16,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.scope import AnalysisScope, missing_sources
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.window.engine import Engine
+from routing_pipeline.window.scope import AnalysisScope, missing_sources
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-QUIET = {"presolve": False, "mip_rel_gap": 1e-4}
+QUIET: Any = {"presolve": False, "mip_rel_gap": 1e-4}
 """With presolve, HiGHS writes to standard output now and then, whatever it is told."""
 START_S = 1_795_000_000.0
 DAYS = 7
@@ -39,7 +38,8 @@ class World:
     explored: share routed at random. hidden: weight of difficulty that the router sees and the logs do not.
     labelled: mean share of successes that are scored; missing_by_quality: how much worse answers are scored more often
     than their features explain. deterministic: the router always takes its favourite. drift: how far the mix of tasks moves
-    from the demanding ones to the easy ones over the window.
+    from the demanding ones to the easy ones over the window. task_failures: how much likelier an unskilled model fails in every
+    third task.
     """
 
     skills: tuple[float, ...] = (0.15, 0.35, 0.55, 0.70, 0.85, 1.0)
@@ -57,6 +57,7 @@ class World:
     session_effect: float = 0.15
     price_tail: float = 0.7
     drift: float = 0.0
+    task_failures: float = 0.0
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -107,6 +108,7 @@ def contexts(world: World, n: int, rng: np.random.Generator) -> Requests:
     logit = 3.2 - 0.4 * hardness[:, None] - 1.9 * hardness[:, None] * (1 - skill[None, :]) + mood[:, None]
     quality = 1 / (1 + np.exp(-logit))
     success = np.clip(0.997 - 0.012 * (1 - skill[None, :]) * complexity[:, None], 0, 1) * np.ones((n, 1))
+    success = success - world.task_failures * (1 - skill[None, :]) * (task % 3 == 0)[:, None]
     price = np.array(world.prices)[None, :] * (tokens / 1000.0 * (1 + 0.8 * complexity))[:, None] * 1e-3
     latency = np.array(world.speeds)[None, :] * (0.6 + 0.8 * complexity)[:, None]
     liking = np.linspace(0.12, 0.9, len(skill))
@@ -167,6 +169,17 @@ def logged(world: World, requests: Requests, rng: np.random.Generator) -> pa.Tab
     )
 
 
+def with_column(rows: pa.Table, name: str, values: Any, where: Any = None) -> pa.Table:
+    """The rows with another column; null where `where` holds."""
+    return rows.set_column(rows.column_names.index(name), name, pa.array(values, mask=where))
+
+
+def forgotten(rows: pa.Table, column: str, where: NDArray[np.bool_]) -> pa.Table:
+    """The rows without a number in some of them: answers that nobody scores, costs that nobody knows."""
+    values = rows[column].to_numpy(zero_copy_only=False).astype(np.float64)
+    return with_column(rows, column, values, where | np.isnan(values))
+
+
 def _rank(tokens: Ints) -> Floats:
     order = np.argsort(np.argsort(tokens, kind="stable"), kind="stable")
     return (order + 0.5) / len(tokens)
@@ -204,7 +217,7 @@ def evidence_of(engine: Engine, rows: pa.Table, folder: Path, **asked: Any) -> t
     path = folder / "rows.parquet"
     pq.write_table(rows, path)
     scope = scope_of(rows, **asked)
-    return gather_evidence(engine.read_parquet([path]), scope, Catalog(), cells_path=folder / "cells.parquet"), scope
+    return gather_evidence(engine.read_parquet([path]), scope, cells_path=folder / "cells.parquet"), scope
 
 
 @dataclass(frozen=True)
@@ -274,12 +287,18 @@ def task_table(world: Named, requests: Requests, floor: float) -> Floats:
     solved = milp(
         cost.ravel(),
         constraints=[LinearConstraint(one, 1, 1), LinearConstraint((good - floor * success).reshape(1, -1), 0, np.inf)],
-        integrality=np.ones(tasks * models),
+        integrality=np.ones(tasks * models, dtype=np.int64),
         options=QUIET,
         bounds=Bounds(0, 1),
     )
-    chosen = solved.x.reshape(tasks, models).argmax(axis=1)
-    return np.eye(models)[chosen][requests.task]
+    assert solved.x is not None, "the floor can be kept"
+    return _one_model_each(solved.x, models, requests)
+
+
+def _one_model_each(solution: Floats, models: int, requests: Requests) -> Floats:
+    """Shares of the table that a solution of a programme stands for, request by request."""
+    table: Floats = np.eye(models)[solution.reshape(-1, models).argmax(axis=1)]
+    return table[requests.task]
 
 
 def raw_quality(rows: pa.Table) -> float:
@@ -306,17 +325,18 @@ def averages_table(world: Named, rows: pa.Table, requests: Requests, floor: floa
     solved = milp(
         weights * mean_cost,
         constraints=[LinearConstraint(one, 1, 1), LinearConstraint((weights * mean_quality).reshape(1, -1), floor, np.inf)],
-        integrality=np.ones(tasks * models),
+        integrality=np.ones(tasks * models, dtype=np.int64),
         options=QUIET,
         bounds=Bounds(0, (labels >= 15).astype(float)),
     )
     if solved.x is None:
         return requests.route
-    chosen = solved.x.reshape(tasks, models).argmax(axis=1)
-    return np.eye(models)[chosen][requests.task]
+    return _one_model_each(solved.x, models, requests)
 
 
 CONFOUNDED = World()
+ALIKE = replace(CONFOUNDED, skills=(0.7,) * 6, prices=(2.0,) * 6, speeds=(900.0,) * 6)
+"""Six models that differ in nothing: whatever is told of them is chance."""
 HIDDEN = replace(CONFOUNDED, hidden=0.9)
 DETERMINISTIC = replace(CONFOUNDED, deterministic=True, explored=0.0)
 DOMINATED = replace(CONFOUNDED, skills=(1.0, 0.5, 0.4), prices=(0.3, 4.0, 8.0), speeds=(400.0, 900.0, 1500.0))
@@ -326,3 +346,4 @@ LENGTH_ONLY = replace(CONFOUNDED, logs_complexity=False)
 DRIFTING = replace(CONFOUNDED, drift=0.8)
 RANDOMISED = replace(CONFOUNDED, logs_propensity=True, hidden=0.9)
 HEAVY_TAILED = replace(CONFOUNDED, price_tail=1.6)
+FAILING_BY_TASK = replace(CONFOUNDED, task_failures=0.06)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
-from routing_pipeline.scope import CLUSTERS
+from routing_pipeline.policy.known_parts import COUNTED, Known, KnownParts
+from routing_pipeline.window.scope import CLUSTERS
 
 FOLDS_PER_HALF = 4
 FOLDS = 2 * FOLDS_PER_HALF
@@ -44,7 +45,7 @@ def fitted_on(fold: int) -> tuple[int, ...]:
 class Nuisances:
     """Arrays over (fold, task, level, length, arm); `propensity` and the observation rates have 2 halves in place of folds.
 
-    cost, latency: mean per request; success, slow: probabilities; quality: mean of labelled successes.
+    cost, latency, calls: mean per unit; success, slow: probabilities; quality: mean of labelled successes.
     propensity: of the model in the context; labelled: probability that a success is labelled; priced, timed: that a
     request has a cost, a latency. penalties: by outcome, how strongly tasks were pulled to each other.
     """
@@ -53,6 +54,7 @@ class Nuisances:
     latency: Floats
     success: Floats
     slow: Floats
+    calls: Floats
     quality: Floats
     propensity: Floats
     labelled: Floats
@@ -67,16 +69,17 @@ REGRESSIONS: dict[str, tuple[str, str, bool]] = {
     "success": ("n", "success", False),
     "slow": ("n_latency", "slow", False),
     "quality": ("labelled", "quality", False),
+    "calls": ("n", "calls", True),
 }
 """Of each regression: the sums that count its observations, that add up its outcome, and whether it is relative to the task's mean."""
 
 
-def by_fold(cells: Cells, name: str) -> Floats:
-    """Sums over the clusters of each fold: (fold, task, level, length, arm), contexts that rules can reach alone."""
+def by_fold(cells: Cells, values: Floats) -> Floats:
+    """Values of cells summed over the clusters of each fold: (fold, task, level, length, arm), contexts that rules can reach alone."""
     binning = cells.binning
     folds = fold_of(cells.cluster)
     shape = (FOLDS, len(binning.tasks) + 1, binning.levels + 1, binning.lengths, len(binning.models) + 1)
-    sums = sum_by((folds, cells.task, cells.level, cells.length, cells.arm), cells.sums[name], shape)
+    sums = sum_by((folds, cells.task, cells.level, cells.length, cells.arm), values, shape)
     return sums[:, :-1, :-1]
 
 
@@ -96,13 +99,16 @@ def basis(cells: Cells) -> Floats:
         tokens = np.ones((levels, lengths))
         known = binning.bin_tokens[task]
         if binning.axis == "prompt_tokens":
-            tokens[: len(known), 0] = known
+            tokens[: len(known)] = np.array(known)[:, None]
         elif len(known) == lengths:
             tokens[:] = known
         mean = (tokens * n[task]).sum() / max(n[task].sum(), 1e-9)
         u[task] = 0.0 if mean <= 0 or len(known) <= 1 else tokens / mean - 1.0
     zz = np.broadcast_to(z[:, :, None], u.shape)
     parts = [np.ones_like(u), zz, *(np.maximum(zz - knot, 0.0) for knot in (0.25, 0.5, 0.75)), u, u * zz]
+    if binning.strata is not None:
+        # Each value of a column that steers has a level of its own.
+        parts += [np.broadcast_to(np.arange(lengths) == stratum, u.shape).astype(np.float64) for stratum in range(1, lengths)]
     return np.stack(parts, axis=-1).reshape(tasks, levels * lengths, len(parts))
 
 
@@ -223,7 +229,10 @@ def trained_on(observed: Floats, total: Floats, *, by_scale: bool) -> tuple[Floa
 
 
 def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> tuple[Floats, float]:
-    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose."""
+    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose.
+
+    A model of which a fold's training holds nothing is predicted as all models together are: a regression on nothing is 0.
+    """
     folds, tasks, levels, lengths, arms = observed.shape
     weight, sums, scale = trained_on(observed, total, by_scale=by_scale)
 
@@ -231,10 +240,16 @@ def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) ->
         return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
 
     size = scale[:, :, None, None, None]
+    is_untrained = (weight.sum(axis=(1, 2, 3)) == 0)[:, None, None, None, :]
 
     def fitted(penalty: float) -> Floats:
         shaped = ridge(flat(weight), flat(sums / size), x, penalty).reshape(folds, arms, tasks, levels, lengths)
-        return shaped.transpose(0, 2, 3, 4, 1)
+        own = shaped.transpose(0, 2, 3, 4, 1)
+        if not is_untrained.any():
+            return own
+        pooled, of = (each.sum(axis=-1).reshape(folds, tasks, levels * lengths) for each in (weight, sums / size))
+        lent = ridge(pooled, of, x, penalty)
+        return np.where(is_untrained, lent.reshape(folds, tasks, levels, lengths, 1), own)
 
     found = [(fitted(penalty), penalty) for penalty in TASK_PENALTIES]
     best, penalty = min(found, key=lambda each: _held_out_loss(each[0], observed, total / size))
@@ -247,14 +262,16 @@ def _held_out_loss(fitted: Floats, observed: Floats, total: Floats) -> float:
     return float((observed[learn] * fitted[learn] ** 2 - 2.0 * fitted[learn] * total[learn]).sum())
 
 
-def fit(cells: Cells) -> Nuisances:
-    """All nuisances of a window; a second of numpy on a million cells."""
+def fit(cells: Cells, known: KnownParts) -> Nuisances:
+    """All nuisances of a window; a second of numpy on a million cells. Rates of observation are those of the parts that are known."""
     x = basis(cells)
-    sums = {name: by_fold(cells, name) for name in cells.sums}
+    sums = {name: by_fold(cells, values) for name, values in cells.sums.items()}
     learn, both = list(range(FOLDS_PER_HALF)), list(range(FOLDS))
 
-    def halves(observed: str, of: str) -> Floats:
-        return np.stack([observed_rate(sums[observed][each].sum(axis=0), sums[of][each].sum(axis=0)) for each in (learn, both)])
+    def halves(outcome: Known) -> Floats:
+        is_known = known.of_cells(cells, outcome)
+        seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in COUNTED[outcome])
+        return np.stack([observed_rate(seen[each].sum(axis=0), base[each].sum(axis=0)) for each in (learn, both)])
 
     found = {
         name: _predicted(sums[observed], sums[total], x, by_scale=by_scale) for name, (observed, total, by_scale) in REGRESSIONS.items()
@@ -263,8 +280,8 @@ def fit(cells: Cells) -> Nuisances:
     return Nuisances(
         **{name: np.clip(fitted, 0.0, highest.get(name)) for name, (fitted, _) in found.items()},
         propensity=np.stack([propensities(sums["n"][each].sum(axis=0), x) for each in (learn, both)]),
-        labelled=halves("labelled", "success"),
-        priced=halves("n_cost", "n"),
-        timed=halves("n_latency", "n"),
+        labelled=halves("quality"),
+        priced=halves("cost"),
+        timed=halves("latency"),
         penalties={name: penalty for name, (_, penalty) in found.items()},
     )

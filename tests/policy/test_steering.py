@@ -1,0 +1,55 @@
+"""Which logged columns are named as steering the router, and what becomes of them."""
+
+from __future__ import annotations
+
+import ibis
+import numpy as np
+
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.policy.cells import Binning
+from routing_pipeline.policy.context import Context, context_of
+from routing_pipeline.policy.kinds import binning_by_needs, window_needs
+from routing_pipeline.policy.segments import when
+from tests.simulation import worlds
+from tests.simulation.steered_worlds import steered
+
+
+def context(rows: object) -> Context:
+    table = ibis.memtable(rows)
+    needs = window_needs(table, Parameters())
+    return context_of(table, lambda teams: binning_by_needs(table, needs, teams))
+
+
+def verdicts(found: Context) -> dict[str, str]:
+    return {each.column: each.verdict for each in found.tests}
+
+
+def test_a_team_that_steers_becomes_part_of_the_kind_and_rules_name_it() -> None:
+    found = context(steered("team", 8_000, 1).rows)
+    assert verdicts(found)["team"] == "corrected for"
+    hard, easy = tuple(f"team-{each}" for each in (3, 4, 5)), tuple(f"team-{each}" for each in (0, 1, 2))
+    assert set(found.binning.kind_teams) == {hard, easy}
+    assert when(found.binning, 0, 0, found.binning.levels).team in {hard, easy}
+    assert Binning.from_json(found.binning.to_json()) == found.binning
+
+
+def test_a_day_that_steers_becomes_strata_and_no_rule_names_it() -> None:
+    found = context(steered("day", 8_000, 2).rows)
+    assert verdicts(found)["day"] == "corrected for"
+    assert found.binning.strata is not None
+    assert found.binning.strata.column == "day"
+    assert found.binning.lengths == len(found.binning.strata.groups) >= 2
+    assert when(found.binning, 0, 0, found.binning.levels).team is None
+    assert Binning.from_json(found.binning.to_json()) == found.binning
+
+
+def test_a_team_that_only_asks_other_questions_is_not_named() -> None:
+    rng = np.random.default_rng(5)
+    world = worlds.World()
+    requests = worlds.contexts(world, 8_000, rng)
+    rows = worlds.logged(world, requests, rng)
+    # Hard tasks and complex questions come from one team more often; the router goes by task and complexity alone.
+    of_one = rng.random(8_000) < 0.2 + 0.5 * requests.complexity * (requests.task >= 4)
+    found = context(worlds.with_column(rows, "team", np.where(of_one, "one", "two").tolist()))
+    assert verdicts(found)["team"] in {"no sign", "slight"}
+    assert found.binning.kind_teams == ()

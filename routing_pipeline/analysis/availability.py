@@ -1,7 +1,7 @@
 """How reliably each model answered, and when it did not.
 
 Belongs here: failure rates per model, and incidents: stretches in which a model failed far above its own base rate. Does
-not belong here: failures that belong to a task (`quality_issues`), overall success (`routing_analytics`).
+not belong here: failures that belong to a task (`incompatibilities`), overall success (`routing_analytics`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 from pydantic import Field
 
 from routing_pipeline.analysis.daily_spend import NO_COST
-from routing_pipeline.analysis.model_minutes import BUCKET_S, Floats, Ints, ModelMinutes, Stretch, within
-from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, proportion_interval, quantity
+from routing_pipeline.analysis.model_minutes import BUCKET_S, Ints, ModelMinutes, Stretch, within
+from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.stats.inference import Floats, proportion_interval
+from routing_pipeline.text import LogName
 
 MAX_INCIDENTS = 50
 MAX_EXAMPLES = 5
@@ -41,7 +43,7 @@ Row = dict[str, Any]
 class Availability(Result):
     """How reliably one model answered, over all attempts; calls that the client cancelled count as answered."""
 
-    model: str
+    model: LogName
     attempts: int = quantity("Attempts", "attempts")
     error_rate: Measured = quantity("Share that failed", "0..1")
     rate_limit_rate: Measured = quantity("Share refused for a rate limit (429)", "0..1")
@@ -53,7 +55,7 @@ class Availability(Result):
 class Incident(Result):
     """A stretch of time in which a model failed far above its own base rate."""
 
-    model: str
+    model: LogName
     kind: Literal["rate limit", "errors"] = Field(description="`rate limit` when most of the failures are")
     start: datetime = Field(description="UTC, to five minutes")
     end: datetime = Field(description="UTC, exclusive, to five minutes")
@@ -67,7 +69,7 @@ class Incident(Result):
     requests_lost: int = quantity("Of them, those whose client saw no success", "requests")
     cost_usd: Known = quantity("Spend on the requests hit, fallbacks included", "USD")
     usual_cost_usd: Known = quantity("What as many requests, lost ones left out, cost when this model answers at the first attempt", "USD")
-    examples: tuple[str, ...] = Field(default=(), description="Some of the requests hit: request_id, earliest first")
+    examples: tuple[LogName, ...] = Field(default=(), description="Some of the requests hit: request_id, earliest first")
 
 
 @dataclass(frozen=True)
@@ -213,14 +215,23 @@ def _failed_in(requests: ibis.Table, stretches: Sequence[Stretch]) -> ibis.Table
 
 
 def _hit(requests: ibis.Table, stretches: Sequence[Stretch]) -> dict[int, Row]:
-    """By incident: requests with a failed attempt in it, how many of them were answered in the end, what they cost."""
-    hit = _failed_in(requests, stretches).select("stretch", "request_id").distinct().rename(hit_request_id="request_id")
-    final = requests.filter(requests.is_final).select("request_id", "status", "request_cost_usd")
-    joined = hit.left_join(final, hit.hit_request_id == final.request_id)
+    """By incident: requests with a failed attempt in it, how many of them were answered in the end, what they cost.
+
+    Several requests may share an id, as those of a trace do: one ends with each final attempt, in the order in which they began.
+    """
+    failed = _failed_in(requests, stretches).select("stretch", "attempt_id", "request_id")
+    ids = failed.select("request_id").distinct()
+    t = requests.semi_join(ids, "request_id")
+    order = ibis.window(group_by="request_id", order_by=[t.started_s, t.attempt_id], preceding=None, following=0)
+    ended = t.is_final.cast("int64")
+    t = t.mutate(number=ended.sum().over(order) - ended)
+    hit = failed.inner_join(t.select("attempt_id", "number"), "attempt_id").select("stretch", "request_id", "number").distinct()
+    final = t.filter(t.is_final).select("status", "request_cost_usd", final_id=t.request_id, final_number=t.number)
+    joined = hit.left_join(final, [hit.request_id == final.final_id, hit.number == final.final_number])
     rows = (
         joined.group_by("stretch")
         .agg(
-            hit=joined.hit_request_id.nunique(),
+            hit=joined.count(),
             answered=(joined.status == "success").fill_null(False).sum(),
             cost=joined.request_cost_usd.sum(),
             priced=joined.request_cost_usd.count(),

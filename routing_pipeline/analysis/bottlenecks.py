@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ibis
 import numpy as np
@@ -20,11 +20,11 @@ from scipy import stats
 from routing_pipeline.analysis.availability import Availability, Incident, availability
 from routing_pipeline.analysis.latency_spikes import LatencySpikes, latency_spikes
 from routing_pipeline.analysis.model_minutes import model_minutes
-from routing_pipeline.comparisons import FALSE_DISCOVERY_RATE, false_discovery_adjusted
-from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, proportion_interval, quantity
-from routing_pipeline.scope import AnalysisScope
-
-Floats = NDArray[np.float64]
+from routing_pipeline.clock import SECONDS_PER_HOUR, hour_of
+from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.stats.inference import FALSE_DISCOVERY_RATE, Floats, false_discovery_adjusted, proportion_interval
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 MAX_LISTED = 50
 MIN_DECISIONS = 20
@@ -38,7 +38,7 @@ MINUTE_S, HOUR_S = 60, 3_600
 class SlowRouting(Result):
     """Routing decisions of one rule, or of one hour of the day."""
 
-    rule: str | None = Field(default=None, description="Routing rule as logged; null: not logged, or the line is of an hour")
+    rule: LogName | None = Field(default=None, description="Routing rule as logged; null: not logged, or the line is of an hour")
     hour: int | None = quantity("Hour of the day, UTC; null when the line is of a rule", "hour", default=None)
     decisions: int = quantity("Requests with a clean routing latency", "requests")
     p50_ms: float = quantity("Median", "ms")
@@ -91,6 +91,8 @@ class Queue(Result):
 
 class Bottlenecks(Result):
     """The answer to `identify_bottlenecks`."""
+
+    main_table: ClassVar = "availability"
 
     routing: RoutingDelays
     availability: tuple[Availability, ...] = Field(description="Most failures first")
@@ -153,7 +155,7 @@ def _routing(requests: ibis.Table) -> RoutingDelays:
     bound = float(overall["slow_above"])
     by_rule = _delays(timed.filter(timed.routing_rule_id.notnull()), "routing_rule_id", bound)
     rules = [SlowRouting(rule=row["key"], **fields) for row, fields in _judged(by_rule)]
-    hour = ((timed.started_s / HOUR_S).floor().cast("int64") % 24).name("hour")
+    hour = (hour_of(timed.started_s) % 24).name("hour")
     hours = [SlowRouting(hour=int(row["key"]), **fields) for row, fields in _judged(_delays(timed.mutate(hour), "hour", bound))]
     rules.sort(key=lambda each: (-_share(each), each.rule or ""))
     return RoutingDelays(
@@ -224,7 +226,7 @@ def _ratio(peak: float, mean: float) -> Known:
 
 
 def _busy_hours(minute: NDArray[np.int64], total: Floats, weight: Floats) -> tuple[BusyHour, ...]:
-    hour = minute * MINUTE_S // HOUR_S % 24
+    hour = minute * MINUTE_S // SECONDS_PER_HOUR % 24
     sums, weights = np.bincount(hour, weights=total, minlength=24), np.bincount(hour, weights=weight, minlength=24)
     busy = [BusyHour(hour=each, mean=float(sums[each] / weights[each])) for each in range(24) if weights[each] > 0]
     return tuple(sorted(busy, key=lambda each: (-each.mean, each.hour)))

@@ -1,20 +1,23 @@
-"""What the month and the quarter will come to, in all and by team, from months of daily spend.
+"""What the month and the quarter will come to, in all and by team, from months of daily spend; and how budgets stand.
 
-Belongs here: the seasonal model of daily spend and the totals drawn from it. Does not belong here: the projection of a report's
-own window, which rests on that window alone (`daily_spend`).
+Belongs here: the seasonal model of daily spend, the totals drawn from it, and the one verdict on each budget that every face shows.
+Does not belong here: spend in the window that is analysed (`daily_spend`, `routing_costs`).
 
 Log of daily spend = level + effect of the weekday + noise; the level walks at random with a slope (a local level model with
 drift and fixed seasonal effects; Durbin & Koopman, Time Series Analysis by State Space Methods, 3.2). The ratio of the walk's
 variance to the noise's is not estimated but averaged over a grid by its likelihood, and the noise's variance is drawn from its
 posterior: with weeks of history both are uncertain, and intervals that ignore it are too narrow. Totals are quantiles of
-simulated paths.
+simulated paths. Days that the logs do not cover (`coverage`) are drawn as well: those before the logs begin from the same model with
+time reversed, gaps in them from the days of the same weekday.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import Any, Literal
 
 import ibis
 import numpy as np
@@ -22,11 +25,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from routing_pipeline.analysis.daily_spend import NO_COST, date_of, day_of
-from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH, SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
+from routing_pipeline.estimates import LEVEL, Estimate, Known, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.scope import SECONDS_PER_DAY, with_time
+from routing_pipeline.stats.inference import Floats
+from routing_pipeline.text import LogName
+from routing_pipeline.window.conform import with_time
+from routing_pipeline.window.coverage import Uncovered, uncovered
+from routing_pipeline.window.scope import NEARLY_ALL
 
-Floats = NDArray[np.float64]
+BudgetVerdict = Literal["within budget", "over budget", "cannot tell"]
+UsedIs = Literal["spend so far", "rate"]
 
 HISTORY_DAYS = 182
 MIN_DAYS = 14
@@ -41,24 +50,56 @@ WINSOR = 4.0
 SETTLED = 3.0
 """Variance of a forecast, in units of the noise's, above which a day's innovation still tells of the start and not of the noise."""
 MAX_TEAMS = 50
+LEAST_RATE_DAYS = 1.0
+"""Days that the logs have to cover for a rate per day to be told."""
 
 
 class PeriodProjection(Result):
-    """Spend of one calendar period."""
+    """Spend of one calendar period, and how it stands against its budget."""
 
     period: str = Field(description="2026-11, or 2026-Q4")
     start: date
     end: date = Field(description="Exclusive")
     observed_usd: float = quantity("Spend so far, in what the logs cover", "USD")
+    observed_days: float = quantity("Days so far that the logs cover", "days", default=0.0)
+    elapsed_days: float = quantity("Days so far", "days", default=0.0)
+    elapsed_usd: Measured = quantity(
+        "Spend so far, what the logs do not cover filled in; exact where they cover all of it",
+        "USD",
+        default=Unidentifiable(unidentifiable="not known to reports of earlier versions"),
+    )
     total_usd: Measured = quantity("Spend by its end", "USD")
     budget_usd: float | None = quantity("Budget of the period", "USD", default=None)
+    used: Measured | None = quantity("Of the budget, as `used_is` says; null without a budget", "1", default=None)
+    used_is: UsedIs | None = Field(
+        default=None,
+        description="`spend so far` over the period's budget where the logs cover the period so far; else the `rate` of the days "
+        "that they cover over the budget's share of as many days",
+    )
     chance_over_budget: float | None = quantity("Probability that the total exceeds it", "0..1", default=None)
+    verdict: BudgetVerdict | None = Field(
+        default=None,
+        description="`over budget` when that much is spent, or the whole interval of the total lies above it; `within budget` when none of it "
+        "does; null without a budget",
+    )
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the logs cover the period so far."""
+        return self.observed_days >= NEARLY_ALL * self.elapsed_days
+
+    @property
+    def usd_per_day(self) -> Known:
+        """Spend so far over the days that the logs cover."""
+        if self.observed_days < LEAST_RATE_DAYS:
+            return Unidentifiable(unidentifiable=f"the logs cover less than {LEAST_RATE_DAYS:g} day of {self.period}")
+        return self.observed_usd / self.observed_days
 
 
 class TeamProjection(Result):
     """One team's month and quarter."""
 
-    team: str
+    team: LogName
     month: PeriodProjection
     quarter: PeriodProjection
 
@@ -69,8 +110,53 @@ class BudgetProjection(Result):
     history_days: int = quantity("Complete days of spend that it rests on", "days")
     month: PeriodProjection
     quarter: PeriodProjection
-    teams: tuple[TeamProjection, ...] = Field(description="By spend, at most 50; teams do not add up where requests name none")
-    explanation: str = "Days ahead are taken to follow the weekly cycle and the slope so far; announced changes are not in it."
+    teams: tuple[TeamProjection, ...] = Field(
+        description="By spend, at most 50, and every team with a budget; teams do not add up where requests name none"
+    )
+    explanation: str = "The projection continues the weekly cycle and the trend so far; announced changes are not included."
+
+    def of(self, team: str | None) -> TeamProjection | BudgetProjection | None:
+        """The projection of a team, or of all spend (None); None for a team without any."""
+        return self if team is None else next((each for each in self.teams if each.team == team), None)
+
+
+@dataclass(frozen=True)
+class SpendHistory:
+    """Months of spend, and the time in them that the logs cover."""
+
+    usd: Mapping[str | None, Mapping[int, float]]
+    """By team and day since 1970; None holds all teams together."""
+    uncovered: tuple[Uncovered, ...] = ()
+    """Between the first day and `end_s`."""
+
+    def covered_days(self, start_s: float, end_s: float) -> float:
+        """Days between two moments that the logs cover; what lies before the first day of spend is none of them."""
+        start_s = max(start_s, min(self.usd[None], default=math.inf) * SECONDS_PER_DAY)
+        return max(end_s - start_s - math.fsum(each.within(start_s, end_s) for each in self.uncovered), 0.0) / SECONDS_PER_DAY
+
+
+def spend_history(attempts: ibis.Table, end_s: float, oldest_s: float | None) -> SpendHistory:
+    """What was spent by day before `end_s`, and which time the logs cover.
+
+    Args:
+        attempts: schema.REQUEST_LOG with cost_usd, over the last HISTORY_DAYS.
+        end_s: up to where the logs reach, seconds since 1970.
+        oldest_s: when the first attempt of all in the lake began.
+    """
+    timed = with_time(attempts)
+    timed = timed.filter(timed.started_s < end_s)
+    hours = timed.select(hour=hour_of(timed.started_s)).distinct().to_pyarrow()["hour"].to_pylist()
+    return history_of(daily_spend_by_team(attempts, end_s), hours, end_s, oldest_s)
+
+
+def history_of(usd: Mapping[str | None, Mapping[int, float]], hours: Collection[int], end_s: float, oldest_s: float | None) -> SpendHistory:
+    """The same from sums that somebody kept: `hours` since 1970 in which anything was logged."""
+    if not hours:
+        return SpendHistory(usd)
+    first_s = float(min(hours) * SECONDS_PER_HOUR)
+    inside = oldest_s is not None and oldest_s >= first_s
+    start_s = first_s // SECONDS_PER_DAY * SECONDS_PER_DAY
+    return SpendHistory(usd, uncovered(hours, start_s, end_s, first_s=oldest_s if inside else None))
 
 
 def daily_spend_by_team(attempts: ibis.Table, end_s: float) -> dict[str | None, dict[int, float]]:
@@ -86,23 +172,23 @@ def daily_spend_by_team(attempts: ibis.Table, end_s: float) -> dict[str | None, 
     return spend
 
 
-def budget_projection(spend: Mapping[str | None, Mapping[int, float]], end_s: float, parameters: Parameters) -> BudgetProjection:
+def budget_projection(history: SpendHistory, end_s: float, parameters: Parameters) -> BudgetProjection:
     """Project the calendar month and quarter that hold the moment before `end_s`.
 
     Args:
-        spend: USD by team and day (`daily_spend_by_team`).
+        history: what was spent (`spend_history`).
         end_s: up to where the logs reach, seconds since 1970.
         parameters: budgets, USD per month.
     """
-    all_days = spend[None]
-    first = min(all_days, default=math.floor(end_s / SECONDS_PER_DAY))
-    by_spend = sorted((team for team in spend if team is not None), key=lambda team: (-sum(spend[team].values()), team))
-    month, quarter = _projected(all_days, first, end_s, parameters.budget)
+    of_team = {team: days for team, days in history.usd.items() if team is not None}
+    by_spend = sorted(of_team, key=lambda team: (-math.fsum(of_team[team].values()), team))
+    listed = [*by_spend[:MAX_TEAMS], *(team for team in by_spend[MAX_TEAMS:] if team in parameters.budgets_by_team)]
+    month, quarter = _projected(history, None, end_s, parameters.budget)
     teams = []
-    for team in by_spend[:MAX_TEAMS]:
-        of_month, of_quarter = _projected(spend[team], first, end_s, parameters.budgets_by_team.get(team))
+    for team in listed:
+        of_month, of_quarter = _projected(history, team, end_s, parameters.budgets_by_team.get(team))
         teams.append(TeamProjection(team=team, month=of_month, quarter=of_quarter))
-    return BudgetProjection(history_days=len(_history(all_days, first, end_s)[1]), month=month, quarter=quarter, teams=tuple(teams))
+    return BudgetProjection(history_days=_complete_days(history, None, end_s)[2], month=month, quarter=quarter, teams=tuple(teams))
 
 
 def _periods(end_s: float) -> tuple[tuple[str, date, date, int], ...]:
@@ -120,78 +206,165 @@ def _later(start: date, months: int) -> date:
     return date(start.year + month // 12, month % 12 + 1, 1)
 
 
-def _history(days: Mapping[int, float], first: int, end_s: float) -> tuple[int, Floats]:
-    """(first day, USD of each complete day): the first day of the logs, and the day in which they end, may be partial."""
-    end = math.floor(end_s / SECONDS_PER_DAY)
-    start = max(first + 1, end - HISTORY_DAYS)
-    return start, np.array([days.get(day, 0.0) for day in range(start, end)])
+def _complete_days(history: SpendHistory, team: str | None, end_s: float) -> tuple[int, Floats, int]:
+    """(first day, USD of each day from there, how many of them are complete): from the first to the last day that the logs cover; others between are nan."""
+    end = math.ceil(end_s / SECONDS_PER_DAY)
+    first = max(min(history.usd[None], default=end), end - HISTORY_DAYS - 1)
+    days = range(first, end)
+    complete = [history.covered_days(day * SECONDS_PER_DAY, min((day + 1) * SECONDS_PER_DAY, end_s)) >= NEARLY_ALL for day in days]
+    if not any(complete):
+        return end, np.zeros(0), 0
+    begin, until = complete.index(True), len(complete) - complete[::-1].index(True)
+    usd = history.usd[team]
+    found = [usd.get(day, 0.0) if is_complete else math.nan for day, is_complete in zip(days, complete, strict=True)]
+    return first + begin, np.array(found[begin:until]), sum(complete)
 
 
-def _projected(days: Mapping[int, float], first: int, end_s: float, budget: float | None) -> tuple[PeriodProjection, PeriodProjection]:
-    start, history = _history(days, first, end_s)
+@dataclass(frozen=True)
+class _Drawn:
+    """Draws of the days that the logs do not cover whole, DRAWS x days: before the first complete day, between, after the last."""
+
+    first: int
+    """First day of `usd`."""
+    usd: Floats
+
+    def of(self, day: int) -> Floats:
+        drawn: Floats = self.usd[:, day - self.first]
+        return drawn
+
+
+def _projected(history: SpendHistory, team: str | None, end_s: float, budget: float | None) -> tuple[PeriodProjection, PeriodProjection]:
     month, quarter = _periods(end_s)
-    ahead = back = None
-    if np.count_nonzero(history) >= MIN_DAYS:
-        rng = np.random.default_rng(0)  # the same logs, the same answer
-        weekday = (np.arange(start, start + len(history)) + 3) % 7
-        ahead = simulated_days(history, weekday, day_of(quarter[2]) - (start + len(history)), rng)
-        uncovered = start - day_of(quarter[1])
-        # Time reversed is the same model: what came before the logs is projected backwards.
-        back = simulated_days(history[::-1], weekday[::-1], uncovered, rng, step=-1) if uncovered > 0 else np.zeros((DRAWS, 0))
+    start, usd, complete = _complete_days(history, team, end_s)
+    drawn = _drawn(start, usd, day_of(quarter[1]), day_of(quarter[2])) if np.count_nonzero(usd > 0) >= MIN_DAYS else None
     return (
-        _period(month, days, start, len(history), ahead, back, end_s, budget),
-        _period(quarter, days, start, len(history), ahead, back, end_s, budget),
+        _period(month, history, team, complete, drawn, end_s, budget),
+        _period(quarter, history, team, complete, drawn, end_s, budget),
     )
+
+
+def _drawn(start: int, usd: Floats, begin: int, end: int) -> _Drawn:
+    """Draws of every day of [begin, end), those in `usd` from its days of the same weekday."""
+    rng = np.random.default_rng(0)  # the same logs, the same answer
+    weekday = (np.arange(start, start + len(usd)) + 3) % 7
+    ahead = simulated_days(usd, weekday, max(end - (start + len(usd)), 0), rng)
+    # Time reversed is the same model: what came before the logs is projected backwards.
+    back = simulated_days(usd[::-1], weekday[::-1], start - begin, rng, step=-1)[:, ::-1] if start > begin else np.zeros((DRAWS, 0))
+    between = np.zeros((DRAWS, len(usd)))
+    for place in np.flatnonzero(np.isnan(usd)):
+        alike = usd[(weekday == weekday[place]) & np.isfinite(usd)]
+        between[:, place] = rng.choice(alike if len(alike) else usd[np.isfinite(usd)], DRAWS)
+    return _Drawn(start - back.shape[1], np.hstack([back, between, ahead]))
 
 
 def _period(
     period: tuple[str, date, date, int],
-    days: Mapping[int, float],
-    start: int,
-    length: int,
-    ahead: Floats | None,
-    back: Floats | None,
+    history: SpendHistory,
+    team: str | None,
+    complete: int,
+    drawn: _Drawn | None,
     end_s: float,
     budget: float | None,
 ) -> PeriodProjection:
     name, begin, end, months = period
-    known = math.fsum(usd for day, usd in days.items() if day_of(begin) <= day < day_of(end))
+    begin_s, period_end_s = day_of(begin) * SECONDS_PER_DAY, day_of(end) * SECONDS_PER_DAY
+    known = math.fsum(usd for day, usd in history.usd[team].items() if day_of(begin) <= day < day_of(end))
     limit = None if budget is None else budget * months
-    total: Measured
+    elapsed = (min(end_s, period_end_s) - begin_s) / SECONDS_PER_DAY
+    so_far: Measured = NO_COST
+    total: Measured = NO_COST
     chance = None
-    if not days:
-        total = NO_COST
-    elif ahead is None or back is None:
-        total = Unidentifiable(
-            unidentifiable=f"the logs hold {length} complete day{'' if length == 1 else 's'}, and {MIN_DAYS} with spend are needed"
-        )
-    else:
-        today = start + length
-        share_left = 1.0 - (end_s / SECONDS_PER_DAY - today)
-        left = ahead[:, : day_of(end) - today] * np.where(np.arange(day_of(end) - today) == 0, share_left, 1.0)
-        # The logs' first day counts as it was logged, and is not drawn.
-        missing = back[:, 1 : max(start - day_of(begin), 0)]
-        totals = known + left.sum(axis=1) + missing.sum(axis=1)
-        low, middle, high = np.quantile(totals, [0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2])
-        total = Estimate(estimate=float(middle), low=float(low), high=float(high))
-        chance = None if limit is None else float((totals > limit).mean())
-    return PeriodProjection(
-        period=name, start=begin, end=end, observed_usd=known, total_usd=total, budget_usd=limit, chance_over_budget=chance
+    if history.usd[team]:
+        missing_so_far, missing = _missing(history, day_of(begin), day_of(end), end_s)
+        totals = None if drawn is None else known + _filled(drawn, missing)
+        why = Unidentifiable(unidentifiable=f"it needs {MIN_DAYS} complete days with spend, and the logs have {complete}")
+        so_far = _exactly(known) if not missing_so_far else why if drawn is None else _interval(known + _filled(drawn, missing_so_far))
+        total = why if totals is None else _interval(totals)
+        chance = None if limit is None or totals is None else float((totals > limit).mean())
+    found = PeriodProjection(
+        period=name,
+        start=begin,
+        end=end,
+        observed_usd=known,
+        observed_days=min(history.covered_days(begin_s, min(end_s, period_end_s)), elapsed),
+        elapsed_days=elapsed,
+        elapsed_usd=so_far,
+        total_usd=total,
+        budget_usd=limit,
+        chance_over_budget=chance,
     )
+    return found if limit is None or budget is None else found.model_copy(update=_standing(found, limit, budget))
+
+
+def _missing(history: SpendHistory, begin: int, end: int, end_s: float) -> tuple[dict[int, float], dict[int, float]]:
+    """Shares of the period's days that the logs do not cover: of those so far, and of all."""
+    so_far, in_all = {}, {}
+    for day in range(begin, end):
+        start_s, stop_s = day * SECONDS_PER_DAY, min((day + 1) * SECONDS_PER_DAY, end_s)
+        covered = history.covered_days(start_s, stop_s) if stop_s > start_s else 0.0
+        # Of a day that counts as complete nothing is missing, whichever microseconds of it were not logged.
+        if covered >= NEARLY_ALL:
+            continue
+        in_all[day] = 1.0 - covered
+        lacking = round(max(stop_s - start_s, 0.0) / SECONDS_PER_DAY - covered, 6)
+        if lacking > 0:
+            so_far[day] = lacking
+    return so_far, in_all
+
+
+def _filled(drawn: _Drawn, missing: Mapping[int, float]) -> Floats:
+    filled = np.zeros(DRAWS)
+    for day, share in missing.items():
+        filled = filled + share * drawn.of(day)
+    return filled
+
+
+def _exactly(usd: float) -> Estimate:
+    return Estimate(estimate=usd, low=usd, high=usd)
+
+
+def _interval(totals: Floats) -> Estimate:
+    low, middle, high = np.quantile(totals, [0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2])
+    return Estimate(estimate=float(middle), low=float(low), high=float(high))
+
+
+def _standing(period: PeriodProjection, limit: float, per_month: float) -> dict[str, Any]:
+    """What is said of the budget: how much of it is used, named as what it is, and the verdict."""
+    if per_month <= 0:
+        return {"used": Unidentifiable(unidentifiable="a budget has to be above 0"), "verdict": "cannot tell"}
+    if isinstance(period.elapsed_usd, Unidentifiable) and period.elapsed_usd == NO_COST:
+        return {"used": NO_COST, "verdict": "cannot tell"}
+    if period.is_covered:
+        used: dict[str, Any] = {"used": _exactly(period.observed_usd / limit), "used_is": "spend so far"}
+    else:
+        rate = period.usd_per_day
+        share = rate if isinstance(rate, Unidentifiable) else _exactly(rate * DAYS_PER_BUDGET_MONTH / per_month)
+        used = {"used": share, "used_is": "rate"}
+    return used | {"verdict": _verdict(period, limit)}
+
+
+def _verdict(period: PeriodProjection, limit: float) -> BudgetVerdict:
+    if period.observed_usd > limit:
+        return "over budget"
+    if isinstance(period.total_usd, Unidentifiable) or period.total_usd.low <= limit < period.total_usd.high:
+        return "cannot tell"
+    return "over budget" if period.total_usd.low > limit else "within budget"
 
 
 def simulated_days(history: Floats, weekday: NDArray[np.int64], days: int, rng: np.random.Generator, step: int = 1) -> Floats:
     """Draws of the `days` that follow `history`, DRAWS x days, USD.
 
     Args:
-        history: USD of consecutive days, the last one adjacent to those drawn; a day without spend where its weekday has some
-            counts as not observed, a weekday that never has any stays at 0.
+        history: USD of consecutive days, the last one adjacent to those drawn, nan where the logs do not cover them; a day without
+            spend where its weekday has some counts as not observed, a weekday that never has any stays at 0.
         weekday: of each of them, 0..6.
         days: how many to draw.
         rng: source of the draws.
         step: 1 forward, -1 where time runs backwards.
     """
-    is_open = np.array([bool((history[weekday == each] > 0).mean() > 0.5) if (weekday == each).any() else True for each in range(7)])
+    seen = np.isfinite(history)
+    by_weekday = [history[seen & (weekday == each)] for each in range(7)]
+    is_open = np.array([bool((usd > 0).mean() > 0.5) if len(usd) else True for usd in by_weekday])
     log_usd = np.where(history > 0, np.log(np.maximum(history, 1e-12)), np.nan)
     log_usd[~is_open[weekday]] = np.nan
     scale = _rough_noise(log_usd, weekday)

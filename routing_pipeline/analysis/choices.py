@@ -1,27 +1,33 @@
 """What one model would have given for a kind of request, by the user's goal, and which guards it keeps.
 
-Belongs here: reading a choice off the evidence, the change that it makes for a goal, and the guards of every goal. Does not
-belong here: proving a rule set on data that its search never saw (`policy.proof`); a choice that passes here is a lead.
+Belongs here: reading a choice off the evidence, the change that it makes for a goal, the guards of every goal, and which names of
+models and tasks are choices of their own and not one of many others. Does not belong here: proving a rule set on data that its search never saw (`policy.proof`); a choice that passes here is a lead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import ibis
 
-from routing_pipeline.comparisons import weighted_sum
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.parameters import Goal, Parameters, Weights
-from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
-from routing_pipeline.policy.rule_set import When
+from routing_pipeline.policy.evidence_model import ArmEvidence, HalfEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.rules.model import When
+from routing_pipeline.stats import inference
+from routing_pipeline.stats.inference import weighted_sum
 
+SELECTION_PENALTY_SE = 0.5
+"""Standard errors that a model's promise is marked down by while the best one is chosen."""
+LISTED = 50
+"""Names of one column that are spelled out."""
+OTHERS = "(others)"
 COMPLETION_TOLERANCE = 0.005
 """Success may fall by half a point, no more."""
 
-Verdict = Literal["holds", "broken", "unknown"]
+GuardVerdict = Literal["holds", "broken", "unknown"]
 
 UNITS: dict[Goal, str] = {"cost": "USD", "speed": "ms", "quality": "0..1", "balanced": "weighted shares of today's means"}
 
@@ -50,22 +56,54 @@ class Today:
     latency_ms: Measured
 
 
-def choice(segment: SegmentEvidence, arm: ArmEvidence) -> Choice:
-    """Sending the whole segment to one model; everything is unknown where the logs do not support it."""
+Half = Literal["learnt", "held_out"]
+
+
+def choice(segment: SegmentEvidence, arm: ArmEvidence, half: Half | None = None) -> Choice:
+    """Sending the whole segment to one model; everything is unknown where the logs do not support it.
+
+    `half`: the changes are those of this half of the sessions alone. Whatever is the best of many on the sessions that it was
+    picked on looks better than it is; so choices are made on the half `learnt`, and what they gain is told of the other.
+    """
     if not arm.supported:
         unknown = Unidentifiable(unidentifiable=f"{arm.model} was not seen often enough in every part of the segment")
         return Choice(arm.model, *(unknown,) * 7, success_today=segment.success)
+    changes = arm if half is None else (arm.learnt if half == "learnt" else arm.held_out) or _NO_HALF
     return Choice(
         arm.model,
         cost_usd=arm.cost_usd,
         quality=arm.quality,
         latency_ms=arm.latency_ms,
         success=arm.success,
-        cost_change_usd=arm.cost_change_usd,
-        quality_change=arm.quality_change,
-        latency_change_ms=arm.latency_change_ms,
+        cost_change_usd=changes.cost_change_usd,
+        quality_change=changes.quality_change,
+        latency_change_ms=changes.latency_change_ms,
         success_today=segment.success,
     )
+
+
+def at_level(of: Choice, level: float) -> Choice:
+    """The same choice with intervals of another level, for many of them at once."""
+    values: dict[str, Any] = {name: inference.at_level(value, level) for name, value in vars(of).items() if name != "model"}
+    return replace(of, **values)
+
+
+_ONE_HALF = Unidentifiable(unidentifiable="the evidence does not tell the halves of the sessions apart here")
+_NO_HALF = HalfEvidence(cost_change_usd=_ONE_HALF, quality_change=_ONE_HALF, latency_change_ms=_ONE_HALF)
+
+
+def fold_rare(requests: ibis.Table, column: str, distinct: int, *, keep: int = LISTED) -> ibis.Table:
+    """Rename all but the `keep` most frequent names of a text column to `(others)`; null stays null.
+
+    Asks the engine only when `distinct`, the number of names known to be in the column, is above `keep`.
+    """
+    if distinct <= keep:
+        return requests
+    counted = requests.filter(requests[column].notnull()).group_by(column).agg(n=lambda t: t.count())
+    largest = counted.order_by(ibis.desc("n"), column).limit(keep).to_pyarrow().to_pylist()
+    names = [row[column] for row in largest]
+    is_rare = requests[column].notnull() & ~requests[column].isin(names)
+    return requests.mutate(**{column: ibis.ifelse(is_rare, OTHERS, requests[column])})
 
 
 def segment_place(rows: ibis.Table, whens: Sequence[When]) -> ibis.expr.types.Value:
@@ -95,7 +133,9 @@ def mixed(parts: Sequence[tuple[float, Choice]]) -> Choice:
 
 
 def today(evidence: RoutingEvidence) -> Today:
-    """Today's means over everything that the evidence covers, task types weighted by their requests."""
+    """Today's means, as the evidence tells them; of evidence without them, those of its task types weighted by their requests."""
+    if evidence.today is not None and not evidence.refusal:
+        return Today(evidence.today.cost_usd, evidence.today.quality, evidence.today.latency_ms)
     requests = sum(task.requests for task in evidence.tasks)
     if requests == 0:
         nothing = Unidentifiable(unidentifiable=evidence.refusal or "the evidence covers no request")
@@ -141,7 +181,7 @@ def guards(goal: Goal, parameters: Parameters) -> tuple[str, ...]:
     if goal != "quality" or parameters.quality_threshold is not None:
         said.append(quality_floor(parameters))
     if parameters.cost_threshold is not None:
-        said.append(f"mean cost per request not above {parameters.cost_threshold:g} USD, or not above today's")
+        said.append(f"mean cost per request not above ${parameters.cost_threshold:g}, or not above today's")
     elif goal == "quality":
         said.append("mean cost per request not above today's")
     return tuple(said)
@@ -149,13 +189,13 @@ def guards(goal: Goal, parameters: Parameters) -> tuple[str, ...]:
 
 def quality_floor(parameters: Parameters) -> str:
     """The quality floor in words."""
-    kept = f"below today's by more than {parameters.max_quality_drop:g}"
+    kept = f"mean quality not below today's by more than {parameters.max_quality_drop:g}"
     if parameters.quality_threshold is None:
-        return f"mean quality not {kept}"
-    return f"mean quality not below {parameters.quality_threshold:g}, or not {kept}"
+        return kept
+    return f"{kept}, and not below {parameters.quality_threshold:g} (not below today's where that is less)"
 
 
-def keeps_guards(of: Choice, goal: Goal, parameters: Parameters) -> Verdict:
+def keeps_guards(of: Choice, goal: Goal, parameters: Parameters) -> GuardVerdict:
     """Whether every guard of the goal holds at the safe end of its interval, is surely broken, or cannot be told."""
     verdicts = [_keeps_completion(of)]
     if goal != "quality" or parameters.quality_threshold is not None:
@@ -165,40 +205,43 @@ def keeps_guards(of: Choice, goal: Goal, parameters: Parameters) -> Verdict:
     return _all_of(verdicts)
 
 
-def keeps_quality(of: Choice, parameters: Parameters) -> Verdict:
-    """The quality floor: the absolute threshold where one is given, else (or besides) not worse than today by more than allowed."""
-    verdicts = [_at_least(of.quality_change, -parameters.max_quality_drop)]
-    if parameters.quality_threshold is not None:
-        verdicts.append(_at_least(of.quality, parameters.quality_threshold))
-    return _any_of(verdicts)
+def keeps_quality(of: Choice, parameters: Parameters) -> GuardVerdict:
+    """The quality floor: not worse than today by more than allowed, and the absolute threshold where one is given.
+
+    The threshold is one of all requests together: a kind of request that lies below it today need not reach it, but must not fall.
+    """
+    fall = _at_least(of.quality_change, -parameters.max_quality_drop)
+    if parameters.quality_threshold is None:
+        return fall
+    return _all_of([fall, _any_of([_at_least(of.quality, parameters.quality_threshold), _at_least(of.quality_change, 0.0)])])
 
 
-def _keeps_completion(of: Choice) -> Verdict:
+def _keeps_completion(of: Choice) -> GuardVerdict:
     if isinstance(of.success_today, Unidentifiable):
         return "unknown"
     return _at_least(of.success, of.success_today.estimate - COMPLETION_TOLERANCE)
 
 
-def _keeps_cost(of: Choice, parameters: Parameters) -> Verdict:
+def _keeps_cost(of: Choice, parameters: Parameters) -> GuardVerdict:
     verdicts = [_at_most(of.cost_change_usd, 0.0)]
     if parameters.cost_threshold is not None:
         verdicts.append(_at_most(of.cost_usd, parameters.cost_threshold))
     return _any_of(verdicts)
 
 
-def _at_least(measured: Measured, floor: float) -> Verdict:
+def _at_least(measured: Measured, floor: float) -> GuardVerdict:
     if not isinstance(measured, Estimate):
         return "unknown"
     return "holds" if measured.low >= floor else "broken" if measured.high < floor else "unknown"
 
 
-def _at_most(measured: Measured, ceiling: float) -> Verdict:
+def _at_most(measured: Measured, ceiling: float) -> GuardVerdict:
     return _at_least(weighted_sum([(-1.0, measured)]), -ceiling)
 
 
-def _all_of(verdicts: Sequence[Verdict]) -> Verdict:
+def _all_of(verdicts: Sequence[GuardVerdict]) -> GuardVerdict:
     return "broken" if "broken" in verdicts else "unknown" if "unknown" in verdicts else "holds"
 
 
-def _any_of(verdicts: Sequence[Verdict]) -> Verdict:
+def _any_of(verdicts: Sequence[GuardVerdict]) -> GuardVerdict:
     return "holds" if "holds" in verdicts else "unknown" if "unknown" in verdicts else "broken"

@@ -17,10 +17,12 @@ import numpy as np
 from pydantic import Field
 from scipy import stats
 
-from routing_pipeline.analysis.model_minutes import BUCKET_S, Floats, Ints, ModelMinutes, Stretch, timed_calls, within
-from routing_pipeline.comparisons import FALSE_DISCOVERY_RATE, false_discovery_adjusted
+from routing_pipeline.analysis.model_minutes import BUCKET_S, Ints, ModelMinutes, Stretch, timed_calls, within
+from routing_pipeline.clock import MONDAY_OFFSET_HOURS, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, Unidentifiable, quantity
-from routing_pipeline.scope import MONDAY_OFFSET_HOURS, AnalysisScope
+from routing_pipeline.stats.inference import FALSE_DISCOVERY_RATE, Floats, false_discovery_adjusted
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 MAX_SPIKES = 50
 MAX_EXAMPLES = 5
@@ -38,7 +40,7 @@ MEDIAN_CHI_SQUARE = float(stats.chi2.median(1))
 class LatencySpike(Result):
     """Consecutive stretches in which one model was slower than it usually is at that time."""
 
-    model: str
+    model: LogName
     start: datetime = Field(description="UTC")
     end: datetime = Field(description="UTC, exclusive")
     requests: int = quantity("Successful calls in it, cache hits left out", "requests")
@@ -47,9 +49,9 @@ class LatencySpike(Result):
     factor: float = quantity("typical_ms / usual_ms", "1")
     robust_z: float = quantity("Of the most extreme stretch, on the logarithm of latency", "1")
     adjusted_p: float = quantity("Of that stretch, Benjamini-Hochberg adjusted over all models and stretches", "0..1")
-    task_type: str | None = Field(description="Largest task type in it; null when it could not be looked up")
+    task_type: LogName | None = Field(description="Largest task type in it; null when it could not be looked up")
     task_share: float = quantity("Its share of the calls", "0..1")
-    examples: tuple[str, ...] = Field(default=(), description="The slowest of the requests behind it: request_id")
+    examples: tuple[LogName, ...] = Field(default=(), description="The slowest of the requests behind it: request_id")
 
 
 class LatencySpikes(Result):
@@ -92,13 +94,15 @@ class _Slowness:
 
 def _clock(scope: AnalysisScope) -> _Clock:
     """Stretches long enough to hold calls, short enough to leave dozens of them to compare with."""
-    if scope.days >= HOUR_OF_WEEK_DAYS:
-        return _Clock(3600 // BUCKET_S, "the model's other hours of the same hour of the week", 168)
-    if scope.days >= HOUR_OF_DAY_DAYS:
+    if scope.covered_days >= HOUR_OF_WEEK_DAYS:
+        return _Clock(SECONDS_PER_HOUR // BUCKET_S, "the model's other hours of the same hour of the week", 168)
+    if scope.covered_days >= HOUR_OF_DAY_DAYS:
         return _Clock(
-            3600 // BUCKET_S, "the model's other hours of the same hour of the day: the window is too short for hours of the week", 24
+            SECONDS_PER_HOUR // BUCKET_S,
+            "the model's other hours of the same hour of the day: the window is too short for hours of the week",
+            24,
         )
-    buckets = 1800 // BUCKET_S if scope.days >= HALF_HOUR_DAYS else 1
+    buckets = 1800 // BUCKET_S if scope.covered_days >= HALF_HOUR_DAYS else 1
     return _Clock(buckets, "all other stretches of the model: the window is too short for hours of the day", None)
 
 

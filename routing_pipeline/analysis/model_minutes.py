@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from routing_pipeline.stats.inference import Floats
+
 Ints = NDArray[np.int64]
 
 BUCKET_S = 300

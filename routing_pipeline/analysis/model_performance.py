@@ -10,39 +10,45 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ibis
 import numpy as np
 from pydantic import Field
 from scipy import stats
 
-from routing_pipeline.analysis.names import LISTED, fold_rare
-from routing_pipeline.comparisons import (
+from routing_pipeline.analysis.arms import Arms, arms_of
+from routing_pipeline.analysis.choices import LISTED, fold_rare
+from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
+from routing_pipeline.rules.model import Grade
+from routing_pipeline.stats.inference import (
     FALSE_DISCOVERY_RATE,
     Floats,
+    chance_not_lower,
     clustered_mean,
     clustered_ratio_of_means,
     difference,
     false_discovery_adjusted,
     p_value,
+    proportion_interval,
     ratio,
     standard_error,
 )
-from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
-from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
-from routing_pipeline.policy.rule_set import Grade
-from routing_pipeline.scope import CLUSTERS, AnalysisScope
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
+from routing_pipeline.window.version_changes import VersionChange, version_changes
 
 Outcome = Literal["quality", "cost_usd", "latency_ms"]
+OUTCOMES: tuple[Outcome, ...] = ("quality", "cost_usd", "latency_ms")
 
 
 class ModelOnTask(Result):
     """One model on one task type. Requests count for the model that the router chose first, calls for the model called."""
 
-    model: str
-    task_type: str
-    tier: str | None = Field(description="Tier from the model catalog; null when the model is not in it")
+    model: LogName
+    task_type: LogName
+    tier: LogName | None = Field(description="Tier from the model catalog; null when the model is not in it")
     requests: int = quantity("Final requests that the router sent to this model first", "requests")
     labelled: int = quantity("Of them, successful and with a quality", "requests")
     calls: int = quantity("Calls to this model, failed ones and fallbacks to it included", "calls")
@@ -56,8 +62,8 @@ class ModelOnTask(Result):
     quality_per_usd: Measured = quantity("Mean quality over mean cost per request, as they came", "1/USD")
     quality_per_usd_adjusted: Measured = quantity("Adjusted quality over adjusted cost", "1/USD")
     reliability: Measured = quantity("Share of calls that succeed within 4 times the median latency of the same model and task", "0..1")
-    better_than: tuple[str, ...] = Field(default=(), description="Models whose adjusted quality on this task is distinguishably lower")
-    worse_than: tuple[str, ...] = Field(default=(), description="Models whose adjusted quality on this task is distinguishably higher")
+    better_than: tuple[LogName, ...] = Field(default=(), description="Models whose adjusted quality on this task is distinguishably lower")
+    worse_than: tuple[LogName, ...] = Field(default=(), description="Models whose adjusted quality on this task is distinguishably higher")
     against_today: Literal["better", "worse", "cannot tell"] = Field(
         default="cannot tell", description="Adjusted quality against today's routing of the task"
     )
@@ -66,7 +72,7 @@ class ModelOnTask(Result):
 class ModelLatency(Result):
     """How long one model takes, over all task types: final calls that it answered, cache hits left out."""
 
-    model: str
+    model: LogName
     calls: int = quantity("Such calls whose latency is logged", "calls")
     p50_ms: Measured = quantity("Median", "ms")
     p90_ms: Measured = quantity("90th percentile", "ms")
@@ -77,17 +83,19 @@ class ModelLatency(Result):
 class Contrast(Result):
     """One difference between two choices for the same requests."""
 
-    task_type: str
+    task_type: LogName
     outcome: Outcome
-    model: str
-    against: str | None = Field(description="The other model; null is today's routing")
+    model: LogName
+    against: LogName | None = Field(description="The other model; null is today's routing")
     difference: Measured = Field(description="model less against, in the unit of the outcome")
-    adjusted_p: float = quantity("Benjamini-Hochberg adjusted p-value within the outcome", "0..1")
+    adjusted_p: float = quantity("Benjamini-Hochberg adjusted p-value within the outcome, times the number of outcomes", "0..1")
     distinguishable: bool = Field(description="At a false discovery rate of 5 %")
 
 
 class ModelPerformance(Result):
     """The answer to `evaluate_model_performance`."""
+
+    main_table: ClassVar = "performances"
 
     performances: tuple[ModelOnTask, ...] = Field(description="Largest first")
     performances_not_listed: int = quantity("Pairs of model and task left out, the smallest ones", "pairs")
@@ -95,7 +103,13 @@ class ModelPerformance(Result):
     contrasts: tuple[Contrast, ...] = Field(description="Quality first, then largest task first")
     contrasts_tested: int = quantity("Differences that the evidence allowed to test", "differences")
     contrasts_distinguishable: int = quantity("Of them, real at a false discovery rate of 5 %", "differences")
-    absent_models: tuple[str, ...] = Field(default=(), description="Asked for, but not in the window")
+    arms: Arms | None = Field(
+        default=None, description="Models as they were called: provider, version, tier, effort; and the same model at several providers"
+    )
+    version_changes: tuple[VersionChange, ...] = Field(
+        default=(), description="Names that another version answers under since some moment of the window, with figures before and after"
+    )
+    absent_models: tuple[LogName, ...] = Field(default=(), description="Asked for, but not in the window")
     grade: Grade | None = Field(description="Grade of the evidence behind everything adjusted; null where there is none")
     method: str = Field(description="How raw and adjusted numbers and the reliability score are computed")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
@@ -113,8 +127,8 @@ METHOD = (
     "Raw: means over the requests that the router sent to the model first, with intervals clustered by session; success and reliability "
     "with Wilson intervals; latency quantiles by order statistics. Adjusted: doubly robust estimates for the whole task type, from the "
     "routing evidence. Reliability: share of calls that succeed within 4 times the median latency of the same model and task. Differences "
-    "between models: standard errors added, which holds whatever their correlation; false discovery rate 5 % (Benjamini-Hochberg) within "
-    "each outcome."
+    "between models: standard errors added, which holds whatever their correlation; false discovery rate 5 % (Benjamini-Hochberg "
+    "within each outcome, Bonferroni over the three)."
 )
 
 
@@ -148,8 +162,8 @@ def model_performance(
     asked = None if models is None else set(models)
     tallies = _tallies(requests, scope)
     pairs = [pair for pair in sorted(tallies, key=lambda pair: (-_requests(tallies[pair]), pair)) if asked is None or pair[1] in asked]
-    arms = {(task.task_type, arm.model): arm for task in evidence.tasks for arm in task.arms}
-    contrasts = [contrast for outcome in ("quality", "cost_usd", "latency_ms") for contrast in _contrasts(evidence.tasks, outcome, asked)]
+    arms: dict[tuple[str, str], ArmEvidence] = {(task.task_type, arm.model): arm for task in evidence.tasks for arm in task.arms}
+    contrasts = [contrast for outcome in OUTCOMES for contrast in _contrasts(evidence.tasks, outcome, asked)]
     no_arm = Unidentifiable(unidentifiable=evidence.refusal or "the evidence does not cover this model on this task")
     quality = [contrast for contrast in contrasts if contrast.outcome == "quality" and contrast.distinguishable]
     seen = {model for _, model in tallies}
@@ -158,12 +172,12 @@ def model_performance(
         performances_not_listed=max(len(pairs) - LISTED_PAIRS, 0),
         latencies=_latencies(tallies, asked),
         contrasts=tuple(
-            contrast
-            for outcome in ("quality", "cost_usd", "latency_ms")
-            for contrast in [each for each in contrasts if each.outcome == outcome][:LISTED_CONTRASTS]
+            contrast for outcome in OUTCOMES for contrast in [each for each in contrasts if each.outcome == outcome][:LISTED_CONTRASTS]
         ),
         contrasts_tested=len(contrasts),
         contrasts_distinguishable=sum(contrast.distinguishable for contrast in contrasts),
+        arms=arms_of(requests, scope),
+        version_changes=version_changes(requests),
         absent_models=tuple(sorted((asked or set()) - seen))[:LISTED],
         grade=None if evidence.refusal else evidence.grade,
         method=METHOD,
@@ -372,14 +386,19 @@ def _reliability(tally: _Tally) -> Measured:
 
 def _contrasts(tasks: Iterable[SegmentEvidence], outcome: Outcome, asked: set[str] | None) -> list[Contrast]:
     """Each supported model against today and against each other one, largest task first, tested together."""
-    found: list[tuple[str, str, str | None, Estimate]] = []
+    found: list[tuple[str, str, str | None, Estimate, float]] = []
     for task in sorted(tasks, key=lambda each: (-each.requests, each.task_type)):
         arms = [arm for arm in task.arms if arm.supported and (asked is None or arm.model in asked)]
         for place, arm in enumerate(arms):
             rivals: list[tuple[str | None, Measured]] = [(None, _change(arm, outcome))]
             rivals += [(other.model, _between(arm, other, outcome)) for other in arms[place + 1 :]]
-            found += [(task.task_type, arm.model, against, gap) for against, gap in rivals if isinstance(gap, Estimate)]
-    adjusted = false_discovery_adjusted([p_value(gap) for *_, gap in found])
+            found += [
+                (task.task_type, arm.model, against, gap, p_value(gap) if against is not None else _chance_of_none(task, gap, outcome))
+                for against, gap in rivals
+                if isinstance(gap, Estimate)
+            ]
+    # The three outcomes are one family: of identical models none is to seem different in more than 5 % of windows.
+    adjusted = [min(len(OUTCOMES) * p, 1.0) for p in false_discovery_adjusted([chance for *_, chance in found])]
     return [
         Contrast(
             task_type=task_type,
@@ -390,8 +409,18 @@ def _contrasts(tasks: Iterable[SegmentEvidence], outcome: Outcome, asked: set[st
             adjusted_p=p,
             distinguishable=p <= FALSE_DISCOVERY_RATE,
         )
-        for (task_type, model, against, gap), p in zip(found, adjusted, strict=True)
+        for (task_type, model, against, gap, _), p in zip(found, adjusted, strict=True)
     ]
+
+
+def _chance_of_none(task: SegmentEvidence, change: Estimate, outcome: Outcome) -> float:
+    """Two-sided p-value of a change against today: of a cost, a time, or what is missing to the best quality, which are skewed."""
+    today = {"quality": task.quality, "cost_usd": task.cost_usd, "latency_ms": task.latency_ms}[outcome]
+    if isinstance(today, Unidentifiable):
+        return p_value(change)
+    is_quality = outcome == "quality"
+    chance = chance_not_lower(1.0 - today.estimate if is_quality else today.estimate, change.scaled(-1.0) if is_quality else change)
+    return 2.0 * min(chance, 1.0 - chance)
 
 
 def _change(arm: ArmEvidence, outcome: Outcome) -> Measured:

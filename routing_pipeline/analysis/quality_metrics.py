@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ibis
 import numpy as np
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats
 
-from routing_pipeline.comparisons import clustered_mean
-from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline import text
+from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence, TodayEvidence
+from routing_pipeline.stats.inference import Floats, around, clustered_mean, proportion_interval
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MAX_LISTED = 50
@@ -46,24 +48,29 @@ NO_RATINGS = Unidentifiable(
 )
 
 METHOD = (
-    "Quality is the mean over labelled answers; its interval is Student's over 32 random groups of sessions. Corrected quality "
-    "post-stratifies: within task type, complexity band (fifths) and model, labelled answers stand for all answers of the window. A kind "
-    "with fewer than 5 labels borrows from an additive model of task, complexity and model. This assumes that within a kind it does not "
-    "depend on the quality itself which answers get labelled. Correlations are Spearman's, from binned ranks, with Fisher's z (standard "
-    "error of Bonett and Wright 2000); pooled ones average z over kinds. Users' ratings are those of users who chose to rate."
+    "Quality is the mean over scored answers, with Student's interval over 32 random groups of sessions. Corrected quality, in all and by "
+    "task type, is that of the routing evidence. By model, and where the evidence refuses, scored answers stand for all answers of their "
+    "task type, complexity band (fifths) and model; kinds with fewer than 5 scores borrow from an additive model. Models, tasks and teams "
+    "that nobody scores are left out. This assumes that within a kind, which answers get scored does not depend on their quality. "
+    "Correlations: Spearman's, with Fisher's z (Bonett and Wright 2000). Ratings are those of users who chose to rate."
 )
 
 
 class QualityLine(Result):
     """One model, or one task type, or everything."""
 
-    group: str | None = Field(description="Model or task type; null is everything")
+    group: LogName | None = Field(description="Model or task type; null is everything")
     requests: int = quantity("Final requests", "requests")
     answered: int = quantity("Of them, successful", "requests")
     labelled: int = quantity("Of the successful, with a quality", "requests")
     label_coverage: Measured = quantity("labelled / answered", "0..1")
     quality: Measured = quantity("Mean over labelled answers, as they came; interval over sessions", "0..1")
     quality_corrected: Measured = quantity("Mean over all answers: labelled ones weighted to stand for all of their kind", "0..1")
+    quality_share: float = quantity(
+        "Share of answers that the corrected mean speaks of; the others are of models, tasks or teams that nobody scores",
+        "0..1",
+        default=1.0,
+    )
     corrected_from: float = quantity(
         "Share of answers whose own kind (task, complexity, model) holds enough labels; the rest borrows", "0..1"
     )
@@ -82,7 +89,7 @@ class Correlation(Result):
 class TaskCorrelation(Correlation):
     """The same within one task type."""
 
-    task_type: str
+    task_type: LogName
 
 
 class QualityAgainstCost(Result):
@@ -101,6 +108,8 @@ class QualityAgainstCost(Result):
 class QualityMetrics(Result):
     """The answer to `get_quality_metrics`."""
 
+    main_table: ClassVar = "models"
+
     overall: QualityLine
     models: tuple[QualityLine, ...] = Field(description="Most requests first")
     models_not_listed: int = quantity("Models too small to be listed", "models")
@@ -111,21 +120,23 @@ class QualityMetrics(Result):
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 
 
-def quality_metrics(requests: ibis.Table, scope: AnalysisScope) -> QualityMetrics:
+def quality_metrics(requests: ibis.Table, scope: AnalysisScope, evidence: RoutingEvidence | None = None) -> QualityMetrics:
     """Quality by model and task, raw and corrected for labelling, its relation to cost, completion and satisfaction.
 
     Args:
         requests: conformed rows of the window (schema.SCOPED_REQUESTS), one per attempt.
         scope: the window; its sources say what the logs miss.
+        evidence: of the same window; today's quality is its number, so that it is the same wherever it stands.
     """
     cells = _cells(requests)
     models, models_left = _lines(cells, cells.model)
     tasks, tasks_left = _lines(cells, cells.task)
+    known = None if evidence is None or evidence.refusal else evidence
     return QualityMetrics(
-        overall=_line(None, cells, np.ones(len(cells.model), dtype=bool)),
+        overall=_as_in_evidence(_line(None, cells, np.ones(len(cells.model), dtype=bool)), None if known is None else known.today),
         models=models,
         models_not_listed=models_left,
-        tasks=tasks,
+        tasks=_tasks_as_in_evidence(tasks, known),
         tasks_not_listed=tasks_left,
         against_cost=_against_cost(requests),
         method=METHOD,
@@ -135,6 +146,15 @@ def quality_metrics(requests: ibis.Table, scope: AnalysisScope) -> QualityMetric
             if not source.present and source.name in {"quality", "user rating", "complexity", "task type"}
         ),
     )
+
+
+def _as_in_evidence(line: QualityLine, found: TodayEvidence | SegmentEvidence | None) -> QualityLine:
+    return line if found is None else line.model_copy(update={"quality_corrected": found.quality, "quality_share": found.quality_share})
+
+
+def _tasks_as_in_evidence(lines: tuple[QualityLine, ...], evidence: RoutingEvidence | None) -> tuple[QualityLine, ...]:
+    found: dict[str, SegmentEvidence] = {} if evidence is None else {task.task_type: task for task in evidence.tasks}
+    return tuple(_as_in_evidence(line, found.get(line.group or "")) for line in lines)
 
 
 # --- Means
@@ -195,7 +215,9 @@ def _line(name: str | None, cells: _Cells, part: NDArray[np.bool_]) -> QualityLi
     requests, answered, labelled, rated = (
         int(column[part].sum()) for column in (cells.requests, cells.answered, cells.labelled, cells.rated)
     )
-    corrected, own = _corrected(cells, part)
+    is_scored = _is_scored(cells)
+    corrected, own = _corrected(cells, part & is_scored)
+    counted = float(cells.answered[part & is_scored].sum())
     return QualityLine(
         group=name,
         requests=requests,
@@ -204,11 +226,20 @@ def _line(name: str | None, cells: _Cells, part: NDArray[np.bool_]) -> QualityLi
         label_coverage=proportion_interval(labelled, answered),
         quality=_within_scale(_grouped_mean(cells.group[part], cells.quality[part], cells.labelled[part])) if labelled else NO_LABELS,
         quality_corrected=_within_scale(corrected),
-        corrected_from=own,
+        quality_share=counted / answered if answered else 1.0,
+        corrected_from=own * counted / answered if answered else own,
         completion=proportion_interval(answered, requests),
         rated=rated,
         user_rating=_within_scale(_grouped_mean(cells.group[part], cells.rating[part], cells.rated[part])) if rated else NO_RATINGS,
     )
+
+
+def _is_scored(cells: _Cells) -> NDArray[np.bool_]:
+    """Whether any answer of the model on the task is labelled; of the others nobody knows how good they are."""
+    pairs, pair = np.unique(np.stack([cells.task.astype(str), cells.model.astype(str)], axis=1), axis=0, return_inverse=True)
+    labels = np.bincount(pair.ravel(), weights=cells.labelled, minlength=len(pairs))
+    found: NDArray[np.bool_] = labels[pair.ravel()] > 0
+    return found
 
 
 def _by_group(group: Ints, values: Floats) -> Floats:
@@ -223,7 +254,7 @@ def _within_scale(mean: Measured) -> Measured:
     """Scores lie within 0 and 1, and so does their mean."""
     if isinstance(mean, Unidentifiable):
         return mean
-    return Estimate(estimate=mean.estimate, low=max(mean.low, 0.0), high=min(mean.high, 1.0), level=mean.level)
+    return mean.within(0.0, 1.0)
 
 
 def _corrected(cells: _Cells, part: NDArray[np.bool_]) -> tuple[Measured, float]:
@@ -307,8 +338,7 @@ def _corrected_interval(estimate: float, influence: Floats, groups: int, found: 
             "label more answers, at random"
         )
     variance = groups / (groups - 1) * float((influence**2).sum()) * labels / found.freedom
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, groups - 1)) * math.sqrt(variance)
-    return Estimate(estimate=estimate, low=estimate - half, high=estimate + half)
+    return around(estimate, math.sqrt(variance), degrees=groups - 1)
 
 
 # --- Quality against cost
@@ -367,7 +397,7 @@ def _correlation(ranked: _Ranked, part: NDArray[np.bool_]) -> Correlation:
     n = ranked.n[part]
     total = int(n.sum())
     if total < MIN_CORRELATED:
-        why = f"{total} request(s) with both quality and cost; a correlation needs at least {MIN_CORRELATED}"
+        why = f"{text.counted(total, 'request')} with both quality and cost; a correlation needs at least {MIN_CORRELATED}"
         return Correlation(labelled=total, rho=Unidentifiable(unidentifiable=why))
     x, y = _mid_ranks(ranked.quality[part], n), _mid_ranks(ranked.cost[part], n)
     x, y = x - (n * x).sum() / total, y - (n * y).sum() / total
@@ -425,9 +455,9 @@ def _simpson(overall: Correlation, within: Correlation, comparable: Correlation)
     for sign, among in ((signs[1], "of one task type"), (signs[2], "of one task type and complexity")):
         if signs[0] * sign < 0:
             return "yes", (
-                f"Overall, dearer answers are {words[signs[0]]}; among requests {among} they are {words[sign]}. The overall figure shows "
-                "which requests go to dear models, not what dear models do for a request."
+                f"Overall, more expensive answers are {words[signs[0]]}; among requests {among} they are {words[sign]}. The overall figure shows "
+                "which requests go to expensive models, not what expensive models do for a request."
             )
     if 0 in signs:
-        return "cannot tell", "At least one of the correlations cannot be told from 0."
-    return "no", f"Dearer answers are {words[signs[0]]} overall and among comparable requests."
+        return "cannot tell", "At least one of the correlations cannot be distinguished from 0."
+    return "no", f"More expensive answers are {words[signs[0]]} overall and among comparable requests."

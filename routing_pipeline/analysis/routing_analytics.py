@@ -9,27 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import ibis
 import numpy as np
 from pydantic import Field
 
 from routing_pipeline.analysis.daily_spend import NO_COST
-from routing_pipeline.estimates import (
-    Estimate,
-    Known,
-    Measured,
-    Result,
-    Unidentifiable,
-    mean_interval,
-    order_statistic_levels,
-    proportion_interval,
-    quantity,
-)
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.analysis.second_tries import asked_again, fell_back
+from routing_pipeline.estimates import Estimate, Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.schema import CHAT, Operation
+from routing_pipeline.stats.inference import mean_interval, order_statistic_levels, proportion_interval
+from routing_pipeline.text import LogName
+from routing_pipeline.window.kinds_of_call import chat_of, is_chat, kind_of
+from routing_pipeline.window.scope import AnalysisScope
 
 MAX_LISTED = 50
+MINUTES_PER_DAY = 1_440
 QUANTILES: tuple[float, ...] = (0.50, 0.95, 0.99)
 
 NO_TOKENS = Unidentifiable(unidentifiable="no attempt has token counts; log the usage that the provider returns")
@@ -52,56 +48,72 @@ class Latency(Result):
     p99_ms: Measured = quantity("99th percentile", "ms")
 
 
-class ModelShare(Result):
-    """What one model carried. Requests count for the model that gave the final answer, attempts and cost for the one called."""
+class OperationTraffic(Result):
+    """How much there was of one kind of call, and how well and fast it was answered."""
 
-    model: str
-    tier: str | None = Field(description="Tier from the model catalog; null when the model is not in it")
+    operation: Operation = Field(description="Kind of call")
+    requests: int = quantity("Calls, each with its failed tries counted once", "requests")
+    attempts: int = quantity("Attempts", "attempts")
+    tokens: int = quantity("Prompt and completion tokens of all attempts", "tokens")
+    success_rate: Measured = quantity("Share of the calls that ended in success", "0..1")
+    latency: Latency = Field(description="From the first attempt's start to the final one's end")
+
+
+class ModelShare(Result):
+    """What one model carried of chat. Requests count for the model that gave the final answer, attempts and cost for the one called."""
+
+    model: LogName
+    tier: LogName | None = Field(description="Tier from the model catalog; null when the model is not in it")
     requests: int = quantity("Final requests", "requests")
     request_share: float = quantity("Of all final requests", "0..1")
     attempts: int = quantity("Attempts", "attempts")
     tokens: int = quantity("Prompt and completion tokens of all attempts", "tokens")
     token_share: Known = quantity("Of all tokens", "0..1")
     cost_usd: Known = quantity("Of all attempts, as logged", "USD")
-    cost_share: Known = quantity("Of all spend", "0..1")
+    cost_share: Known = quantity("Of all spend on chat", "0..1")
 
 
 class TierShare(Result):
     """What one tier carried, counted as for models."""
 
-    tier: str | None = Field(description="Null: models that are not in the catalog")
+    tier: LogName | None = Field(description="Null: models that are not in the catalog")
     requests: int = quantity("Final requests", "requests")
     request_share: float = quantity("Of all final requests", "0..1")
     tokens: int = quantity("Prompt and completion tokens of all attempts", "tokens")
     token_share: Known = quantity("Of all tokens", "0..1")
     cost_usd: Known = quantity("Of all attempts, as logged", "USD")
-    cost_share: Known = quantity("Of all spend", "0..1")
+    cost_share: Known = quantity("Of all spend on chat", "0..1")
 
 
 class ErrorShare(Result):
     """One class of failure."""
 
-    error_type: str | None = Field(description="Null: the log does not say")
+    error_type: LogName | None = Field(description="Null: the log does not say")
     attempts: int = quantity("Failed attempts of this class", "attempts")
     share: float = quantity("Of all failed attempts", "0..1")
     requests: int = quantity("Of them, final: the client saw the failure", "requests")
 
 
 class Throughput(Result):
-    """Arrivals over the time between the first and the last request."""
+    """Arrivals over the time of the window that the logs cover."""
 
     mean_per_minute: Known = quantity("Final requests per minute, mean", "requests/minute")
-    p95_per_minute: Known = quantity("95th percentile over all minutes, empty ones included", "requests/minute")
+    p95_per_minute: Known = quantity("95th percentile over all minutes that the logs cover, empty ones included", "requests/minute")
     peak_per_minute: Known = quantity("Final requests in the busiest minute", "requests/minute")
     peak_at: datetime | None = Field(default=None, description="Start of the busiest minute, UTC; the earliest of equals")
     peak_to_mean: Known = quantity("peak_per_minute / mean_per_minute", "1")
 
 
 class RoutingAnalytics(Result):
-    """The answer to `get_routing_analytics`."""
+    """The answer to `get_routing_analytics`: chat, but for the list of all kinds of call."""
 
-    requests: int = quantity("Client requests", "requests")
-    attempts: int = quantity("Calls to models", "attempts")
+    main_table: ClassVar = "models"
+
+    requests: int = quantity("Client requests of chat", "requests")
+    attempts: int = quantity("Calls to models for them", "attempts")
+    operations: tuple[OperationTraffic, ...] = Field(
+        default=(), description="Each kind of call by itself: chat first, then most calls first"
+    )
     routing_latency: Latency = Field(description="What the gateway itself took; requests without retry or fallback only")
     latency: Latency = Field(description="From the first attempt's start to the final one's end")
     ttft: Latency = Field(description="To the first token of the final attempt; streams only")
@@ -115,9 +127,11 @@ class RoutingAnalytics(Result):
     cache_hit_rate: Measured = quantity("Share of requests answered from the gateway's own cache", "0..1")
     throughput: Throughput
     errors: tuple[ErrorShare, ...] = Field(description="Most frequent first")
-    errors_not_listed: int = quantity("Failed attempts of rarer classes", "attempts")
+    errors_not_listed: int = quantity("Classes too rare to be listed", "classes")
+    error_attempts_not_listed: int = quantity("Failed attempts of them", "attempts", default=0)
     models: tuple[ModelShare, ...] = Field(description="Most requests first")
-    models_not_listed: int = quantity("Requests answered by models too small to be listed", "requests")
+    models_not_listed: int = quantity("Models too small to be listed", "models")
+    model_requests_not_listed: int = quantity("Requests that they answered", "requests", default=0)
     tiers: tuple[TierShare, ...] = Field(description="Most requests first")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 
@@ -126,18 +140,22 @@ def routing_analytics(requests: ibis.Table, scope: AnalysisScope) -> RoutingAnal
     """Volumes, latencies, success and the distribution over models and tiers.
 
     Args:
-        requests: conformed rows of the window (schema.SCOPED_REQUESTS), one per attempt.
+        requests: conformed rows of the window (schema.SCOPED_REQUESTS), one per attempt, of every kind of call.
         scope: the window; its sources say what the logs miss.
     """
+    others = requests.filter(~is_chat(requests))
+    requests = chat_of(requests)
     cells = _cells(requests)
     final = [cell for cell in cells if cell["is_final"]]
     n, attempts = _sum(final, "n"), _sum(cells, "n")
-    errors, errors_listed = _errors(requests, total=_sum((cell for cell in cells if cell["status"] == "failure"), "n"))
+    failed = _sum((cell for cell in cells if cell["status"] == "failure"), "n")
+    errors, more_errors = _errors(requests, failed)
     models = _models(cells)
     latencies = _latencies(requests, final)
     return RoutingAnalytics(
         requests=n,
         attempts=attempts,
+        operations=(_operation(CHAT, cells, latencies["latency"]), *_other_operations(others)),
         **latencies,
         success_rate=_status_rate(final, "success", n),
         failure_rate=_status_rate(final, "failure", n),
@@ -145,11 +163,13 @@ def routing_analytics(requests: ibis.Table, scope: AnalysisScope) -> RoutingAnal
         retry_rate=_retry_rate(final, n),
         fallback_rate=proportion_interval(_sum(final, "fell_back"), n),
         cache_hit_rate=_cache_hit_rate(final),
-        throughput=_throughput(requests),
+        throughput=_throughput(requests, scope),
         errors=errors,
-        errors_not_listed=errors_listed,
+        errors_not_listed=more_errors,
+        error_attempts_not_listed=failed - sum(each.attempts for each in errors),
         models=models[:MAX_LISTED],
-        models_not_listed=sum(each.requests for each in models[MAX_LISTED:]),
+        models_not_listed=max(len(models) - MAX_LISTED, 0),
+        model_requests_not_listed=sum(each.requests for each in models[MAX_LISTED:]),
         tiers=_tiers(cells),
         notices=tuple(
             f"{source.name} is missing: {source.consequence}"
@@ -159,20 +179,42 @@ def routing_analytics(requests: ibis.Table, scope: AnalysisScope) -> RoutingAnal
     )
 
 
-def _cells(requests: ibis.Table) -> list[Row]:
+def _operation(operation: Operation, cells: list[Row], latency: Latency) -> OperationTraffic:
+    final = [cell for cell in cells if cell["is_final"]]
+    n = _sum(final, "n")
+    return OperationTraffic(
+        operation=operation,
+        requests=n,
+        attempts=_sum(cells, "n"),
+        tokens=_sum(cells, "tokens"),
+        success_rate=_status_rate(final, "success", n),
+        latency=latency,
+    )
+
+
+def _other_operations(others: ibis.Table) -> list[OperationTraffic]:
+    by_kind: dict[Operation, list[Row]] = defaultdict(list)
+    for cell in _cells(others.mutate(operation=kind_of(others)), "operation"):
+        by_kind[cell["operation"]].append(cell)
+    found = []
+    for operation, cells in by_kind.items():
+        mine, final = others.filter(kind_of(others) == operation), [cell for cell in cells if cell["is_final"]]
+        found.append(_operation(operation, cells, _latencies(mine, final)["latency"]))
+    return sorted(found, key=lambda each: (-each.requests, each.operation))
+
+
+def _cells(requests: ibis.Table, *by: str) -> list[Row]:
     """Counts and sums by model, tier, status and whether the attempt was final: all that is not a quantile."""
     t = requests
     columns = _clocks(t)
-    fell_back = t.is_final & (t.fallback_from.notnull() | (t.model != t.routed_model))
-    asked_again = t.is_final & ((t.retries.fill_null(0) > 0) | ((t.attempts > 1) & ~fell_back)).fill_null(False)
-    table = t.group_by("model", "tier", "status", "is_final").agg(
+    table = t.group_by(*by, "model", "tier", "status", "is_final").agg(
         n=t.count(),
         tokens=(t.prompt_tokens.fill_null(0) + t.completion_tokens.fill_null(0)).sum(),
         cost=t.cost_usd.sum(),
         priced=t.cost_usd.count(),
-        fell_back=fell_back.sum(),
+        fell_back=fell_back(t).sum(),
         retries_logged=t.retries.count(),
-        asked_again=asked_again.sum(),
+        asked_again=asked_again(t).sum(),
         cache_logged=t.is_cache_hit.count(),
         cache_hits=t.is_cache_hit.fill_null(False).sum(),
         **{f"{name}_n": column.count() for name, column in columns.items()},
@@ -251,15 +293,15 @@ def _latency(name: str, n: int, final: list[Row], levels: list[tuple[float, ...]
     )
 
 
-def _throughput(requests: ibis.Table) -> Throughput:
-    """Arrivals per minute; a row per minute that saw any."""
+def _throughput(requests: ibis.Table, scope: AnalysisScope) -> Throughput:
+    """Arrivals per minute that the logs cover; a row per minute that saw any."""
     final = requests.filter(requests.is_final)
     per_minute = final.group_by(minute=(final.started_s / 60).floor().cast("int64")).agg(n=final.count()).to_pyarrow()
     if per_minute.num_rows == 0:
         none = Unidentifiable(unidentifiable="no request in the window")
         return Throughput(mean_per_minute=none, p95_per_minute=none, peak_per_minute=none, peak_to_mean=none)
     minutes, counts = per_minute["minute"].to_numpy(), per_minute["n"].to_numpy()
-    span = int(minutes.max() - minutes.min()) + 1
+    span = max(round(scope.covered_days * MINUTES_PER_DAY), len(counts))
     mean, peak = float(counts.sum()) / span, int(counts.max())
     # Empty minutes count as zeros without being listed.
     p95 = float(np.quantile(np.concatenate([counts, np.zeros(span - len(counts))]), 0.95))
@@ -273,7 +315,7 @@ def _throughput(requests: ibis.Table) -> Throughput:
 
 
 def _errors(requests: ibis.Table, total: int) -> tuple[tuple[ErrorShare, ...], int]:
-    """The most frequent classes of failure, cut off in the engine: their names come from outside and may be many."""
+    """The most frequent classes of failure, and how many more there are; cut off in the engine: their names come from outside and may be many."""
     failed = requests.filter(requests.status == "failure")
     counted = failed.group_by("error_type").agg(attempts=failed.count(), requests=failed.is_final.sum())
     top = counted.order_by(counted.attempts.desc(), counted.error_type.fill_null("").asc()).limit(MAX_LISTED)
@@ -282,7 +324,7 @@ def _errors(requests: ibis.Table, total: int) -> tuple[tuple[ErrorShare, ...], i
         ErrorShare(error_type=row["error_type"], attempts=row["attempts"], share=row["attempts"] / total, requests=int(row["requests"]))
         for row in sorted(rows, key=lambda row: (-row["attempts"], row["error_type"] or ""))
     )
-    return shares, total - sum(each.attempts for each in shares)
+    return shares, int(counted.count().execute()) - len(rows) if len(rows) == MAX_LISTED else 0
 
 
 def _models(cells: list[Row]) -> tuple[ModelShare, ...]:

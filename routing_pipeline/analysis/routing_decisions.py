@@ -1,30 +1,50 @@
 """`analyze_routing_decisions`: how much of the traffic went where the evidence says best, and what the rest left behind.
 
-Belongs here: judging today's choices, segment by segment and rule by rule, by the goal that the user named. Does not
-belong here: proposing rules (`policy.search`) or proving them (`policy.proof`); what is shown here was not held out.
+Belongs here: judging today's choices segment by segment, by the goal that the user named. Does not belong here: the same rule by rule
+(`rule_effects`), proposing rules (`policy.search`) or proving them (`policy.proof`): guards are judged here on all sessions, and
+segment by segment.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import ibis
-import numpy as np
 from pydantic import Field
 
-from routing_pipeline.analysis.choices import UNITS, Choice, Today, choice, guards, keeps_guards, loss, mixed, segment_place, today
-from routing_pipeline.analysis.names import LISTED, fold_rare
-from routing_pipeline.comparisons import Floats, clustered_mean, difference, weighted_sum
-from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, proportion_interval, quantity
+from routing_pipeline.analysis.choices import (
+    LISTED,
+    SELECTION_PENALTY_SE,
+    UNITS,
+    Choice,
+    GuardVerdict,
+    Half,
+    Today,
+    at_level,
+    choice,
+    guards,
+    keeps_guards,
+    loss,
+    today,
+)
+from routing_pipeline.analysis.rule_effects import RuleEffect, rule_effects
+from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.parameters import Goal
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
-from routing_pipeline.policy.rule_set import Grade, Outcomes, When, cannot_tell
-from routing_pipeline.scope import CLUSTERS, AnalysisScope
-
-COVERED = 0.95
-"""Share of a rule's requests that the evidence must cover before an alternative to the rule is named."""
+from routing_pipeline.rules.model import Grade, When
+from routing_pipeline.stats.inference import (
+    FALSE_DISCOVERY_RATE,
+    chance_above,
+    chance_not_lower,
+    difference,
+    false_discovery_adjusted,
+    standard_error,
+    weighted_sum,
+)
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 
 class SegmentDecision(Result):
@@ -32,9 +52,15 @@ class SegmentDecision(Result):
 
     segment: str
     label: str = Field(description="For readers")
-    task_type: str
+    task_type: LogName
     requests: int = quantity("Final requests in the window", "requests")
-    best: str | None = Field(description="Best model that meets every guard at the safe end; null when none does, or today's mix is better")
+    best: LogName | None = Field(
+        description="Best model that meets every guard at the safe end; null when none does, or today's mix of models is estimated as good or better"
+    )
+    gain_per_request: Measured = Field(
+        default=Unidentifiable(unidentifiable="not told in reports of earlier versions"),
+        description="All requests sent to the best model that meets every guard, against today's mix, in the goal's unit",
+    )
     today_is_best: bool = Field(description="Every model that keeps the guards is distinguishably worse than today's mix of models")
     best_share: float = quantity("Share of the segment's requests sent to the best model; 1 where today's mix is best", "0..1")
     elsewhere_share: float = quantity("Share sent to models that are distinguishably worse for the goal, or break a guard", "0..1")
@@ -43,13 +69,17 @@ class SegmentDecision(Result):
 
 
 class MissedOpportunity(Result):
-    """A segment that one model would have served better for the goal than today's routing, at the safe end."""
+    """A segment that one model would have served better for the goal than today's routing.
+
+    Picked on one half of the sessions and measured on the other, where its gain is no chance find among all segments (false
+    discovery rate 5 %).
+    """
 
     segment: str
     label: str = Field(description="For readers")
-    task_type: str
+    task_type: LogName
     when: When
-    model: str = Field(description="Where the segment should have gone")
+    model: LogName = Field(description="Where the segment should have gone")
     requests: int = quantity("Final requests in the window", "requests")
     gain_per_request: Measured = Field(description="Better than today by, in the goal's unit")
     gain_total: Measured = Field(description="gain_per_request x requests: what the window left on the table, in the goal's unit")
@@ -59,28 +89,10 @@ class MissedOpportunity(Result):
     latency_change_ms: Measured = quantity("Against today", "ms")
 
 
-class RuleEffect(Result):
-    """One rule of today's gateway: what passes through it and what the best single alternative would have given."""
-
-    rule_id: str
-    requests: int = quantity("Final requests that it decided", "requests")
-    share: float = quantity("Of all final requests", "0..1")
-    models: dict[str, float] = Field(description="Share of its requests by the model it chose first, largest first")
-    spend_usd: float | None = quantity("Spend of its requests; null when none is priced", "USD")
-    today: Outcomes = Field(description="What its requests got, as they came")
-    success: Measured = quantity("Share of its requests that ended well", "0..1")
-    covered_share: float = quantity("Share of its requests that fall into a segment of the evidence", "0..1")
-    alternative: str | None = Field(
-        description="Best single model for its mix of segments that meets every guard; null when none is shown to"
-    )
-    alternative_outcomes: Outcomes = Field(description="What that model would have given for its mix of segments")
-    gain_per_request: Measured = Field(
-        description="Alternative against today's routing of the same segments, in the goal's unit; negative: the rule does better than any model shown to keep the guards"
-    )
-
-
 class RoutingDecisions(Result):
     """The answer to `analyze_routing_decisions`."""
+
+    main_table: ClassVar = "segments"
 
     goal: Goal
     goal_unit: str = Field(description="Unit of regret and gains: USD, ms, 0..1, or today's means (balanced)")
@@ -88,7 +100,9 @@ class RoutingDecisions(Result):
     best_share: float = quantity("Share of requests sent where the evidence says best", "0..1")
     elsewhere_share: float = quantity("Share sent to a distinguishably worse choice, or one that breaks a guard", "0..1")
     undecided_share: float = quantity("Share of requests of which the evidence cannot tell", "0..1")
-    regret_per_request: Measured = Field(description="What today's routing gives away per request, in the goal's unit")
+    regret_per_request: Measured = Field(
+        description="What today's routing gives away per request, in the goal's unit: choices of one half of the sessions, measured on the other"
+    )
     regret_total: Measured = Field(description="regret_per_request x final requests, in the goal's unit")
     segments: tuple[SegmentDecision, ...] = Field(description="Largest first")
     opportunities: tuple[MissedOpportunity, ...] = Field(description="Most left on the table first")
@@ -99,14 +113,13 @@ class RoutingDecisions(Result):
     notices: tuple[str, ...] = Field(default=(), description="What is missing, what to collect, and how to read the numbers")
 
 
-Judged = tuple[SegmentEvidence, "_Verdict"]
-
-
 def routing_decisions(requests: ibis.Table, scope: AnalysisScope, evidence: RoutingEvidence) -> RoutingDecisions:
     """Today's choices against what the evidence says best for the user's goal (`scope.parameters.goal`).
 
-    A segment's best choice keeps every guard at the safe end of its interval. Regret counts only what is distinguishable:
-    its lower end adds the safe ends of all opportunities, which holds whatever their correlation.
+    The best choice of a segment keeps every guard at the safe end of its interval, and is picked on one half of the sessions;
+    what it gains is told of the other half, which nothing was picked on. Opportunities are those whose gain there is no chance
+    find among all segments (false discovery rate). Regret adds up the gains of all that was picked, chance finds included: its
+    interval adds their errors, which holds whatever their correlation.
 
     Args:
         requests: rows of the window, grain one attempt (schema.SCOPED_REQUESTS).
@@ -117,11 +130,13 @@ def routing_decisions(requests: ibis.Table, scope: AnalysisScope, evidence: Rout
     evidence = evidence.over_all()
     baseline = today(evidence)
     ordered = sorted(evidence.segments, key=lambda segment: (-segment.requests, segment.id))
-    judged = [(segment, _judge(segment, scope, baseline)) for segment in ordered]
-    shares = _traffic_shares(judged, evidence.requests)
-    opportunities = _opportunities(judged)
-    regret = _regret(judged, evidence)
-    rules, rules_in_all, without_rule = _rules(requests, scope, evidence, baseline)
+    # A guard is called broken where it is, whichever of all models in all segments is looked at (Bonferroni).
+    strict_level = 1.0 - (1.0 - LEVEL) / max(sum(len(segment.arms) for segment in ordered), 1)
+    verdicts = _verdicts([_pick_of(segment, scope, baseline, strict_level) for segment in ordered])
+    shares = _traffic_shares(verdicts, evidence.requests)
+    opportunities = _opportunities(verdicts)
+    regret = _regret(verdicts, evidence)
+    rules, rules_in_all, without_rule = rule_effects(requests, scope, evidence, baseline)
     return RoutingDecisions(
         goal=goal,
         goal_unit=UNITS[goal],
@@ -131,7 +146,7 @@ def routing_decisions(requests: ibis.Table, scope: AnalysisScope, evidence: Rout
         undecided_share=shares[2],
         regret_per_request=regret,
         regret_total=regret.scaled(evidence.requests) if isinstance(regret, Estimate) else regret,
-        segments=tuple(_decision(segment, verdict) for segment, verdict in judged[:LISTED]),
+        segments=tuple(_decision(verdict) for verdict in verdicts[:LISTED]),
         opportunities=tuple(opportunities[:LISTED]),
         rules=tuple(rules),
         rules_not_listed=max(rules_in_all - len(rules), 0),
@@ -157,73 +172,125 @@ def _notices(scope: AnalysisScope, evidence: RoutingEvidence, without_rule: floa
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """What the evidence says of one segment: the best choice, and today's traffic sorted by it (best, elsewhere, undecided)."""
+class _Pick:
+    """What was picked for one segment on one half of the sessions, and what the other half says of it.
 
+    best: the model, with its changes on the other half; None when nothing keeps the guards, or today's mix is better. is_promised:
+    it gains where it was picked; chance: that it does not gain, by the other half. no_worse: chance by model that it is no worse
+    than the best; broken: models that break a guard.
+    """
+
+    segment: SegmentEvidence
     best: Choice | None
     gain: Measured
-    shares: tuple[float, float, float]
+    is_promised: bool = False
+    chance: float = 1.0
+    no_worse: Mapping[str, float] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
     why: str | None = None
     today_is_best: bool = False
 
-    @property
-    def is_opportunity(self) -> bool:
-        """One model is better than today's routing over the whole interval, and keeps every guard."""
-        return self.best is not None and isinstance(self.gain, Estimate) and self.gain.low > 0
+
+@dataclass(frozen=True)
+class _SegmentVerdict:
+    """A pick among all others: whether its gain is no chance find, and today's traffic sorted by it (best, elsewhere, undecided)."""
+
+    pick: _Pick
+    is_opportunity: bool
+    shares: tuple[float, float, float]
+    why: str | None
 
 
-def _judge(segment: SegmentEvidence, scope: AnalysisScope, baseline: Today) -> _Verdict:
+def _pick_of(segment: SegmentEvidence, scope: AnalysisScope, baseline: Today, strict_level: float) -> _Pick:
+    """Pick for one segment; `strict_level`: level of the intervals by which a guard is called broken."""
     asked = scope.parameters
-    choices = [choice(segment, arm) for arm in segment.arms]
-    losses = {each.model: loss(each, asked.goal, asked.weights, baseline) for each in choices}
-    verdicts = {each.model: keeps_guards(each, asked.goal, asked) for each in choices}
-    kept = [(each, found) for each in choices if verdicts[each.model] == "holds" and isinstance(found := losses[each.model], Estimate)]
-    if not kept:
-        return _undecided("no model is shown to keep every guard here; route a small random share to more models, and score more answers")
-    better = [(each, found) for each, found in kept if found.high < 0]
-    best, best_loss = min(better or kept, key=lambda pair: (pair[1].estimate, pair[0].model))
-    if best_loss.low > 0:
-        rest = [each.model for each in choices if verdicts[each.model] == "unknown" and not _is_above_zero(losses[each.model])]
+    choices = {arm.model: choice(segment, arm) for arm in segment.arms}
+    of_guards: dict[str, GuardVerdict] = {model: keeps_guards(each, asked.goal, asked) for model, each in choices.items()}
+
+    def losses(half: Half) -> dict[str, Measured]:
+        return {arm.model: loss(choice(segment, arm, half), asked.goal, asked.weights, baseline) for arm in segment.arms}
+
+    promised, seen = losses("learnt"), losses("held_out")
+    safe = {
+        model: found
+        for model, found in promised.items()
+        if of_guards[model] == "holds" and isinstance(found, Estimate) and isinstance(seen[model], Estimate)
+    }
+    broken = frozenset(
+        model for model, each in choices.items() if keeps_guards(at_level(each, strict_level), asked.goal, asked) == "broken"
+    )
+    if not safe:
+        why = "no model is shown to keep every guard here; route a small random share to more models, and score more answers"
+        return _Pick(segment, None, Unidentifiable(unidentifiable=why), broken=broken, why=why)
+    best = min(safe, key=lambda model: (safe[model].estimate + SELECTION_PENALTY_SE * standard_error(safe[model]), model))
+    gain = weighted_sum([(-1.0, seen[best])])
+    if safe[best].estimate > 0 and isinstance(gain, Estimate) and gain.high < 0:
+        rest = [model for model, verdict in of_guards.items() if verdict == "unknown" and not _is_above_zero(seen[model])]
         if rest:
-            return _undecided("the models shown to keep every guard are worse than today's mix; of the others the logs cannot tell")
-        return _Verdict(None, _negative(best_loss), (1.0, 0.0, 0.0), today_is_best=True)
-    shares = [0.0, 0.0, 0.0]
-    for arm in segment.arms:
-        place = _place(arm.model, best.model, losses, verdicts)
-        shares[place] += arm.share
+            why = "the models shown to keep every guard are worse than today's mix; of the others the logs cannot tell"
+            return _Pick(segment, None, Unidentifiable(unidentifiable=why), broken=broken, why=why)
+        return _Pick(segment, None, gain, today_is_best=True)
+    no_worse = {
+        model: 1.0 - chance_above(gap, 0.0)
+        for model in seen
+        if model != best and isinstance(gap := difference(seen[model], seen[best]), Estimate)
+    }
+    arm = next(arm for arm in segment.arms if arm.model == best)
+    held_out = choice(segment, arm, "held_out")
+    return _Pick(segment, held_out, gain, safe[best].estimate < 0, _chance_of_none(segment, held_out, gain, asked.goal), no_worse, broken)
+
+
+def _chance_of_none(segment: SegmentEvidence, held_out: Choice, gain: Measured, goal: Goal) -> float:
+    """One-sided p-value of a gain: that cost, time, or what is missing to the best quality, does not fall."""
+    levels: dict[Goal, tuple[Measured, Measured]] = {
+        "cost": (segment.cost_usd, held_out.cost_change_usd),
+        "speed": (segment.latency_ms, held_out.latency_change_ms),
+        "quality": (weighted_sum([(-1.0, segment.quality)]), weighted_sum([(-1.0, held_out.quality_change)])),
+    }
+    now, change = levels.get(goal, (gain, gain))
+    if goal in levels and isinstance(now, Estimate) and isinstance(change, Estimate):
+        return chance_not_lower(now.estimate + (1.0 if goal == "quality" else 0.0), change)
+    return chance_above(gain.scaled(-1.0), 0.0) if isinstance(gain, Estimate) else 1.0
+
+
+def _verdicts(picks: Sequence[_Pick]) -> list[_SegmentVerdict]:
+    """All segments at once: of what was picked, what is no chance find, and which models are distinguishably worse."""
+    chances = [(place, pick.chance) for place, pick in enumerate(picks) if pick.is_promised]
+    adjusted = false_discovery_adjusted([chance for _, chance in chances])
+    found = {place for (place, _), chance in zip(chances, adjusted, strict=True) if chance <= FALSE_DISCOVERY_RATE}
+    pairs = [(place, model, chance) for place, pick in enumerate(picks) for model, chance in pick.no_worse.items()]
+    tested = false_discovery_adjusted([chance for *_, chance in pairs])
+    worse = {(place, model) for (place, model, _), chance in zip(pairs, tested, strict=True) if chance <= FALSE_DISCOVERY_RATE}
+    return [_verdict(pick, place in found, pick.broken | {model for at, model in worse if at == place}) for place, pick in enumerate(picks)]
+
+
+def _verdict(pick: _Pick, is_opportunity: bool, worse: Collection[str]) -> _SegmentVerdict:
+    if pick.today_is_best:
+        return _SegmentVerdict(pick, False, (1.0, 0.0, 0.0), None)
+    if pick.best is None:
+        return _SegmentVerdict(pick, False, (0.0, 0.0, 1.0), pick.why)
+    best = sum(arm.share for arm in pick.segment.arms if arm.model == pick.best.model)
+    elsewhere = sum(arm.share for arm in pick.segment.arms if arm.model in worse and arm.model != pick.best.model)
     # Models that the evidence does not list at all count as undecided.
-    shares[2] = max(1.0 - shares[0] - shares[1], 0.0)
-    why = None if shares[2] < 1e-9 else "some models here are not distinguishable from the best one, or were seen too seldom"
-    return _Verdict(best, _negative(best_loss), (shares[0], shares[1], shares[2]), why)
-
-
-def _undecided(why: str) -> _Verdict:
-    return _Verdict(None, Unidentifiable(unidentifiable=why), (0.0, 0.0, 1.0), why)
-
-
-def _negative(measured: Measured) -> Measured:
-    return weighted_sum([(-1.0, measured)])
+    undecided = max(1.0 - best - elsewhere, 0.0)
+    why = None if undecided < 1e-9 else "some models here are not distinguishable from the best one, or were seen too seldom"
+    return _SegmentVerdict(pick, is_opportunity, (best, elsewhere, undecided), why)
 
 
 def _is_above_zero(measured: Measured) -> bool:
     return isinstance(measured, Estimate) and measured.low > 0
 
 
-def _place(model: str, best: str, losses: Mapping[str, Measured], verdicts: Mapping[str, str]) -> int:
-    """0: sent to the best; 1: sent elsewhere, surely worse or against a guard; 2: cannot tell."""
-    if model == best:
-        return 0
-    return 1 if verdicts[model] == "broken" or _is_above_zero(difference(losses[model], losses[best])) else 2
-
-
-def _decision(segment: SegmentEvidence, verdict: _Verdict) -> SegmentDecision:
+def _decision(verdict: _SegmentVerdict) -> SegmentDecision:
+    segment, best, gain = verdict.pick.segment, verdict.pick.best, verdict.pick.gain
     return SegmentDecision(
         segment=segment.id,
         label=segment.label,
         task_type=segment.task_type,
         requests=segment.requests,
-        best=None if verdict.best is None else verdict.best.model,
-        today_is_best=verdict.today_is_best,
+        best=best.model if best is not None and isinstance(gain, Estimate) and gain.estimate > 0 else None,
+        gain_per_request=gain,
+        today_is_best=verdict.pick.today_is_best,
         best_share=verdict.shares[0],
         elsewhere_share=verdict.shares[1],
         undecided_share=verdict.shares[2],
@@ -231,167 +298,54 @@ def _decision(segment: SegmentEvidence, verdict: _Verdict) -> SegmentDecision:
     )
 
 
-def _traffic_shares(judged: Sequence[Judged], requests: int) -> tuple[float, float, float]:
+def _traffic_shares(verdicts: Sequence[_SegmentVerdict], requests: int) -> tuple[float, float, float]:
     """Shares of all requests: best, elsewhere, undecided; requests outside every segment are undecided."""
     if requests == 0:
         return 0.0, 0.0, 1.0
-    best, elsewhere = (sum(segment.requests * verdict.shares[place] for segment, verdict in judged) / requests for place in (0, 1))
+    best, elsewhere = (sum(verdict.pick.segment.requests * verdict.shares[place] for verdict in verdicts) / requests for place in (0, 1))
     return best, elsewhere, max(1.0 - best - elsewhere, 0.0)
 
 
-def _opportunities(judged: Sequence[Judged]) -> list[MissedOpportunity]:
+def _opportunities(verdicts: Sequence[_SegmentVerdict]) -> list[MissedOpportunity]:
     found = [
         MissedOpportunity(
-            segment=segment.id,
-            label=segment.label,
-            task_type=segment.task_type,
-            when=segment.when,
-            model=verdict.best.model,
-            requests=segment.requests,
-            gain_per_request=verdict.gain,
-            gain_total=verdict.gain.scaled(segment.requests),
-            saving_usd=weighted_sum([(-float(segment.requests), verdict.best.cost_change_usd)]),
-            cost_change_usd=verdict.best.cost_change_usd,
-            quality_change=verdict.best.quality_change,
-            latency_change_ms=verdict.best.latency_change_ms,
+            segment=pick.segment.id,
+            label=pick.segment.label,
+            task_type=pick.segment.task_type,
+            when=pick.segment.when,
+            model=best.model,
+            requests=pick.segment.requests,
+            gain_per_request=gain,
+            gain_total=gain.scaled(pick.segment.requests),
+            saving_usd=weighted_sum([(-float(pick.segment.requests), best.cost_change_usd)]),
+            cost_change_usd=best.cost_change_usd,
+            quality_change=best.quality_change,
+            latency_change_ms=best.latency_change_ms,
         )
-        for segment, verdict in judged
-        if verdict.is_opportunity and verdict.best is not None and isinstance(verdict.gain, Estimate)
+        for pick in (verdict.pick for verdict in verdicts if verdict.is_opportunity)
+        if (best := pick.best) is not None and isinstance(gain := pick.gain, Estimate)
     ]
     return sorted(found, key=lambda each: (-each.gain_total.estimate if isinstance(each.gain_total, Estimate) else 0.0, each.segment))
 
 
-def _regret(judged: Sequence[Judged], evidence: RoutingEvidence) -> Measured:
-    """Per request over all requests: what the distinguishable opportunities would have gained.
+def _regret(verdicts: Sequence[_SegmentVerdict], evidence: RoutingEvidence) -> Measured:
+    """Per request over all requests: what the models picked on one half of the sessions gain on the other, 0 where that is a loss.
 
-    Without any: 0, up to what the models that keep the guards could still gain at the far end of their intervals.
+    Where none was picked: 0, up to what the models that keep the guards could still gain at the far end of their intervals.
     """
     if evidence.refusal or evidence.requests == 0:
         return Unidentifiable(unidentifiable=evidence.refusal or "the evidence covers no request")
-    gains = [(segment.requests / evidence.requests, verdict.gain) for segment, verdict in judged if verdict.is_opportunity]
-    if gains:
-        return weighted_sum(gains)
-    possible = [
-        (segment.requests / evidence.requests, verdict.gain.high) for segment, verdict in judged if isinstance(verdict.gain, Estimate)
+    gains = [
+        (pick.segment.requests / evidence.requests, pick)
+        for pick in (verdict.pick for verdict in verdicts)
+        if isinstance(pick.gain, Estimate)
     ]
-    if not possible:
+    picked = weighted_sum([(share, pick.gain) for share, pick in gains if pick.is_promised])
+    if isinstance(picked, Estimate) and any(pick.is_promised for _, pick in gains):
+        return picked.model_copy(update={name: max(getattr(picked, name), 0.0) for name in ("estimate", "low", "high")})
+    if not gains:
         return Unidentifiable(unidentifiable="in no segment a model is shown to keep every guard, so nothing can be compared with today")
-    most = sum(share * max(gain, 0.0) for share, gain in possible)
+    most = sum(share * max(pick.gain.high, 0.0) for share, pick in gains if isinstance(pick.gain, Estimate))
     if most == 0:
         return Unidentifiable(unidentifiable="every model that keeps the guards is worse than today's routing: there is no regret to show")
     return Estimate(estimate=0.0, low=0.0, high=most)
-
-
-def _rules(requests: ibis.Table, scope: AnalysisScope, evidence: RoutingEvidence, baseline: Today) -> tuple[list[RuleEffect], int, float]:
-    """Effect of the largest rules, how many rules there are, and the share of requests without one."""
-    final = requests.filter(requests.is_final)
-    counted = final.group_by("routing_rule_id").agg(n=final.count())
-    named = counted.filter(counted.routing_rule_id.notnull())
-    totals = counted.agg(n=counted.n.sum(), named=named.n.sum().as_scalar(), rules=named.count().as_scalar()).to_pyarrow().to_pylist()[0]
-    n = int(totals["n"] or 0)
-    without = 1.0 - int(totals["named"] or 0) / n if n else 1.0
-    largest = named.order_by(ibis.desc("n"), "routing_rule_id").limit(LISTED).to_pyarrow().to_pylist()
-    if not largest:
-        return [], 0, without
-    ruled = final.filter(final.routing_rule_id.isin([row["routing_rule_id"] for row in largest]))
-    ruled = fold_rare(ruled, "routed_model", len(scope.models))
-    outcomes = _outcomes_by_rule(ruled)
-    traffic = _traffic_by_rule(ruled, evidence.segments)
-    effects = []
-    for row in largest:
-        rule = row["routing_rule_id"]
-        mix, models = traffic[rule]
-        alternative = _alternative(mix, row["n"], scope, evidence, baseline)
-        effects.append(_effect(rule, row["n"] / n, models, outcomes[rule], alternative))
-    return effects, int(totals["rules"]), without
-
-
-_OUTCOMES = {"cost_usd": "request_cost_usd", "quality": "quality", "latency_ms": "request_latency_ms"}
-
-
-def _outcomes_by_rule(ruled: ibis.Table) -> dict[str, dict[str, Floats]]:
-    """Sums and counts of every outcome by rule, 256 session clusters each."""
-    sums = {f"{name}_sum": ruled[column].sum() for name, column in _OUTCOMES.items()}
-    counts = {f"{name}_n": ruled[column].count() for name, column in _OUTCOMES.items()}
-    rows = ruled.group_by("routing_rule_id", "cluster").agg(n=ruled.count(), ok=(ruled.status == "success").sum(), **sums, **counts)
-    found: dict[str, dict[str, Floats]] = defaultdict(lambda: defaultdict(lambda: np.zeros(CLUSTERS)))
-    for row in rows.to_pyarrow().to_pylist():
-        for name in ("n", "ok", *sums, *counts):
-            found[row["routing_rule_id"]][name][row["cluster"]] = row[name] or 0.0
-    return found
-
-
-def _traffic_by_rule(ruled: ibis.Table, segments: Sequence[SegmentEvidence]) -> dict[str, tuple[dict[int, int], dict[str, int]]]:
-    """By rule: requests by place of their segment, and by the model that was chosen first."""
-    placed = ruled.mutate(place=segment_place(ruled, [segment.when for segment in segments]))
-    found: dict[str, tuple[dict[int, int], dict[str, int]]] = defaultdict(lambda: (defaultdict(int), defaultdict(int)))
-    for row in placed.group_by("routing_rule_id", "place", "routed_model").agg(n=placed.count()).to_pyarrow().to_pylist():
-        mix, models = found[row["routing_rule_id"]]
-        models[row["routed_model"]] += row["n"]
-        if row["place"] is not None:
-            mix[row["place"]] += row["n"]
-    return found
-
-
-@dataclass(frozen=True)
-class _Alternative:
-    covered: float
-    best: Choice | None
-    gain: Measured
-
-
-def _alternative(mix: Mapping[int, int], n: int, scope: AnalysisScope, evidence: RoutingEvidence, baseline: Today) -> _Alternative:
-    """Best single model for a rule's mix of segments: keeps every guard over the mix, least loss for the goal.
-
-    The rule's requests are taken to be like the others of their segments.
-    """
-    placed = sum(mix.values())
-    covered = placed / n if n else 0.0
-    if evidence.refusal:
-        return _Alternative(covered, None, Unidentifiable(unidentifiable=evidence.refusal))
-    if covered < COVERED:
-        why = f"only {covered:.0%} of the rule's requests fall into a segment of the evidence"
-        return _Alternative(covered, None, Unidentifiable(unidentifiable=why))
-    asked = scope.parameters
-    parts: dict[str, list[tuple[float, Choice]]] = defaultdict(list)
-    for place, count in sorted(mix.items()):
-        segment = evidence.segments[place]
-        for arm in segment.arms:
-            parts[arm.model].append((count / placed, choice(segment, arm)))
-    kept: list[tuple[float, str, Choice, Estimate]] = []
-    for model, over in parts.items():
-        if len(over) < len(mix):
-            continue
-        whole = mixed(over)
-        found = loss(whole, asked.goal, asked.weights, baseline)
-        if isinstance(found, Estimate) and keeps_guards(whole, asked.goal, asked) == "holds":
-            kept.append((found.estimate, model, whole, found))
-    if not kept:
-        why = "no single model is shown to keep every guard over the rule's requests; route a small random share to more models"
-        return _Alternative(covered, None, Unidentifiable(unidentifiable=why))
-    _, _, best, best_loss = min(kept, key=lambda each: each[:2])
-    return _Alternative(covered, best, _negative(best_loss))
-
-
-def _effect(rule: str, share: float, models: Mapping[str, int], sums: Mapping[str, Floats], alternative: _Alternative) -> RuleEffect:
-    n = float(sums["n"].sum())
-    largest = sorted(models.items(), key=lambda item: (-item[1], item[0]))[:LISTED]
-    best = alternative.best
-    if best is None:
-        why = alternative.gain.unidentifiable if isinstance(alternative.gain, Unidentifiable) else ""
-        instead = cannot_tell(why)
-    else:
-        instead = Outcomes(cost_usd=best.cost_usd, quality=best.quality, latency_ms=best.latency_ms)
-    return RuleEffect(
-        rule_id=rule,
-        requests=int(n),
-        share=share,
-        models={model: count / n for model, count in largest},
-        spend_usd=float(sums["cost_usd_sum"].sum()) if sums["cost_usd_n"].sum() else None,
-        today=Outcomes(**{name: clustered_mean(sums[f"{name}_sum"], sums[f"{name}_n"]) for name in _OUTCOMES}),
-        success=proportion_interval(float(sums["ok"].sum()), n),
-        covered_share=alternative.covered,
-        alternative=None if best is None else best.model,
-        alternative_outcomes=instead,
-        gain_per_request=alternative.gain,
-    )

@@ -1,0 +1,150 @@
+"""The window's spend against the budgets, of all and by team.
+
+Belongs here: what a window spent of its share, and taking over what a projection says of the month. Does not belong here: projecting
+(`budget_projection`), what to do about an exceeded budget (`recommendation`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+
+import ibis
+from pydantic import Field
+
+from routing_pipeline.analysis.budget_projection import BudgetProjection, BudgetVerdict, UsedIs
+from routing_pipeline.analysis.daily_spend import NO_COST, HourSums, date_of
+from routing_pipeline.analysis.spend_groupings import rows_of
+from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH, SECONDS_PER_DAY
+from routing_pipeline.estimates import Estimate, Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
+
+
+class BudgetUse(Result):
+    """A budget and how spend stands against it: month and quarter as `budget_projection` has them, and the window."""
+
+    of: LogName | None = Field(description="Team; null is the whole spend")
+    budget_usd_per_month: float = quantity("As configured", "USD/month")
+    used: Measured = quantity("Of the month's budget, as `used_is` says", "1")
+    used_is: UsedIs | None = Field(
+        default=None,
+        description="`spend so far` over the month's budget where the logs cover the month so far; else the `rate` of the days that they cover "
+        "over the budget's share of as many days",
+    )
+    month_end: Measured = quantity("Projected spend of the month over the month's budget", "1")
+    quarter_end: Measured = quantity("Projected spend of the quarter over three months' budget", "1")
+    month_end_usd: Measured = quantity("Projected spend of the month", "USD")
+    quarter_end_usd: Measured = quantity("Projected spend of the quarter", "USD")
+    verdict: BudgetVerdict = Field(
+        description="For the month: over budget (already, or with the whole interval), within it, else cannot tell"
+    )
+    window_usd: Known = quantity("Spend in the window", "USD", default=NO_COST)
+    window_allowed_usd: Known = quantity("The budget's share for the time of the window that the logs cover", "USD", default=NO_COST)
+    days_over: tuple[str, ...] = Field(default=(), description="UTC days of the window that spent more than a day's share of the budget")
+
+    @property
+    def breached(self) -> bool | None:
+        """Whether the window spent more than its share of the budget; None where that cannot be told."""
+        if isinstance(self.window_usd, Unidentifiable) or isinstance(self.window_allowed_usd, Unidentifiable):
+            return None
+        return self.window_usd > self.window_allowed_usd
+
+
+def with_projected_use(use: BudgetUse, projection: BudgetProjection) -> BudgetUse:
+    """The same budget with the month and the quarter as `budget_projection` has them."""
+    whose = projection.of(use.of)
+    if whose is None or whose.month.used is None:
+        return use
+    month, quarter = whose.month, whose.quarter
+    budget = use.budget_usd_per_month
+    return use.model_copy(
+        update={
+            "used": month.used,
+            "used_is": month.used_is,
+            "month_end": _share(month.total_usd, budget),
+            "quarter_end": _share(quarter.total_usd, 3 * budget),
+            "month_end_usd": month.total_usd,
+            "quarter_end_usd": quarter.total_usd,
+            "verdict": month.verdict or "cannot tell",
+        }
+    )
+
+
+def budget_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: AnalysisScope) -> tuple[BudgetUse, ...]:
+    """The whole budget first, then teams by name; empty when none is configured."""
+    asked = scope.parameters
+    found: list[BudgetUse] = []
+    is_priced = any(sums.priced for sums in hours.values())
+    if asked.budget is not None:
+        by_day: dict[int, float] = defaultdict(float)
+        for hour, sums in hours.items():
+            if sums.priced:
+                by_day[hour // 24] += sums.cost
+        found.append(_budget_use(None, asked.budget, by_day, scope, is_priced=is_priced))
+    if asked.budgets_by_team:
+        spend = _team_days(requests, tuple(asked.budgets_by_team))
+        found += [
+            _budget_use(team, budget, spend.get(team, {}), scope, is_priced=is_priced)
+            for team, budget in sorted(asked.budgets_by_team.items())
+        ]
+    return tuple(found)
+
+
+def _team_days(requests: ibis.Table, teams: tuple[str, ...]) -> dict[str, dict[int, float]]:
+    """Spend by team and day; a team of which nothing is priced is absent."""
+    spend: dict[str, dict[int, float]] = defaultdict(dict)
+    own = requests.filter(requests.team.isin(teams), requests.cost_usd.notnull())
+    for row in rows_of(own.group_by("team", "day").agg(cost=own.cost_usd.sum())):
+        spend[row["team"]][row["day"]] = row["cost"]
+    return spend
+
+
+NOT_PROJECTED = Unidentifiable(unidentifiable="month and quarter were not projected")
+
+
+def _budget_use(of: str | None, budget: float, by_day: Mapping[int, float], scope: AnalysisScope, *, is_priced: bool) -> BudgetUse:
+    unknown = _why_not_used(of, budget, by_day, scope)
+    use = BudgetUse(
+        of=of,
+        budget_usd_per_month=budget,
+        used=unknown or NOT_PROJECTED,
+        month_end=unknown or NOT_PROJECTED,
+        quarter_end=unknown or NOT_PROJECTED,
+        month_end_usd=unknown or NOT_PROJECTED,
+        quarter_end_usd=unknown or NOT_PROJECTED,
+        verdict="cannot tell",
+    )
+    if scope.parameters.task_types:
+        partial = Unidentifiable(unidentifiable="this analysis is of some task types alone, and a budget is for all of them")
+        return use.model_copy(update={"window_usd": partial, "window_allowed_usd": partial})
+    per_day = budget / DAYS_PER_BUDGET_MONTH
+    return use.model_copy(
+        update={
+            "window_usd": math.fsum(by_day.values()) if is_priced else NO_COST,
+            "window_allowed_usd": per_day * scope.covered_days,
+            "days_over": tuple(
+                date_of(day).isoformat() for day, usd in sorted(by_day.items()) if usd > per_day * _covered_days(day, scope)
+            ),
+        }
+    )
+
+
+def _covered_days(day: int, scope: AnalysisScope) -> float:
+    """Of one UTC day, what lies in the window and what the logs cover, in days."""
+    return scope.covered_within(max(day * SECONDS_PER_DAY, scope.start_s), (day + 1) * SECONDS_PER_DAY) / SECONDS_PER_DAY
+
+
+def _why_not_used(of: str | None, budget: float, by_day: Mapping[int, float], scope: AnalysisScope) -> Unidentifiable | None:
+    if budget <= 0:
+        return Unidentifiable(unidentifiable="a budget has to be above 0")
+    if by_day or scope.parameters.task_types:
+        return None
+    if of is None:
+        return NO_COST
+    return Unidentifiable(unidentifiable="no priced attempt of this team in the window; check how the gateway spells it")
+
+
+def _share(spend: Measured, budget: float) -> Measured:
+    return spend.scaled(1 / budget) if isinstance(spend, Estimate) and budget > 0 else spend

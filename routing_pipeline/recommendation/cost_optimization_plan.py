@@ -7,29 +7,30 @@ counting a dollar twice. Does not belong here: measuring the waste (`analysis.co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from routing_pipeline import text
 from routing_pipeline.analysis.cost_drivers import CostDrivers, Waste
 from routing_pipeline.analysis.routing_costs import RoutingCosts
+from routing_pipeline.clock import DAYS_PER_MONTH
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
-from routing_pipeline.policy.rule_set import Grade, Level
-from routing_pipeline.recommendation.optimization_risks import risk_of_set
+from routing_pipeline.recommendation.optimization_risks import risk_of_set, why_not_to_start
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.rules.model import Grade, Level
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
-PLAN_DAYS = 30
-WEEK_DAYS = 6.99
-"""A window that holds less knows nothing of the rhythm of a week, so nothing of a month."""
 HEADROOM = 0.10
-"""What a recommended budget leaves above today's pace."""
+"""What recommended budgets leave above usual spend, as far as the planned spend allows."""
 MAX_TEAMS = 20
 MAX_OVERUSE = 5
 RISKS: tuple[Level, ...] = ("Low", "Medium", "High")
 
-ActionCategory = Literal["rules", "retries", "cache", "prompt_length", "budgets"]
+ActionCategory = Literal["rules", "retries", "cache", "prompt_length", "budgets", "service_tier"]
 Reach = Literal["reached", "out_of_reach", "cannot_tell"]
 
 
@@ -49,21 +50,26 @@ class CostAction(Result):
 
 
 class TeamBudget(Result):
-    """A monthly budget for one team, from what it spends at today's pace."""
+    """A budget for one team over 30 days: what it usually spends, less its part of what the plan saves."""
 
-    team: str
+    team: LogName
     spend_usd: float | None = quantity("30 days at the window's pace; null when unpriced", "USD", default=None)
+    usual_usd: float | None = quantity("The same without what it spent above its usual in the window's spikes", "USD", default=None)
     budget_usd: float | None = quantity("Configured, per month; null when none is", "USD", default=None)
-    recommended_usd: float | None = quantity("Recommended for 30 days; null when there is no spend to go by", "USD", default=None)
+    recommended_usd: float | None = quantity(
+        "Recommended for 30 days; all teams together not above the planned spend. Null when there is no spend to go by", "USD", default=None
+    )
     why: str
 
 
 class CostOptimizationPlan(Result):
     """The answer to `generate_cost_optimization_plan`."""
 
-    days: int = quantity("Length of the plan", "days", default=PLAN_DAYS)
+    main_table: ClassVar = "actions"
+
+    days: int = quantity("Length of the plan", "days", default=DAYS_PER_MONTH)
     window_days: float | None = quantity(
-        "Length of the window whose pace is taken for all of `days`; below 7 it knows no weekly rhythm. Null in plans of earlier versions",
+        "Days of the window that the logs cover, whose pace is taken for all of `days`; below 7 they know no weekly rhythm. Null in plans of earlier versions",
         "days",
         default=None,
     )
@@ -105,7 +111,12 @@ def cost_optimization_plan(
     """
     target = scope.parameters.target_reduction if target_reduction is None else target_reduction
     spend = _spend(scope, costs)
-    found = [*_rules_actions(scope, rules, drivers), *_waste_actions(scope, drivers), *_budget_actions(scope, drivers)]
+    found = [
+        *_rules_actions(scope, rules, drivers),
+        *_waste_actions(scope, drivers),
+        *_tier_actions(scope, costs),
+        *_budget_actions(scope, drivers),
+    ]
     actions = _in_order(found, spend, target)
     counted = [action for action in actions if action.is_counted]
     planned = _together([action for action in counted if action.in_plan], spend)
@@ -114,7 +125,7 @@ def cost_optimization_plan(
     reach = _reach(reachable, target)
     plan_share, reachable_share = _of(planned, spend), _of(reachable, spend)
     return CostOptimizationPlan(
-        window_days=scope.days,
+        window_days=scope.covered_days,
         target_reduction=target,
         spend_usd=spend,
         target_usd=target_usd,
@@ -126,22 +137,22 @@ def cost_optimization_plan(
         reach=reach,
         reach_is_safe=isinstance(plan_share, Estimate) and plan_share.low >= target,
         verdict=_verdict(reach, target, plan_share, reachable_share, _grade(rules)),
-        budgets=_team_budgets(scope, costs),
+        budgets=_team_budgets(scope, costs, drivers, spend, plan_share),
     )
 
 
 def _spend(scope: AnalysisScope, costs: RoutingCosts) -> Measured:
-    """Total of the window at its own pace over 30 days; relative width as that of the cost per request."""
-    if isinstance(costs.total_usd, Unidentifiable):
-        return costs.total_usd
+    """Spend on chat, which all actions are about, at the window's pace over 30 days; relative width as that of the cost per request."""
+    if isinstance(costs.chat_usd, Unidentifiable):
+        return costs.chat_usd
     if isinstance(costs.per_request_usd, Unidentifiable):
         return costs.per_request_usd
-    if costs.per_request_usd.estimate <= 0 or costs.total_usd <= 0 or scope.days <= 0:
+    if costs.per_request_usd.estimate <= 0 or costs.chat_usd <= 0 or scope.covered_days <= 0:
         return Unidentifiable(unidentifiable="the window holds no spend; check that costs are logged")
-    return costs.per_request_usd.scaled(costs.total_usd * PLAN_DAYS / scope.days / costs.per_request_usd.estimate)
+    return costs.per_request_usd.scaled(costs.chat_usd * DAYS_PER_MONTH / scope.covered_days / costs.per_request_usd.estimate)
 
 
-class _Found(Result):
+class _ActionDraft(Result):
     """An action before it has its place in the order."""
 
     id: str
@@ -159,53 +170,70 @@ def _grade(rules: RoutingRules) -> Grade:
     return max(grades, default="A")
 
 
-def _rules_actions(scope: AnalysisScope, rules: RoutingRules, drivers: CostDrivers) -> list[_Found]:
+def _rules_actions(scope: AnalysisScope, rules: RoutingRules, drivers: CostDrivers) -> list[_ActionDraft]:
     found = rules.rule_set.rules
     if found:
         saving = rules.saving_usd_per_day
-        grade = _grade(rules)
+        grade, why_not = _grade(rules), why_not_to_start(rules)
+        if why_not is not None:
+            return [_left_out(rules, why_not)]
         return [
-            _Found(
+            _ActionDraft(
                 id="rules",
                 category="rules",
                 title=f"Route by the {len(found)} proven rules" if grade == "A" else f"A/B test the {len(found)} proposed rules",
-                what=f"Carry rules.json over into the gateway's routing, in canary steps; {100 * rules.moved_share:.0f} % of requests move.",
-                saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(PLAN_DAYS),
-                risk=risk_of_set(scope, rules)[0],
-                basis=f"Proven on sessions that the search never saw; evidence of grade {grade}.",
+                what=f"Apply rules.json in the gateway, in canary steps; {100 * rules.moved_share:.0f} % of requests move.",
+                saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(DAYS_PER_MONTH),
+                risk=risk_of_set(rules).level,
+                basis=f"Tested on sessions held out from the search; evidence of grade {grade}.",
             )
         ]
     return [
-        _Found(
+        _ActionDraft(
             id=f"overuse-{place}",
             category="rules",
             title=f"Test {overuse.replacement} in place of {overuse.model} for {overuse.task_type}",
-            what=f"A/B test on the {overuse.requests:,} requests of the window where {overuse.replacement} looks good enough.",
+            what=f"A/B test on the {overuse.requests:,} requests of the window where {overuse.replacement} appears good enough.",
             saving_usd=_per_plan(overuse.avoidable_usd, scope),
             risk="High",
-            basis="A hypothesis: it looks so in these logs, and no rule survived the proof. It does not count towards the target.",
+            basis="A hypothesis from these logs; no rule passed the held-out test. It does not count towards the target.",
             is_counted=False,
         )
         for place, overuse in enumerate(drivers.overuse[:MAX_OVERUSE], 1)
     ]
 
 
+def _left_out(rules: RoutingRules, why_not: str) -> _ActionDraft:
+    """Rules from elsewhere that should not be tried as they are: what they would save counts towards nothing."""
+    saving = rules.saving_usd_per_day
+    return _ActionDraft(
+        id="rules",
+        category="rules",
+        title="Do not start the given rules unchanged",
+        what="Change them and run the analysis again. Do not start a trial of them unchanged.",
+        saving_usd=saving if isinstance(saving, Unidentifiable) else saving.scaled(DAYS_PER_MONTH),
+        risk="High",
+        basis=f"Replayed on held-out sessions: {why_not}.",
+        is_counted=False,
+    )
+
+
 def _per_plan(window_usd: Measured, scope: AnalysisScope) -> Measured:
     """Dollars of the window at its own pace over 30 days."""
-    return window_usd if isinstance(window_usd, Unidentifiable) else window_usd.scaled(PLAN_DAYS / scope.days)
+    return window_usd if isinstance(window_usd, Unidentifiable) else window_usd.scaled(DAYS_PER_MONTH / scope.covered_days)
 
 
 _WASTE: dict[str, tuple[ActionCategory, str, str, Level]] = {
     "failed_paid_attempts": (
         "retries",
         "Stop paying for calls that fail",
-        "Shorter timeouts, no retry on errors that a retry cannot mend, and a model that is down taken out of rotation.",
+        "Shorten timeouts, do not retry errors that a retry cannot fix, and take a failing model out of rotation.",
         "Low",
     ),
     "retries": (
         "retries",
         "Cap retries",
-        "At most one retry per request, with a pause; then the fallback.",
+        "Allow at most one retry per request, with a pause, before the fallback.",
         "Low",
     ),
     "fallbacks": (
@@ -216,7 +244,7 @@ _WASTE: dict[str, tuple[ActionCategory, str, str, Level]] = {
     ),
     "uncached_repeats": (
         "cache",
-        "Cache what is asked again",
+        "Cache repeated requests",
         "Turn on the gateway's response cache, or the provider's prompt cache, for the repeats found.",
         "Low",
     ),
@@ -229,7 +257,7 @@ _WASTE: dict[str, tuple[ActionCategory, str, str, Level]] = {
 }
 
 
-def _waste_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
+def _waste_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_ActionDraft]:
     return [_waste_action(scope, waste) for waste in drivers.waste if _is_there(waste)]
 
 
@@ -237,10 +265,10 @@ def _is_there(waste: Waste) -> bool:
     return isinstance(waste.excess_usd, Unidentifiable) or waste.excess_usd.estimate > 0
 
 
-def _waste_action(scope: AnalysisScope, waste: Waste) -> _Found:
+def _waste_action(scope: AnalysisScope, waste: Waste) -> _ActionDraft:
     category, title, what, risk = _WASTE[waste.kind]
     saving = _per_plan(waste.excess_usd, scope)
-    return _Found(
+    return _ActionDraft(
         id=waste.kind,
         category=category,
         title=title,
@@ -252,8 +280,33 @@ def _waste_action(scope: AnalysisScope, waste: Waste) -> _Found:
     )
 
 
-def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
-    found: list[_Found] = []
+def _tier_actions(scope: AnalysisScope, costs: RoutingCosts) -> list[_ActionDraft]:
+    """A slower tier for work that nobody waits for; nothing where there is none, or the logs cannot tell."""
+    patient = costs.patient
+    if patient is None or not patient.groups:
+        return []
+    named = ", ".join(f"{each.task_type} of {each.team or 'no team'}" for each in patient.groups[:3])
+    more = len(patient.groups) - 3
+    return [
+        _ActionDraft(
+            id="service_tier",
+            category="service_tier",
+            title="Send work that nobody waits for as batch or flex",
+            what=f"Send {named}{f' and {more} more' if more > 0 else ''} in a slower service tier of the same model.",
+            saving_usd=_per_plan(patient.saving_usd, scope),
+            risk="Low",
+            basis=(
+                f"{sum(each.calls for each in patient.groups):,} calls for ${patient.cost_usd:,.2f} in the window stream to nobody and name no user, "
+                "while other calls do. What they cost in the slower tier is what the same models charged for the same tasks there. "
+                "Ask their owners whether hours matter before you change them."
+            ),
+            is_counted=False,
+        )
+    ]
+
+
+def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_ActionDraft]:
+    found: list[_ActionDraft] = []
     if drivers.spikes:
         excess: list[Estimate] = [spike.excess_usd for spike in drivers.spikes if isinstance(spike.excess_usd, Estimate)]
         total = Estimate(
@@ -263,14 +316,14 @@ def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
         )
         teams = sorted({driver.team or "unknown" for spike in drivers.spikes for driver in spike.drivers[:1]})
         found.append(
-            _Found(
+            _ActionDraft(
                 id="hourly_cap",
                 category="budgets",
                 title="Cap hourly spend per team",
-                what=f"An hourly budget in the gateway for {', '.join(teams[:3]) or 'every team'}, so that a runaway job stops itself.",
+                what=f"Set an hourly budget in the gateway for {', '.join(teams[:3]) or 'every team'}, so that a runaway job is stopped.",
                 saving_usd=_per_plan(total, scope) if excess else Unidentifiable(unidentifiable="the excess of the spikes is unknown"),
                 risk="Medium",
-                basis=f"Spend above the usual of the same hours in {len(drivers.spikes)} spike{'s' if len(drivers.spikes) > 1 else ''}, as if later weeks had as many.",
+                basis=f"Spend above the usual level of the same hours in {text.counted(len(drivers.spikes), 'spike')}, assuming as many in later weeks.",
                 is_counted=bool(excess),
             )
         )
@@ -278,14 +331,14 @@ def _budget_actions(scope: AnalysisScope, drivers: CostDrivers) -> list[_Found]:
     if breached:
         over = sum(budget.spend_usd - budget.allowed_usd for budget in breached)
         found.append(
-            _Found(
+            _ActionDraft(
                 id="team_budgets",
                 category="budgets",
                 title="Hold teams to their budgets",
                 what=f"Enforce the configured budgets of {', '.join(budget.of for budget in breached[:5])} in the gateway.",
                 saving_usd=_per_plan(Estimate(estimate=over, low=0.0, high=over), scope),
                 risk="High",
-                basis="Spend above budget, at most; the low end is none, should teams raise their budgets instead. Requests beyond it are refused or queued, so this is the dearest saving for users.",
+                basis="At most the spend above budget; nothing at the low end, if teams raise their budgets instead. Requests beyond the budget are refused or queued, so this saving affects users most.",
             )
         )
     return found
@@ -302,10 +355,10 @@ def _share(saving: Measured, spend: Measured) -> Shares | None:
     return low, middle, high
 
 
-def _in_order(found: Sequence[_Found], spend: Measured, target: float) -> tuple[CostAction, ...]:
+def _in_order(found: Sequence[_ActionDraft], spend: Measured, target: float) -> tuple[CostAction, ...]:
     """Cheapest risk first, then the larger saving; in the plan until the target is reached."""
 
-    def place(action: _Found) -> tuple[bool, int, float, str]:
+    def place(action: _ActionDraft) -> tuple[bool, int, float, str]:
         saving = action.saving_usd.estimate if isinstance(action.saving_usd, Estimate) else 0.0
         return (not action.is_counted, RISKS.index(action.risk), -saving, action.id)
 
@@ -342,13 +395,13 @@ def _together(actions: Sequence[CostAction], spend: Measured) -> Shares | None:
 
 def _of(share: Shares | None, spend: Measured) -> Measured:
     if share is None:
-        return spend if isinstance(spend, Unidentifiable) else Unidentifiable(unidentifiable="no saving can be told")
+        return spend if isinstance(spend, Unidentifiable) else Unidentifiable(unidentifiable="no saving can be estimated")
     return Estimate(estimate=share[1], low=share[0], high=share[2])
 
 
 def _in_usd(share: Shares | None, spend: Measured) -> Measured:
-    told = _of(share, spend)
-    return told.scaled(spend.estimate) if isinstance(told, Estimate) and isinstance(spend, Estimate) else told
+    found = _of(share, spend)
+    return found.scaled(spend.estimate) if isinstance(found, Estimate) and isinstance(spend, Estimate) else found
 
 
 def _reach(reachable: Shares | None, target: float) -> Reach:
@@ -359,7 +412,7 @@ def _reach(reachable: Shares | None, target: float) -> Reach:
 
 def _verdict(reach: Reach, target: float, planned: Measured, reachable: Measured, grade: Grade) -> str:
     if reach == "cannot_tell" or isinstance(planned, Unidentifiable) or isinstance(reachable, Unidentifiable):
-        return f"Whether {100 * target:.0f} % can be saved cannot be told: spend is unknown."
+        return f"Whether {100 * target:.0f} % can be saved is unknown, because spend is unknown."
     hedge = "" if grade == "A" else f" The rules' part is worth an A/B test, not yet a promise (evidence of grade {grade})."
     if reach == "reached":
         return f"The target of {100 * target:.0f} % is within reach: the planned actions come to {100 * planned.estimate:.1f} %.{hedge}"
@@ -368,24 +421,63 @@ def _verdict(reach: Reach, target: float, planned: Measured, reachable: Measured
     return f"The target of {100 * target:.0f} % is out of reach: these logs support {100 * reachable.estimate:.1f} % at most.{hedge}"
 
 
-def _team_budgets(scope: AnalysisScope, costs: RoutingCosts) -> tuple[TeamBudget, ...]:
+def _team_budgets(
+    scope: AnalysisScope, costs: RoutingCosts, drivers: CostDrivers, spend: Measured, saved: Measured
+) -> tuple[TeamBudget, ...]:
+    """Usual spend of each team times a factor under which all spend together, that of no team included, stays within the planned spend.
+
+    Who saves how much is not known by team, so every team gives the same share; what a tighter configured budget leaves goes to the others,
+    up to the headroom.
+    """
     by_team = costs.by("team")
+    per_plan = DAYS_PER_MONTH / scope.covered_days
     spends: dict[str, float | None] = {}
     for line in by_team.lines if by_team is not None else ():
         if line.group[0] is not None:
-            spends[line.group[0]] = line.cost_usd * PLAN_DAYS / scope.days if isinstance(line.cost_usd, float) else None
+            spends[line.group[0]] = line.cost_usd * per_plan if isinstance(line.cost_usd, float) else None
+    once = _above_usual(drivers, per_plan)
+    usual = {team: max(usd - once.get(team, 0.0), 0.0) for team, usd in spends.items() if usd is not None}
     configured = scope.parameters.budgets_by_team
+    reduction = saved.estimate if isinstance(saved, Estimate) else 0.0
+    factor = 1 + HEADROOM
+    if isinstance(spend, Estimate):
+        in_all = spend.estimate - math.fsum((spends[team] or 0.0) - usd for team, usd in usual.items())
+        factor = _factor(usual, configured, in_all, spend.estimate * (1 - reduction))
     names = [*spends, *(team for team in sorted(configured) if team not in spends)][:MAX_TEAMS]
-    return tuple(_team_budget(team, spends.get(team), configured.get(team)) for team in names)
+    return tuple(_team_budget(team, spends.get(team), usual.get(team), configured.get(team), factor) for team in names)
 
 
-def _team_budget(team: str, spend: float | None, budget: float | None) -> TeamBudget:
-    """What the plan saves falls unevenly on teams; a budget is lowered when a team's spend shows it, not before."""
-    if spend is None:
-        return TeamBudget(team=team, budget_usd=budget, why="no spend of this team is priced in the window")
-    pace = spend * (1 + HEADROOM)
-    if budget is not None and budget < pace:
-        why = "the configured budget is tighter than today's pace and stays"
-        return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=budget, why=why)
-    why = f"today's pace plus {100 * HEADROOM:.0f} %; lower it as the plan's saving shows"
-    return TeamBudget(team=team, spend_usd=spend, budget_usd=budget, recommended_usd=pace, why=why)
+def _factor(usual: Mapping[str, float], configured: Mapping[str, float], in_all: float, planned: float) -> float:
+    """By how much of their usual spend those without a tighter budget of their own can be given, so that all keep to the planned spend."""
+    tight: set[str] = set()
+    while True:
+        left = in_all - math.fsum(usual[team] for team in tight)
+        factor = min(1 + HEADROOM, (planned - math.fsum(configured[team] for team in tight)) / left) if left > 0 else 1 + HEADROOM
+        found = {team for team, usd in usual.items() if configured.get(team, math.inf) < usd * factor}
+        if found <= tight:
+            return factor
+        tight |= found
+
+
+def _above_usual(drivers: CostDrivers, per_plan: float) -> dict[str, float]:
+    """By team, what it spent in spikes above its usual; over the plan's days."""
+    found: dict[str, float] = {}
+    for driver in (driver for spike in drivers.spikes for driver in spike.drivers):
+        if driver.team is not None:
+            found[driver.team] = found.get(driver.team, 0.0) + driver.excess_usd * per_plan
+    return found
+
+
+def _team_budget(team: str, spend: float | None, usual: float | None, budget: float | None, factor: float) -> TeamBudget:
+    if spend is None or usual is None:
+        return TeamBudget(team=team, budget_usd=budget, why="no spend of this team has a price in the window")
+    recommended = usual * factor
+    if budget is not None and budget < recommended:
+        why = "the configured budget is lower and applies"
+        return TeamBudget(team=team, spend_usd=spend, usual_usd=usual, budget_usd=budget, recommended_usd=budget, why=why)
+    parts = ["its usual spend" if usual >= spend else "its spend without one-off spikes"]
+    if factor < 1 and recommended < usual:
+        parts.append(f"less {100 * (1 - factor):.1f} % for the planned saving, to be applied as the saving is confirmed")
+    elif factor > 1:
+        parts.append(f"plus {100 * (factor - 1):.0f} %")
+    return TeamBudget(team=team, spend_usd=spend, usual_usd=usual, budget_usd=budget, recommended_usd=recommended, why=", ".join(parts))

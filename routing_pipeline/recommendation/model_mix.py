@@ -6,22 +6,26 @@ Does not belong here: rules (`recommendation.routing_rules`), estimates (`policy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy.optimize import linprog
 
-from routing_pipeline.catalog import Catalog
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
-from routing_pipeline.policy import rules as rules_, search
-from routing_pipeline.policy.cells import Floats, Ints, sum_by
+from routing_pipeline.policy import proof, rule_blocks as rules_, search
+from routing_pipeline.policy.cells import Floats, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import Outcomes
-from routing_pipeline.policy.scores import COST, LATENCY, QUALITY, SLOW, SUCCESS, ScoreCube
+from routing_pipeline.policy.halves import one_hot
+from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, QUALITY, SLOW, SUCCESS, ScoreCube
 from routing_pipeline.policy.search import Learned
-from routing_pipeline.recommendation.routing_rules import Question, RoutingRules, question_of
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.recommendation.question import Question, question_of
+from routing_pipeline.recommendation.routing_rules import RoutingRules
+from routing_pipeline.rules.model import Outcomes
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 RESAMPLES = 40
 SEED = 7
@@ -35,7 +39,7 @@ GOAL_SHARE = "share of today's weighted goal"
 class ModelShare(Result):
     """One model's part of the traffic."""
 
-    model: str
+    model: LogName
     now: float = quantity("Share of requests routed to it first, today", "0..1")
     recommended: float = quantity("Share under the proven rules; equals `now` when nothing is proven", "0..1")
 
@@ -43,15 +47,15 @@ class ModelShare(Result):
 class ModelMove(Result):
     """Traffic that one model carries today and another one, or the same, would carry."""
 
-    model: str = Field(description="Model that it is routed to first, today")
-    goes_to: str = Field(description="Model under the proven rules; the same where nothing moves")
+    model: LogName = Field(description="Model that it is routed to first, today")
+    goes_to: LogName = Field(description="Model under the proven rules; the same where nothing moves")
     share: float = quantity("Of all requests", "0..1")
 
 
 class TaskMix(Result):
     """The mix within one task type."""
 
-    task_type: str
+    task_type: LogName
     requests: int
     shares: tuple[ModelShare, ...] = Field(description="Largest change first")
 
@@ -70,6 +74,8 @@ class ConstraintPrice(Result):
 
 class ModelMix(Result):
     """The answer to `optimize_model_mix`."""
+
+    main_table: ClassVar = "shares"
 
     shares: tuple[ModelShare, ...] = Field(description="All traffic, largest change first")
     by_task: tuple[TaskMix, ...]
@@ -96,7 +102,7 @@ class _Row:
     """How far `bound` moves when the limit is relaxed by one step."""
 
 
-def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog: Catalog, rules: RoutingRules) -> ModelMix:
+def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, rules: RoutingRules) -> ModelMix:
     """Shares per model now and under the proven rules, and dual values of the linear programme over traffic shares.
 
     The programme lets every segment split its traffic over the models that the logs can judge, and maximises the goal
@@ -107,10 +113,8 @@ def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog:
     Args:
         evidence: of the window; its cells are read.
         scope: goal, thresholds, capacities.
-        catalog: unused; costs are those logged.
         rules: the proven rules.
     """
-    del catalog
     expected = rules.rule_set.expected.proposed
     if evidence.refusal is not None or evidence.cells_uri is None:
         why = evidence.refusal or "no evidence was gathered"
@@ -121,14 +125,12 @@ def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog:
             prices=(),
             moved_share=0.0,
             reasons=rules.reasons,
-            verdict=f"No other mix can be judged: {why}.",
+            verdict=f"No other mix can be evaluated: {why}.",
         )
     question = question_of(evidence, scope, rules.rule_set.goal)
     cube = question.cube
-    actions = rules_.actions_of(cube, rules.rule_set.rules)
-    if actions is None:
-        actions = np.full(len(cube.segments), cube.keep)
-    shares, by_task, moves = _shares(cube, actions)
+    followed = rules_.shares_of(cube, rules.rule_set.rules)
+    shares, by_task, moves = _shares(cube, one_hot(proof.kept(cube), cube) if followed is None else followed)
     return ModelMix(
         shares=shares,
         by_task=by_task,
@@ -141,15 +143,23 @@ def optimize_model_mix(evidence: RoutingEvidence, scope: AnalysisScope, catalog:
     )
 
 
-def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tuple[TaskMix, ...], tuple[ModelMove, ...]]:
+def _shares(cube: ScoreCube, followed: Floats) -> tuple[tuple[ModelShare, ...], tuple[TaskMix, ...], tuple[ModelMove, ...]]:
     cells = cube.cells
     names = (*cube.models, "other models")
-    padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    target = padded[cube.place_of_cell]
-    then = np.where(target == cube.keep, cells.arm, target)
     shape = (len(cells.binning.tasks) + 1, len(names))
     n = cells.sums["n"]
-    before, after = sum_by((cells.task, cells.arm), n, shape), sum_by((cells.task, then), n, shape)
+    of_cell = followed[cube.place_of_cell]
+    # Parts of a task that is cut by what its requests need are one mix.
+    tasks_named = tuple(dict.fromkeys(cells.binning.tasks))
+    place_of = np.array([*(tasks_named.index(each) for each in cells.binning.tasks), len(cells.binning.tasks)])
+    task = place_of[cells.task]
+    stays = n * of_cell[:, cube.keep]
+    before, after = sum_by((task, cells.arm), n, shape), sum_by((task, cells.arm), stays, shape)
+    joint = sum_by((cells.arm, cells.arm), stays, (len(names), len(names)))
+    for arm in range(cube.keep):
+        sent = n * of_cell[:, arm]
+        after[:, arm] += np.bincount(task, sent, minlength=shape[0])
+        joint[:, arm] += np.bincount(cells.arm, sent, minlength=len(names))
 
     def told(now: Floats, later: Floats) -> tuple[ModelShare, ...]:
         total = max(float(now.sum()), 1e-300)
@@ -161,10 +171,9 @@ def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tup
         return tuple(sorted(found, key=lambda each: (-abs(each.recommended - each.now), -each.now, each.model)))
 
     tasks = tuple(
-        TaskMix(task_type=task, requests=round(float(before[place].sum())), shares=told(before[place], after[place]))
-        for place, task in enumerate(cells.binning.tasks[:TASKS_SHOWN])
+        TaskMix(task_type=name, requests=round(float(before[place].sum())), shares=told(before[place], after[place]))
+        for place, name in enumerate(tasks_named[:TASKS_SHOWN])
     )
-    joint = sum_by((cells.arm, then), n, (len(names), len(names)))
     total = max(float(joint.sum()), 1e-300)
     moves = [
         ModelMove(model=names[start], goes_to=names[end], share=float(joint[start, end]) / total)
@@ -180,18 +189,18 @@ def _shares(cube: ScoreCube, actions: Ints) -> tuple[tuple[ModelShare, ...], tup
 def _rows(question: Question, learnt: Learned, sums: Floats) -> list[_Row]:
     """The limits as linear rows, per request of the learning half."""
     limits, n, now, rest = question.limits, learnt.requests, learnt.today, learnt.rest
-    floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
+    floor = limits.floor(learnt.quality_today)
     successes = float(now[SUCCESS]) / n
     rows = [
         _Row(
             "mean quality",
             floor,
             "0..1",
-            -(sums[..., QUALITY] - floor * sums[..., SUCCESS]) / n,
-            float(rest[QUALITY] - floor * rest[SUCCESS]) / n,
+            -(sums[..., QUALITY] - floor * sums[..., ANSWERED]) / n,
+            float(rest[QUALITY] - floor * rest[ANSWERED]) / n,
             QUALITY_STEP,
             f"a floor lower by {QUALITY_STEP:g}",
-            QUALITY_STEP * successes,
+            QUALITY_STEP * float(now[ANSWERED]) / n,
         ),
         _Row(
             "completion",
@@ -204,50 +213,26 @@ def _rows(question: Question, learnt: Learned, sums: Floats) -> list[_Row]:
             SHARE_STEP,
         ),
     ]
+    return [*rows, *_optional_rows(question, learnt, sums)]
+
+
+def _optional_rows(question: Question, learnt: Learned, sums: Floats) -> Iterator[_Row]:
+    """Latency, cost and capacities, as far as they are limited."""
+    limits, rest, counted = question.limits, learnt.rest, learnt.counted
     if limits.max_slow is not None:
-        left = limits.max_slow - float(rest[SLOW]) / n
-        rows.append(
-            _Row(
-                "share of slow requests",
-                limits.max_slow,
-                "0..1",
-                sums[..., SLOW] / n,
-                left,
-                SHARE_STEP,
-                "one more request in 100 slow",
-                SHARE_STEP,
-            )
-        )
+        left = limits.max_slow - float(rest[SLOW] / counted[SLOW])
+        coefficients = sums[..., SLOW] / counted[SLOW]
+        more = "one more request in 100 slow"
+        yield _Row("share of slow requests", limits.max_slow, "0..1", coefficients, left, SHARE_STEP, more, SHARE_STEP)
     ceiling = search.ceiling_of(learnt, limits)
     if ceiling is not None:
         step = 0.01 * ceiling
-        rows.append(
-            _Row(
-                "cost per request",
-                ceiling,
-                "USD",
-                sums[..., COST] / n,
-                ceiling - float(rest[COST]) / n,
-                step,
-                "a ceiling higher by 1 %",
-                step,
-            )
-        )
+        left = ceiling - float(rest[COST] / counted[COST])
+        yield _Row("cost per request", ceiling, "USD", sums[..., COST] / counted[COST], left, step, "a ceiling higher by 1 %", step)
     for arm, cap in enumerate(limits.caps):
         if cap is not None:
-            rows.append(
-                _Row(
-                    f"capacity of {question.cube.models[arm]}",
-                    cap,
-                    "share of requests",
-                    search.traffic_of(learnt, arm),
-                    cap,
-                    SHARE_STEP,
-                    "one more request in 100",
-                    SHARE_STEP,
-                )
-            )
-    return rows
+            name, traffic = f"capacity of {question.cube.models[arm]}", search.traffic_of(learnt, arm)
+            yield _Row(name, cap, "share of requests", traffic, cap, SHARE_STEP, "one more request in 100", SHARE_STEP)
 
 
 def _duals(learnt: Learned, gain: Floats, eligible: Floats, rows: list[_Row]) -> Floats | None:
@@ -276,6 +261,7 @@ def prices(question: Question, learnt: Learned) -> tuple[ConstraintPrice, ...]:
     at = _duals(learnt, gain, eligible, rows)
     unit, per_unit = _unit(question, learnt)
     if at is None:
+        rows = _as_proven(question, rows)
         why = Unidentifiable(unidentifiable="no mix of models that the logs can judge meets all limits on the learning half")
         return tuple(
             ConstraintPrice(
@@ -299,12 +285,24 @@ def prices(question: Question, learnt: Learned) -> tuple[ConstraintPrice, ...]:
         drawn = _duals(again, search.utility(again, question.goal, question.weights), eligible, _rows(question, again, sums))
         if drawn is not None:
             draws.append(drawn)
+    rows = _as_proven(question, rows)
     spread = np.stack(draws) if draws else at[None]
     low, high = np.quantile(spread, [0.025, 0.975], axis=0)
     return tuple(
         _price(row, float(value) * per_unit, float(a) * per_unit, float(b) * per_unit, unit)
         for row, value, a, b in zip(rows, at, low, high, strict=True)
     )
+
+
+def _as_proven(question: Question, rows: list[_Row]) -> list[_Row]:
+    """The same rows with their limits where the proof has them, at today's level of the whole window and not of the learning half."""
+    today, limits = proof.today_of(question.halves), question.limits
+    shown = {
+        "mean quality": limits.floor(today.quality.value),
+        "completion": today.success.value - search.MAX_COMPLETION_DROP,
+        "cost per request": today.cost.value if limits.max_cost is None else limits.max_cost,
+    }
+    return [replace(row, limit=shown.get(row.constraint, row.limit)) for row in rows]
 
 
 def _resampled(learnt: Learned, sums: Floats) -> Learned:
@@ -318,7 +316,7 @@ def _unit(question: Question, learnt: Learned) -> tuple[str, float]:
     if question.goal == "cost":
         return "USD/day", per_request["cost"] / learnt.requests * question.requests_per_day
     if question.goal == "speed":
-        return "ms per request", per_request["speed"] / learnt.requests
+        return "ms per request", per_request["speed"] / float(learnt.counted[LATENCY])
     if question.goal == "quality":
         return "points of mean quality", learnt.quality_today
     return GOAL_SHARE, 1.0
@@ -346,6 +344,6 @@ def _verdict(shares: tuple[ModelShare, ...], rules: RoutingRules, evidence: Rout
     down = min(shares, key=lambda each: each.recommended - each.now)
     test = "" if evidence.grade == "A" else " Worth an A/B test."
     return (
-        f"Move {rules.moved_share:.0%} of requests: {up.model} from {up.now:.0%} to {up.recommended:.0%} of traffic, "
-        f"{down.model} from {down.now:.0%} to {down.recommended:.0%}.{test}"
+        f"Move {100 * rules.moved_share:.0f} % of requests: {up.model} from {100 * up.now:.0f} % to {100 * up.recommended:.0f} % of traffic, "
+        f"{down.model} from {100 * down.now:.0f} % to {100 * down.recommended:.0f} %.{test}"
     )

@@ -1,15 +1,14 @@
 """`realized_outcomes`: what rule sets promised against what the requests that they decided have got since.
 
 Belongs here: finding the requests that carry the id of one of our rules, and holding their outcomes against the promise
-in rules.json. Does not belong here: what would have happened under other rules (`recommendation.simulation`), deciding
-whether a canary goes on (`recommendation.monitoring_plan`).
+in rules.json. Does not belong here: the comparison with a control (`against_control`), what would have happened under other rules
+(`recommendation.simulation`), deciding whether a canary goes on (`recommendation.canary`).
 
 A gateway that follows our rules logs `<rule set id>/<rule id>` as the rule that decided (`policy.rule_set.logged_rule_id`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,11 +18,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from routing_pipeline.comparisons import around, clustered_mean, standard_error
+from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
-from routing_pipeline.policy.rule_set import Rule, RuleSet, logged_rule_id
-from routing_pipeline.rule_sets.life_cycle import RuleSetStatus, State
-from routing_pipeline.scope import CLUSTERS, AnalysisScope
+from routing_pipeline.policy.units import SESSION, with_sessions
+from routing_pipeline.recommendation.against_control import AgainstControl, Arms, Design, PromiseVerdict, arms_of, verdict_on
+from routing_pipeline.rules.deciding import CONTROL
+from routing_pipeline.rules.lifecycle import RuleSetStatus, State
+from routing_pipeline.rules.model import Rule, RuleSet, logged_rule_id
+from routing_pipeline.stats.inference import Floats, clustered_mean, independent_sum, weighted_sum
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
 LEVELS = 5
 """Bands of complexity within which scored requests stand for unscored ones."""
@@ -31,9 +35,7 @@ MAX_RULE_SETS = 10
 FOLLOWED: frozenset[State] = frozenset({"published", "rolled_back"})
 """States of rule sets that a gateway was to follow, at least for a while."""
 
-Kept = Literal["kept", "better", "missed", "cannot tell"]
 OUTCOMES: tuple[Literal["cost_usd", "quality", "latency_ms"], ...] = ("cost_usd", "quality", "latency_ms")
-Floats = NDArray[np.float64]
 
 
 class PromiseKept(Result):
@@ -43,16 +45,19 @@ class PromiseKept(Result):
     promised: Measured = Field(description="Per request, as rules.json said, weighted by the traffic that came")
     measured: Measured = Field(description="Per request, of the requests that the rules decided in this window")
     difference: Measured = Field(description="Measured less promised; the interval holds the noise of both")
-    verdict: Kept = Field(description="`missed`: worse than promised by more than chance; `better`: the other way round")
+    verdict: PromiseVerdict = Field(description="`missed`: worse than promised by more than chance; `better`: the other way round")
 
 
 class RealizedRule(Result):
     """One rule and the requests it decided."""
 
-    rule_id: str
+    rule_id: LogName
     requests: int = quantity("Final requests in the window that carry its id", "requests")
     labelled: int = quantity("Of them, successful and with a quality", "requests")
     outcomes: tuple[PromiseKept, ...]
+    against_control: tuple[AgainstControl, ...] = Field(
+        default=(), description="Where a share of its requests was left without it by chance"
+    )
 
 
 class RealizedRuleSet(Result):
@@ -65,6 +70,13 @@ class RealizedRuleSet(Result):
     share: float = quantity("Of all final requests in the window", "0..1")
     days: float = quantity("From the first such request to the last", "days")
     outcomes: tuple[PromiseKept, ...] = Field(description="Of its rules together")
+    design: Design = Field(
+        default="before and after",
+        description="`randomised`: canary and control of the same days; `before and after`: weaker, for the weeks may differ in more than the rules",
+    )
+    against_control: tuple[AgainstControl, ...] = Field(
+        default=(), description="Change by all rules together, promised and measured, where randomised"
+    )
     rules: tuple[RealizedRule, ...] = Field(description="Most traffic first")
     missed: tuple[str, ...] = Field(description="Promises that the measurement missed, in words")
 
@@ -118,11 +130,11 @@ def _newest(promise: Promise) -> str:
 def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet], states: dict[str, State]) -> RealizedOutcomes:
     if not known:
         return RealizedOutcomes(
-            rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to hold against what happened."
+            rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to compare with the outcome."
         )
-    counted = _decided(requests, known)
+    counted, arms = _decided(requests, known), arms_of(requests, known)
     found = [
-        _held(each, place, counted, all_requests, states[each.rule_set_id])
+        _held(each, place, counted, all_requests, states[each.rule_set_id], arms)
         for place, each in enumerate(known)
         if (counted["set"] == place).any()
     ]
@@ -146,16 +158,20 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
         )
     )
     rows = requests.filter(requests.is_final).inner_join(lookup, requests.routing_rule_id == lookup.logged_id)
+    if "rule_arm" in rows.columns:
+        rows = rows.filter((rows.rule_arm != CONTROL).fill_null(True))
     band = ibis.ifelse(
         rows.is_complexity_derived | rows.complexity.isnull(),
         ibis.literal(-1, "int64"),
         (rows.complexity * LEVELS).floor().cast("int64"),
     )
-    rows = rows.mutate(band=band)
+    rows = with_sessions(rows.mutate(band=band))
+    rows = rows.mutate(part_of_session=1.0 / rows.count().over(ibis.window(group_by=[SESSION, "set", "rule"])))
     grouped = (
         rows.group_by("set", "rule", "cluster", "task_type", "band")
         .agg(
             n=rows.count().cast("float64"),
+            sessions=rows.part_of_session.sum(),
             success=(rows.status == "success").cast("float64").sum(),
             labelled=rows.quality.notnull().cast("float64").sum(),
             quality=rows.quality.sum().fill_null(0.0),
@@ -184,8 +200,9 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
     return columns | {"stratum": stratum.astype(np.float64)}
 
 
-def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, state: State) -> RealizedRuleSet:
+def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, state: State, arms: Arms) -> RealizedRuleSet:
     of = counted["set"] == place
+    counted = _by_requests_of_the_promise(promise, of, counted)
     parts = []
     for at, rule in enumerate(promise.rules):
         mine = of & (counted["rule"] == at)
@@ -197,23 +214,43 @@ def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests
             rule_id=rule.id,
             requests=round(n),
             labelled=round(float(counted["labelled"][mine].sum())),
-            outcomes=tuple(_kept(name, getattr(rule.expected, name), _measured(counted, mine, name)) for name in OUTCOMES),
+            outcomes=tuple(_promise_kept(name, getattr(rule.expected, name), _measured(counted, mine, name)) for name in OUTCOMES),
+            against_control=arms.of_rule(place, promise.rules.index(rule)),
         )
         for (rule, mine), n in zip(parts, shares, strict=True)
     )
-    together = tuple(_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(counted, of, name)) for name in OUTCOMES)
+    together = tuple(
+        _promise_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(counted, of, name)) for name in OUTCOMES
+    )
     total = sum(shares)
+    randomised = arms.of_rule_set(place, promise, all_requests)
+    weaker = " (before and after, which is weaker)" if randomised else ""
+    missed = [_in_words(f"rule {rule.rule_id}", each) + weaker for rule in rules for each in rule.outcomes if each.verdict == "missed"]
     return RealizedRuleSet(
         rule_set_id=promise.rule_set_id,
         promised_on=promise.window.end,
         state=state,
         requests=round(total),
         share=min(total / max(all_requests, 1), 1.0),
-        days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / 86_400,
+        days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / SECONDS_PER_DAY,
         outcomes=together,
         rules=tuple(sorted(rules, key=lambda each: (-each.requests, each.rule_id))),
-        missed=tuple(_in_words(f"rule {rule.rule_id}", each) for rule in rules for each in rule.outcomes if each.verdict == "missed"),
+        design="randomised" if randomised else "before and after",
+        against_control=randomised,
+        missed=(*(each.told for each in randomised if each.verdict == "missed"), *missed),
     )
+
+
+def _by_requests_of_the_promise(promise: RuleSet, of: NDArray[np.bool_], counted: dict[str, Floats]) -> dict[str, Floats]:
+    """Costs and times of rules per session are promised per request of the time before: each session counts for as many as it held then."""
+    per_request = dict(counted)
+    for at, rule in enumerate(promise.rules):
+        if rule.per == "session" and rule.evidence.sessions:
+            mine = of & (counted["rule"] == at)
+            then = rule.evidence.requests / rule.evidence.sessions * counted["sessions"] / np.maximum(counted["n"], 1.0)
+            for name in ("n_cost", "n_latency"):
+                per_request[name] = np.where(mine, per_request[name] * then, per_request[name])
+    return per_request
 
 
 def _measured(counted: dict[str, Floats], of: NDArray[np.bool_], name: str) -> Measured:
@@ -235,29 +272,18 @@ def _measured(counted: dict[str, Floats], of: NDArray[np.bool_], name: str) -> M
 def _weighted(rules: Sequence[Rule], shares: Sequence[float], name: str) -> Measured:
     """The rules' promises for the traffic that came; their noise is taken as if it hung together, which errs on the wide side."""
     total = sum(shares)
-    estimate, error = 0.0, 0.0
-    for rule, share in zip(rules, shares, strict=True):
-        promised: Measured = getattr(rule.expected, name)
-        if isinstance(promised, Unidentifiable):
-            return promised
-        estimate += share / total * promised.estimate
-        error += share / total * standard_error(promised)
-    return around(estimate, error)
+    return weighted_sum([(share / total, getattr(rule.expected, name)) for rule, share in zip(rules, shares, strict=True)])
 
 
-def _kept(name: Literal["cost_usd", "quality", "latency_ms"], promised: Measured, measured: Measured) -> PromiseKept:
+def _promise_kept(name: Literal["cost_usd", "quality", "latency_ms"], promised: Measured, measured: Measured) -> PromiseKept:
     if isinstance(promised, Unidentifiable) or isinstance(measured, Unidentifiable):
         why = promised if isinstance(promised, Unidentifiable) else measured
         return PromiseKept(outcome=name, promised=promised, measured=measured, difference=why, verdict="cannot tell")
-    error = math.hypot(standard_error(promised), standard_error(measured))
-    difference = around(measured.estimate - promised.estimate, error)
-    worse = difference.high < 0 if name == "quality" else difference.low > 0
-    better = difference.low > 0 if name == "quality" else difference.high < 0
-    verdict: Kept = "missed" if worse else "better" if better else "kept"
-    return PromiseKept(outcome=name, promised=promised, measured=measured, difference=difference, verdict=verdict)
+    difference = independent_sum([(1.0, measured), (-1.0, promised)])
+    return PromiseKept(outcome=name, promised=promised, measured=measured, difference=difference, verdict=verdict_on(name, difference))
 
 
-_UNITS = {"cost_usd": ("cost", "{:.6f} USD per request"), "quality": ("quality", "{:.3f}"), "latency_ms": ("latency", "{:.0f} ms")}
+_UNITS = {"cost_usd": ("cost", "${:.6f} per request"), "quality": ("quality", "{:.3f}"), "latency_ms": ("latency", "{:.0f} ms")}
 
 
 def _in_words(who: str, kept: PromiseKept) -> str:
@@ -268,7 +294,7 @@ def _in_words(who: str, kept: PromiseKept) -> str:
 
 def _notices(found: Sequence[RealizedRuleSet], waiting: Sequence[str]) -> tuple[str, ...]:
     told = []
-    if found:
+    if any(each.design == "before and after" for each in found):
         told.append(
             "Promise and measurement come from different weeks: where the mix of requests within a rule has changed, so may have its outcomes. "
             "A canary with a control group tells the two apart."
@@ -287,15 +313,17 @@ def _verdict(found: Sequence[RealizedRuleSet], known: Sequence[RuleSet], waiting
         told = f"{sets} promised something, {len(waiting) or 'none'} of {'it' if len(known) == 1 else 'them'} {'was' if len(waiting) == 1 else 'were'} published"
         return f"{told}; no request of this window was decided by them yet."
     newest = found[0]
-    kept = {each.outcome: each.verdict for each in newest.outcomes}
+    kept: dict[str, PromiseVerdict] = {each.outcome: each.verdict for each in newest.outcomes}
+    # What chance split says more than two different weeks.
+    kept |= {each.outcome: each.verdict for each in newest.against_control if each.verdict != "cannot tell"}
     missed = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "missed"]
-    said = f"Rule set {newest.rule_set_id} decided {newest.requests:,} requests ({newest.share:.0%}): "
+    said = f"Rule set {newest.rule_set_id} decided {newest.requests:,} requests ({100 * newest.share:.0f} %): "
     if missed:
         return said + f"its promise on {' and '.join(missed)} was missed."
     if newest.missed:
         return (
             said
-            + f"together its rules keep their promise, but {len(newest.missed)} of their single promises {'was' if len(newest.missed) == 1 else 'were'} missed."
+            + f"together its rules met their promise, but {len(newest.missed)} of their single promises {'was' if len(newest.missed) == 1 else 'were'} missed."
         )
     untold = [_UNITS[name][0] for name in OUTCOMES if kept[name] == "cannot tell"]
-    return said + "what was promised was kept" + (f"; {' and '.join(untold)} cannot be told." if untold else ".")
+    return said + "every promise was met" + (f"; {' and '.join(untold)} cannot be evaluated." if untold else ".")

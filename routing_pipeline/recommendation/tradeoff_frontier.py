@@ -6,24 +6,34 @@ Does not belong here: choosing one of them (`recommendation.routing_rules`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from routing_pipeline.catalog import Catalog
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.parameters import Goal
-from routing_pipeline.policy import proof, rules as rules_, search
-from routing_pipeline.policy.cells import Floats, Ints, sum_by
+from routing_pipeline.policy import candidates, proof, rule_blocks as rules_, search
+from routing_pipeline.policy.cells import Floats, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.halves import one_hot
+from routing_pipeline.policy.pairs import Pair, paired
 from routing_pipeline.policy.proof import Evaluated
-from routing_pipeline.policy.scores import COST, LEARN, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import ANSWERED, COST, LEARN, QUALITY, ScoreCube
 from routing_pipeline.policy.search import Learned
-from routing_pipeline.recommendation.routing_rules import Question, RoutingRules, Told, question_of, told_together
-from routing_pipeline.recommendation.scenarios import Point, Scenario, scenarios
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.recommendation.applied_limits import budget_needed
+from routing_pipeline.recommendation.half_choices import pair_of
+from routing_pipeline.recommendation.joint_intervals import JointIntervals, joint_intervals
+from routing_pipeline.recommendation.question import Question, question_of
+from routing_pipeline.recommendation.routing_rules import RoutingRules, routing_rules_with_test_count
+from routing_pipeline.recommendation.scenarios import Scenario, scenarios
+from routing_pipeline.recommendation.within_reach import reach_of
+from routing_pipeline.storage.locks import Coordination
+from routing_pipeline.text import LogName
+from routing_pipeline.window.scope import AnalysisScope
 
 MAX_POINTS = 40
 SINGLE_COVERED = 0.95
@@ -35,12 +45,12 @@ PointKind = Literal["policy", "today", "proposed", "single_model", "random_mix"]
 class ModelPart(Result):
     """A model's part of a policy's traffic."""
 
-    model: str
+    model: LogName
     share: float = quantity("Share of requests", "0..1")
 
 
 class FrontierPoint(Result):
-    """One policy and what it would have given, on the half of the sessions that the search never saw."""
+    """One policy and what it would have given, on sessions that its search never saw."""
 
     kind: PointKind
     label: str
@@ -90,46 +100,62 @@ class _Policy:
     shares: Floats
     model: str = ""
     why_not: str | None = None
+    by_half: Floats | None = None
+    """How held-out scores count where each half chose by itself (`policy.halves`); None: nothing was searched for."""
+
+    @property
+    def weights(self) -> Floats:
+        """How held-out scores count, by half."""
+        return np.stack([self.shares] * 2) if self.by_half is None else self.by_half
 
 
-def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, catalog: Catalog, rules: RoutingRules) -> TradeoffFrontier:
+Ask = Callable[[AnalysisScope], RoutingRules]
+"""Optimises and proves under the scope's parameters, at the number that this test has."""
+
+
+def frontier_with_scenarios(
+    evidence: RoutingEvidence, scope: AnalysisScope, rules: RoutingRules, coordination: Coordination
+) -> TradeoffFrontier:
+    """`tradeoff_frontier`, its scenarios asked of the same evidence, each at the number that the question has."""
+    return tradeoff_frontier(evidence, scope, rules, lambda asked: routing_rules_with_test_count(evidence, asked, coordination))
+
+
+def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, rules: RoutingRules, ask: Ask | None = None) -> TradeoffFrontier:
     """Policies from cheapest to best, today, the proposal, single models and a random mix of two.
 
-    Policies are found on the learning half (a sweep over what quality is worth, no limit applied) and evaluated on the
-    proving half, with intervals that hold for all that were evaluated at once: picking any of them is covered.
+    Policies are found on each half of the sessions (a sweep over what quality is worth, no limit applied) and evaluated on the
+    other one, with intervals that hold for all that were evaluated at once: picking any of them is covered.
 
     Args:
         evidence: of the window; its cells are read.
         scope: goal, weights and floor are its parameters.
-        catalog: unused; costs are those logged.
         rules: what was proposed.
+        ask: answers the questions of the scenarios, where the limits are in conflict; without it there are none.
     """
-    del catalog
     if evidence.refusal is not None or evidence.cells_uri is None:
         return _refused(evidence.refusal or "no evidence was gathered")
     question = question_of(evidence, scope, None)
     cube = question.cube
     learnt = search.learned(cube, question.limits)
-    swept = [_Policy("policy", "", one_hot(cube, np.array(actions))) for actions in _swept(question, learnt)]
-    today = _Policy("today", "Today", one_hot(cube, proof.kept(cube)))
-    proposal = _proposal(cube, rules)
+    other = search.learned(question.halves.second, question.limits)
+    swept = [_Policy("policy", "", pair.shares, by_half=pair.by_half) for pair in _swept(question, learnt, other)]
+    today = _Policy("today", "Today", one_hot(proof.kept(cube), cube))
+    proposal = _proposal(question, rules)
     singles = [_single(cube, arm) for arm in range(len(cube.models))]
     best = _best_single(question, learnt, singles)
     mix = _random_mix(cube, singles)
     others = [each for each in (today, proposal, *singles, mix) if each is not None]
     family = [*swept, *others]
-    outcomes = proof.proven_mixtures(cube, [each.shares for each in family])
-    judged = [each.why_not is None for each in family]
+    outcomes = proof.proven_weights(question.halves, [each.weights for each in family])
+    evaluated = [each.why_not is None for each in family]
     now = outcomes[len(swept)]
-    told = told_together(question, [outcome for outcome, is_judged in zip(outcomes, judged, strict=True) if is_judged], now)
-    undominated = _undominated(outcomes, judged)
+    intervals = joint_intervals(question, list(compress(outcomes, evaluated)), now)
+    undominated = _undominated(outcomes, evaluated)
     points = [
-        _point(question, policy, outcome, told, is_undominated)
+        _point(question, policy, outcome, intervals, is_undominated)
         for policy, outcome, is_undominated in zip(family, outcomes, undominated, strict=True)
     ]
-    shown = sorted(
-        (place for place, is_undominated in enumerate(undominated) if is_undominated), key=lambda place: outcomes[place].cost.value
-    )
+    shown = sorted(compress(range(len(family)), undominated), key=lambda place: outcomes[place].cost.value)
     by_policy = {id(policy): point for policy, point in zip(family, points, strict=True)}
     return TradeoffFrontier(
         points=tuple(_named(points[place], rank) for rank, place in enumerate(_thinned(shown), start=1)),
@@ -139,119 +165,126 @@ def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, catalog: 
         single_models=tuple(by_policy[id(single)] for single in singles),
         random_mix=None if mix is None else by_policy[id(mix)],
         upper_bound=NO_BOUND,
-        simultaneous=sum(judged),
+        simultaneous=sum(evaluated),
         policies_evaluated=len(family),
-        scenarios=scenarios(
-            [_choice(points[place]) for place in shown], _choice(by_policy[id(today)]), scope.parameters, *_limits(question, learnt)
-        ),
+        scenarios=() if ask is None or not rules.conflicts else _scenarios(question, learnt, ask),
         notices=_notices(question, shown),
         verdict=_verdict(points, shown, by_policy[id(today)], by_policy.get(id(proposal))),
     )
 
 
-def _choice(point: FrontierPoint) -> Point:
-    most = ", ".join(f"{part.model} {part.share:.0%}" for part in point.mix[:2])
-    return Point(label=point.label or most, cost_usd=point.cost_usd, quality=point.quality, latency_ms=point.latency_ms)
+def _scenarios(question: Question, learnt: Learned, ask: Ask) -> tuple[Scenario, ...]:
+    """What each priority gives when the limits cannot all hold."""
+    scope, limits = question.scope, question.limits
+    if not question.has_cost:
+        return ()
+    return scenarios(
+        scope.parameters,
+        limits,
+        reach_of(question.cube, learnt, limits, question.weights),
+        lambda per_request: budget_needed(per_request * question.evidence.traffic, scope),
+        lambda parameters: ask(scope.model_copy(update={"parameters": parameters})),
+    )
 
 
-def _limits(question: Question, learnt: Learned) -> tuple[float, float | None]:
-    """Least quality and most cost that was asked for."""
-    limits = question.limits
-    floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
-    return floor, limits.max_cost
-
-
-def one_hot(cube: ScoreCube, actions: Ints) -> Floats:
-    """Shares of each action by place, all of a place to one action; what no rule reaches is kept."""
-    padded = np.concatenate([actions, np.full(cube.scores.shape[1] - len(actions), cube.keep)])
-    shares = np.zeros(cube.scores.shape[1:3])
-    shares[np.arange(len(padded)), padded] = 1.0
-    return shares
-
-
-def _swept(question: Question, learnt: Learned) -> list[tuple[int, ...]]:
-    """The convex frontier of cost and quality on the learning half, from cheapest to best, plus the goal's own sweep."""
-    found: dict[tuple[int, ...], None] = {}
+def _swept(question: Question, one: Learned, other: Learned) -> list[Pair]:
+    """The convex frontier of cost and quality as each half learns it, trade-off by trade-off, plus the goal's own sweep."""
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], None] = {}
     goals: tuple[Goal, ...] = ("cost", "speed") if not question.has_cost and question.has_latency else ("cost", question.goal)
-    for goal in goals:
-        gain = search.utility(learnt, goal, question.weights)
-        for each in search.sweep(learnt, gain, by_cost=goal == "quality", slow=False):
-            found.setdefault(each.actions(learnt))
-    keep = (question.cube.keep,) * len(question.cube.segments)
-    return [actions for actions in found if actions != keep]
+    for goal in dict.fromkeys(goals):
+        gains = [search.utility(learnt, goal, question.weights) for learnt in (one, other)]
+        for at in candidates.trade_offs(slow=False):
+            both = [
+                candidates.sweep(learnt, gain, by_cost=goal == "quality", slow=False, at=at)[0].actions(learnt)
+                for learnt, gain in zip((one, other), gains, strict=True)
+            ]
+            found.setdefault((both[0], both[1]))
+    single = question.scope.parameters.single
+    pairs = [paired(question.halves, *each, single=single) for each in found]
+    return [pair for pair in pairs if pair.moves.any()]
 
 
-def _proposal(cube: ScoreCube, rules: RoutingRules) -> _Policy | None:
+def _proposal(question: Question, rules: RoutingRules) -> _Policy | None:
+    """As it was proven; rules that were not searched for, as they are."""
     if not rules.rule_set.rules:
         return None
-    actions = rules_.actions_of(cube, rules.rule_set.rules)
-    return None if actions is None else _Policy("proposed", "Proposed rules", one_hot(cube, actions))
+    pair = pair_of(question.halves, rules.halves, single=question.scope.parameters.single)
+    if pair is not None:
+        return _Policy("proposed", "Proposed rules", pair.shares, by_half=pair.by_half)
+    shares = rules_.shares_of(question.cube, rules.rule_set.rules)
+    return None if shares is None else _Policy("proposed", "Proposed rules", shares)
 
 
 def _single(cube: ScoreCube, arm: int) -> _Policy:
     """One model for all that it can be judged on; unidentifiable when that is less than SINGLE_COVERED of the traffic.
 
-    Nothing was searched here, so support on both halves counts.
+    Nothing was searched here, so support on both halves counts. What is left as it is is not compared with today.
     """
-    judged = cube.all.supported[:, arm] & cube.all.has_cost[:, arm]
+    left = cube.left(("cost", "quality"))
+    evaluated = cube.all.supported[:, arm] & cube.all.has_cost[:, arm] & ~left
     traffic = cube.requests[:, : len(cube.segments)].sum(axis=0)
-    covered = float(traffic[judged].sum() / max(float(traffic.sum()), 1e-300))
+    covered = float(traffic[evaluated].sum() / max(float(traffic.sum()), 1e-300))
     why_not = None
     if covered < SINGLE_COVERED:
-        names = sorted({segment.task_type for place, segment in enumerate(cube.segments) if not judged[place]})
+        names = sorted({segment.task_type for place, segment in enumerate(cube.segments) if not evaluated[place]})
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        why_not = f"too rarely tried on {', '.join(names[:3])}{more}; it can be judged on {covered:.0%} of requests"
-    label = f"{cube.models[arm]} for everything" if covered > 0.9999 else f"{cube.models[arm]} wherever it can be judged ({covered:.0%})"
-    actions = np.where(judged, arm, cube.keep)
-    return _Policy("single_model", label, one_hot(cube, actions), cube.models[arm], why_not)
+        tried = "too rarely tried" if not left.any() else "too rarely tried, or today's answers are not scored,"
+        why_not = f"{tried} on {', '.join(names[:3])}{more}; there is evidence for {100 * covered:.0f} % of requests"
+    label = (
+        f"{cube.models[arm]} for everything"
+        if covered > 0.9999
+        else f"{cube.models[arm]} wherever there is evidence ({100 * covered:.0f} %)"
+    )
+    actions = np.where(evaluated, arm, cube.keep)
+    return _Policy("single_model", label, one_hot(actions, cube), cube.models[arm], why_not)
 
 
 def _best_single(question: Question, learnt: Learned, singles: list[_Policy]) -> _Policy | None:
     """By the goal among those whose predicted quality meets the floor; the best quality where none does."""
-    judged = [single for single in singles if single.why_not is None]
-    if not judged:
+    evaluated = [single for single in singles if single.why_not is None]
+    if not evaluated:
         return None
     gain = search.utility(learnt, question.goal, question.weights)
     limits = question.limits
-    floor = limits.min_quality if limits.min_quality is not None else learnt.quality_today - limits.max_quality_drop
+    floor = limits.floor(learnt.quality_today)
 
     def predicted(policy: _Policy) -> tuple[float, float]:
         shares = policy.shares[: len(question.cube.segments)]
         sums = np.einsum("pao,pa->o", learnt.sums[: learnt.segments], shares) + learnt.rest
-        return float(sums[QUALITY] / max(float(sums[SUCCESS]), 1e-300)), float((gain[: learnt.segments] * shares).sum())
+        return float(sums[QUALITY] / max(float(sums[ANSWERED]), 1e-300)), float((gain[: learnt.segments] * shares).sum())
 
-    good = [single for single in judged if predicted(single)[0] >= floor]
+    good = [single for single in evaluated if predicted(single)[0] >= floor]
     if good:
         return max(good, key=lambda single: predicted(single)[1])
-    return max(judged, key=lambda single: predicted(single)[0])
+    return max(evaluated, key=lambda single: predicted(single)[0])
 
 
 def _random_mix(cube: ScoreCube, singles: list[_Policy]) -> _Policy | None:
     """Of all random mixes of two judged models that cost no more than today, the one of best quality, on the learning half."""
-    judged = [single for single in singles if single.why_not is None]
-    if not judged:
+    evaluated = [single for single in singles if single.why_not is None]
+    if not evaluated:
         return None
     budget = float(cube.scores[LEARN, :, cube.keep, COST].sum())
-    sums = {id(each): np.einsum("jpao,pa->o", cube.scores[LEARN], each.shares) for each in judged}
+    sums = {id(each): np.einsum("jpao,pa->o", cube.scores[LEARN], each.shares) for each in evaluated}
     best: tuple[float, _Policy] | None = None
-    for one in judged:
-        for other in judged:
+    for one in evaluated:
+        for other in evaluated:
             low, high = sums[id(one)], sums[id(other)]
             if low[COST] > budget:
                 continue
             part = 1.0 if high[COST] <= budget else float((budget - low[COST]) / (high[COST] - low[COST]))
             mixed = (1 - part) * low + part * high
-            quality = float(mixed[QUALITY] / max(float(mixed[SUCCESS]), 1e-300))
+            quality = float(mixed[QUALITY] / max(float(mixed[ANSWERED]), 1e-300))
             if best is None or quality > best[0] + 1e-12:
-                label = f"{part:.0%} {other.model}, the rest {one.model}, at random"
+                label = f"{100 * part:.0f} % {other.model}, the rest {one.model}, at random"
                 best = (quality, _Policy("random_mix", label, (1 - part) * one.shares + part * other.shares))
     return None if best is None else best[1]
 
 
-def _undominated(outcomes: list[Evaluated], judged: list[bool]) -> list[bool]:
+def _undominated(outcomes: list[Evaluated], evaluated: list[bool]) -> list[bool]:
     cost = np.array([outcome.cost.value for outcome in outcomes])
     quality = np.array([outcome.quality.value for outcome in outcomes])
-    valid = np.array(judged) & np.isfinite(cost) & np.isfinite(quality)
+    valid = np.array(evaluated) & np.isfinite(cost) & np.isfinite(quality)
     found = []
     for place in range(len(outcomes)):
         beats = valid & (cost <= cost[place]) & (quality >= quality[place]) & ((cost < cost[place]) | (quality > quality[place]))
@@ -287,10 +320,10 @@ def moved_share(cube: ScoreCube, shares: Floats) -> float:
     return float((n * (1.0 - np.minimum(stays, 1.0))).sum() / max(float(n.sum()), 1e-300))
 
 
-def _point(question: Question, policy: _Policy, outcome: Evaluated, told: Told, undominated: bool) -> FrontierPoint:
+def _point(question: Question, policy: _Policy, outcome: Evaluated, intervals: JointIntervals, undominated: bool) -> FrontierPoint:
     mix = mix_of(question.cube, policy.shares)
     unknown = None if policy.why_not is None else Unidentifiable(unidentifiable=policy.why_not)
-    outcomes = told.outcomes(outcome)
+    outcomes = question.baseline if policy.kind == "today" else intervals.outcomes(outcome)
     return FrontierPoint(
         kind=policy.kind,
         label=policy.label,
@@ -306,12 +339,12 @@ def _point(question: Question, policy: _Policy, outcome: Evaluated, told: Told, 
 def _named(point: FrontierPoint, rank: int) -> FrontierPoint:
     if point.label:
         return point
-    most = ", ".join(f"{part.model} {part.share:.0%}" for part in point.mix[:2])
+    most = ", ".join(f"{part.model} {100 * part.share:.0f} %" for part in point.mix[:2])
     return point.model_copy(update={"label": f"Policy {rank}: {most}"})
 
 
 def _notices(question: Question, shown: list[int]) -> tuple[str, ...]:
-    found = ["Points are estimates on the half of the sessions that the search never saw; intervals hold for all of them at once."]
+    found = ["Points are estimates on the sessions held out from the search; their intervals hold for all points at once."]
     if len(shown) < 15:
         found.append(f"{len(shown)} undominated policies are all that these logs distinguish.")
     if question.evidence.grade != "A":
@@ -325,7 +358,7 @@ def _verdict(points: list[FrontierPoint], shown: list[int], today: FrontierPoint
     better = len([place for place in shown if points[place].kind == "policy"])
     said = f"Today's routing is not on the frontier: of {better} undominated policies at least one is estimated both cheaper and better."
     if proposed is not None and isinstance(proposed.cost_usd, Estimate) and isinstance(today.cost_usd, Estimate):
-        said += f" The proposed rules stand at {proposed.cost_usd.estimate / max(today.cost_usd.estimate, 1e-300):.0%} of today's cost."
+        said += f" The proposed rules cost {100 * proposed.cost_usd.estimate / max(today.cost_usd.estimate, 1e-300):.0f} % of today's cost."
     return said
 
 

@@ -1,0 +1,95 @@
+"""A look at a canary over rows: who is in which arm, what is watched, and what the margin is divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import ibis
+import numpy as np
+import pytest
+
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.recommendation.canary import CanaryLook, Step, canary_look, margin_of
+from routing_pipeline.rules.model import Constraints, RuleSet
+from tests.hand_made import MONDAY
+
+DAY = 86_400.0
+START = MONDAY.timestamp()
+
+
+def rows_of(
+    rule_set: RuleSet, *, share: float, fall: float = 0.0, failing: float = 0.0, n: int = 4_000, seed: int = 2
+) -> list[dict[str, object]]:
+    """Two days of sessions of one request; of the second half of them the canary holds five times as many."""
+    rng = np.random.default_rng(seed)
+    rule = f"{rule_set.rule_set_id}/{rule_set.rules[0].id}"
+    rows: list[dict[str, object]] = []
+    for number in range(n):
+        late = number >= n // 2
+        canary = rng.random() < (min(5 * share, 0.5) if late else share)
+        fails = canary and rng.random() < failing
+        rows.append(
+            {
+                "at_s": number / n * 2 * DAY,
+                "routing_rule_id": rule if canary else f"{rule}/control",
+                "rule_arm": "m" if canary else "control",
+                "session_id": f"s{number}",
+                "quality": None if fails else float(np.clip((0.9 if not late else 0.6) - fall * canary + rng.normal(0, 0.1), 0, 1)),
+                "status": "error" if fails else "success",
+            }
+        )
+    return rows
+
+
+def looked(hand_made: Callable, rule_set: RuleSet, rows: list[dict[str, object]], all_requests: int | None = None) -> CanaryLook:
+    steps = [Step(share=0.05, start_s=START), Step(share=0.25, start_s=START + DAY)]
+    table: ibis.Table = hand_made(rows)
+    return canary_look(table, all_requests or len(rows), rule_set, steps)
+
+
+@pytest.fixture
+def rule_set(worlds: SimpleNamespace) -> RuleSet:
+    found = worlds.proposing().rule_set
+    return found.model_copy(update={"constraints": Constraints(max_quality_drop=0.02)})
+
+
+def test_a_harmless_canary_shows_no_difference_although_traffic_and_share_changed_together(hand_made: Callable, rule_set: RuleSet) -> None:
+    found = looked(hand_made, rule_set, rows_of(rule_set, share=0.1))
+    quality = found.of("quality")
+    assert isinstance(quality.difference, Estimate)
+    assert quality.difference.low < 0 < quality.difference.high
+    assert abs(quality.difference.estimate) < 0.02
+    assert not found.crossed
+    assert found.canary_requests + found.control_requests == 4_000
+    assert 0 < found.sessions_in_step < found.canary_sessions
+
+
+def test_a_fall_of_quality_and_failures_cross_their_boundaries(hand_made: Callable, rule_set: RuleSet) -> None:
+    assert {each.watched for each in looked(hand_made, rule_set, rows_of(rule_set, share=0.1, fall=0.3)).crossed} == {"quality"}
+    assert {each.watched for each in looked(hand_made, rule_set, rows_of(rule_set, share=0.1, failing=0.3)).crossed} == {"completion"}
+
+
+def test_the_margin_is_that_of_decided_requests_whatever_else_is_logged(hand_made: Callable, rule_set: RuleSet) -> None:
+    rows = rows_of(rule_set, share=0.1)
+    alone, among = looked(hand_made, rule_set, rows), looked(hand_made, rule_set, [*rows, {"quality": 0.1}], all_requests=8_000)
+    assert alone.of("quality").limit == pytest.approx(-0.02)
+    assert among.of("quality").limit == pytest.approx(-0.04)
+    assert among.of("quality").difference.estimate == pytest.approx(alone.of("quality").difference.estimate)
+
+
+def test_a_handful_of_sessions_cannot_tell(hand_made: Callable, rule_set: RuleSet) -> None:
+    found = looked(hand_made, rule_set, rows_of(rule_set, share=0.1, n=60))
+    assert {each.standing for each in found.guardrails} == {"cannot tell"}
+
+
+def test_no_request_of_the_rules_is_no_difference(hand_made: Callable, rule_set: RuleSet) -> None:
+    found = looked(hand_made, rule_set, [{"quality": 0.5}])
+    assert (found.data_until_s, found.canary_requests, found.share_of_requests) == (None, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "share", "margin"), [(0.01, 0.5, 0.02), (0.01, 0.01, 0.05), (0.0, 0.5, 0.002), (-0.01, 0.5, -0.02), (0.1, 0.5, 0.1)]
+)
+def test_what_decided_requests_may_lose(tolerance: float, share: float, margin: float) -> None:
+    assert margin_of(tolerance, share) == pytest.approx(margin)

@@ -1,0 +1,271 @@
+"""Envoy AI Gateway: rules of an AIGatewayRoute, which match request headers.
+
+Belongs here: headers, backends with weights, names for the access log, and reading them back. Does not belong here: backends themselves
+(AIServiceBackend), retries (BackendTrafficPolicy).
+
+Of the custom resource's schema and the Gateway API: headers are compared as text, so that lengths and ranges cannot be said; of the rules that
+match, the one with the most headers wins and only then the first, so that a rule is refused where a later one would go before it; values of one
+header are several matches, at most 128; a request that no rule takes is not found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.gateways.exported import Exported, plain_number, read_yaml, yaml_text
+from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_drawn, is_split, labels, share_of
+from routing_pipeline.gateways.planned import Plan, refuse_unknown_models, without_what_cannot_be_said
+from routing_pipeline.gateways.providers import bare, provider_of
+from routing_pipeline.gateways.reachability import overlap
+from routing_pipeline.rules.model import NEEDS, Rule, logged_rule_id
+
+NAME = "envoy"
+OURS = "rules-"
+"""How names of rules begin that an export wrote."""
+MOST_MATCHES = 128
+WEIGHTS = 1_000_000
+"""Weights are whole numbers; they add up to this."""
+ALWAYS_THERE = ("x-ai-eg-model", "content-type")
+"""Headers of every request: asking for them makes a rule go before others, and asks for nothing."""
+_TEXT = ("task_type", "team", "tier")
+
+
+def recognises(content: Any) -> bool:
+    """Whether parsed YAML is a route of this gateway's."""
+    return isinstance(content, dict) and content.get("kind") == "AIGatewayRoute" and isinstance(content.get("spec"), dict)
+
+
+def write(plan: Plan, current: str | None, default_model: str | None = None) -> Exported:
+    """The route.
+
+    Args:
+        plan: what the gateway is to do.
+        current: the configuration that runs today, None without one.
+        default_model: what serves requests that no rule decides, where the present route does not say.
+
+    Raises:
+        UnusableInputError: a model is in no backend of the present route, a rule cannot be said and not be left out, or their order cannot.
+    """
+    plan = without_what_cannot_be_said(plan, "Envoy AI Gateway", _unsayable)
+    content = read_yaml(current, "--current") if current is not None else _fresh(plan)
+    if not recognises(content):
+        raise UnusableInputError("--current: is no AIGatewayRoute")
+    others = [rule for rule in content["spec"].get("rules") or [] if not str(rule.get("name", "")).startswith(OURS)]
+    backends = _backends(others)
+    if current is not None and backends:
+        refuse_unknown_models(plan, backends, "the present route")
+    ours = [written for rule in plan.rules for written in _rules(rule, plan, backends)]
+    _put_in_order(ours, plan, max((_headers(rule) for rule in others), default=0))
+    if default_model is not None and not others:
+        ours.append(
+            {
+                "name": f"{OURS}default",
+                "matches": [{"headers": [_always(ALWAYS_THERE[0])]}],
+                "backendRefs": [_backend(default_model, backends)],
+            }
+        )
+    content["spec"]["rules"] = [{name: value for name, value in rule.items() if name != "of"} for rule in ours] + others
+    return Exported({"route.yaml": yaml_text(content, current or "")}, (*plan.notes, *_limits(plan, bool(others), default_model)))
+
+
+def read(text: str) -> list[dict[str, Any]]:
+    """The rules of a route.
+
+    Raises:
+        UnusableInputError: one matches headers that are in no log.
+    """
+    rules: list[dict[str, Any]] = []
+    for place, rule in enumerate(read_yaml(text, "the route")["spec"].get("rules") or [], 1):
+        _read_rule(rule, str(rule.get("name") or f"r{place}"), rules)
+    return [{**rule, "priority": place} for place, rule in enumerate(rules, 1)]
+
+
+# Writing
+
+
+def _unsayable(rule: Rule) -> str | None:
+    """Why a rule cannot be said; None where it can."""
+    if isinstance(rule.route, str):
+        return "cannot leave the choice to the client"
+    if rule.when.prompt_tokens is not None:
+        return "cannot match the length of a prompt"
+    if rule.when.complexity is not None:
+        return "cannot match a range of complexity"
+    matches = 1
+    for name in _TEXT:
+        matches *= len(getattr(rule.when, name) or (1,))
+    return f"takes {MOST_MATCHES} combinations of values in a rule" if matches > MOST_MATCHES else None
+
+
+def _rules(rule: Rule, plan: Plan, backends: dict[str, str]) -> Iterator[dict[str, Any]]:
+    shared = [_one_of(SHARE, labels(range(share_of(plan))))] if plan.share < 1 else []
+    named = f"{OURS}{rule.id}".lower()
+    fallbacks = [{**_backend(str(model), backends), "priority": place} for place, model in enumerate(rule.fallbacks, 1)]
+    if is_split(rule) and is_drawn(rule, plan):
+        for place, (model, low, high) in enumerate(arms_of(rule), 1):
+            drawn = _one_of(DRAW, labels(range(low, high)))
+            refs = [_marked(_backend(model, backends), rule, plan, plan.share * (high - low) / OF), *fallbacks]
+            yield {"name": f"{named}-{place}", "matches": _matches(rule, [*shared, drawn]), "backendRefs": refs, "of": rule.id}
+        return
+    refs = []
+    for target in rule.route if not isinstance(rule.route, str) else ():
+        weight = {"weight": round(target.weight * WEIGHTS)} if is_split(rule) else {}
+        refs.append(_marked({**_backend(str(target.model), backends), **weight}, rule, plan, plan.share * target.weight))
+    yield {"name": named, "matches": _matches(rule, shared), "backendRefs": [*refs, *fallbacks], "of": rule.id}
+
+
+def _matches(rule: Rule, more: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Every combination of the values that the rule takes."""
+    choices = [[_header(name, str(value)) for value in values] for name in _TEXT if (values := getattr(rule.when, name)) is not None]
+    fixed = [_header(name, "true" if needed else "false") for name in NEEDS if (needed := getattr(rule.when, name)) is not None]
+    return [{"headers": [*chosen, *fixed, *more]} for chosen in product(*choices)]
+
+
+def _header(label: str, value: str) -> dict[str, str]:
+    return {"type": "Exact", "name": f"x-{label.replace('_', '-')}", "value": value}
+
+
+def _one_of(label: str, values: list[str]) -> dict[str, str]:
+    return {"type": "RegularExpression", "name": f"x-{label.replace('_', '-')}", "value": f"^({'|'.join(values)})$"}
+
+
+def _always(header: str) -> dict[str, str]:
+    return {"type": "RegularExpression", "name": header, "value": ".*"}
+
+
+def _backend(model: str, backends: dict[str, str]) -> dict[str, Any]:
+    return {"name": backends.get(model) or provider_of(model).lower(), "modelNameOverride": bare(model)}
+
+
+def _marked(backend: dict[str, Any], rule: Rule, plan: Plan, propensity: float) -> dict[str, Any]:
+    """A backend that carries the rule's name into what the access log shows."""
+    said = {"x-routing-rule-id": logged_rule_id(plan.rule_set_id, rule.id), "x-arm": str(backend["modelNameOverride"])}
+    headers = {**said, "x-propensity": str(plain_number(propensity))}
+    return {**backend, "headerMutation": {"set": [{"name": name, "value": value} for name, value in headers.items()]}}
+
+
+def _put_in_order(ours: list[dict[str, Any]], plan: Plan, most_of_others: int) -> None:
+    """Give each rule as many headers as any later one that could take its requests, or refuse it."""
+    rules = {rule.id: rule for rule in plan.rules}
+    for place in reversed(range(len(ours))):
+        written = ours[place]
+        later = [
+            each for each in ours[place + 1 :] if each["of"] != written["of"] and overlap(rules[each["of"]].when, rules[written["of"]].when)
+        ]
+        missing = max([_headers(each) for each in later] + [most_of_others]) - min(len(match["headers"]) for match in written["matches"])
+        if missing > len(ALWAYS_THERE):
+            ahead = later[0]["of"] if later else "of the present route"
+            raise UnusableInputError(
+                f"rule {written['of']}: Envoy tries what matches more headers first, so that rule {ahead} would go before it; "
+                "give rules that do not overlap, or export to another gateway"
+            )
+        for match in written["matches"]:
+            match["headers"] += [_always(header) for header in ALWAYS_THERE[: max(0, missing)]]
+
+
+def _headers(rule: Any) -> int:
+    return max((len(match.get("headers") or []) for match in rule.get("matches") or []), default=0)
+
+
+def _backends(rules: list[Any]) -> dict[str, str]:
+    """Backend of each model that a route has."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        for ref in rule.get("backendRefs") or []:
+            asked = [
+                header["value"]
+                for match in rule.get("matches") or []
+                for header in match.get("headers") or []
+                if header["name"] == "x-ai-eg-model"
+            ]
+            for model in [ref["modelNameOverride"]] if ref.get("modelNameOverride") else asked:
+                found.setdefault(str(model), str(ref["name"]))
+    return found
+
+
+def _fresh(plan: Plan) -> dict[str, Any]:
+    return {
+        "apiVersion": "aigateway.envoyproxy.io/v1beta1",
+        "kind": "AIGatewayRoute",
+        "metadata": {"name": "routing-rules", "namespace": "default", "annotations": {"routing-pipeline/rule-set": plan.rule_set_id}},
+        "spec": {
+            "parentRefs": [{"name": "ai-gateway", "kind": "Gateway", "group": "gateway.networking.k8s.io"}],
+            "rules": [],
+            "llmRequestCosts": [
+                {"metadataKey": "llm_input_token", "type": "InputToken"},
+                {"metadataKey": "llm_cached_input_token", "type": "CachedInputToken"},
+                {"metadataKey": "llm_output_token", "type": "OutputToken"},
+            ],
+        },
+    }
+
+
+def _limits(plan: Plan, has_others: bool, default_model: str | None) -> Iterator[str]:
+    yield "Requests say task_type, team, tier and what they need in headers (x-task-type, ...); one that does not meets no rule that asks."
+    if not has_others and default_model is None:
+        yield "A request that no rule takes is not found: add the rules that run today with --current, or name a model with --default-model."
+    if plan.share < 1 or any(is_drawn(rule, plan) for rule in plan.rules):
+        yield "Sessions are drawn by the headers x-rule-share and x-rule-draw, 00 to 99, which the client derives from its session (docs/gateways.md)."
+    if any(rule.per == "request" and is_split(rule) for rule in plan.rules):
+        yield "Envoy draws weights anew for each request: a session may change its model."
+
+
+# Reading
+
+
+def _read_rule(rule: Any, name: str, rules: list[dict[str, Any]]) -> None:
+    when, drawn = _when_of(rule, name)
+    refs = rule.get("backendRefs") or []
+    first = [ref for ref in refs if not ref.get("priority")]
+    total = sum(float(ref.get("weight", 1)) for ref in first)
+    if not all(ref.get("modelNameOverride") for ref in refs):
+        if "x-ai-eg-model" in when:
+            # The client named the model: nothing is decided.
+            return
+        raise UnusableInputError(f"the route: rule {name[:60]} keeps the model that was asked for; only rules that name one can be judged")
+    if "x-ai-eg-model" in when:
+        raise UnusableInputError(f"the route: rule {name[:60]} goes by the model that was asked for, which the logs do not hold as a field")
+    route = [{"model": str(ref["modelNameOverride"]), "weight": float(ref.get("weight", 1)) / total} for ref in first]
+    fallbacks = [
+        str(ref["modelNameOverride"]) for ref in sorted(refs, key=lambda ref: int(ref.get("priority") or 0)) if ref.get("priority")
+    ]
+    rule_id = name.removeprefix(OURS)
+    if drawn is not None:
+        rule_id = rule_id.rpartition("-")[0] or rule_id
+        route = [{"model": route[0]["model"], "weight": round(drawn / OF, 12)}]
+        if rules and (rules[-1]["id"], rules[-1]["when"]) == (rule_id, when):
+            rules[-1]["route"] += route
+            return
+    per = "request" if drawn is None else "session"
+    rules.append({"id": rule_id, "per": per, "when": when, "route": route, "fallbacks": fallbacks})
+
+
+def _when_of(rule: Any, name: str) -> tuple[dict[str, Any], int | None]:
+    """Conditions as rules have them, and how many values of the draw the rule takes."""
+    values: dict[str, list[str]] = {}
+    drawn: int | None = None
+    for match in rule.get("matches") or []:
+        for header in match.get("headers") or []:
+            label = str(header["name"]).lower().removeprefix("x-").replace("-", "_")
+            value = str(header["value"])
+            if label in (SHARE, DRAW):
+                drawn = len(re.findall(r"\d\d", value)) if label == DRAW else drawn
+            elif header.get("type", "Exact") == "Exact" and (label in _TEXT or label in NEEDS or header["name"] == "x-ai-eg-model"):
+                known = values.setdefault(label if label in (*_TEXT, *NEEDS) else "x-ai-eg-model", [])
+                known += [value] if value not in known else []
+            elif value != ".*":
+                raise UnusableInputError(
+                    f"the route: rule {name[:60]} matches {str(header['name'])[:40]}, which the logs do not hold as a field"
+                )
+    combined = 1
+    for each in values.values():
+        combined *= len(each)
+    if combined != len(rule.get("matches") or [None]):
+        raise UnusableInputError(
+            f"the route: the matches of rule {name[:60]} are no combination of values; a rule needs each value with each"
+        )
+    return {label: known[0] == "true" if label in NEEDS else known for label, known in values.items()}, drawn

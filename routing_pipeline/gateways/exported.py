@@ -1,0 +1,117 @@
+"""What an export writes: files, notes, and what changes against what runs.
+
+Belongs here: writing them together, the comparison, YAML that keeps comments and order. Does not belong here: what stands in them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.storage.files import write_whole
+
+LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 2), (4, 4, 0), (4, 6, 4))
+"""Spaces before a key, before an entry of a list, and before its dash: as people write YAML."""
+WIDTH = 4096
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files by name; the first is the gateway's own configuration."""
+
+    files: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def written(self, out: Path) -> list[Path]:
+        """Write them at `out`: a file of that name where it has an ending, else a folder; the others beside the first.
+
+        Raises:
+            UnusableInputError: the place cannot be written to.
+        """
+        main, *others = self.files
+        first = out if out.suffix and not out.is_dir() else out / main
+        paths = [first, *(first.parent / name for name in others)]
+        try:
+            first.parent.mkdir(parents=True, exist_ok=True)
+            # The configuration last: it names the others.
+            for path, content in reversed(list(zip(paths, self.files.values(), strict=True))):
+                write_whole(path, content.encode())
+        except OSError as error:
+            raise UnusableInputError(f"--out {out}: {error.strerror}; give a file or folder that can be written to") from error
+        return paths
+
+    def changes(self, current: Path, text: str) -> str:
+        """What changes in the file that runs, as a unified diff; empty when nothing does."""
+        main, content = next(iter(self.files.items()))
+        lines = difflib.unified_diff(text.splitlines(keepends=True), content.splitlines(keepends=True), str(current), f"{main} (exported)")
+        return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+
+
+def json_text(content: Any) -> str:
+    """JSON as it is written everywhere: the same content, the same bytes."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain_number(value: float) -> float | int:
+    """A weight or limit without what sums of floating-point numbers leave over; whole numbers without a point."""
+    rounded = round(value, 12)
+    return int(rounded) if rounded == int(rounded) and abs(rounded) < 2**53 else rounded
+
+
+def read_json(text: str, what: str) -> Any:
+    """JSON of a gateway.
+
+    Raises:
+        UnusableInputError: it is none.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnusableInputError(f"{what}: is no JSON; give the configuration that the gateway runs with") from error
+
+
+def read_yaml(text: str, what: str) -> Any:
+    """YAML of a gateway, with its comments and order; aliases are followed.
+
+    Raises:
+        UnusableInputError: it is none.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    try:
+        return yaml.load(text)
+    except (YAMLError, RecursionError, ValueError) as error:
+        first = (str(error).strip().splitlines() or ["cannot be read"])[0]
+        raise UnusableInputError(f"{what}: is no YAML ({first[:100]}); give the configuration that the gateway runs with") from error
+
+
+def yaml_text(content: Any, like: str = "") -> str:
+    """YAML, laid out as `like` is."""
+    layout = LAYOUTS[0] if not like else min(LAYOUTS, key=lambda each: _lines_changed(like, each))
+    return _dumped(content, layout)
+
+
+def _lines_changed(text: str, layout: tuple[int, int, int]) -> int:
+    again = _dumped(read_yaml(text, "the current configuration"), layout)
+    return sum(1 for line in difflib.ndiff(text.splitlines(), again.splitlines()) if line[:1] in "+-") if again != text else 0
+
+
+def _dumped(content: Any, layout: tuple[int, int, int]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = WIDTH
+    yaml.indent(mapping=layout[0], sequence=layout[1], offset=layout[2])
+    out = io.StringIO()
+    yaml.dump(content, out)
+    return out.getvalue()

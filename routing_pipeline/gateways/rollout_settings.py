@@ -1,0 +1,76 @@
+"""Table `[rollout]` of the configuration: whether a roll-out acts by itself, for which gateway, and where its configuration is written.
+
+Belongs here: reading it. Does not belong here: what is done with it (`rollout`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from routing_pipeline.errors import UnusableInputError, did_you_mean
+from routing_pipeline.gateways import json_logic
+from routing_pipeline.gateways.table import gateway_of
+from routing_pipeline.parameters import read_table
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """As configured; without a gateway nothing is rolled out."""
+
+    automatic: bool = False
+    """Whether steps are taken, and taken back, without a person."""
+    gateway: str = ""
+    current: str = ""
+    """File: what the gateway runs with when it follows none of our rules. A roll-back writes it; nothing ever changes it."""
+    to: str = ""
+    """Folder or `s3://bucket/prefix` that the gateway's configuration is written to; empty: `gateway` in the home."""
+    default_model: str = ""
+    """What serves requests that no rule decides, where one model does."""
+    approval_days: float = 30.0
+    """An approval that is older lets nothing go on by itself."""
+
+    def current_text(self) -> str | None:
+        """What the gateway runs with without our rules.
+
+        Raises:
+            UnusableInputError: it cannot be read.
+        """
+        if not self.current:
+            return None
+        try:
+            return Path(self.current).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no text"
+            raise UnusableInputError(
+                f"[rollout] current = {self.current}: {why}; name the configuration that a roll-back is to write"
+            ) from error
+
+
+def read_rollout(config: Path | None) -> RolloutSettings:
+    """The table, or what holds without it.
+
+    Raises:
+        UnusableInputError: the file cannot be read, or the table holds something else.
+    """
+    table = read_table(config, "rollout")
+    names = {each.name: type(each.default) for each in fields(RolloutSettings)}
+    for name, value in table.items():
+        if name not in names:
+            raise UnusableInputError(f"[rollout] {name[:60]} is not known here{did_you_mean(name, names)}; it takes {', '.join(names)}")
+        wanted = (int, float) if names[name] is float else names[name]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and names[name] is not bool):
+            kind = {bool: "true or false", str: "a text", float: "a number"}[names[name]]
+            raise UnusableInputError(f"[rollout] {name}: give {kind}")
+    found = RolloutSettings(**table)
+    if not 0 < found.approval_days <= 3650:
+        raise UnusableInputError("[rollout] approval_days: give a number of days above 0")
+    if found.gateway:
+        gateway_of(found.gateway)
+        if not found.current and found.gateway != json_logic.NAME:
+            raise UnusableInputError(
+                "[rollout] current: name the configuration that the gateway runs with when it follows none of our rules; a roll-back writes it"
+            )
+    elif found.automatic:
+        raise UnusableInputError('[rollout] gateway: name the gateway that is to be told, as in gateway = "litellm"')
+    return found

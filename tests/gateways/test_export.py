@@ -1,0 +1,173 @@
+"""What is refused, left out or kept when rules go to a gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.gateways.planned import plan_of
+from routing_pipeline.gateways.table import GATEWAYS
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.rules.reading import read_given_rules
+
+CODE = {"when": {"task_type": ["code"]}, "route": "gpt-4o-mini", "fallbacks": ["gpt-4o"]}
+LITELLM_TODAY = """\
+# What we run.
+model_list:
+  - model_name: gpt-4o # the good one
+    litellm_params:
+      model: openai/gpt-4o
+      api_key: os.environ/OPENAI_API_KEY
+  - model_name: gpt-4o-mini
+    litellm_params: {model: openai/gpt-4o-mini, api_key: os.environ/OPENAI_API_KEY}
+
+router_settings:
+  num_retries: 2 # not more
+  fallbacks:
+    - {gpt-4o: [gpt-4o-mini]}
+"""
+HEURISTIC = """\
+  - model_name: smart
+    litellm_params:
+      model: auto_router/complexity_router
+      complexity_router_default_model: gpt-4o
+      complexity_router_config:
+        tiers: {SIMPLE: gpt-4o-mini, MEDIUM: gpt-4o, COMPLEX: gpt-4o, REASONING: gpt-4o}
+
+router_settings:"""
+
+
+def exported(gateway: str, rules: list[dict[str, Any]], share: float = 1.0, current: str | None = None, **tiers: list[str]) -> Any:
+    return GATEWAYS[gateway].write(plan_of(read_given_rules(rules, Parameters()), share, tiers), current, None)
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ([CODE, CODE], "r2 can never decide: r1 before it"),
+        ([{"when": {}, "route": "m"}, CODE], "r2 can never decide: r1"),
+        (
+            [
+                {"when": {"has_image": True}, "route": "m"},
+                {"when": {"has_image": False}, "route": "m"},
+                {"when": {"has_image": True}, "route": "n"},
+            ],
+            "r3 ",
+        ),
+        ([{"when": {"prompt_tokens": {"gte": 5, "lt": 5}}, "route": "m"}], "can never hold"),
+        ([{**CODE, "id": "a/b"}], "goes into configurations and logs"),
+        ([{**CODE, "route": "unchanged"}], "changes nothing"),
+        ([{**CODE, "route": "tier:economy"}], "no model of tier economy"),
+    ],
+)
+def test_rules_that_no_gateway_should_follow_are_refused(rules: list[dict[str, Any]], why: str) -> None:
+    with pytest.raises(UnusableInputError, match=why):
+        exported("litellm", rules)
+
+
+def test_two_halves_of_a_field_leave_those_of_whom_it_is_not_known() -> None:
+    halves = [{"when": {"has_image": each}, "route": "m"} for each in (True, False)]
+    assert exported("json-logic", [*halves, {"when": {}, "route": "n"}]).files
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_is_a_part(share: float) -> None:
+    with pytest.raises(UnusableInputError, match="--share"):
+        exported("litellm", [CODE], share)
+
+
+def test_a_tier_stands_for_its_models() -> None:
+    content = json.loads(exported("litellm", [{"when": {}, "route": "tier:Economy"}], economy=["b", "a"]).files["routing_rules.json"])
+    assert content["rules"][0]["route"] == [{"model": "a", "weight": 0.5}, {"model": "b", "weight": 0.5}]
+
+
+def test_what_is_not_ours_stays_with_its_comments_and_a_second_export_changes_nothing() -> None:
+    first = exported("litellm", [CODE], 0.05, LITELLM_TODAY).files["config.yaml"]
+    kept = [line for line in LITELLM_TODAY.splitlines() if line.strip()]
+    assert [line for line in kept if line not in first.splitlines()] == []
+    assert exported("litellm", [CODE], 0.05, first).files["config.yaml"] == first
+
+
+def test_a_model_that_does_not_run_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnusableInputError, match=r"no model gpt-4o-mimi.*did you mean 'gpt-4o-mini'"):
+        exported("litellm", [{"when": {}, "route": "gpt-4o-mimi"}], current=LITELLM_TODAY)
+
+
+def test_a_heuristic_goes_on_where_its_tiers_can_stay() -> None:
+    today = LITELLM_TODAY.replace("router_settings:", HEURISTIC)
+    result = exported("litellm", [CODE], current=today)
+    rules = json.loads(result.files["routing_rules.json"])
+    assert rules["own"] is None
+    assert rules["rules"][0]["tiers"] == {"gpt-4o-mini": "SIMPLE"}
+    assert "classifier_fallback: heuristic" in result.files["config.yaml"]
+    two = today.replace("SIMPLE: gpt-4o-mini", "SIMPLE: [gpt-4o-mini, gpt-4o]")
+    with pytest.raises(UnusableInputError, match="heuristic"):
+        exported("litellm", [CODE], current=two)
+
+
+def test_what_cannot_be_said_is_left_out_where_nothing_follows_and_refused_where_something_would_take_it() -> None:
+    long = {"when": {"prompt_tokens": {"gte": 2000}}, "route": "gpt-4o"}
+    result = exported("envoy", [CODE, long])
+    assert any("r2 is left out" in note for note in result.notes)
+    with pytest.raises(UnusableInputError, match="without it rule r2 would take its requests"):
+        exported("envoy", [long, CODE])
+    with pytest.raises(UnusableInputError, match="no rule is left"):
+        exported("envoy", [long])
+
+
+def test_envoy_is_not_told_an_order_that_it_would_turn_round() -> None:
+    longer = {"when": {"task_type": ["code"], "team": ["a"], "tier": ["b"], "has_image": True}, "route": "gpt-4o"}
+    with pytest.raises(UnusableInputError, match="more headers first"):
+        exported("envoy", [CODE, {**longer, "when": {"team": ["a"], "tier": ["b"], "has_image": True, "has_tools": True}}])
+    assert exported("envoy", [longer, CODE]).files
+
+
+def test_keys_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from routing_pipeline.cli.main import main
+
+    (tmp_path / "today.yaml").write_text(LITELLM_TODAY.replace("os.environ/OPENAI_API_KEY", "sk-secret"))
+    (tmp_path / "rules.json").write_text(json.dumps([CODE]))
+    given = ["export", "--gateway", "litellm", "--rules", "rules.json", "--out", "out", "--current", "today.yaml", "--home", "none"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["routing-pipeline", *given])
+    main()
+    said = capsys.readouterr()
+    assert "+  - model_name: rules/r1/gpt-4o-mini" in said.out
+    assert "sk-secret" not in said.out + said.err
+    assert "sk-secret" in (tmp_path / "out" / "config.yaml").read_text()
+
+
+def test_a_refusal_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from routing_pipeline.cli.main import main
+
+    (tmp_path / "rules.json").write_text(json.dumps([CODE]))
+    monkeypatch.setattr(
+        "sys.argv",
+        ["routing-pipeline", "export", "--gateway", "kong", "--rules", str(tmp_path / "rules.json"), "--out", str(tmp_path / "o")],
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert not (tmp_path / "o").exists()
+
+
+def test_conditions_that_portkey_has_of_its_own_are_not_replaced_unseen() -> None:
+    target = {"provider": "openai", "virtual_key": "v", "override_params": {"model": "gpt-4o-mini"}}
+    condition = {"query": {"metadata.team": {"$eq": "a"}}, "then": "theirs"}
+    today = {
+        "strategy": {"mode": "conditional", "conditions": [condition], "default": "rest"},
+        "targets": [{"name": "theirs", **target}, {"name": "rest", **target, "override_params": {"model": "gpt-4o"}}],
+    }
+    with pytest.raises(UnusableInputError, match="conditions of its own"):
+        exported("portkey", [CODE], current=json.dumps(today))
+    today["strategy"]["conditions"] = []
+    first = exported("portkey", [CODE], current=json.dumps(today)).files["portkey.json"]
+    assert "virtual_key" in first
+    assert exported("portkey", [CODE], current=first).files["portkey.json"] == first

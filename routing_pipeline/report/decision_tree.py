@@ -1,7 +1,7 @@
 """The rule set as a picture: a decision tree, as SVG and as Mermaid.
 
 Belongs here: from rules to a tree, and the two drawings of it, each with every name made safe for its language. Does not
-belong here: charts of numbers (`charts`), a rule in words (`plain_rules`).
+belong here: charts of numbers (`charts`), a rule in words (`rule_sentences`).
 
 Where all conditions are on the task and on one further number, tasks with the same answers share a branch and the number's
 ranges follow; any other set is drawn as what it is, a list of questions of which the first yes decides.
@@ -17,8 +17,9 @@ from typing import Literal
 
 import markupsafe
 
-from routing_pipeline.policy.rule_set import Between, Rule, RuleSet, When
-from routing_pipeline.report import plain_rules, wording
+from routing_pipeline import text as wording
+from routing_pipeline.report import rule_sentences
+from routing_pipeline.rules.model import NEEDS, Between, Rule, RuleSet, When
 
 OWN_CHOICE = "the gateway's own choice"
 MAX_LEAVES = 24
@@ -65,7 +66,7 @@ def tree_of(rule_set: RuleSet) -> Node | None:
     if not ordered:
         return None
     axes: set[Axis] = {axis for rule in ordered for axis in _axes(rule.when)}
-    if len(axes) > 1 or any(rule.when.team is not None or rule.when.tier is not None for rule in ordered):
+    if len(axes) > 1 or any(getattr(rule.when, name) is not None for rule in ordered for name in ("team", "tier", *NEEDS)):
         return _questions(ordered)
     return _by_task(ordered, next(iter(axes), None))
 
@@ -90,7 +91,7 @@ def _questions(ordered: Sequence[Rule]) -> Node:
     """First yes decides."""
     node = Node(OWN_CHOICE)
     for rule in reversed(ordered):
-        asked = wording.name(plain_rules.as_text(plain_rules.requests(rule.when)), 2 * LABEL)
+        asked = wording.name(rule_sentences.as_text(rule_sentences.requests(rule.when)), 2 * LABEL)
         node = Node(f"{asked}?", (("yes", _leaf(rule)), ("no", node)))
     return node
 

@@ -8,25 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from routing_pipeline.policy.rule_set import Between, Rule, When
+from routing_pipeline import text
+from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.model_mix import ModelShare
-from routing_pipeline.report import wording
-from routing_pipeline.report.assembly import Report
+from routing_pipeline.recommendation.offered import RoutingOption
+from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
+from routing_pipeline.report.charts.cell_map import overlap_map, quality_map
+from routing_pipeline.report.charts.choice import choice as choice_picture
 from routing_pipeline.report.charts.cost_change import cost_change
 from routing_pipeline.report.charts.daily_cost import Step, daily_cost, is_hourly, steps
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.frontier import frontier
 from routing_pipeline.report.charts.latency import latency
 from routing_pipeline.report.charts.mix_flow import mix_flow
-from routing_pipeline.report.charts.overlap_map import overlap_map
 from routing_pipeline.report.charts.peak_hours import peak_hours
-from routing_pipeline.report.charts.quality_map import quality_map
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.model import NEEDS_IN_WORDS, Between, Rule, When
 
 
 @dataclass(frozen=True)
 class Figures:
     """The report's charts; None where there is too little to draw."""
 
+    choice: Chart | None
     spend: Chart | None
     change: Chart | None
     peaks: Chart | None
@@ -37,9 +41,10 @@ class Figures:
     overlap: Chart | None
 
 
-def figures(report: Report) -> Figures:
-    """All charts of a report."""
+def figures(report: Report, options: Sequence[RoutingOption] = ()) -> Figures:
+    """All charts of a report; `options` are what page one offers."""
     return Figures(
+        choice=choice_picture(report.tradeoff_frontier, options),
         spend=daily_cost(report.routing_costs, report.scope, report.cost_drivers, report.bottlenecks, report.quality_issues),
         change=cost_change(report.cost_drivers),
         peaks=peak_hours(report.request_patterns),
@@ -57,6 +62,16 @@ def spend_points(report: Report) -> tuple[str, list[Step]]:
     return unit, [step for step in steps(report.routing_costs, report.scope) if step.is_inside]
 
 
+def trade_offs(found: TradeoffFrontier) -> tuple[FrontierPoint, ...]:
+    """What the frontier's policies are compared with: today, the proposal, every single model that can be judged, a random mix."""
+    best = found.best_single_model
+    singles = [each for each in found.single_models if isinstance(each.cost_usd, Estimate) and isinstance(each.quality, Estimate)]
+    if best is not None:
+        named = best.model_copy(update={"label": f"Best single model: {best.label}"})
+        singles = [named, *(each for each in singles if each != best)]
+    return tuple(each for each in (found.today, found.proposed, *singles, found.random_mix) if each is not None)
+
+
 @dataclass(frozen=True)
 class TaskChoice:
     """One line of the model selection matrix."""
@@ -65,6 +80,9 @@ class TaskChoice:
     requests: int
     today: tuple[str, ...]
     recommended: tuple[str, ...]
+    most_today: str
+    """The model that most of its requests go to."""
+    most_recommended: str
     changes: bool
     rules: tuple[str, ...]
 
@@ -77,6 +95,8 @@ def selection_matrix(report: Report) -> tuple[TaskChoice, ...]:
             requests=task.requests,
             today=_models([(share.model, share.now) for share in task.shares]),
             recommended=_models([(share.model, share.recommended) for share in task.shares]),
+            most_today=_most([(share.model, share.now) for share in task.shares]),
+            most_recommended=_most([(share.model, share.recommended) for share in task.shares]),
             changes=any(_moves(share) for share in task.shares),
             rules=tuple(
                 rule.id for rule in report.routing_rule_set.rules if rule.when.task_type is None or task.task_type in rule.when.task_type
@@ -93,21 +113,27 @@ def _moves(share: ModelShare) -> bool:
 def _models(shares: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     """Models with at least a twentieth of the traffic and their shares, largest first."""
     largest = sorted((each for each in shares if each[1] >= 0.05), key=lambda each: (-each[1], each[0]))
-    return tuple(f"{wording.name(model)} {100 * share:.0f} %" for model, share in largest[:4]) or (wording.NONE,)
+    return tuple(f"{text.name(model)} {100 * share:.0f} %" for model, share in largest[:2]) or (text.NONE,)
+
+
+def _most(shares: Sequence[tuple[str, float]]) -> str:
+    return min(shares, key=lambda each: (-each[1], each[0]))[0] if shares else text.NONE
 
 
 def condition(when: When) -> str:
     """A rule's conditions in words."""
-    told = [
-        f"{label} {wording.listed(values, 4)}"
+    parts = [
+        f"{label} {text.listed(values, 4)}"
         for label, values in (("task type", when.task_type), ("team", when.team), ("tier", when.tier))
         if values is not None
     ]
     if when.complexity is not None:
-        told.append(f"complexity {_range(when.complexity)}")
+        parts.append(f"complexity {_range(when.complexity)}")
     if when.prompt_tokens is not None:
-        told.append(f"prompt {_range(when.prompt_tokens)} tokens")
-    return "; ".join(told) or "any request"
+        parts.append(f"prompt {_range(when.prompt_tokens)} tokens")
+    needs = ((said, getattr(when, name)) for name, said in NEEDS_IN_WORDS.items())
+    parts += [f"{'with' if holds else 'without'} {said}" for said, holds in needs if holds is not None]
+    return "; ".join(parts) or "any request"
 
 
 def _range(between: Between) -> str:
@@ -123,5 +149,5 @@ def route(rule: Rule) -> str:
     if rule.route == "unchanged":
         return "unchanged"
     if len(rule.route) == 1:
-        return wording.name(rule.route[0].model)
-    return ", ".join(f"{wording.name(target.model)} {wording.percent(target.weight)}" for target in rule.route)
+        return text.name(rule.route[0].model)
+    return ", ".join(f"{text.name(target.model)} {text.percent(target.weight)}" for target in rule.route)

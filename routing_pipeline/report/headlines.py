@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
-from routing_pipeline.policy.rule_set import Grade, RuleSet
-from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.report import periods, wording
-from routing_pipeline.report.assembly import Report
+from routing_pipeline import text
+from routing_pipeline.estimates import Measured, Unidentifiable
+from routing_pipeline.policy.grade import tested_in_words
+from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
+from routing_pipeline.recommendation.routing_rules import quality_change
+from routing_pipeline.report import periods
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.model import Grade, RuleSet
 
 GRADE_WORDS: dict[Grade, str] = {
     "A": "routing probabilities are known, so the estimate needs no assumption about why requests went where they went",
-    "B": "every input of the router is logged, but routing was not randomised",
-    "C": "what steered the routing may not all be logged",
+    "B": "what decides the routing is corrected for as far as the logs can tell, but routing was not randomised",
+    "C": "not everything that influenced the routing may be logged or corrected for",
 }
 
 
@@ -36,20 +39,6 @@ class Summary:
 def grade_of(report: Report) -> Grade:
     """Weakest grade among the rules, else that of the evidence."""
     return max((rule.evidence.grade for rule in report.routing_rule_set.rules), default=report.routing_evidence.grade)
-
-
-def quality_change(rules: RoutingRules) -> Measured:
-    """Proven difference of mean quality; exactly none when nothing changes."""
-    if not rules.rule_set.rules:
-        return Estimate(estimate=0.0, low=0.0, high=0.0)
-    proven = next((candidate for candidate in reversed(rules.walk) if candidate.passed), None)
-    if proven is not None:
-        return proven.quality_change
-    expected = rules.rule_set.expected
-    relative, baseline = expected.change.quality.relative, expected.baseline.quality
-    if isinstance(relative, Unidentifiable):
-        return relative
-    return relative.scaled(baseline.estimate) if isinstance(baseline, Estimate) else baseline
 
 
 def cost_reduction(rule_set: RuleSet) -> Measured:
@@ -74,9 +63,24 @@ def replay_breaks(report: Report) -> str | None:
     if isinstance(relative, Unidentifiable) or isinstance(today, Unidentifiable) or relative.low * today.estimate >= -tolerance:
         return None
     return (
-        f"At its safe end the proof keeps to the tolerance ({wording.size_of_100(min(proven.low, 0.0))}); the replay, whose range holds for all tasks at "
-        f"once, does not ({wording.size_of_100(relative.low * today.estimate)})."
+        f"The low end of the proof is within the tolerance ({text.size_of_100(min(proven.low, 0.0))}). That of the replay, whose interval covers all tasks "
+        f"at once, is not ({text.size_of_100(relative.low * today.estimate)})."
     )
+
+
+NO_PROOF = "Explored only, which is no proof: the rules were tried on sessions that they were learnt beside."
+
+
+def is_proven(report: Report) -> bool:
+    """Whether the proposed rules were put to sessions held out for that; what is only explored was not."""
+    return report.routing_rules.look > 0
+
+
+def harm(risks: OptimizationRisks) -> str:
+    """What counts as harm to quality, after "chance that"."""
+    if risks.quality_tolerance < 0 and risks.quality_floor is not None:
+        return f"quality stays below {100 * risks.quality_floor:.1f} of 100"
+    return f"quality falls by more than {text.size_of_100(risks.quality_tolerance)}"
 
 
 def summary(report: Report) -> Summary:
@@ -97,52 +101,54 @@ def _what(report: Report) -> str:
     if report.routing_evidence.refusal is not None:
         return f"These logs cannot tell what other routing would do: {report.routing_evidence.refusal}"
     if not rules.rule_set.rules:
+        if rules.conflicts:
+            said = "; ".join(conflict.said for conflict in rules.conflicts)
+            return f"No change of the routing rules is recommended, because the limits are in conflict: {said}."
         why = f" {rules.reasons[0]}" if rules.reasons else ""
         return f"No change of the routing rules is recommended: nothing better than today could be proven on these logs.{why}"
     count, effect = len(rules.rule_set.rules), _effect(report)
     found, they = ("1 routing rule is", "it") if count == 1 else (f"{count} routing rules are", "they")
     if grade_of(report) == "A":
         return f"{found} expected to {effect}."
-    return f"{found} worth an A/B test: by these logs {they} would {effect}."
+    return f"{found} worth an A/B test: according to these logs {they} would {effect}."
 
 
 def _effect(report: Report) -> str:
     """The goal's own outcome first."""
     rules = report.routing_rules
-    cost = _said(
-        cost_reduction(rules.rule_set), "lower cost by {}", "raise cost by {}", wording.percent, "change cost by an unknown amount"
-    )
-    speed = _said(
-        speed_gain(rules.rule_set), "cut latency by {}", "add {} of latency", wording.percent, "change latency by an unknown amount"
-    )
+    cost = _said(cost_reduction(rules.rule_set), "lower cost by {}", "raise cost by {}", text.percent, "change cost by an unknown amount")
+    cost += " for the same sessions" if rules.rule_set.unit == "session" else ""
+    speed = _said(speed_gain(rules.rule_set), "cut latency by {}", "add {} of latency", text.percent, "change latency by an unknown amount")
     quality = quality_change(rules)
-    kept = (
+    effect_on_quality = (
         "with an unknown effect on quality"
         if isinstance(quality, Unidentifiable)
-        else f"with a change of quality of {wording.measured(quality, wording.points)}"
+        else f"with a change of quality of {text.measured(quality, text.points)}"
     )
     goal = rules.rule_set.goal
     if goal == "quality":
-        return f"change mean quality by {wording.measured(quality, wording.points)} and {cost}"
-    return f"{speed}, {kept}, and {cost}" if goal == "speed" else f"{cost}, {kept}"
+        return f"change mean quality by {text.measured(quality, text.points)} and {cost}"
+    return f"{speed}, {effect_on_quality}, and {cost}" if goal == "speed" else f"{cost}, {effect_on_quality}"
 
 
-def _said(value: Measured, up: str, down: str, form: wording.Format, unknown: str) -> str:
+def _said(value: Measured, up: str, down: str, form: text.Format, unknown: str) -> str:
     if isinstance(value, Unidentifiable):
         return unknown
     if value.estimate >= 0:
-        return up.format(wording.measured(value, form))
-    return down.format(wording.measured(value.scaled(-1.0), form))
+        return up.format(text.measured(value, form))
+    return down.format(text.measured(value.scaled(-1.0), form))
 
 
 def _how_sure(report: Report) -> str:
     grade = grade_of(report)
-    told = f"Evidence grade {grade}: {GRADE_WORDS[grade]}."
+    tested = tested_in_words(report.routing_evidence.steering)
+    evidence = " ".join(part for part in (f"Evidence grade {grade}: {GRADE_WORDS[grade]}.", tested) if part)
     if report.routing_evidence.refusal is not None:
-        return f"{told} What is measured of today's traffic stands on its own."
+        return f"{evidence} The figures on today's traffic do not depend on it."
     if not report.routing_rule_set.rules:
-        return f"{told} What was measured of today's traffic does not depend on it."
-    return f"{told} Proven on sessions that the search never saw. {report.optimization_risks.verdict}"
+        return f"{evidence} The figures on today's traffic do not depend on it."
+    tested = "Tested on sessions held out from the search." if is_proven(report) else NO_PROOF
+    return f"{evidence} {tested} {report.optimization_risks.verdict}"
 
 
 def _next_step(report: Report) -> str:
@@ -155,17 +161,17 @@ def _next_step(report: Report) -> str:
 def _potential(report: Report) -> str:
     rules = report.routing_rules
     if report.routing_evidence.refusal is not None:
-        return f"{wording.CANNOT_TELL}: {report.routing_evidence.refusal}"
+        return f"{text.CANNOT_TELL}: {report.routing_evidence.refusal}"
     if rules.rule_set.rules:
-        saving = wording.measured(periods.saving(report), wording.usd)
-        share = wording.measured(cost_reduction(rules.rule_set), wording.percent)
-        told = f"{saving} in the {periods.span(report.scope.days)} analysed ({share} of spend)"
-        return told if grade_of(report) == "A" else f"{told}, if a trial confirms it"
+        saving = text.measured(periods.saving(report), text.usd)
+        share = text.measured(cost_reduction(rules.rule_set), text.percent)
+        sentence = f"{saving} in the {periods.span(report.scope)} analysed ({share} of spend{periods.on_chat(report)})"
+        return sentence if grade_of(report) == "A" else f"{sentence}, if a trial confirms it"
     hypothesis = rules.hypothesis
     if hypothesis is None:
         return "none proven"
-    needed = f"; about {hypothesis.requests_needed:,} requests would decide it" if hypothesis.requests_needed is not None else ""
-    guess = wording.measured(hypothesis.cost_change, wording.change, brief=True)
+    needed = f"; about {hypothesis.requests_needed:,} requests would settle it" if hypothesis.requests_needed is not None else ""
+    guess = text.measured(hypothesis.cost_change, text.change, brief=True)
     return f"none proven; best hypothesis: {hypothesis.description} (change of cost {guess}{needed})"
 
 
@@ -173,14 +179,23 @@ def headlines(report: Report) -> tuple[str, ...]:
     """A few plain lines for a terminal or a notification."""
     found = summary(report)
     costs, quality = report.routing_costs, report.quality_metrics.overall
+    of_it = f" ({_brief(costs.chat_usd, text.usd)} on chat)" if report.scope.other_calls else ""
     today = (
-        f"{wording.count(report.scope.requests)} requests in {report.scope.timeframe}, "
-        f"{_brief(costs.total_usd, wording.usd)} in all, {_brief(costs.per_request_usd, wording.usd)} per request, "
-        f"mean quality {_brief(quality.quality_corrected, wording.score)}"
+        f"{text.count(report.scope.requests)} requests in {_how_long(report)}, "
+        f"{_brief(costs.total_usd, text.usd)} in all{of_it}, {_brief(costs.per_request_usd, text.usd)} per request, "
+        f"mean quality {_brief(quality.quality_corrected, text.score)}{text.of_scored(quality.quality_share)}"
     )
-    lines = (f"Today: {today}", f"Finding: {found.what}", f"How sure: {found.how_sure}", f"Next: {found.next_step}")
-    return tuple(wording.name(line, 600) for line in lines)
+    about = () if report.incident is None else (f"Incident: {report.incident.headline}. {' '.join(report.incident.in_short)}",)
+    lines = (*about, f"Today: {today}", f"Finding: {found.what}", f"How sure: {found.how_sure}", f"Next: {found.next_step}")
+    return tuple(text.name(line, 600) for line in lines)
 
 
-def _brief(value: wording.Value, form: wording.Format) -> str:
-    return wording.measured(value, form, brief=True)
+def _how_long(report: Report) -> str:
+    """The timeframe, and what the logs cover where that is less."""
+    if periods.shortfall(report.scope) is None:
+        return report.scope.timeframe
+    return f"{periods.span(report.scope)} of logs ({report.scope.timeframe} asked for)"
+
+
+def _brief(value: text.Value, form: text.Format) -> str:
+    return text.measured(value, form, brief=True)

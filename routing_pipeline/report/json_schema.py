@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from routing_pipeline.estimates import Result
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.results import write_whole
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.storage.files import write_whole
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,6 +1,6 @@
-"""report.md: the seed's structure, heading for heading.
+"""report.md.
 
-Belongs here: making text safe for Markdown. Does not belong here: what is said (`templates/report.md.j2`).
+Belongs here: making text safe for Markdown. Does not belong here: what is said (`templates/sections`), how it is laid out (`templates/report.md.j2`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache, partial
 from jinja2 import Template
 from markupsafe import Markup
 
-from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.model import Report
 from routing_pipeline.report.rendering import Language, context, environment
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "{": "&#123;", "}": "&#125;", "|": "&#124;"}
@@ -19,6 +19,7 @@ _ALWAYS = re.compile(r"[\\`*#~]|\](?=[(\[:])|\$(?!\d)")
 """What Markdown (or a math extension) could act on; a bracket only where a link could come of it, so that intervals stay readable."""
 _EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LINE_START = re.compile(r"^([-+=](?=[-+=\s]|$)|\[(?=[ xX]\])|\d+(?=[.)](?:\s|$)))")
+_ANCHOR = re.compile(r"\[([^\]]*)\]\(#[^)]*\)")
 _AUTOLINK = re.compile(r"://|(?<=\bwww)\.|@(?=[\w-]+\.)", re.IGNORECASE)
 
 
@@ -74,5 +75,11 @@ def _template() -> Template:
 
 def report_markdown(report: Report) -> str:
     """The report as Markdown."""
-    text = _template().render(context(report), command=_fenced(report.run.command))
+    text = _template().render(context(report), command=report.run.command)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def page_one(report: str) -> str:
+    """Of a report in Markdown, pages one and two, whose links lead nowhere and are left out."""
+    pages = report.partition("\n## Executive Summary\n")[2].partition("\n## ")[0]
+    return _ANCHOR.sub(r"\1", pages).strip()

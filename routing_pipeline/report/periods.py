@@ -1,7 +1,7 @@
-"""The period that a dollar in the report speaks of: the window that was analysed, and a month only where the logs can tell of one.
+"""The period that a dollar in the report speaks of: the window as far as the logs cover it, and a month only where they can tell of one.
 
-Belongs here: results over 30 days brought back to the window's own length, and the sentences on a month. Does not belong here:
-projecting (`analysis.budget_projection`), where a figure is printed (`page_one`, `headlines`, the templates).
+Belongs here: results over 30 days brought back to the window, the sentences on a month and on its budget, the same on every
+face, and which part of the spend is on chat, of which alone anything can be saved. Does not belong here: projecting (`analysis.budget_projection`), where a figure is printed (`summary`, `headlines`, the templates).
 
 Spend is counted in the window, so a saving is printed for the same window: one is part of the other. 30 days at the window's
 pace is arithmetic and not an estimate; an interval around it would be that of the requests measured, as if their number were known.
@@ -9,26 +9,46 @@ pace is arithmetic and not an estimate; an interval around it would be that of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from routing_pipeline import text
 from routing_pipeline.analysis.budget_projection import PeriodProjection
+from routing_pipeline.clock import DAYS_PER_MONTH
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
-from routing_pipeline.recommendation.cost_optimization_plan import PLAN_DAYS, WEEK_DAYS
-from routing_pipeline.report import wording
-from routing_pipeline.report.assembly import Report
+from routing_pipeline.window.scope import AnalysisScope
 
-WHAT_INTERVALS_COVER = "They speak of the window's requests, not of how many later weeks bring."
+if TYPE_CHECKING:
+    from routing_pipeline.report.model import Report
+
+WHAT_INTERVALS_COVER = "They cover this window, not later weeks."
+WORTH_TELLING = 0.98
+"""Share of the window from which the logs count as covering it, where a sentence says how long it is."""
 
 
-def span(days: float) -> str:
+def length(days: float) -> str:
     """7 days, or 24 hours where it is less than two days."""
     if days >= 2:
-        return wording.days(days)
-    hours = wording.number(round(days * 24, 1))
+        return text.days(days)
+    hours = text.terse(days * 24)
     return f"{hours} hour{'' if hours == '1' else 's'}"
+
+
+def span(scope: AnalysisScope) -> str:
+    """The time that figures of the window speak of: what the logs cover of it."""
+    return length(scope.covered_days)
+
+
+def shortfall(scope: AnalysisScope) -> str | None:
+    """That the window is longer than what the logs cover of it; None where they cover it."""
+    if scope.covered_days >= WORTH_TELLING * scope.days:
+        return None
+    return f"The logs cover {length(scope.covered_days)} of the {length(scope.days)} requested."
 
 
 def in_window(report: Report, over_plan: Measured) -> Measured:
     """What stands in report.json over 30 days at the window's pace, for the window itself."""
-    return over_plan if isinstance(over_plan, Unidentifiable) else over_plan.scaled(report.scope.days / PLAN_DAYS)
+    return over_plan if isinstance(over_plan, Unidentifiable) else over_plan.scaled(report.scope.covered_days / DAYS_PER_MONTH)
 
 
 def saving(report: Report) -> Measured:
@@ -37,7 +57,12 @@ def saving(report: Report) -> Measured:
     if not rules.rule_set.rules:
         return Estimate(estimate=0.0, low=0.0, high=0.0)
     per_day = rules.saving_usd_per_day
-    return per_day if isinstance(per_day, Unidentifiable) else per_day.scaled(report.scope.days)
+    return per_day if isinstance(per_day, Unidentifiable) else per_day.scaled(report.scope.covered_days)
+
+
+def on_chat(report: Report) -> str:
+    """What a figure on requests is to be called where other kinds of call are logged beside them."""
+    return " on chat" if report.scope.other_calls else ""
 
 
 def month(report: Report) -> PeriodProjection | None:
@@ -46,49 +71,56 @@ def month(report: Report) -> PeriodProjection | None:
     return None if projection is None or report.scope.parameters.task_types else projection.month
 
 
-def month_spend(report: Report) -> str | None:
-    """What the calendar month comes to, or why that cannot be told."""
+def by_the_month(report: Report) -> Iterator[str]:
+    """What whoever plans by the month gets: the run rate, called so, and the forecast where there is one."""
+    spend = report.cost_optimization_plan.spend_usd
+    if not report.scope.knows_a_week:
+        yield f"No figure for a month: the logs cover {span(report.scope)}, less than a week."
+    elif isinstance(spend, Estimate):
+        yield f"Run rate: {text.usd(spend.estimate)} a month of {DAYS_PER_MONTH} days{on_chat(report)}. That is these days' pace, not a forecast."
     found = month(report)
-    if found is None:
-        return _why_no_month(report)
-    if isinstance(found.total_usd, Unidentifiable):
-        return f"{_named(found)} cannot be told yet: {wording.name(found.total_usd.unidentifiable, wording.LONGEST_TEXT)}."
-    return f"{_named(found)} comes to {wording.plainly(found.total_usd, wording.usd)} if routing stays as it is."
+    if found is not None and isinstance(found.total_usd, Estimate):
+        yield f"Forecast: {named(found)} comes to {text.plainly(found.total_usd, text.usd)} if routing stays as it is."
 
 
-def month_saving(report: Report, share: Measured) -> str | None:
-    """What a saving of this share comes to in such a month; each end of the interval takes both at their worst, or both at their best."""
-    found = month(report)
-    if found is None or isinstance(found.total_usd, Unidentifiable) or isinstance(share, Unidentifiable) or share.estimate <= 0:
+def budget_use(month: PeriodProjection) -> str | None:
+    """How much of a month's budget is used, named as what it is, and whether it will be kept; None without a budget."""
+    if month.budget_usd is None or month.used is None:
         return None
-    total = found.total_usd
-    ends = sorted(one * other for one in (share.low, share.high) for other in (total.low, total.high))
-    saved = Estimate(estimate=share.estimate * total.estimate, low=ends[0], high=ends[-1])
-    return f"Of a whole month like {_named(found)} that share would be {wording.plainly(saved, wording.usd)}."
+    budget, used = text.usd(month.budget_usd), text.measured(month.used, text.percent)
+    if isinstance(month.used, Unidentifiable):
+        return f"Share of {budget} used: {used}."
+    if month.used_is == "rate":
+        covered, rate = text.days(month.observed_days), text.measured(month.usd_per_day, text.usd)
+        sentence = f"At {rate} a day, the rate of the {covered} of {named(month)} that the logs cover, a month uses {used} of {budget}."
+    else:
+        gone = text.percent(month.elapsed_days / max((month.end - month.start).days, 1))
+        sentence = f"{used} of {budget} is spent, {gone} of {named(month)} is over."
+    if month.chance_over_budget is not None:
+        sentence += f" The chance to exceed it is {text.chance(month.chance_over_budget)}."
+    return f"{sentence} {_VERDICTS[month.verdict or 'cannot tell']}"
 
 
-def _named(period: PeriodProjection) -> str:
+_VERDICTS = {
+    "over budget": "The budget will be exceeded.",
+    "within budget": "Spend stays within the budget if routing does not change.",
+    "cannot tell": "Whether the budget is enough is not known yet.",
+}
+
+
+def named(period: PeriodProjection) -> str:
+    """November 2026."""
     return f"{period.start:%B %Y}"
-
-
-def _why_no_month(report: Report) -> str | None:
-    days = report.scope.days
-    return f"What a month comes to cannot be told: the window holds {span(days)}, less than a week." if days < WEEK_DAYS else None
 
 
 def plan_period(report: Report) -> str:
     """What 30 days at the window's pace come to, as the arithmetic that it is; for less than a week it is not done."""
     plan = report.cost_optimization_plan
-    if report.scope.days < WEEK_DAYS:
-        return f"{wording.CANNOT_TELL}: the window holds {span(report.scope.days)}, less than a full week"
+    if not report.scope.knows_a_week:
+        return f"{text.CANNOT_TELL}: the logs cover {span(report.scope)}, less than a full week"
     if isinstance(plan.spend_usd, Unidentifiable):
-        return f"{wording.CANNOT_TELL}: {wording.name(plan.spend_usd.unidentifiable, wording.LONGEST_TEXT)}"
-    told = f"{wording.usd(plan.spend_usd.estimate)} of spend"
+        return f"{text.CANNOT_TELL}: {text.name(plan.spend_usd.unidentifiable, text.LONGEST_TEXT)}"
+    sentence = f"{text.usd(plan.spend_usd.estimate)} of spend"
     if isinstance(plan.planned_saving_usd, Estimate):
-        told += f", {wording.usd(plan.planned_saving_usd.estimate)} of planned saving"
-    return f"{told}, were every day like the window's mean day; so many requests are taken as given, hence no interval"
-
-
-def knows_a_week(report: Report) -> bool:
-    """Whether the window holds every day of the week."""
-    return report.scope.days >= WEEK_DAYS
+        sentence += f", {text.usd(plan.planned_saving_usd.estimate)} of planned saving"
+    return f"{sentence}, if every day were like the average logged day. There is no interval because the number of requests is assumed"

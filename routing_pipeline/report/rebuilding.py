@@ -1,7 +1,7 @@
 """A report made again from a stored run, byte for byte.
 
 Belongs here: from what a run kept to the same files, and seeing that they are the same. Does not belong here: what is kept
-(`results`), how files are written (`publishing`).
+(`storage.runs`), how files are written (`files`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.report.publishing import publish
-from routing_pipeline.results import ResultStore, StoredRun, code_version
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.storage.runs import RunStore, StoredRun
+
+if TYPE_CHECKING:
+    # Takes seconds to load, and whoever mistypes a run's id should not wait for it.
+    from routing_pipeline.report.model import Report
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,26 @@ class Rebuilt:
 
     @property
     def is_other_code(self) -> bool:
-        """Whether the run was made by other code than this; then its report may read differently."""
-        return self.run.code != code_version()
+        """Whether the run's files were made by other code than this; then they may read differently."""
+        return self.run.code != report_code()
 
 
-def find_run(store: ResultStore, run_id: str | None) -> StoredRun:
+def report_code() -> str:
+    """Changes with whatever turns results into the files of a report."""
+    return code_key("routing_pipeline.report.files")
+
+
+def find_run(store: RunStore, run_id: str | None) -> StoredRun:
     """The run of this id, or of the only id that begins so; the latest for None.
 
     Raises:
         UnusableInputError: there is none, or more than one.
     """
-    runs = store.runs()
+    runs = store.all()
     if not runs:
         raise UnusableInputError("no report has been made in this home yet; routing-pipeline run or analyze makes one")
     if run_id is None:
-        return store.latest_run() or runs[0]
+        return store.latest() or runs[0]
     found = [run for run in runs if run.run_id == run_id] or [run for run in runs if run.run_id.startswith(run_id)]
     if len(found) != 1:
         said = f"{len(found)} runs begin with {run_id[:60]}" if found else f"no run {run_id[:60]} has made a report in this home"
@@ -55,6 +63,8 @@ def report_of(run: StoredRun) -> Report:
     Raises:
         UnusableInputError: it was stored by a version whose reports had another shape.
     """
+    from routing_pipeline.report.model import Report
+
     report = run.load("report", Report)
     if report is None:
         raise UnusableInputError(
@@ -69,6 +79,9 @@ def rebuild(run: StoredRun, out: Path) -> Rebuilt:
     Raises:
         UnusableInputError: as `report_of`, or `out` cannot be written to.
     """
+    from routing_pipeline.report.files import publish
+    from routing_pipeline.rules.model import RuleSet
+
     report = report_of(run)
     files = publish(out, report, report.routing_rule_set, run.load("exploration", RuleSet))
     differing = [path.name for path in files if hashlib.sha256(path.read_bytes()).hexdigest() != run.files.get(path.name)]

@@ -6,6 +6,7 @@ belong here: how text is made safe in one of the two languages (`markdown`, `htm
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,15 +16,53 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from routing_pipeline import text as wording
+from routing_pipeline.data_quality import feedback_lines
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.report import checklist, decision_tree, figures, headlines, page_one, periods, places, plain_rules, wording
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.report.plain_rules import Sentence
+from routing_pipeline.policy import incident_free
+from routing_pipeline.recommendation.routing_rules import quality_change
+from routing_pipeline.report import (
+    checklist,
+    choice,
+    decision_tree,
+    figures,
+    headlines,
+    periods,
+    queries,
+    rule_sentences,
+    sections,
+    summary,
+)
+from routing_pipeline.report.model import Report
+from routing_pipeline.report.rule_sentences import Sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 15
+MAX_IN_FULL = 1
+"""Improvements of one level that are told in full before the appendix."""
 MAX_RULES = 30
-"""Rules told one by one; rules.json has them all."""
+"""Rules shown one by one; rules.json has them all."""
+
+ON_THE_SHEETS = ("Options", "Why, by task", "What to watch")
+"""Tables of pages one and two, whose numbers stand in the appendix with how they were counted."""
+_BREAK = re.compile(r"[ \t]*\n\s*")
+"""Where a template breaks a sentence over lines."""
+_BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+class Figure(Markup):
+    """A number as it is shown, with what it is: tables are saved with all their digits."""
+
+    __slots__ = ("value",)
+    value: wording.Value
+
+    @classmethod
+    def of(cls, shown: Markup, value: wording.Value) -> Figure:
+        """The same markup, knowing its value."""
+        made = cls(shown)
+        made.value = value
+        return made
+
 
 Escape = Callable[[str], Markup]
 Show = Callable[[Markup, Markup | None], Markup]
@@ -42,6 +81,8 @@ FORMATS: dict[str, wording.Format] = {
     "change": wording.change,
     "score": wording.score,
     "points": wording.points,
+    "of_100": wording.of_100,
+    "size_of_100": wording.size_of_100,
     "drop": wording.size_in_points,
     "chance": wording.chance,
     "ms": wording.ms,
@@ -77,7 +118,9 @@ class Language:
         self.footnotes = Footnotes()
 
     def text(self, value: object) -> Markup:
-        """Anything that a template prints; what is not markup already is made safe."""
+        """Anything that a template prints; what is not markup already is made safe, and a name from a log reads as one."""
+        if isinstance(value, wording.LogName):
+            return self.name(value)
         return value if isinstance(value, Markup) else self.escape(wording.spaced(wording.name(value, wording.LONGEST_TEXT)))
 
     def counted(self, value: int | None, noun: str) -> Markup:
@@ -102,8 +145,8 @@ class Language:
         return Markup("{}{}{}").format(before, self.escape(text.strip()), after if text.strip() else "")
 
     def see(self, title: str, text: str | None = None) -> Markup:
-        """A link to the place in the report that has this title."""
-        return self.link(places.anchor(title), self.escape(title if text is None else text))
+        """A link to the section of the report that has this title."""
+        return self.link(sections.anchor(title), self.escape(title if text is None else text))
 
     def listed(self, names: Sequence[str], most: int = 8) -> Markup:
         """A, b and c, or how many more there are."""
@@ -117,6 +160,9 @@ class Language:
 
         `then` is the template's own text after a number, such as `per day`; after "cannot tell" it would make no sense.
         """
+        return Figure.of(self._measured(value, form, cell=cell, then=then), value)
+
+    def _measured(self, value: wording.Value, form: wording.Format, *, cell: bool, then: str) -> Markup:
         if value is None:
             return self.escape(wording.NONE)
         if isinstance(value, Unidentifiable):
@@ -136,6 +182,7 @@ def environment(language: Language) -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        extensions=["jinja2.ext.do"],
         finalize=language.text,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -154,15 +201,21 @@ def environment(language: Language) -> Environment:
         "hour_of_week": wording.hour_of_week,
         "condition": figures.condition,
         "route": figures.route,
+        "of_scored": wording.of_scored,
         "said": language.said,
-        "anchor": places.anchor,
+        "anchor": sections.anchor,
+        "flat": lambda text: text if not isinstance(text, Markup) else Markup(_BREAK.sub(" ", text).strip()),  # noqa: S704 - markup before
+        "tight": lambda text: Markup(_BLANK_LINES.sub("\n", text).strip()),  # noqa: S704 - markup before
     }
     made.globals |= {
         "footnotes": language.footnotes.drain,
         "see": language.see,
-        "place_of": places.source,
+        "section_of": sections.of_source,
+        "ON_THE_SHEETS": ON_THE_SHEETS,
+        "kinds": wording.KINDS,
         "MAX_ROWS": MAX_ROWS,
         "MAX_RULES": MAX_RULES,
+        "MAX_IN_FULL": MAX_IN_FULL,
     }
     return made
 
@@ -170,32 +223,49 @@ def environment(language: Language) -> Environment:
 def context(report: Report) -> dict[str, Any]:
     """What both templates read."""
     step, spend = figures.spend_points(report)
+    options = choice.options(report)
+    cards = summary.cards(report)
     return {
         "report": report,
-        "figures": figures.figures(report),
+        "options": options,
+        "unusual_hours": incident_free.in_words(report.routing_evidence.unusual),
+        "few_data": choice.has_few_data(report),
+        "days_more": choice.days_more(report),
+        "missing": choice.missing(report),
+        "by_task_lines": choice.by_task(report) if options else (),
+        "plan_in_short": choice.plan_in_short(report),
+        "watched": choice.watched(report),
+        "answered": report.recommendations,
+        "answer_to": partial(choice.answer_to, report),
+        "asks": cards[2].command is not None,
+        "query_of": partial(queries.query_of, report),
+        "figures": figures.figures(report, report.routing_rules.options),
         "summary": headlines.summary(report),
-        "cards": page_one.cards(report),
-        "plain": plain_rules.plain_rules(report.routing_rules, report.scope.days),
+        "cards": cards,
+        "plain": rule_sentences.plain_rules(report.routing_rules, report.scope.covered_days),
         "tree": decision_tree.picture(report.routing_rule_set),
         "last": report.since_last_report,
         "grade": headlines.grade_of(report),
         "grade_words": headlines.GRADE_WORDS,
-        "quality_change": headlines.quality_change(report.routing_rules),
+        "quality_change": quality_change(report.routing_rules),
+        "harm": headlines.harm(report.optimization_risks),
         "cost_reduction": headlines.cost_reduction(report.routing_rule_set),
         "speed_gain": headlines.speed_gain(report.routing_rule_set),
         "saving": periods.saving(report),
-        "span": periods.span(report.scope.days),
-        "month": periods.month(report),
+        "span": periods.span(report.scope),
+        "shortfall": periods.shortfall(report.scope),
         "in_window": partial(periods.in_window, report),
         "plan_period": periods.plan_period(report),
-        "knows_a_week": periods.knows_a_week(report),
+        "whole_budget": None if report.budget_projection is None else periods.budget_use(report.budget_projection.month),
         "what_intervals_cover": periods.WHAT_INTERVALS_COVER,
         "replay_breaks": headlines.replay_breaks(report),
         "matrix": figures.selection_matrix(report),
+        "trade_offs": figures.trade_offs(report.tradeoff_frontier),
         "items": {item.id: item for item in report.optimization_plan.items},
         "spend_step": step,
         "spend_points": spend,
         "checks": checklist.quality_lines(report),
+        "feedback": feedback_lines.of_window(report.feedback, report.scope),
         "validation_steps": checklist.validation_steps(report),
         "success_criteria": checklist.success_criteria(report),
     }

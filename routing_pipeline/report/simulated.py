@@ -7,28 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from routing_pipeline.policy.rule_set import Expected
+from routing_pipeline import text
 from routing_pipeline.recommendation.simulation import Simulation
-from routing_pipeline.report import wording
+from routing_pipeline.rules.model import Expected
 
 TASKS_SHOWN = 12
 
 
 def lines(simulation: Simulation) -> Iterator[str]:
     """Verdict, outcomes today and under the rules, tasks, and what the logs cannot tell; 95 % intervals in brackets."""
-    yield wording.name(simulation.verdict, wording.LONGEST_TEXT)
-    yield f"Replayed {simulation.requests:,} requests that no search has seen; {wording.percent(simulation.moved_share)} are routed differently."
-    yield f"Saving over the window: {wording.measured(simulation.saving_usd, wording.usd)}"
+    yield text.name(simulation.verdict, text.LONGEST_TEXT)
+    for notice in simulation.notices:
+        yield text.name(notice, text.LONGEST_TEXT)
+    for limit in simulation.broken_limits:
+        yield f"Breaks a limit by its estimate: {text.name(limit, text.LONGEST_TEXT)}"
+    for limit in simulation.unproven_limits:
+        if limit not in simulation.broken_limits:
+            yield f"Not shown to keep a limit: {text.name(limit, text.LONGEST_TEXT)}"
+    yield f"Replayed {simulation.requests:,} held-out requests; {text.percent(simulation.moved_share)} are routed differently."
+    yield f"Saving over the window: {text.measured(simulation.saving_usd, text.usd)}"
     yield from _outcomes(simulation.expected, "")
     for task in simulation.by_task[:TASKS_SHOWN]:
-        yield f"{wording.name(task.task_type)}: {wording.percent(task.moved_share)} of {task.requests:,} routed differently"
+        yield f"{text.name(task.task_type)}: {text.percent(task.moved_share)} of {task.requests:,} routed differently"
         yield from _outcomes(task.expected, "  ")
     for part in simulation.unsupported:
-        yield f"Cannot tell: {wording.name(part, wording.LONGEST_TEXT)}"
+        yield f"Cannot tell: {text.name(part, text.LONGEST_TEXT)}"
 
 
 def _outcomes(expected: Expected, indent: str) -> Iterator[str]:
     before, after = expected.baseline, expected.proposed
-    yield f"{indent}cost per request  {wording.measured(before.cost_usd, wording.usd)} -> {wording.measured(after.cost_usd, wording.usd)}"
-    yield f"{indent}quality           {wording.measured(before.quality, wording.score)} -> {wording.measured(after.quality, wording.score)}"
-    yield f"{indent}latency           {wording.measured(before.latency_ms, wording.ms)} -> {wording.measured(after.latency_ms, wording.ms)}"
+    yield f"{indent}cost per request  {text.measured(before.cost_usd, text.usd)} -> {text.measured(after.cost_usd, text.usd)}"
+    yield f"{indent}quality           {text.measured(before.quality, text.score)} -> {text.measured(after.quality, text.score)}"
+    yield f"{indent}latency           {text.measured(before.latency_ms, text.ms)} -> {text.measured(after.latency_ms, text.ms)}"

@@ -1,6 +1,6 @@
 """Why spend changed: from the window before to this one, step by step.
 
-Belongs here: this one picture. Does not belong here: the decomposition (`divisia`, `cost_drivers`).
+Belongs here: this one picture. Does not belong here: the decomposition (`stats.divisia`, `analysis.cost_change`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from routing_pipeline.analysis.cost_drivers import ChangeParts, CostDrivers
+from routing_pipeline import text
+from routing_pipeline.analysis.cost_change import ChangeParts
+from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.estimates import Unidentifiable
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import Chart, Row, bare, layered, rows_of
 from routing_pipeline.report.charts.palette import INK, MAIN, MARK, QUIET
 
-BEFORE, NOW, UP, DOWN = "Window|before", "This|window", "Dearer", "Cheaper"
+BEFORE, NOW, UP, DOWN = "Window|before", "This|window", "More expensive", "Cheaper"
 TOTALS_FROM = 0.1
 """Change over total from which the totals are drawn; below it the steps would be slivers between two towers."""
 LEAST = 1e-9
@@ -53,15 +54,13 @@ def cost_change(drivers: CostDrivers) -> Chart | None:
     reach = sum(abs(part.usd) for part in steps)
     totals = reach >= TOTALS_FROM * max(change.previous_usd, change.current_usd)
     at = change.previous_usd if totals else 0.0
-    rows: list[Row] = (
-        [{"step": BEFORE, "from": 0.0, "to": at, "kind": "total", "shown": wording.usd(change.previous_usd)}] if totals else []
-    )
+    rows: list[Row] = [{"step": BEFORE, "from": 0.0, "to": at, "kind": "total", "shown": text.usd(change.previous_usd)}] if totals else []
     for part in steps:
         kind = UP if part.usd > 0 else DOWN
         rows.append({"step": part.label, "from": at, "to": at + part.usd, "kind": kind, "shown": _signed(part.usd)})
         at += part.usd
     last = NOW if totals else "Change|in all"
-    rows.append({"step": last, "from": 0.0, "to": at, "kind": "total", "shown": wording.usd(change.current_usd) if totals else _signed(at)})
+    rows.append({"step": last, "from": 0.0, "to": at, "kind": "total", "shown": text.usd(change.current_usd) if totals else _signed(at)})
     order = [str(row["step"]) for row in rows]
     for row in rows:
         row["top"] = max(float(row["from"]), float(row["to"]))
@@ -96,15 +95,17 @@ def cost_change(drivers: CostDrivers) -> Chart | None:
 
 
 def _signed(value: float) -> str:
-    return f"+{wording.usd(round(value, 2))}" if round(value, 2) > 0 else wording.usd(round(value, 2))
+    return text.signed_usd(round(value, 2))
 
 
 def _text(change: ChangeParts, steps: Sequence[Part]) -> str:
     moved = "rose" if change.change_usd > 0 else "fell"
-    relative = f" ({wording.change(change.change_usd / change.previous_usd)})" if change.previous_usd > 0 else ""
+    relative = f" ({text.change(change.change_usd / change.previous_usd)})" if change.previous_usd > 0 else ""
     largest = sorted((part for part in steps if abs(part.usd) >= 0.005), key=lambda part: -abs(part.usd))
-    told = "; ".join(f"{part.label.lower().replace('|', ' ')} {_signed(part.usd)}" for part in largest) or "no part of it by a cent"
+    parts_in_words = (
+        "; ".join(f"{part.label.lower().replace('|', ' ')} {_signed(part.usd)}" for part in largest) or "no part of it by a cent"
+    )
     return (
-        f"Spend {moved} by {wording.usd(abs(change.change_usd))}{relative}, from {wording.usd(change.previous_usd)} in the window before "
-        f"to {wording.usd(change.current_usd)}: {told}. The parts add up to the change."
+        f"Spend {moved} by {text.usd(abs(change.change_usd))}{relative}, from {text.usd(change.previous_usd)} in the window before "
+        f"to {text.usd(change.current_usd)}: {parts_in_words}. The parts add up to the change."
     )

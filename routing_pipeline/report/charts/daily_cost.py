@@ -12,17 +12,18 @@ from datetime import UTC, date, datetime
 from statistics import median
 from typing import TYPE_CHECKING
 
+from routing_pipeline import text
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
-from routing_pipeline.analysis.cost_drivers import DAYS_PER_MONTH, CostDrivers
+from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.daily_spend import CostTrend, DayCost
 from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.analysis.routing_costs import RoutingCosts
+from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH, SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import WIDTH, Chart, Row, layered, rows_of
 from routing_pipeline.report.charts.incidents import SHAPES, Incident, incidents
 from routing_pipeline.report.charts.palette import INK, MAIN, MARK, PAPER, QUIET
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.window.scope import AnalysisScope
 
 if TYPE_CHECKING:
     import altair as alt
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
 HOURS_SHOWN_ONE_BY_ONE = 48
 LABELLED_BARS = 10
 BUDGET_IN_SIGHT = 3.0
-"""A budget line this many times above the dearest day would press the bars flat; the words name it instead."""
+"""A budget line this many times above the most expensive day would press the bars flat; the words name it instead."""
 NAMES_OF_LINES = 0.11
 """Room for the names of lines, in widths of the bars."""
-SECONDS_PER_DAY = 86_400.0
-SECONDS_PER_HOUR = 3_600.0
 
 THIS, BEFORE, PARTIAL = "This window", "Window before", "Partly logged"
 
@@ -113,11 +112,11 @@ def daily_cost(
     marked = [each for each in incidents(drivers, jams, issues) if begin <= each.at_s < end]
     top = max(step.spend_usd for step in found)
     budget = scope.parameters.budget
-    allowed = None if budget is None else budget / DAYS_PER_MONTH * length / SECONDS_PER_DAY
+    allowed = None if budget is None else budget / DAYS_PER_BUDGET_MONTH * length / SECONDS_PER_DAY
     in_sight = allowed is not None and allowed <= BUDGET_IN_SIGHT * top
     ceiling = max(top, allowed if in_sight and allowed is not None else 0.0) * (1.36 if marked else 1.12)
     trend = [] if is_hourly(costs) else _trend(costs.trend, costs.days, ceiling)
-    lines = [Line(float(trend[-1]["usd"]), f"trend\n{_signed_usd(_slope(costs.trend))}\na day")] if trend else []
+    lines = [Line(float(trend[-1]["usd"]), f"trend\n{text.signed_usd(_slope(costs.trend))}\na day")] if trend else []
     if in_sight and allowed is not None:
         lines.append(Line(allowed, f"budget\n{_rounded(allowed)}"))
     # The names of the lines stand to the right of the bars.
@@ -256,10 +255,6 @@ def _names(lines: Sequence[Line], end: float, ceiling: float) -> alt.Chart:
     return made
 
 
-def _signed_usd(value: float) -> str:
-    return f"+{wording.usd(value)}" if value > 0 else wording.usd(value)
-
-
 def _budget(allowed: float, begin: float, end: float) -> list[alt.Chart]:
     rows = [{"from": begin * 1000, "to": end * 1000, "usd": allowed}]
     base = rows_of(rows)
@@ -271,7 +266,7 @@ def _budget(allowed: float, begin: float, end: float) -> list[alt.Chart]:
 
 def _rounded(usd: float) -> str:
     """Dollars for a label: without cents where they are less than a hundredth of it."""
-    return f"${usd:,.0f}" if usd >= 100 else wording.usd(usd)
+    return f"${usd:,.0f}" if usd >= 100 else text.usd(usd)
 
 
 def _marked(marked: Sequence[Incident], found: Sequence[Step], length: float, ceiling: float) -> list[alt.Chart]:
@@ -313,25 +308,25 @@ def _text(found: Sequence[Step], costs: RoutingCosts, scope: AnalysisScope, allo
     inside = [step for step in found if step.is_inside]
     whole = [step for step in inside if step.kind == THIS] or inside
     dearest, cheapest = max(whole, key=lambda step: step.spend_usd), min(whole, key=lambda step: step.spend_usd)
-    told = [
-        f"Spend came to {wording.usd(math.fsum(step.spend_usd for step in inside))} over {len(inside)} {unit}s:",
-        f"most on {dearest.label} with {wording.usd(dearest.spend_usd)}, least on {cheapest.label} with {wording.usd(cheapest.spend_usd)}.",
+    sentences = [
+        f"Spend came to {text.usd(math.fsum(step.spend_usd for step in inside))} over {len(inside)} {unit}s:",
+        f"most on {dearest.label} with {text.usd(dearest.spend_usd)}, least on {cheapest.label} with {text.usd(cheapest.spend_usd)}.",
     ]
     if allowed is not None and scope.parameters.budget is not None:
         over = sum(step.spend_usd > allowed for step in whole)
-        told.append(
-            f"{over} of {len(whole)} {unit}s spent more than the budget's {wording.usd(allowed)} per {unit} "
-            f"({wording.usd(scope.parameters.budget)} per month)."
+        sentences.append(
+            f"{over} of {len(whole)} {unit}s spent more than the budget's {text.usd(allowed)} per {unit} "
+            f"({text.usd(scope.parameters.budget)} per month)."
         )
     if unit == "day":
-        told.append(_trend_in_words(costs.trend))
+        sentences.append(_trend_in_words(costs.trend))
     if marked:
-        told.append("Marked: " + "; ".join(f"{number}: {each.text}" for number, each in enumerate(marked, 1)) + ".")
-    return " ".join(told)
+        sentences.append("Marked: " + "; ".join(f"{number}: {each.text}" for number, each in enumerate(marked, 1)) + ".")
+    return " ".join(sentences)
 
 
 def _trend_in_words(trend: CostTrend) -> str:
     if trend.direction == "cannot tell":
-        return f"No trend is drawn: {wording.printable(trend.explanation)}."
+        return f"No trend is drawn: {text.printable(trend.explanation)}."
     slope = trend.slope_usd_per_day
-    return f"Weekday spend is {trend.direction}, by {wording.measured(slope, _signed_usd)} a day."
+    return f"Weekday spend is {trend.direction}, by {text.measured(slope, text.signed_usd)} a day."

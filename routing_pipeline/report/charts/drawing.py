@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from routing_pipeline import text as wording
 from routing_pipeline.estimates import Result
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.palette import GRID, INK
-from routing_pipeline.results import ResultStore, code_version, key_of
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.storage.results import ResultStore, key_of
 
 if TYPE_CHECKING:
     import altair as alt
@@ -30,7 +31,9 @@ LABEL_LENGTH = 26
 _CLIP = re.compile(r'((?:id="|url\(#)clip)(\d+)(?=["\)])')
 _TAG = re.compile(r"<[^<>]*>")
 _UNSEEN = re.compile(r'<path class="(?:back|fore)ground"[^<>]*/>')
-_SPOKEN = re.compile(r' (?:class|role|aria-roledescription|aria-hidden)="[^"]*"')
+_SPOKEN = re.compile(
+    r' (?:(?:class|role|aria-roledescription|aria-hidden|pointer-events)="[^"]*"|(?:opacity|stroke-width)="1"|stroke-miterlimit="10")'
+)
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 Row = dict[str, Any]
@@ -50,7 +53,7 @@ class Chart:
     def key(self) -> str:
         """Changes whenever the picture may change."""
         shown = [None if each is None else each.model_dump_json() for each in self.of]
-        return key_of(title=self.title, of=shown, code=code_version())
+        return key_of(title=self.title, of=shown, code=code_key(self.drawn.__module__))
 
     @cached_property
     def svg(self) -> str:
@@ -166,7 +169,7 @@ def _with_own_ids(svg: str) -> str:
 
 
 def _shorter(svg: str) -> str:
-    """Half the size: places to a hundredth of a pixel, no marks for scripts, which there are none of, and for styles.
+    """Half the size: places to a hundredth of a pixel, no marks for scripts and styles, nothing that holds anyway.
 
     Only tags are touched: a label is text between them, in which the renderer has escaped every `<`.
     """

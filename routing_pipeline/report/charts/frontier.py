@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from routing_pipeline import text
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import WIDTH, Chart, Row, at_most, layered, rows_of
 from routing_pipeline.report.charts.palette import INK, MAIN, MARK, PAPER, QUIET
 
@@ -23,7 +23,7 @@ MAX_POLICIES = 60
 MAX_SINGLES = 12
 HEIGHT = 360
 LOGARITHMIC_FROM = 6.0
-"""Ratio of the dearest to the cheapest point from which the cost axis is logarithmic."""
+"""Ratio of the most expensive to the cheapest point from which the cost axis is logarithmic."""
 
 POLICY, SINGLE, RANDOM, TODAY, PROPOSED = "Best trade-offs", "One model for all", "Models at random", "Today", "Proposed"
 COLOURS = {POLICY: MAIN, SINGLE: QUIET, RANDOM: QUIET, TODAY: MARK, PROPOSED: MAIN}
@@ -65,8 +65,8 @@ def _label(kind: str, point: FrontierPoint) -> str:
     if kind == RANDOM:
         return "two models at random"
     if kind == SINGLE and point.mix:
-        return wording.name(point.mix[0].model, 24)
-    return wording.name(point.label, 24)
+        return text.name(point.mix[0].model, 24)
+    return text.name(point.label, 24)
 
 
 def unplaced(found: TradeoffFrontier) -> list[str]:
@@ -83,18 +83,19 @@ def frontier(found: TradeoffFrontier) -> Chart | None:
     shown = points(found)
     if len(shown) < 2:
         return None
-    return Chart("Cost against quality", _text(found, shown), (found,), lambda: _drawn(shown))
+    return Chart("Cost against quality", _text(found, shown), (found,), lambda: drawn_on(shown))
 
 
-def _drawn(drawn: Sequence[Point]) -> alt.LayerChart:
-    plane = _plane(drawn)
+def drawn_on(drawn: Sequence[Point], height: float = HEIGHT) -> alt.LayerChart:
+    """Points in the plane of cost and quality, those last on top."""
+    plane = _plane(drawn, height)
     rows = [_row(point, plane) for point in drawn]
     kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in rows)]
     policies, others = [row for row in rows if row["kind"] == POLICY], [row for row in rows if row["kind"] != POLICY]
     layers = [*_curve(policies), *_crosses(policies, 0.3), *_crosses(others, 0.9)]
     layers += [_dots([row for row in rows if row["kind"] == kind], kinds, plane) for kind in kinds]
     layers += _names([point for point in drawn if point.kind != POLICY], drawn, plane)
-    return layered(layers, HEIGHT)
+    return layered(layers, height)
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,17 @@ class _Plane:
     cost: tuple[float, float]
     quality: tuple[float, float]
     logarithmic: bool
+    height: float
 
     def place(self, point: Point) -> tuple[float, float]:
         """Pixels from the lower left corner, roughly: the axis takes some of the width."""
         low, high = (math.log(end) for end in self.cost) if self.logarithmic else self.cost
         cost = math.log(point.cost.estimate) if self.logarithmic else point.cost.estimate
         up = (point.quality.estimate - self.quality[0]) / (self.quality[1] - self.quality[0])
-        return (cost - low) / (high - low) * (WIDTH - 60), up * HEIGHT
+        return (cost - low) / (high - low) * (WIDTH - 60), up * self.height
 
 
-def _plane(drawn: Sequence[Point]) -> _Plane:
+def _plane(drawn: Sequence[Point], height: float) -> _Plane:
     least, most = min(point.cost.estimate for point in drawn), max(point.cost.estimate for point in drawn)
     logarithmic = least > 0 and most / least > LOGARITHMIC_FROM
     dearest = max(point.cost.high for point in drawn)
@@ -125,7 +127,7 @@ def _plane(drawn: Sequence[Point]) -> _Plane:
         cost = max(cheapest - margin, 0.0), dearest + 2 * margin
     worst, best = min(point.quality.low for point in drawn), max(point.quality.high for point in drawn)
     margin = 0.06 * (best - worst) or 0.01
-    return _Plane(cost, (max(worst - margin, 0.0), min(best + margin, 1.0)), logarithmic)
+    return _Plane(cost, (max(worst - margin, 0.0), min(best + margin, 1.0)), logarithmic, height)
 
 
 def _row(point: Point, plane: _Plane) -> Row:
@@ -229,20 +231,20 @@ def _meet(one: tuple[float, float, float, float], other: tuple[float, float, flo
 
 def _text(found: TradeoffFrontier, drawn: Sequence[Point]) -> str:
     by_kind = {point.kind: point for point in drawn}
-    told = [f"{kind}: {_said(by_kind[kind])}." for kind in (TODAY, PROPOSED) if kind in by_kind]
+    sentences = [f"{kind}: {_said(by_kind[kind])}." for kind in (TODAY, PROPOSED) if kind in by_kind]
     policies = sum(point.kind == POLICY for point in drawn)
     if policies:
-        told.append(f"{policies} policies are drawn that no other is estimated to beat in both cost and quality.")
-    singles = [point for point in drawn if point.kind == SINGLE]
-    if singles:
-        best = max(singles, key=lambda point: point.quality.estimate)
-        told.append(f"Of single models {best.label} is estimated best: {_said(best)}.")
+        sentences.append(f"{policies} policies are drawn that no other is estimated to beat in both cost and quality.")
+    best = found.best_single_model
+    if best is not None and isinstance(best.cost_usd, Estimate) and isinstance(best.quality, Estimate):
+        point = Point(SINGLE, _label(SINGLE, best), best.cost_usd.scaled(1000), best.quality)
+        sentences.append(f"Of single models {point.label} serves the goal best: {_said(point)}.")
     missing = unplaced(found)
     if missing:
-        told.append(f"Not drawn, because the logs cannot tell: {at_most(missing, 4)} for everything.")
-    return " ".join(told)
+        sentences.append(f"Not drawn, because the logs cannot tell: {at_most(missing, 4)} for everything.")
+    return " ".join(sentences)
 
 
 def _said(point: Point) -> str:
-    cost, quality = wording.measured(point.cost, wording.usd), wording.measured(point.quality, wording.score)
+    cost, quality = text.measured(point.cost, text.usd), text.measured(point.quality, text.score)
     return f"{cost} per 1,000 requests at quality {quality}"

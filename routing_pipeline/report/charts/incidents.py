@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from routing_pipeline import text as wording
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.cost_drivers import CostDrivers
 from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import LABEL_LENGTH
 
 MARKED = 4
@@ -36,7 +36,7 @@ def incidents(drivers: CostDrivers | None, jams: Bottlenecks | None, issues: Qua
     """The strongest cost spikes, failures and falls of quality, in order of time."""
     found: list[Incident] = []
     for spike in drivers.spikes[:MARKED] if drivers else ():
-        spent = f"{wording.usd(spike.spend_usd)} in {spike.hours} hour(s) instead of {wording.measured(spike.expected_usd, wording.usd, brief=True)}"
+        spent = f"{wording.usd(spike.spend_usd)} in {wording.counted(spike.hours, 'hour')} instead of {wording.measured(spike.expected_usd, wording.usd, brief=True)}"
         found.append(Incident(SPIKE, spike.start.timestamp(), f"{wording.moment(spike.start)} {spent}"))
     for each in jams.incidents[:MARKED] if jams else ():
         failed = (

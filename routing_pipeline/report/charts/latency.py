@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from routing_pipeline import text
 from routing_pipeline.analysis.model_performance import ModelLatency, ModelPerformance
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import LABEL_LENGTH, Chart, Row, bare, labels, layered, rows_of
 from routing_pipeline.report.charts.palette import INK, MAIN, MARK, PAPER, QUIET
 
@@ -27,24 +27,7 @@ def latency(found: ModelPerformance) -> Chart | None:
 
     models = found.latencies[:MAX_MODELS]
     shown = labels([each.model for each in models])
-    rows: list[Row] = []
-    spans: list[Row] = []
-    for label, each in zip(shown, models, strict=True):
-        told = {name: value for name in QUANTILES if isinstance(value := getattr(each, f"{name}_ms"), Estimate)}
-        rows += [
-            {
-                "model": label,
-                "kind": NAMES[name],
-                "ms": value.estimate,
-                "low": value.low,
-                "high": value.high,
-                "shown": wording.ms(value.estimate),
-            }
-            for name, value in told.items()
-        ]
-        if len(told) > 1:
-            estimates = [value.estimate for value in told.values()]
-            spans.append({"model": label, "low": min(estimates), "high": max(estimates)})
+    rows, spans = _rows(models, shown)
     if not rows:
         return None
 
@@ -88,28 +71,51 @@ def _ticks(low: float, high: float) -> list[float]:
     return [step * 10.0**exponent for exponent in exponents for step in (1, 2, 5) if low <= step * 10.0**exponent <= high]
 
 
+def _rows(models: Sequence[ModelLatency], shown: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """One row a known quantile, and one a model from its lowest to its highest."""
+    rows: list[Row] = []
+    spans: list[Row] = []
+    for label, each in zip(shown, models, strict=True):
+        known = {name: value for name in QUANTILES if isinstance(value := getattr(each, f"{name}_ms"), Estimate)}
+        rows += [
+            {
+                "model": label,
+                "kind": NAMES[name],
+                "ms": value.estimate,
+                "low": value.low,
+                "high": value.high,
+                "shown": text.ms(value.estimate),
+            }
+            for name, value in known.items()
+        ]
+        if len(known) > 1:
+            estimates = [value.estimate for value in known.values()]
+            spans.append({"model": label, "low": min(estimates), "high": max(estimates)})
+    return rows, spans
+
+
 def _text(models: Sequence[ModelLatency], known: int) -> str:
-    told = [(each, each.p50_ms) for each in models if isinstance(each.p50_ms, Estimate)]
+    medians = [(each, each.p50_ms) for each in models if isinstance(each.p50_ms, Estimate)]
     lines = []
-    if told:
-        fast, slow = min(told, key=lambda each: each[1].estimate), max(told, key=lambda each: each[1].estimate)
+    if medians:
+        fast, slow = min(medians, key=lambda each: each[1].estimate), max(medians, key=lambda each: each[1].estimate)
         lines.append(
-            f"Of {len(models)} models {_named(fast[0])} answers fastest, median {wording.measured(fast[1], wording.ms)}, "
-            f"and {_named(slow[0])} slowest, median {wording.measured(slow[1], wording.ms)}."
+            f"Of {len(models)} models {_named(fast[0])} answers fastest, median {text.measured(fast[1], text.ms)}, "
+            f"and {_named(slow[0])} slowest, median {text.measured(slow[1], text.ms)}."
         )
     tails = [(each, each.p99_ms) for each in models if isinstance(each.p99_ms, Estimate)]
     if tails:
         longest = max(tails, key=lambda each: each[1].estimate)
         lines.append(
-            f"The longest tail is that of {_named(longest[0])}: 1 % of its calls take more than {wording.measured(longest[1], wording.ms)}."
+            f"The longest tail is that of {_named(longest[0])}: 1 % of its calls take more than {text.measured(longest[1], text.ms)}."
         )
     missing = [f"{each.model} ({name})" for each in models for name in QUANTILES if not isinstance(getattr(each, f"{name}_ms"), Estimate)]
     if missing:
-        lines.append(f"Too few calls for an interval, so not drawn: {wording.listed(missing, 3)}.")
+        lines.append(f"Too few calls for an interval, so not drawn: {text.listed(missing, 3)}.")
     if known > len(models):
         lines.append(f"{known - len(models)} models with fewer calls are not drawn.")
     return " ".join([*lines, "Bars behind the marks are 95 % intervals."])
 
 
 def _named(each: ModelLatency) -> str:
-    return wording.name(each.model, LABEL_LENGTH)
+    return text.name(each.model, LABEL_LENGTH)

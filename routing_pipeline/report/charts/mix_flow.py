@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from routing_pipeline import text
 from routing_pipeline.recommendation.model_mix import ModelMix, ModelMove
-from routing_pipeline.report import wording
 from routing_pipeline.report.charts.drawing import Chart, Row, labels, layered, rows_of
 from routing_pipeline.report.charts.palette import INK, MAIN, QUIET
 
@@ -151,7 +151,7 @@ def _stacks(shown: Sequence[str], shares: Sequence[float], x: float, align: Lite
             "foot": top + max(share * HEIGHT_OF_ALL, 1.0),
             "beside": outside,
             "middle": top + share * HEIGHT_OF_ALL / 2,
-            "label": f"{label}  {wording.percent(share)}",
+            "label": f"{label}  {text.percent(share)}",
         }
         for label, share, top in zip(shown, shares, _tops(shares), strict=True)
         if share > 0
@@ -171,13 +171,13 @@ def _heads() -> alt.Chart:
 
 def _text(moved: Sequence[ModelMove], names: Sequence[str], now: Sequence[float], then: Sequence[float]) -> str:
     largest = [
-        f"{wording.percent(move.share)} from {wording.name(move.model, LONGEST)} to {wording.name(move.goes_to, LONGEST)}"
+        f"{text.percent(move.share)} from {text.name(move.model, LONGEST)} to {text.name(move.goes_to, LONGEST)}"
         for move in moved[:NAMED_MOVES]
     ]
     more = len(moved) - len(largest)
     flows = "; ".join(largest) + (f"; and {more} smaller flows" if more > 0 else "")
     changes = sorted(zip(names, now, then, strict=True), key=lambda each: (-abs(each[2] - each[1]), each[0]))
-    told = ", ".join(
-        f"{wording.name(name, LONGEST)} {wording.percent(a)} today, {wording.percent(b)} then" for name, a, b in changes[:NAMED_MOVES]
+    sentence = ", ".join(
+        f"{text.name(name, LONGEST)} {text.percent(a)} today, {text.percent(b)} then" for name, a, b in changes[:NAMED_MOVES]
     )
-    return f"{wording.percent(math.fsum(move.share for move in moved))} of requests would change model: {flows}. Largest changes of share: {told}."
+    return f"{text.percent(math.fsum(move.share for move in moved))} of requests would change model: {flows}. Largest changes of share: {sentence}."

@@ -1,7 +1,7 @@
 """Colours of the charts by what they stand for, on a light and on a dark page.
 
 Belongs here: the colours, and how a page makes them its own. Does not belong here: which mark has which (the charts), the
-page's other colours (`report.css`). `tests/domain/report/test_palette.py` holds them apart for colour-blind eyes; on grey
+page's other colours (`report.css`). `tests/report/test_palette.py` holds them apart for colour-blind eyes; on grey
 paper shape, dash or a label tells what colour tells on a screen.
 """
 
@@ -17,7 +17,7 @@ QUIET = "#8390a4"
 MAIN = "#1b50ae"
 """What the picture is about; what is proposed."""
 MARK = "#d4711f"
-"""Look here: today's point, incidents, what got dearer."""
+"""Look here: today's point, incidents, what became more expensive."""
 
 MEANING: dict[str, str] = {INK: "ink", GRID: "grid", PAPER: "paper", QUIET: "quiet", MAIN: "main", MARK: "mark"}
 DARK: dict[str, str] = {INK: "#c3cddb", GRID: "#303a48", PAPER: "#19202a", QUIET: "#8491a5", MAIN: "#5f96f5", MARK: "#ffb066"}

@@ -1,12 +1,13 @@
 """Requests by weekday and hour of the day.
 
-Belongs here: this one picture. Does not belong here: the counts (`request_patterns`).
+Belongs here: this one picture. Does not belong here: the counts (`traffic_rhythm`).
 """
 
 from __future__ import annotations
 
+from routing_pipeline import text
 from routing_pipeline.analysis.request_patterns import RequestPatterns
-from routing_pipeline.report import wording
+from routing_pipeline.clock import WEEKDAYS
 from routing_pipeline.report.charts.drawing import HATCHED, Chart, Row, bare, hatching, layered, rows_of
 from routing_pipeline.report.charts.palette import MAIN, MARK, PAPER
 
@@ -25,7 +26,7 @@ def peak_hours(patterns: RequestPatterns) -> Chart | None:
     }
     if len(rate) < LEAST_HOURS or sum(rate.values()) <= 0:
         return None
-    days = [day[:3] for place, day in enumerate(wording.WEEKDAYS) if any(hour // 24 == place for hour in rate)]
+    days = [day[:3] for place, day in enumerate(WEEKDAYS) if any(hour // 24 == place for hour in rate)]
     busiest, quietest = max(rate, key=lambda hour: (rate[hour], -hour)), min(rate, key=lambda hour: (rate[hour], hour))
 
     def drawn() -> alt.LayerChart:
@@ -61,13 +62,13 @@ def peak_hours(patterns: RequestPatterns) -> Chart | None:
 
 
 def _place(hour: int) -> Row:
-    return {"day": wording.WEEKDAYS[hour // 24][:3], "hour": f"{hour % 24:02d}"}
+    return {"day": WEEKDAYS[hour // 24][:3], "hour": f"{hour % 24:02d}"}
 
 
 def _text(rate: dict[int, float], busiest: int, quietest: int) -> str:
-    told = (
-        f"Busiest hour of the week (outlined): {wording.hour_of_week(busiest)} with {wording.count(rate[busiest])} requests; "
-        f"quietest: {wording.hour_of_week(quietest)} with {wording.count(rate[quietest])}."
+    sentence = (
+        f"Busiest hour of the week (outlined): {text.hour_of_week(busiest)} with {text.count(rate[busiest])} requests; "
+        f"quietest: {text.hour_of_week(quietest)} with {text.count(rate[quietest])}."
     )
     missing = len(WEEK) - len(rate)
-    return told + (f" {missing} of 168 hours are not covered by the logs." if missing else "")
+    return sentence + (f" {missing} of 168 hours are not covered by the logs." if missing else "")

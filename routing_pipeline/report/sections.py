@@ -1,7 +1,7 @@
-"""Where in the report the evidence for a claim stands.
+"""Which section of the report shows the evidence for a claim.
 
-Belongs here: the titles of places that others link to, and the anchor of a title, the same in both documents and the one that
-GitHub gives the heading. Does not belong here: what stands there (the templates), how a link is written (`rendering`).
+Belongs here: the titles of sections that others link to, and the anchor of a title, the same in both documents and the one that
+GitHub gives the heading. Does not belong here: what they say (the templates), how a link is written (`rendering`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SOURCES: dict[str, str] = {
     "realized_outcomes": "Earlier promises",
     "run": "How to Reproduce",
 }
-"""Sections of report.json that recommendations name as their source, and where the report shows them."""
+"""Sections of report.json that recommendations name as their source, and the sections of the report that show them."""
 
 
 def anchor(title: str) -> str:
@@ -45,10 +45,10 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
 
 
-def source(name: str) -> str:
-    """Where the numbers of a recommendation stand.
+def of_source(name: str) -> str:
+    """The section that shows the numbers of a recommendation.
 
     Raises:
-        KeyError: nobody has said where; a recommendation without its evidence is not shown.
+        KeyError: no section is known; a recommendation without its evidence is not shown.
     """
     return SOURCES[name]

@@ -13,18 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from routing_pipeline import text as wording
 from routing_pipeline.estimates import Measured, Unidentifiable
-from routing_pipeline.policy.rule_set import Between, Level, Rule, WeightedModel, When
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.recommendation.rule_impact import RuleImpact
-from routing_pipeline.report import wording
+from routing_pipeline.rules.impact import RuleImpact
+from routing_pipeline.rules.model import NEEDS_IN_WORDS, Between, Level, Rule, WeightedModel, When
 
 MAX_NAMES = 4
 WORTH_NAMING = 0.05
 """Models that answer less of a rule's requests than this are not named as what it replaces."""
 LONGEST_LINE = 1_500
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-ALONE = Unidentifiable(unidentifiable="what this rule does by itself was not estimated; see the whole rule set")
+ALONE = Unidentifiable(unidentifiable="the effect of this rule alone was not estimated; see the whole rule set")
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ def requests(when: When) -> Sentence:
         found.append(Fragment(f" {_between(when.prompt_tokens, 'tokens')}"))
     if when.complexity is not None:
         found.append(Fragment(f" of complexity {_between(when.complexity)}"))
+    needs = [(said, getattr(when, name)) for name, said in NEEDS_IN_WORDS.items()]
+    told = [f"{'with' if holds else 'without'} {said}" for said, holds in needs if holds is not None]
+    if told:
+        found.append(Fragment(f" {' and '.join(told)}"))
     if when.team is not None:
         found += [Fragment(" of team " if len(when.team) == 1 else " of teams "), *_names(when.team, "name", "and")]
     if when.tier is not None:
@@ -169,16 +173,16 @@ def _instead(others: Sequence[WeightedModel]) -> list[Fragment]:
 def _today(impact: RuleImpact | None) -> Sentence:
     """Where a rule's requests go today."""
     if impact is None or not impact.today:
-        return (Fragment("The gateway's present rules route these requests."),)
-    told = [Fragment("Today these requests go to ")]
+        return (Fragment("The gateway's current rules route these requests."),)
+    fragments = [Fragment("Today these requests go to ")]
     named = [each for each in impact.today if each.weight >= WORTH_NAMING][:MAX_NAMES]
     for place, each in enumerate(named):
-        told += [Fragment(", ")] if place else []
-        told += [Fragment(each.model, "model"), Fragment(f" ({wording.percent(each.weight)})")]
+        fragments += [Fragment(", ")] if place else []
+        fragments += [Fragment(each.model, "model"), Fragment(f" ({wording.percent(each.weight)})")]
     rest = 1.0 - sum(each.weight for each in named)
     if rest >= 0.005:
-        told.append(Fragment(f" and others ({wording.percent(rest)})"))
-    return (*told, Fragment("."))
+        fragments.append(Fragment(f" and others ({wording.percent(rest)})"))
+    return (*fragments, Fragment("."))
 
 
 def as_text(found: Sentence) -> str:

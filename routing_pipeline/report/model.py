@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from routing_pipeline import suggested
+from routing_pipeline.alerts.examination import Incident
+from routing_pipeline.alerts.window_incidents import Incidents
 from routing_pipeline.analysis.bottlenecks import Bottlenecks
 from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.cost_drivers import CostDrivers
@@ -25,13 +28,14 @@ from routing_pipeline.analysis.request_patterns import RequestPatterns
 from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
 from routing_pipeline.analysis.routing_costs import RoutingCosts
 from routing_pipeline.analysis.routing_decisions import RoutingDecisions
-from routing_pipeline.estimates import Result, quantity
-from routing_pipeline.expectations import DataQuality
+from routing_pipeline.data_quality.expectations import DataQuality
+from routing_pipeline.estimates import Measured, Result, quantity
+from routing_pipeline.ingest.feedback_totals import FeedbackTotals
 from routing_pipeline.ingest.ingestion import IngestResult
-from routing_pipeline.ingest.lake import IngestTotals, QuarantineReason
+from routing_pipeline.lake.totals import IngestTotals, QuarantineReason
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import RuleSet, rules_json
+from routing_pipeline.recommendation.answers import Answer
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
 from routing_pipeline.recommendation.model_mix import ModelMix
 from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
@@ -41,9 +45,61 @@ from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
-from routing_pipeline.report.since_last import SinceLastReport
-from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.rules.lifecycle import RuleSetStatus
+from routing_pipeline.rules.model import Grade, RuleSet, Status, rules_json
+from routing_pipeline.window.scope import AnalysisScope
+
+FIRST = "This is the first report of this question in this home: there is nothing to compare with."
+
+Metric = Literal["spend_per_day", "requests_per_day", "cost_per_request", "quality", "latency", "success"]
+ChangeVerdict = Literal["higher", "lower", "the same", "no difference shown", "cannot tell"]
+
+
+class Moved(Result):
+    """One figure, then and now."""
+
+    metric: Metric
+    unit: Literal["USD/day", "requests/day", "USD", "0..1", "ms", "share"]
+    before: Measured
+    now: Measured
+    difference: Measured = Field(description="Now less before, in `unit`; the interval is on the wide side, as the windows may overlap")
+    verdict: ChangeVerdict = Field(description="`no difference shown`: the interval of the difference holds 0")
+
+
+class RulesMoved(Result):
+    """The rule set, then and now; a rule is the same when condition and route are."""
+
+    before: str = Field(description="Id of the rule set of the last report")
+    before_status: Status
+    now: str
+    now_status: Status
+    kept: int = quantity("Rules in both", "rules")
+    added: int = quantity("Rules that are new", "rules")
+    dropped: int = quantity("Rules of the last report that are gone", "rules")
+
+
+class Promised(Result):
+    """What the last report said its rules would do, and what is known of it by now."""
+
+    saving_usd_per_day: Measured = quantity("Promised, at full roll-out", "USD/day")
+    quality_change: Measured = quantity("Promised, all requests", "0..1")
+    came_of_it: str = Field(description="Measured since, or why there is nothing to measure yet")
+
+
+class SinceLastReport(Result):
+    """What changed since the last report."""
+
+    run_id: str | None = Field(default=None, description="Run of the last report; null when this is the first")
+    start: datetime | None = Field(default=None, description="Its window, UTC")
+    end: datetime | None = None
+    overlap_days: float = quantity("Days that both windows hold", "days", default=0.0)
+    moved: tuple[Moved, ...] = ()
+    rules: RulesMoved | None = None
+    grade_before: Grade | None = None
+    grade_now: Grade | None = None
+    promised: Promised | None = Field(default=None, description="Null where the last report proposed no rules")
+    notices: tuple[str, ...] = Field(default=(), description="What to keep in mind when comparing")
+    verdict: str = Field(default=FIRST, description="One sentence for a manager")
 
 
 class IngestCounts(Result):
@@ -57,7 +113,7 @@ class IngestCounts(Result):
 
 
 def ingest_counts(counted: IngestResult | IngestTotals) -> IngestCounts:
-    """The five counts of one ingestion, or of a home's whole ledger."""
+    """The counts of one ingestion, or of a home's whole ledger."""
     return IngestCounts(
         records=counted.records,
         ingested=counted.ingested,
@@ -87,7 +143,7 @@ class Run(Result):
 
     def here(self, command: str) -> str:
         """A command about this run's home, so that it works as pasted, from any folder."""
-        return f"{command} {shlex.join(_where(self.home, self.config))}".rstrip()
+        return suggested.here(command, self.home, self.config)
 
 
 class Report(Result):
@@ -96,6 +152,10 @@ class Report(Result):
     run: Run
     scope: AnalysisScope
     ingest: IngestCounts = Field(description="The ledger's totals for this home")
+    left_out: int = quantity("What was found beside the records and is none: spans that are no calls, lines of text", "items", default=0)
+    feedback: FeedbackTotals | None = Field(
+        default=None, description="The same for all scores that this home was given as feedback; null in reports of earlier versions"
+    )
     data_quality: DataQuality
     routing_analytics: RoutingAnalytics
     routing_costs: RoutingCosts
@@ -107,6 +167,10 @@ class Report(Result):
     bottlenecks: Bottlenecks
     cost_drivers: CostDrivers
     quality_issues: QualityIssues
+    incident: Incident | None = Field(
+        default=None, description="What this run is about: the incident whose alert started it, else the newest that goes on; null: none"
+    )
+    incidents: tuple[Incident, ...] = Field(default=(), description="All that stood out of the window's hours against the weeks before")
     routing_evidence: RoutingEvidence
     routing_rules: RoutingRules
     model_mix: ModelMix
@@ -120,11 +184,29 @@ class Report(Result):
     since_last_report: SinceLastReport = Field(default=SinceLastReport(), description="Beside the last report of the same question")
     routing_rule_set: RuleSet = Field(description="rules.json")
     rule_set_status: RuleSetStatus | None = Field(default=None, description="Where its approval and publication stood when this was made")
+    recommendations: tuple[Answer, ...] = Field(
+        default=(),
+        description="What people made of the plan's items before this report: accepted, dismissed, a ticket; the others are open",
+    )
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any], **about: Any) -> Self:
+        """What the operations found, by their names, and what is said about the run and its data.
+
+        Raises:
+            ValidationError: an operation has no field here, or a field nothing that fills it.
+        """
+        found: Incidents = results["incidents"]
+        return cls(**{**results, "incident": found.about, "incidents": found.incidents}, **about)
 
     @property
     def approval(self) -> str:
         """Command that records an approval of the proposed rules."""
-        return self.run.here(f"routing-pipeline approve {self.routing_rule_set.rule_set_id} --by NAME")
+        return self.approval_of(self.routing_rule_set)
+
+    def approval_of(self, rule_set: RuleSet) -> str:
+        """Command that records an approval of a rule set."""
+        return self.run.here(f"routing-pipeline approve {rule_set.rule_set_id} --by NAME")
 
 
 def run_of(
@@ -157,24 +239,30 @@ def run_of(
     )
 
 
-_OPTIONS = ("cost_threshold", "quality_threshold", "goal", "max_quality_drop", "budget")
-
-
-def _where(home: str | None, config: str | None) -> list[str]:
-    return [*(["--home", home] if home else []), *(["--config", config] if config else [])]
+_OPTIONS = (
+    "cost_threshold",
+    "quality_threshold",
+    "goal",
+    "max_quality_drop",
+    "max_quality_drop_per_task",
+    "prove_per_task",
+    "single",
+    "budget",
+    "explore_only",
+)
 
 
 def reproduce_command(scope: AnalysisScope, home: str | None = None, config: str | None = None) -> str:
     """The command line that analyses the same window again; what only an unnamed configuration file can say is named as such."""
     asked, defaults = scope.parameters, Parameters()
-    words = ["routing-pipeline", "analyze", *_where(home, config)]
+    words = ["routing-pipeline", "analyze", *suggested.options(home, config)]
     words += ["--timeframe", scope.timeframe_asked, "--as-of", scope.end.isoformat().replace("+00:00", "Z")]
     if asked.task_types:
         words += ["--task-types", ",".join(asked.task_types)]
     for option in _OPTIONS:
         value = getattr(asked, option)
         if value is not None and (option == "goal" or value != getattr(defaults, option)):
-            words += [f"--{option.replace('_', '-')}", str(value)]
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
     from_file = [name for name in Parameters.model_fields if name not in {*_OPTIONS, "timeframe", "as_of", "task_types"}]
     if config is None and any(getattr(asked, name) != getattr(defaults, name) for name in from_file):
         words += ["--config", "CONFIG.toml"]

@@ -1,0 +1,93 @@
+"""The cost section: logged beside recomputed cost, the gap by token class with its cause, and what nobody prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from routing_pipeline.analysis.cost_checks import CostCheck, TokenClassCost
+from routing_pipeline.analysis.unpriced_spend import UnpricedModel, UnpricedSpend
+from routing_pipeline.report.html import report_html
+from routing_pipeline.report.markdown import report_markdown
+from routing_pipeline.report.model import Report
+
+CAUSE = "cache class: cached tokens are charged at the full price"
+
+
+def cached(charged: float | None) -> TokenClassCost:
+    return TokenClassCost(
+        token_class="cached",
+        tokens=65_304,
+        charged_usd_per_million=charged,
+        list_usd_per_million=0.5,
+        logged_usd=None if charged is None else 65_304 * charged / 1e6,
+        list_usd=0.0327,
+        difference_usd=None if charged is None else 0.294,
+    )
+
+
+def check(model: str, *, within: bool | None, charged: float | None = 5.0) -> CostCheck:
+    return CostCheck(
+        model=model,
+        provider="openai",
+        provider_model=f"{model}-2026",
+        attempts=40,
+        logged_usd=0.939487,
+        list_usd=0.865846,
+        difference=0.085,
+        within_tolerance=within,
+        cause="" if within else CAUSE,
+        classes=(cached(charged),),
+        unchecked_attempts=0,
+    )
+
+
+def with_costs(report: Report) -> Report:
+    unpriced = UnpricedSpend(
+        attempts=9,
+        share=0.09,
+        list_cost_usd=1.25,
+        attempts_without_list_price=7,
+        models=(UnpricedModel(model="our-llama", provider="vllm", attempts=7, share=0.07, prompt_tokens=7_000, completion_tokens=900),),
+        free_attempts=0,
+        free_list_cost_usd=0.0,
+    )
+    checks = (check("off", within=False), check("untold", within=False, charged=None), check("right", within=True))
+    costs = report.routing_costs.model_copy(update={"unpriced": unpriced, "checks": checks})
+    return report.model_copy(update={"routing_costs": costs})
+
+
+def rows_of(text: str, first: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith(f"| {first} |")]
+
+
+def test_logged_and_recomputed_cost_stand_side_by_side_with_the_likely_cause(reports: dict[str, Callable[[], Report]]) -> None:
+    text = report_markdown(with_costs(reports["rules"]()))
+    assert "#### Logged against recomputed cost" in text
+    whole, by_class = rows_of(text, "off")
+    assert whole[1:] == ["off-2026", "40", "$0.939", "$0.866", "+8.5 %", CAUSE]
+    assert by_class[1:3] == ["cached", "65,304"]
+    assert "$5.00" in by_class[3]
+    assert "$0.50" in by_class[4]
+    assert rows_of(text, "untold")[1][3] == "cannot tell"
+    (right,) = rows_of(text, "right")
+    assert right[-1] == "within 10 %"
+
+
+def test_models_without_a_price_are_listed_with_their_traffic(reports: dict[str, Callable[[], Report]]) -> None:
+    text = report_markdown(with_costs(reports["rules"]()))
+    (row,) = rows_of(text, "our-llama")
+    assert row[1:] == ["vllm", "7", "7.0 %", "7,000", "900"]
+    assert "7 have no price at all: they are in no total, and not free" in text
+
+
+def test_the_page_says_the_same(reports: dict[str, Callable[[], Report]]) -> None:
+    page = report_html(with_costs(reports["rules"]()))
+    for said in (CAUSE, "our-llama", "cannot tell", "65,304", "in no total, and not free"):
+        assert said in page
+
+
+def test_nothing_to_compare_is_said(reports: dict[str, Callable[[], Report]]) -> None:
+    report = reports["rules"]()
+    report = report.model_copy(update={"routing_costs": report.routing_costs.model_copy(update={"checks": ()})})
+    assert "No call has both a logged cost and a list price: nothing to compare." in report_markdown(report)
+    assert "No call has both a logged cost and a list price: nothing to compare." in report_html(report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import GOALS, TIMEFRAMES
-from routing_pipeline.report.wording import printable
+from routing_pipeline.text import printable
 
 FIVE_STEPS = "Analyse an LLM gateway's routing and propose better rules: current state, patterns, bottlenecks, recommendations, plan."
 LONGEST = 200

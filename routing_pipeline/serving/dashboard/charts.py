@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from routing_pipeline.report.wording import NONE
+from routing_pipeline.text import NONE
 
 WIDTH, HEIGHT, HEADROOM = 600.0, 120.0, 6.0
 
@@ -64,14 +64,14 @@ def chart(
     whole = len(values) if complete is None else complete
     said = [f"{start:%d %b %H:%M}: {NONE if value is None else show(value)}" for start, value in zip(starts, values, strict=True)]
     usually = [None] * len(values) if not usual else list(usual)
-    told = [line if each is None else f"{line}, usually {show(each)}" for line, each in zip(said, usually, strict=True)]
+    lines = [line if each is None else f"{line}, usually {show(each)}" for line, each in zip(said, usually, strict=True)]
     newest = next((line for line, value in zip(reversed(said), reversed(values), strict=True) if value is not None), "nothing yet")
     return Chart(
         title=title,
         path=_path(list(values[:whole]), step, top, 0),
         filling=_path(list(values[max(whole - 1, 0) :]), step, top, max(whole - 1, 0)) if whole < len(values) else "",
         usual=_path(usually, step, top, 0),
-        points=tuple(Point(x=round(place * step, 2), width=round(step, 2), said=line) for place, line in enumerate(told)),
+        points=tuple(Point(x=round(place * step, 2), width=round(step, 2), said=line) for place, line in enumerate(lines)),
         top=show(top),
         said=f"{title}; {newest}; highest {show(max(known)) if known else NONE}",
     )

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,26 +18,30 @@ import ibis
 from pydantic import TypeAdapter
 
 from routing_pipeline.alerts import decisions
-from routing_pipeline.alerts.detection import Measure
-from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, HourlySums
-from routing_pipeline.alerts.kept import Measured, kept_cause, kept_series
-from routing_pipeline.alerts.silence import WATCHED
-from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, looked
-from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, budget_projection
+from routing_pipeline.alerts.attribution import cause_from_sums
+from routing_pipeline.alerts.examination import reported_alerts
+from routing_pipeline.alerts.missing_traffic import WATCHED
+from routing_pipeline.alerts.series import HourlySums, Measured, series_from_sums
+from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, last_polled
+from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, SpendHistory, budget_projection, history_of
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.dashboard.live import NOISE_WEEKS, Seen, Told, names_in
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.errors import PipelineError
-from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import Feedback, Kept, SumsStore, sums_folder
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.rule_set import logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, Promise, RealizedOutcomes, outcomes_among
-from routing_pipeline.request_sums import DaysKept, RequestSumsStore
-from routing_pipeline.results import code_version, key_of, write_whole
-from routing_pipeline.rule_sets.record import RuleSetRecord, record_of
-from routing_pipeline.scope import LOOK_AROUND_S, SECONDS_PER_DAY, Window, conform
+from routing_pipeline.rules.model import logged_rule_id
+from routing_pipeline.rules.record import RuleSetRecord, record_of
+from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot, names_in
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.storage.files import write_whole
+from routing_pipeline.storage.home import Home
+from routing_pipeline.storage.results import key_of
+from routing_pipeline.window.conform import LOOK_AROUND_S, conform
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.hourly import DaysKept, Feedback, Kept, SumsStore, sums_folder
+from routing_pipeline.window.kinds_of_call import chat_of
+from routing_pipeline.window.scope import Window
 
 LOOK_EVERY_S = 2.0
 SILENCE_EVERY_S = 60.0
@@ -52,12 +55,12 @@ _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Follows one home; `seen` is what was known at the last moment, None while the lake is empty or not looked at yet."""
+    """Follows one home; `snapshot` is what was known at the last moment, None while the lake is empty or not looked at yet."""
 
     def __init__(self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None) -> None:
         self.home, self.parameters = home, parameters
         self.record = record or record_of(home)
-        self.seen: Seen | None = None
+        self.snapshot: Snapshot | None = None
         self.has_looked = False
         self.trouble: str | None = None
         """Why the last look failed, in a line; the page shows it beside what is known."""
@@ -72,10 +75,10 @@ class Follower:
 
     def start(self) -> None:
         """Begin to follow, with what was known when somebody last did."""
-        self.seen = self._remembered()
-        if self.seen is not None:
+        self.snapshot = self._remembered()
+        if self.snapshot is not None:
             # Where nothing was committed meanwhile there is nothing to do, except to ask the clock in a while.
-            self._serial, self._version, self._silence_at = count(self.seen.serial + 1), self.seen.version, time.monotonic()
+            self._serial, self._version, self._silence_at = count(self.snapshot.serial + 1), self.snapshot.version, time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -86,7 +89,7 @@ class Follower:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self.look()
+                self.refresh()
                 self.trouble = None
             except (PipelineError, OSError, ValueError) as error:
                 # The lake may be between two states (compacted, forgotten) or out of reach: what is known stands, and is dated.
@@ -97,7 +100,7 @@ class Follower:
             self.has_looked = True
             self._stop.wait(LOOK_EVERY_S)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """One look: everything that changed since the last one is read, shown step by step."""
         lake = Lake(self.home)
         version = self._state(lake)
@@ -106,19 +109,19 @@ class Follower:
             return
         newest_s = lake.newest_s()
         if version is None or newest_s is None:
-            self.seen, self._version = None, version
+            self.snapshot, self._version = None, version
             return
         with open_engine("duckdb", spill_to=self.home.scratch / "spill") as engine:
             self._catch_up(lake, engine, version, newest_s)
         self._version = version
-        SumsStore(self.home, engine).prune(lake.all_files())
+        SumsStore(self.home, engine).prune(lake.files_by_day())
 
     def _state(self, lake: Lake) -> str | None:
         """Changes with every commit, with every look at the logs that found nothing new, and with every proposal; None without a lake."""
         version = lake.version()
         if version is None:
             return None
-        return key_of(version=version, looked=looked(self.home), decided=self._decided())
+        return key_of(version=version, looked=last_polled(self.home), decided=self._decided())
 
     def _decided(self) -> list[str]:
         """Changes with every proposal and every decision; what cannot be reached now has not changed."""
@@ -135,17 +138,17 @@ class Follower:
         by_day = lake.files_by_day()
         files = [file for _, file in by_day]
         feedback = Feedback(lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback)
-        sums, requests = SumsStore(self.home, engine, Catalog(self.parameters.models)), RequestSumsStore(self.home, engine, self.parameters)
+        sums = SumsStore(self.home, engine, Catalog(self.parameters.models))
         watermark = lake_watermark_s(self.home)
         hold_back_s = self.parameters.alerts.hold_back_minutes * 60
-        filling = int(newest_s // HOUR_S)
+        filling = int(newest_s // SECONDS_PER_HOUR)
         until = filling + 1 if watermark is None else min(complete_until(watermark, hold_back_s), filling + 1)
         # What is there already is shown first: a page that opens while much is new waits for none of it.
-        attempts, scores, days = sums.attempts(files, at_most=0), sums.scores(files, feedback, at_most=0), requests.days(by_day, at_most=0)
+        attempts, scores, days = sums.attempts(files, at_most=0), sums.scores(files, feedback, at_most=0), sums.days(by_day, at_most=0)
         self._show(engine, version, newest_s, until, attempts, scores, days)
         while (days.pending or attempts.pending or scores.pending) and not self._stop.is_set():
             if days.pending:
-                days = requests.days(by_day, at_most=1)
+                days = sums.days(by_day, at_most=1)
             if attempts.pending:
                 attempts = sums.attempts(files, at_most=1)
             if scores.pending and not attempts.pending:
@@ -155,8 +158,8 @@ class Follower:
             self._understand(engine, lake, attempts, scores)
 
     def _show(self, engine: Engine, version: str, newest_s: float, until: int, attempts: Kept, scores: Kept, days: DaysKept) -> None:
-        before = self.seen
-        now = Seen(
+        before = self.snapshot
+        now = Snapshot(
             serial=0 if before is None else before.serial,
             version=version,
             seen_s=time.time(),
@@ -179,105 +182,93 @@ class Follower:
         )
         # Pages of the same sums stay as they are.
         if before is None or replace(now, seen_s=before.seen_s) != before:
-            self.seen = replace(now, serial=next(self._serial))
+            self.snapshot = replace(now, serial=next(self._serial))
 
     # What the sums say
 
     def _understand(self, engine: Engine, lake: Lake, attempts: Kept, scores: Kept) -> None:
-        seen = self.seen
-        if seen is None or attempts.series is None or scores.series is None:
+        snapshot = self.snapshot
+        if snapshot is None or attempts.series is None or scores.series is None:
             return
-        spend = self._daily_spend(attempts.series)
+        ends = lake.ends_s()
+        spend = self._history(attempts.series, snapshot.newest_s + 1e-6, None if ends is None else ends[0])
         try:
             known = self.record.promised()
         except PipelineError as error:
             _log.warning("the record of rule sets cannot be read: %s", error)
             known = ()
         newest = known[0] if known else (None, None)
-        self.seen = seen = replace(
-            seen,
+        self.snapshot = snapshot = replace(
+            snapshot,
             serial=next(self._serial),
-            alerts=self._alerts(attempts.series, scores.series, seen.until, seen.newest_s),
-            projection=budget_projection(spend, seen.newest_s + 1e-6, self.parameters),
+            alerts=self._alerts(attempts.series, scores.series, snapshot.until, snapshot.newest_s),
+            projection=budget_projection(spend, snapshot.newest_s + 1e-6, self.parameters),
             rule_set=newest[0],
             status=newest[1],
         )
-        outcomes = self._outcomes(engine, lake, attempts.series, seen, known)
-        self.seen = replace(seen, serial=next(self._serial), outcomes=outcomes)
-        self._remember(self.seen)
+        outcomes = self._outcomes(engine, lake, attempts.series, snapshot, known)
+        self.snapshot = replace(snapshot, serial=next(self._serial), outcomes=outcomes)
+        self._remember(self.snapshot)
 
     # Beside the sums, and gone with them
 
     @property
     def _note(self) -> Path:
-        return sums_folder(self.home) / f"seen-{key_of(parameters=self.parameters.model_dump(mode='json'), code=code_version())}.json"
+        return sums_folder(self.home) / f"seen-{key_of(parameters=self.parameters.model_dump(mode='json'), code=code_key(__name__))}.json"
 
-    def _remember(self, seen: Seen) -> None:
-        write_whole(self._note, TypeAdapter(Seen).dump_json(seen))
+    def _remember(self, snapshot: Snapshot) -> None:
+        write_whole(self._note, TypeAdapter(Snapshot).dump_json(snapshot))
 
-    def _remembered(self) -> Seen | None:
+    def _remembered(self) -> Snapshot | None:
         """None where there is nothing, or sums that it names are gone."""
         try:
-            seen = TypeAdapter(Seen).validate_json(self._note.read_bytes())
+            snapshot = TypeAdapter(Snapshot).validate_json(self._note.read_bytes())
         except (OSError, ValueError):
             return None
-        paths = (*seen.attempts, *seen.scores, *seen.requests.values(), *seen.errors.values(), *seen.latency.values())
-        return seen if all(path.exists() for path in paths) else None
+        paths = (*snapshot.attempts, *snapshot.scores, *snapshot.requests.values(), *snapshot.errors.values(), *snapshot.latency.values())
+        return snapshot if all(path.exists() for path in paths) else None
 
     def _series(self, table: ibis.Table, measured: Measured, end: int, dimensions: frozenset[str] | None = None) -> HourlySums | None:
-        first = end - (self.parameters.alerts.baseline_weeks + NOISE_WEEKS) * WEEK_H
-        return kept_series(table, measured, first, end) if dimensions is None else kept_series(table, measured, first, end, dimensions)
+        first = end - (self.parameters.alerts.baseline_weeks + NOISE_WEEKS) * HOURS_PER_WEEK
+        return series_from_sums(table, measured, first, end, *(() if dimensions is None else (dimensions,)))
 
-    def _alerts(self, attempts: ibis.Table, scores: ibis.Table, until: int, newest_s: float) -> tuple[Told, ...]:
+    def _alerts(self, attempts: ibis.Table, scores: ibis.Table, until: int, newest_s: float) -> tuple[LiveAlert, ...]:
         """What the sensors would have told of the last hours, newest first."""
-        thresholds, since = self.parameters.alerts, until - TOLD_H
-        qualities, failures = self._series(scores, "quality", until), self._series(attempts, "failed attempts", until)
-        measures: Mapping[str, dict[str, tuple[HourlySums | None, Measure]]] = {
-            "cost_spike": {"spend": (self._series(attempts, "spend", until), decisions.cost_measure(thresholds))},
-            "latency_spike": {"latency": (self._series(attempts, "latency", until), decisions.latency_measure(thresholds))},
-            "quality_drop": {
-                "failed attempts": (failures, decisions.failure_measure(thresholds)),
-                "quality": (qualities, decisions.quality_measure(thresholds)),
-            },
-        }
-        told = []
-        for sensor, of in measures.items():
-            alerts, last_alarm = decisions.told_since(sensor, of, thresholds, since, until)
-            told += [
-                Told(
-                    sensor=sensor,
-                    alert=self._with_cause(alert, attempts, scores),
-                    is_going_on=place == len(alerts) - 1 and last_alarm == until - 1,
-                )
-                for place, alert in enumerate(alerts)
-            ]
-        self._requests = self._series(attempts, "requests", max(until, int(newest_s // HOUR_S) + 1), WATCHED)
-        return (*self._silent(until), *sorted(told, key=lambda each: -(each.alert.end_s or 0.0)))
+
+        def series(measured: Measured) -> HourlySums | None:
+            return self._series(scores if measured == "quality" else attempts, measured, until)
+
+        alerts = [
+            LiveAlert(sensor=each.sensor, alert=self._with_cause(each.alert, attempts, scores), is_going_on=each.is_going_on)
+            for each in reported_alerts(series, self.parameters.alerts, until - TOLD_H, until)
+        ]
+        self._requests = self._series(attempts, "requests", max(until, int(newest_s // SECONDS_PER_HOUR) + 1), WATCHED)
+        return (*self._silent(until), *sorted(alerts, key=lambda each: -(each.alert.end_s or 0.0)))
 
     def _with_cause(self, alert: decisions.AlertDecision, attempts: ibis.Table, scores: ibis.Table) -> decisions.AlertDecision:
         sums = scores if alert.measured == "quality" else attempts
-        return alert.model_copy(update={"due_to": kept_cause(sums, alert, self.parameters.alerts.baseline_weeks)})
+        return alert.model_copy(update={"due_to": cause_from_sums(sums, alert, self.parameters.alerts.baseline_weeks)})
 
-    def _silent(self, until: int) -> tuple[Told, ...]:
+    def _silent(self, until: int) -> tuple[LiveAlert, ...]:
         self._silence_at = time.monotonic()
         decision = decisions.silent_feed(self._requests, self.parameters.alerts, None, until, time.time())
-        return (Told(sensor="silent_feed", alert=decision, is_going_on=True),) if decision.kind == "alert" else ()
+        return (LiveAlert(sensor="silent_feed", alert=decision, is_going_on=True),) if decision.kind == "alert" else ()
 
     def _look_for_silence(self) -> None:
         """The only alert that comes while nothing does."""
-        seen = self.seen
-        if seen is None or seen.alerts is None or time.monotonic() - self._silence_at < SILENCE_EVERY_S:
+        snapshot = self.snapshot
+        if snapshot is None or snapshot.alerts is None or time.monotonic() - self._silence_at < SILENCE_EVERY_S:
             return
         if self._requests is None:
             self._version = None
             return
-        others = tuple(each for each in seen.alerts if each.sensor != "silent_feed")
-        alerts = (*self._silent(seen.until), *others)
-        if [each.alert.run_key for each in alerts] != [each.alert.run_key for each in seen.alerts]:
-            self.seen = replace(seen, serial=next(self._serial), alerts=alerts)
+        others = tuple(each for each in snapshot.alerts if each.sensor != "silent_feed")
+        alerts = (*self._silent(snapshot.until), *others)
+        if [each.alert.run_key for each in alerts] != [each.alert.run_key for each in snapshot.alerts]:
+            self.snapshot = replace(snapshot, serial=next(self._serial), alerts=alerts)
 
-    def _daily_spend(self, attempts: ibis.Table) -> dict[str | None, dict[int, float]]:
-        """As `budget_projection.daily_spend_by_team`, from kept sums."""
+    def _history(self, attempts: ibis.Table, end_s: float, oldest_s: float | None) -> SpendHistory:
+        """As `budget_projection.spend_history`, from kept sums."""
         newest = attempts.hour.max().execute()
         recent = attempts.filter(attempts.kind == "team", attempts.hour >= int(newest) - HISTORY_DAYS * 24)
         by_day = recent.mutate(day=(recent.hour / 24).floor().cast("int64"))
@@ -287,10 +278,11 @@ class Follower:
             for team in {row["team"], None}:
                 days = spend.setdefault(team, {})
                 days[row["day"]] = days.get(row["day"], 0.0) + row["usd"]
-        return spend
+        hours = recent.select("hour").distinct().to_pyarrow()["hour"].to_pylist()
+        return history_of(spend, hours, end_s, oldest_s)
 
     def _outcomes(
-        self, engine: Engine, lake: Lake, attempts: ibis.Table, seen: Seen, known: tuple[Promise, ...]
+        self, engine: Engine, lake: Lake, attempts: ibis.Table, snapshot: Snapshot, known: tuple[Promise, ...]
     ) -> RealizedOutcomes | None:
         """What the rules promised against what the requests that they decided have got, over the last complete days.
 
@@ -301,11 +293,13 @@ class Follower:
             for rule_set in sorted((each[0] for each in known), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
             for rule in rule_set.rules
         }
-        end_s = float(seen.until * HOUR_S)
+        end_s = float(snapshot.until * SECONDS_PER_HOUR)
         window = Window(end_s - ROLL_OUT_DAYS * SECONDS_PER_DAY, end_s)
-        first = seen.until - ROLL_OUT_DAYS * 24
+        first = snapshot.until - ROLL_OUT_DAYS * 24
         decided = (
-            attempts.filter(attempts.hour >= first, attempts.hour < seen.until, attempts.routing_rule_id.isin(sorted(ids))) if ids else None
+            attempts.filter(attempts.hour >= first, attempts.hour < snapshot.until, attempts.routing_rule_id.isin(sorted(ids)))
+            if ids
+            else None
         )
         if decided is None or not decided.limit(1).count().execute():
             return None
@@ -319,7 +313,7 @@ class Follower:
             feedback=engine.read_parquet(feedback) if feedback else None,
             quality_name=self.parameters.quality_feedback,
         )
-        days = [path for day, path in seen.requests.items() if (day + 1) * 24 > first]
+        days = [path for day, path in snapshot.requests.items() if (day + 1) * 24 > first]
         counted = engine.read_parquet(days)
-        counted = counted.filter(counted.hour >= first, counted.hour < seen.until)
+        counted = chat_of(counted).filter(lambda t: (t.hour >= first) & (t.hour < snapshot.until))
         return outcomes_among(conformed, round(counted.requests.sum().fill_null(0.0).execute()), known)

@@ -7,36 +7,37 @@ Does not belong here: computing (`computing`, loaded when first needed), the pro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
 
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.mcp.inert import inert, unmarked
-from routing_pipeline.mcp.tools import LATEST, Question, Tool
+from routing_pipeline.clock import SECONDS_PER_DAY
+from routing_pipeline.errors import PipelineError, UnusableInputError
+from routing_pipeline.estimates import Result
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.results import StoredRun, code_version, key_of
-from routing_pipeline.rule_sets.life_cycle import STATUS_IN_RULES
-from routing_pipeline.rule_sets.record import RuleSetRecord, is_id, record_of
+from routing_pipeline.rules.in_words import found_as
+from routing_pipeline.rules.lifecycle import STATUS_IN_RULES
+from routing_pipeline.rules.record import RuleSetRecord, is_id, record_of
+from routing_pipeline.serving.mcp.answer import Answer, Progress
+from routing_pipeline.serving.mcp.brief import detailed, read_detail
+from routing_pipeline.serving.mcp.tools import LATEST, Question, Tool
+from routing_pipeline.serving.mcp.untrusted import is_plain, mark_untrusted, texts_in, unmarked
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.storage.home import Home
+from routing_pipeline.storage.results import key_of
+from routing_pipeline.storage.runs import StoredRun
 
 if TYPE_CHECKING:
-    from routing_pipeline.mcp.computing import Computing
+    from routing_pipeline.serving.mcp.computing import Computing
 
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a tool gives: text for people, the result for programs, and where it comes from."""
-
-    text: str
-    structured: Mapping[str, Any]
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """Window, snapshot, what was left out."""
-    source: Literal["store", "computed"] = "store"
+COMPUTING = "routing_pipeline.serving.mcp.computing"
+"""What computes an answer, by its name: it takes seconds to load."""
+NAMES_OF_S = 100 * SECONDS_PER_DAY
+"""How far back names are looked for that a report may mention: longer than any analysis looks back, seconds."""
 
 
 class Answers:
@@ -50,25 +51,44 @@ class Answers:
         self._computer: Computing | None = None
 
     def answer(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress | None = None) -> Answer:
-        """The answer to one call.
+        """The answer to one call; whole, unless `detail` or `page` are among the arguments.
 
         Raises:
             PipelineError: the arguments, or the data, cannot be used; the message is one line that says what to do.
         """
-        question = self._resolved(tool.question(unmarked(dict(arguments)), self.base))
+        given = unmarked(dict(arguments))
+        asked = read_detail(given)
+        return detailed(self._whole(tool, given, progress), *asked)
+
+    def _whole(self, tool: Tool, given: dict[str, Any], progress: Progress | None) -> Answer:
+        question = self._resolved(tool.question(given, self.base))
         key = self._key(question)
         stored = self.home.results.load_answer(key)
         if stored is not None:
             return self._dated(Answer(stored["text"], stored["structured"], stored["about"]))
-        answer = self._computing().answer(tool, question, progress)
+        try:
+            answer = self._computing().answer(tool, question, progress)
+        except PipelineError as error:
+            # A check of the data quotes them.
+            raise type(error)(self._harmless(str(error))) from error
         # Asked again: rows or scores that came while it was computed belong to the next answer.
         if key == self._key(question):
             self.home.results.save_answer(key, {"text": answer.text, "structured": answer.structured, "about": answer.about})
         return replace(self._dated(answer), source="computed")
 
+    def result(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress | None = None) -> Result:
+        """The result behind an answer, for programs: names stand in it as the logs hold them, unmarked.
+
+        Raises:
+            PipelineError: the arguments, or the data, cannot be used.
+        """
+        found = self._computing().result(tool, self._resolved(tool.question(arguments, self.base)), progress)[1]
+        self._computing().tidy()
+        return found
+
     def schema_of(self, tools: tuple[Tool, ...]) -> dict[str, dict[str, Any]]:
         """JSON Schema of each tool's structured output, by tool; stored, because the models take seconds to load."""
-        key = key_of(schemas=[tool.name for tool in tools], code=code_version())
+        key = key_of(schemas=[tool.name for tool in tools], code=code_key(COMPUTING))
         stored = self.home.results.load_answer(key)
         if stored is None:
             stored = self._computing().schemas(tools)
@@ -78,12 +98,14 @@ class Answers:
     # What earlier runs left
 
     def latest_run(self) -> StoredRun:
-        """The run that made the newest report.
+        """The run that made the newest report, experiments and alerts apart.
 
         Raises:
-            UnusableInputError: no report has been made yet.
+            UnusableInputError: no such report has been made yet.
         """
-        newest = self.home.results.latest_run()
+        newest = self.home.runs.latest()
+        if newest is None and self.home.runs.all():
+            raise UnusableInputError(self.home.runs.why_no_latest())
         if newest is None:
             raise UnusableInputError(
                 "this home holds no report yet; let routing-pipeline run or analyze make one, or ask optimize_routing_rules and pass its rule_set_id"
@@ -91,9 +113,14 @@ class Answers:
         return newest
 
     def latest_report(self) -> dict[str, Any]:
-        """report.json of the newest run, its texts made harmless."""
-        content = json.loads(self.latest_run().content("report") or b"{}")
-        return dict(inert(content))
+        """report.json of the newest run, its texts made harmless.
+
+        Raises:
+            UnusableInputError: there is none, or another version wrote it.
+        """
+        from routing_pipeline.report.rebuilding import report_of
+
+        return dict(self._harmless(report_of(self.latest_run()).model_dump()))
 
     def latest_rule_set(self) -> dict[str, Any]:
         """rules.json of the newest run with the status that it has now, its texts made harmless."""
@@ -101,7 +128,11 @@ class Answers:
 
     def latest_markdown(self) -> str:
         """report.md of the newest run, which escapes what logs say by itself."""
-        return self._computing().markdown(self.latest_run())
+        # Takes seconds to load, and no answer needs it.
+        from routing_pipeline.report.markdown import report_markdown
+        from routing_pipeline.report.rebuilding import report_of
+
+        return report_markdown(report_of(self.latest_run()))
 
     def rule_set(self, rule_set_id: str) -> dict[str, Any]:
         """The rule set of an id that this home knows, its texts made harmless.
@@ -111,15 +142,14 @@ class Answers:
         """
         proposal = self.record.proposal(rule_set_id) if is_id(rule_set_id) else None
         if proposal is not None:
-            return self._current(inert(proposal.rule_set.model_dump(mode="json")))
-        results = self.home.results
-        key = results.key_of_rule_set(rule_set_id)
-        stored = None if key is None else results.content("routing_rules", key)
+            return self._current(self._harmless(proposal.rule_set.model_dump()))
+        # Other code may have found other rules in the same window since.
+        stored = found_as(self.home, rule_set_id)
         if stored is None:
             raise UnusableInputError(
                 f"this home knows no such rule set; give {LATEST}, or the rule_set_id that optimize_routing_rules gave"
             )
-        return dict(_without_null(inert(json.loads(stored)["rule_set"])))
+        return dict(_without_null(self._harmless(stored.rule_set.model_dump())))
 
     def rule_set_status(self, rule_set_id: str) -> dict[str, Any]:
         """Where a rule set stands, with everything that was decided about it; changes nothing.
@@ -130,14 +160,45 @@ class Answers:
         asked = self.latest_rule_set()["rule_set_id"] if rule_set_id == LATEST else rule_set_id
         if not is_id(asked):
             raise UnusableInputError(f"give {LATEST}, or the rule_set_id of a report")
-        return dict(inert(self.record.status(asked).model_dump(mode="json")))
+        return dict(self._harmless(self.record.status(asked).model_dump()))
+
+    # What arguments may be
+
+    def known_rule_sets(self) -> tuple[str, ...]:
+        """Ids of rule sets that were decided about or proposed last, newest first."""
+        return tuple(rule_set.rule_set_id for rule_set, _ in self.record.promised())
+
+    def known_task_types(self) -> tuple[str, ...]:
+        """Task types of the newest report that may stand anywhere; none where there is no report."""
+        try:
+            found = json.loads(self.latest_run().content("report") or b"{}")
+        except UnusableInputError:
+            return ()
+        return tuple(sorted(name for name in found.get("scope", {}).get("task_types", ()) if is_plain(name)))
+
+    def _harmless(self, content: Any) -> Any:
+        """What was computed earlier, or an error: with the names that its texts mention of what the lake holds now between the marks."""
+        from routing_pipeline.serving.mcp.log_names import mentioned
+
+        newest_s = Lake(self.home).newest_s()
+        names = () if newest_s is None else mentioned(self.home, self.engine_name, newest_s - NAMES_OF_S, newest_s, texts_in(content))
+        return to_jsonable_python(mark_untrusted(content, names))
 
     def _dated(self, answer: Answer) -> Answer:
         """With the status that its rule set has now: that changes while what was computed stays the same."""
         rules = answer.structured.get("rule_set")
         if not isinstance(rules, dict) or "status" not in rules:
             return answer
-        return replace(answer, structured={**answer.structured, "rule_set": {**rules, "status": self._current(rules)["status"]}})
+        dated = {**answer.structured, "rule_set": {**rules, "status": self._current(rules)["status"]}}
+        if isinstance(options := answer.structured.get("options"), list):
+            dated["options"] = [self._option_dated(each) for each in options]
+        return replace(answer, structured=dated)
+
+    def _option_dated(self, option: Any) -> Any:
+        rules = option.get("rule_set") if isinstance(option, dict) else None
+        if not isinstance(rules, dict) or "status" not in rules:
+            return option
+        return {**option, "rule_set": {**rules, "status": self._current(rules)["status"]}}
 
     def _current(self, rules: dict[str, Any]) -> dict[str, Any]:
         """With the status that the record gives it; as it is where the record does not know it."""
@@ -166,12 +227,12 @@ class Answers:
             parameters=question.parameters.model_dump(mode="json"),
             also=question.also,
             engine=self.engine_name,
-            code=code_version(),
+            code=code_key(COMPUTING),
         )
 
     def _computing(self) -> Computing:
         if self._computer is None:
-            from routing_pipeline.mcp.computing import Computing
+            from routing_pipeline.serving.mcp.computing import Computing
 
             self._computer = Computing(self.home, self.engine_name)
         return self._computer

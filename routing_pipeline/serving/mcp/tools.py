@@ -1,4 +1,4 @@
-"""The fourteen tools: which server has them, what they take, what they are for, and which result they give.
+"""The fourteen tools: which server has them, what they take, what they are for, and which operation they stand for.
 
 Belongs here: names and parameters exactly as the task has them, reading arguments, and saying what is allowed when one
 cannot be used. Does not belong here: answering (`answers`), the protocol (`server`).
@@ -18,7 +18,11 @@ from routing_pipeline.parameters import GOALS, TIMEFRAMES, Parameters, read_para
 
 ServerName = Literal["intelligence-router", "cost-tracker"]
 SERVERS: tuple[ServerName, ...] = ("intelligence-router", "cost-tracker")
-DIMENSIONS: tuple[str, ...] = ("model", "tier", "task_type", "provider", "team", "day")
+DIMENSIONS: tuple[str, ...] = (
+    *("model", "tier", "task_type", "provider", "team", "day", "operation"),
+    *("feature", "workflow", "prompt_version", "tags", "user_cohort", "user_volume"),
+    *("model_version", "service_tier", "reasoning_effort"),
+)
 LATEST = "latest"
 MOST_NAMES = 50
 LONGEST_ARGUMENT = 200
@@ -55,19 +59,18 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. `result` names the model of its structured output; `analysis` how the library calls it."""
+    """One tool. `operation` is the row of the table (`operations.table`) that it stands for; its result is the structured output."""
 
     name: str
     server: ServerName
     title: str
     description: str
-    result: str
     parameters: tuple[Parameter, ...]
 
     @property
-    def analysis(self) -> str:
-        """The name without its verb, as in report.json."""
-        return self.name.split("_", 1)[1] if self.name != "generate_cost_optimization_plan" else "cost_optimization_plan"
+    def operation(self) -> str:
+        """The name without its verb."""
+        return self.name.split("_", 1)[1]
 
     def question(self, arguments: Mapping[str, Any], base: Parameters) -> Question:
         """What these arguments ask; those not given, or null, are taken from `base`.
@@ -122,9 +125,12 @@ def _threshold(value: Any, reading: Reading) -> None:
     )
 
 
-_CONSTRAINT = re.compile(r"\s*(cost|quality)\s*(<=|>=|<|>)\s*\$?\s*([0-9.eE+-]+)\s*")
-_CONSTRAINTS = 'a comma-separated list of cost<USD per request and quality>0..1, such as "cost<0.01,quality>0.8"; "" for none'
-_SIDE = {"cost": "<", "quality": ">"}
+_CONSTRAINT = re.compile(r"\s*(cost|quality_drop|quality)\s*(<=|>=|<|>)\s*\$?\s*([0-9.eE+-]+)\s*")
+_CONSTRAINTS = (
+    'a comma-separated list of cost<USD per request and quality>0..1, such as "cost<0.01,quality>0.8"; '
+    'quality may not fall by more than 0.01 below today\'s besides, unless quality_drop<0..1 says otherwise; "" for none'
+)
+_SIDE = {"cost": "<", "quality": ">", "quality_drop": "<"}
 
 
 def _constraints(value: Any, reading: Reading) -> None:
@@ -132,15 +138,17 @@ def _constraints(value: Any, reading: Reading) -> None:
         return
     if not isinstance(value, str) or len(value) > LONGEST_ARGUMENT:
         raise _refuse("constraints", value, _CONSTRAINTS)
-    found: dict[str, float | None] = {"cost": None, "quality": None}
+    found: dict[str, float | None] = {"cost": None, "quality": None, "quality_drop": None}
     for part in filter(str.strip, value.split(",")):
         match = _CONSTRAINT.fullmatch(part)
         if match is None or match[2][0] != _SIDE[match[1]] or found[match[1]] is not None:
             raise _refuse("constraints", part, _CONSTRAINTS)
-        found[match[1]] = _number("constraints", match[3], _CONSTRAINTS, low=0, high=1 if match[1] == "quality" else 1e6)
+        found[match[1]] = _number("constraints", match[3], _CONSTRAINTS, low=0, high=1e6 if match[1] == "cost" else 1)
     if found["cost"] == 0:
         raise _refuse("constraints", value, _CONSTRAINTS)
     reading.changed |= {"cost_threshold": found["cost"], "quality_threshold": found["quality"]}
+    if found["quality_drop"] is not None:
+        reading.changed["max_quality_drop"] = found["quality_drop"]
 
 
 _REDUCTION = 'the share of spend to save, such as "20%" or 0.2: more than 0, less than 100 %'
@@ -235,9 +243,8 @@ TOOLS: tuple[Tool, ...] = (
         "get_routing_analytics",
         "intelligence-router",
         "Routing performance overview",
-        "How much traffic there is and how it fares: requests, success and failures by kind, routing and end-to-end latency, retries, "
-        "fallbacks, cache hits, share of each model and tier. Start here; for money ask cost-tracker, for quality get_quality_metrics.",
-        "RoutingAnalytics",
+        "Volume and health of the traffic: requests, success, failures by kind, routing and end-to-end latency, retries, fallbacks, cache "
+        "hits, share of each model and tier. Start here; for costs ask cost-tracker, for quality get_quality_metrics.",
         (TIMEFRAME,),
     ),
     Tool(
@@ -245,26 +252,23 @@ TOOLS: tuple[Tool, ...] = (
         "intelligence-router",
         "Quality metrics",
         "How good the answers are: mean quality by model and by task type with intervals and label coverage, corrected for which answers "
-        "were scored; quality against cost; completion; users' ratings. Describes; to compare models fairly ask evaluate_model_performance.",
-        "QualityMetrics",
+        "were scored; quality against cost; completion; users' ratings. To compare models fairly, ask evaluate_model_performance.",
         (TIMEFRAME,),
     ),
     Tool(
         "analyze_request_patterns",
         "intelligence-router",
         "Request patterns",
-        "Which kinds of request arrive and when: common kinds with their share of cost, peak hours, seasonality, complexity, drift against "
-        "the window before. Use it for capacity questions and before deciding what a routing rule should look at.",
-        "RequestPatterns",
+        "Which kinds of request arrive and when: common kinds with their share of cost, peak hours, seasonality, complexity, drift since "
+        "the window before. Use it for capacity questions and before deciding what a routing rule should depend on.",
         (TIMEFRAME,),
     ),
     Tool(
         "evaluate_model_performance",
         "intelligence-router",
         "Model performance",
-        "What each model delivers per task type: quality, cost, latency, reliability, raw and adjusted for who was routed where, and which "
-        "differences are real. Use it to compare models; averages alone punish models that get the hard requests.",
-        "ModelPerformance",
+        "What each model delivers per task type: quality, cost, latency, reliability, raw and adjusted for which requests it was sent, and "
+        "which differences are real. Use it to compare models; plain averages are unfair to models that are sent the hard requests.",
         (
             Parameter(
                 "models",
@@ -279,9 +283,8 @@ TOOLS: tuple[Tool, ...] = (
         "analyze_routing_decisions",
         "intelligence-router",
         "Routing decisions",
-        "How often today's routing takes the choice that the evidence says is best, what the rest costs (regret), the missed opportunities "
-        "by segment, and what each present rule does. Use it to see whether routing is worth changing at all.",
-        "RoutingDecisions",
+        "How often today's routing makes the choice that is best by the evidence, what the other choices cost (regret), missed opportunities "
+        "by segment, and what each existing rule does. Use it to see whether routing is worth changing at all.",
         (_goal_parameter("criteria", "What a better decision improves"),),
     ),
     Tool(
@@ -289,17 +292,15 @@ TOOLS: tuple[Tool, ...] = (
         "intelligence-router",
         "Performance bottlenecks",
         "Where requests wait or fail: slow routing decisions by rule and hour, models that were down or rate-limited, queues, latency "
-        "spikes with requests behind them. Use it when latency or errors rise.",
-        "Bottlenecks",
+        "spikes with the requests behind them. Use it when latency or errors rise.",
         (Parameter("type", _text("Kind of bottleneck", enum=["performance"]), _kind, lambda _: "performance"), TIMEFRAME),
     ),
     Tool(
         "identify_quality_issues",
         "intelligence-router",
         "Quality bottlenecks",
-        "Where answers are poor: kinds of request below the threshold, models that do not fit their task, failures that concentrate in one "
-        "task and model, and the day on which quality turned. Use it when users complain, and before trusting a cheaper model.",
-        "QualityIssues",
+        "Where answers are poor: kinds of request below the threshold, models that do not fit their task, failures concentrated in one "
+        "task type and model, and the day quality changed. Use it when users complain, and before trusting a cheaper model.",
         (
             Parameter(
                 "threshold",
@@ -316,10 +317,9 @@ TOOLS: tuple[Tool, ...] = (
         "optimize_routing_rules",
         "intelligence-router",
         "Optimised routing rules",
-        "Rules that improve the goal within the constraints, learnt on one half of the sessions and proven on the other, or no_change with "
-        "reasons; conflicts between constraints are named with the nearest that can hold. Proposes and changes nothing: loading rules "
+        "Rules that improve the goal within the constraints, learned on one half of the sessions and proven on the other, or no_change with "
+        "reasons; conflicting constraints are named with the nearest ones that can be met. It proposes and changes nothing: loading rules "
         "into a gateway is a person's decision. Pass the rule_set_id on to create_optimization_plan and assess_optimization_risks.",
-        "RoutingRules",
         (
             _goal_parameter("goal", "What the rules should improve"),
             Parameter(
@@ -334,9 +334,8 @@ TOOLS: tuple[Tool, ...] = (
         "optimize_model_mix",
         "intelligence-router",
         "Optimised model mix",
-        "Share of traffic per model now and under the proven rules, overall and by task type, and what relaxing each constraint would be "
-        "worth. Use it for capacity and contract questions.",
-        "ModelMix",
+        "Share of traffic per model, now and under the proven rules, overall and by task type, and the value of relaxing each constraint. "
+        "Use it for capacity and contract questions.",
         (
             Parameter(
                 "based_on",
@@ -351,27 +350,27 @@ TOOLS: tuple[Tool, ...] = (
         "create_optimization_plan",
         "intelligence-router",
         "Implementation plan",
-        "A roadmap in three phases for a rule set and everything else that was found: impact, effort, who has to act, prerequisites, how "
-        "to tell that it worked. Use it after optimize_routing_rules.",
-        "OptimizationPlan",
+        "A roadmap in three phases for a rule set and all other findings: impact, effort, owner, prerequisites, success criteria. "
+        "Use it after optimize_routing_rules.",
         (_rules_parameter("recommendations"),),
     ),
     Tool(
         "assess_optimization_risks",
         "intelligence-router",
         "Risk assessment",
-        "What could go wrong with a change of rules: chances that quality falls, latency or cost rises, how strong an unlogged cause would "
-        "have to be to undo the claim, whom it hits, canary share and rollback trigger. Use it on any rules, yours too, before anybody loads them.",
-        "OptimizationRisks",
+        "What could go wrong with a change of rules: chances that quality falls or that latency or cost rises, how strong an unlogged cause would "
+        "have to be to undo the claim, who would be affected, canary share and rollback trigger. Use it on any rules, including your own, "
+        "before they are loaded.",
         (_rules_parameter("changes"),),
     ),
     Tool(
         "get_routing_costs",
         "cost-tracker",
         "Cost analysis",
-        "What is spent on what: total, per request and per 1,000 tokens, by any of model, tier, task_type, provider, team, day; trend, "
-        "projection to month and quarter end from this window and from months of spend (by team too), budgets, logged against recomputed cost. Start here for money.",
-        "RoutingCosts",
+        "Spend: total, per request and per 1,000 tokens, and money per session, per solved task and per user with intervals, by any of model, tier, "
+        "task_type, provider, team, day, operation (kind of call; figures per request are for chat), feature, workflow, prompt_version, tags, "
+        "user_cohort (new or returning users), user_volume (heavy or light), model_version, service_tier, reasoning_effort; trend, projection to the end of the month and of the quarter from this window "
+        "and from months of spend (also by team), budgets, logged against recomputed cost. Start here for costs.",
         (
             TIMEFRAME,
             Parameter(
@@ -386,18 +385,16 @@ TOOLS: tuple[Tool, ...] = (
         "identify_cost_drivers",
         "cost-tracker",
         "Cost bottlenecks",
-        "Where money goes that need not: dear models where a cheaper one holds the quality floor, failed paid attempts, retries, uncached "
-        "repeats, oversized prompts, budget breaches, spikes with who caused them, and why spend changed against the window before.",
-        "CostDrivers",
+        "Avoidable spend: expensive models where a cheaper one meets the quality floor, paid attempts that failed, retries, uncached repeats, "
+        "oversized prompts, budget overruns, spikes and who caused them, and why spend changed since the window before.",
         (TIMEFRAME,),
     ),
     Tool(
         "generate_cost_optimization_plan",
         "cost-tracker",
         "Cost optimisation plan",
-        "Actions that reach a target reduction over 30 days, cheapest risk first, each with its saving and interval; how far one can get "
+        "Actions that reach a target reduction over 30 days, lowest risk first, each with its saving and interval; how much can be saved "
         "when the target is out of reach. Use it for cost reduction initiatives and budget planning.",
-        "CostOptimizationPlan",
         (
             Parameter(
                 "target_reduction",

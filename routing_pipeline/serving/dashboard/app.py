@@ -1,16 +1,15 @@
 """The live page over HTTP: one page made on the server, one small script that fetches it again while logs arrive.
 
-Belongs here: addresses, headers, filters from the address, filling the templates. Does not belong here: figures (`live`).
+Belongs here: addresses, headers, filters from the address, filling the templates. Does not belong here: figures (`model`), who may
+look (`auth`).
 
 Everything that comes from logs is escaped by the templates, and the page forbids its browser every script, style, font and
 address but its own, so that what slipped through would not run. Filters travel as digests: a name may be megabytes long.
-Who knows no token sees nothing but /healthz, where one is set; others can connect only where one is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
 import time
 from collections import OrderedDict
@@ -30,15 +29,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from routing_pipeline.dashboard.charts import Chart, chart
-from routing_pipeline.dashboard.following import Follower
-from routing_pipeline.dashboard.live import Asked, Bucket, LivePage, Seen, live_page
-from routing_pipeline.engine import open_engine
+from routing_pipeline import text as wording
+from routing_pipeline.clock import SECONDS_PER_HOUR
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.listening import checked_token, is_demanded, is_loopback, is_password, shown
 from routing_pipeline.parameters import Timeframe
-from routing_pipeline.report import wording
+from routing_pipeline.report import periods
+from routing_pipeline.serving import http
+from routing_pipeline.serving.auth import door
+from routing_pipeline.serving.dashboard import reports
+from routing_pipeline.serving.dashboard.charts import Chart, chart
+from routing_pipeline.serving.dashboard.data import Follower
+from routing_pipeline.serving.dashboard.model import Bucket, LivePage, PageQuery, Snapshot, live_page
+from routing_pipeline.window.engine import open_engine
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES: Mapping[str, str] = {"page.css": "text/css", "page.js": "text/javascript"}
@@ -61,7 +64,6 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 TOKEN_VARIABLE = "ROUTING_PIPELINE_DASHBOARD_TOKEN"  # noqa: S105  (its name, not a token)
-ASK_FOR_TOKEN: Mapping[str, str] = {"WWW-Authenticate": 'Basic realm="routing-pipeline: any name, the token as password", charset="UTF-8"'}
 PAGES_KEPT = 64
 TRIES, AGAIN_AFTER_S = 3, 0.3
 LONGEST_SENTENCE = 400
@@ -79,32 +81,32 @@ class _Pages:
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
-        self._known: OrderedDict[tuple[int, Asked], LivePage] = OrderedDict()
+        self._known: OrderedDict[tuple[int, PageQuery], LivePage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def page(self, asked: Asked) -> tuple[Seen | None, LivePage | None]:
+    def page(self, asked: PageQuery) -> tuple[Snapshot | None, LivePage | None]:
         """What is known now, and the page of it; sums that were replaced meanwhile are looked for again."""
         for _ in range(TRIES):
-            seen = self._follower.seen
-            if seen is None or not seen.requests:
-                return seen, None
+            snapshot = self._follower.snapshot
+            if snapshot is None or not snapshot.requests:
+                return snapshot, None
             with self._lock:
-                found = self._known.get((seen.serial, asked))
+                found = self._known.get((snapshot.serial, asked))
             if found is not None:
-                return seen, found
+                return snapshot, found
             try:
                 with open_engine("duckdb", memory_limit="500MB", spill_to=self._follower.home.scratch / "spill") as engine:
-                    made = live_page(seen, asked, engine, self._follower.parameters.alerts)
+                    made = live_page(snapshot, asked, engine, self._follower.parameters.alerts)
             except (duckdb.IOException, OSError):
                 # Sums are replaced, or were dropped with what was forgotten: the follower makes them again.
                 time.sleep(AGAIN_AFTER_S)
                 continue
             with self._lock:
-                self._known[seen.serial, asked] = made
+                self._known[snapshot.serial, asked] = made
                 while len(self._known) > PAGES_KEPT:
                     self._known.popitem(last=False)
-            return seen, made
-        return self._follower.seen, None
+            return snapshot, made
+        return self._follower.snapshot, None
 
 
 class _Site:
@@ -114,12 +116,12 @@ class _Site:
         self._follower, self._pages, self._templates = follower, _Pages(follower), _environment()
 
     def _rendered(self, template: str, query: Mapping[str, str]) -> str:
-        asked, choices = _asked(self._follower.seen, query)
-        seen, page = self._pages.page(asked)
-        return self._templates.get_template(template).render(_context(self._follower, seen, page, asked, choices))
+        asked, choices = _query_of(self._follower.snapshot, query)
+        snapshot, page = self._pages.page(asked)
+        return self._templates.get_template(template).render(_context(self._follower, snapshot, page, asked, choices))
 
     def _figures(self, query: Mapping[str, str]) -> str | None:
-        page = self._pages.page(_asked(self._follower.seen, query)[0])[1]
+        page = self._pages.page(_query_of(self._follower.snapshot, query)[0])[1]
         return None if page is None else page.model_dump_json(indent=1)
 
     def warm(self) -> None:
@@ -145,6 +147,18 @@ class _Site:
             return PlainTextResponse("nothing to show yet", status_code=503, headers={"Retry-After": "2"})
         return Response(text, media_type="application/json")
 
+    async def reports(self, _: Request) -> Response:
+        """The index of the home's reports."""
+        return Response(await run_in_threadpool(reports.index, self._follower.home, self._follower.record), media_type="text/html")
+
+    async def report(self, request: Request) -> Response:
+        """One report, with the policy that it brings."""
+        try:
+            page, policy = await run_in_threadpool(reports.report_page, self._follower.home, request.path_params["run"])
+        except UnusableInputError as error:
+            return PlainTextResponse(wording.name(error, LONGEST_SENTENCE), status_code=404)
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
+
     async def file(self, request: Request) -> Response:
         """Style and script."""
         name = request.path_params["name"]
@@ -153,8 +167,8 @@ class _Site:
         return Response((TEMPLATES / name).read_bytes(), media_type=FILES[name])
 
 
-def app_of(follower: Follower, *, host: str = "127.0.0.1", token: str | None = None, ready: Callable[[], None] = lambda: None) -> Starlette:
-    """The application; it starts its follower and stops it, and is `ready` once it can answer at once."""
+def app_of(follower: Follower) -> Starlette:
+    """The application; it starts its follower and stops it, and has started once it can answer at once."""
     site = _Site(follower)
 
     @asynccontextmanager
@@ -162,21 +176,12 @@ def app_of(follower: Follower, *, host: str = "127.0.0.1", token: str | None = N
         follower.start()
         # What the first page would wait for: packages that load on first use, and the figures of what was known before.
         await run_in_threadpool(site.warm)
-        ready()
         yield
         follower.stop()
 
-    async def guarded(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        # Against pages of others that make a browser on this machine ask for ours under their own name.
-        if is_loopback(host) and not is_loopback(request.url.hostname or ""):
-            response: Response = PlainTextResponse("ask for this page by the address that the command named", status_code=421)
-        elif request.url.path == "/healthz":
-            response = PlainTextResponse("ok")
-        elif token is not None and not _knows(request.headers.get("authorization", ""), token):
-            response = PlainTextResponse("a token is needed: as password with any name, or as bearer token", 401, ASK_FOR_TOKEN)
-        else:
-            response = await answer(request)
-        response.headers.update(HEADERS)
+    async def with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await answer(request)
+        response.headers.update({name: value for name, value in HEADERS.items() if name not in response.headers})
         return response
 
     return Starlette(
@@ -184,15 +189,13 @@ def app_of(follower: Follower, *, host: str = "127.0.0.1", token: str | None = N
             Route("/", site.whole),
             Route("/live", site.live),
             Route("/figures.json", site.figures),
+            Route("/reports", site.reports),
+            Route("/reports/{run}", site.report),
             Route("/{name}", site.file),
         ],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=guarded)],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=with_headers)],
         lifespan=running,
     )
-
-
-def _knows(authorization: str, token: str) -> bool:
-    return is_password(authorization, token) or is_demanded(authorization, token)
 
 
 def serve(follower: Follower, host: str, port: int, *, token: str | None, ready: Callable[[str], None]) -> None:
@@ -201,18 +204,9 @@ def serve(follower: Follower, host: str, port: int, *, token: str | None, ready:
     Raises:
         UnusableInputError: the address cannot be listened on, or a token is needed and missing.
     """
-    import uvicorn
-
-    demanded = checked_token(host, token, TOKEN_VARIABLE, "--host")
-
-    try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise UnusableInputError(f"--host {host} --port {port}: {error.strerror or error}; give another address") from error
-    url = f"http://{shown(host)}:{listening.getsockname()[1]}/"
-    app = app_of(follower, host=host, token=demanded, ready=lambda: ready(url))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    server.run(sockets=[listening])
+    option = f"--host {host} --port {port}"
+    found = door(host, port, token, variable=TOKEN_VARIABLE, option=option, for_browsers=True)
+    http.serve(app_of(follower), found, lambda url: ready(f"{url}/"))
 
 
 # What the templates are given
@@ -259,21 +253,21 @@ def _digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _asked(seen: Seen | None, query: Mapping[str, str]) -> tuple[Asked, dict[str, list[dict[str, Any]]]]:
+def _query_of(snapshot: Snapshot | None, query: Mapping[str, str]) -> tuple[PageQuery, dict[str, list[dict[str, Any]]]]:
     """The filters, and for each what can be chosen; a digest that is no name's filters nothing."""
     timeframe: Timeframe = next((each for each in get_args(Timeframe) if each == query.get("timeframe")), "24h")
-    names = {} if seen is None else seen.names
+    names = {} if snapshot is None else snapshot.names
     chosen = {
         kind: next((name for name in names.get(kind, ()) if _digest(name) == query.get(kind)), None) for kind in ("task", "model", "team")
     }
     choices: dict[str, list[dict[str, Any]]] = {
         kind: [{"value": _digest(name), "name": name, "is_chosen": name == chosen[kind]} for name in names.get(kind, ())] for kind in chosen
     }
-    return Asked(timeframe=timeframe, **chosen), choices
+    return PageQuery(timeframe=timeframe, **chosen), choices
 
 
 def _context(
-    follower: Follower, seen: Seen | None, page: LivePage | None, asked: Asked, choices: Mapping[str, list[dict[str, Any]]]
+    follower: Follower, snapshot: Snapshot | None, page: LivePage | None, asked: PageQuery, choices: Mapping[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
     tiles = {} if page is None else {tile.measured: tile for tile in page.tiles}
     spend = tiles.get("spend")
@@ -281,8 +275,8 @@ def _context(
         "home": str(follower.home.root),
         "trouble": follower.trouble,
         "has_looked": follower.has_looked,
-        "seen": seen,
-        "seen_at": None if seen is None else datetime.fromtimestamp(seen.seen_s, UTC),
+        "snapshot": snapshot,
+        "seen_at": None if snapshot is None else datetime.fromtimestamp(snapshot.seen_s, UTC),
         "page": page,
         "tiles": tiles,
         "of_days": page is not None and any(tile.usual_is_of_days for tile in page.tiles),
@@ -293,23 +287,24 @@ def _context(
         "sensors": SENSORS,
         "is_filtered": asked.task is not None or asked.model is not None or asked.team is not None,
         "per_day": None if spend is None or spend.now is None else spend.now * 24,
-        "month_gone": None if seen is None or seen.projection is None else _gone(seen),
+        "month_gone": None if snapshot is None or snapshot.projection is None else _gone(snapshot),
+        "budget_use": periods.budget_use,
     }
 
 
-def _gone(seen: Seen) -> float | None:
+def _gone(snapshot: Snapshot) -> float | None:
     """Share of the month that has passed."""
-    if seen.projection is None:
+    if snapshot.projection is None:
         return None
-    month = seen.projection.month
+    month = snapshot.projection.month
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() for day in (month.start, month.end))
-    return min(max((seen.newest_s - start) / (end - start), 0.0), 1.0)
+    return min(max((snapshot.newest_s - start) / (end - start), 0.0), 1.0)
 
 
 def _charts(buckets: tuple[Bucket, ...]) -> tuple[Chart, ...]:
     starts = [bucket.start for bucket in buckets]
     complete = sum(bucket.is_complete for bucket in buckets)
-    steps = (buckets[1].start - buckets[0].start).total_seconds() / 3600 if len(buckets) > 1 else 1
+    steps = (buckets[1].start - buckets[0].start).total_seconds() / SECONDS_PER_HOUR if len(buckets) > 1 else 1
     per = {1.0: "hour", 24.0: "day"}.get(steps, f"{steps:.0f} hours")
     return (
         chart(

@@ -3,8 +3,8 @@
 Belongs here: the figures, from kept sums, under the filters that were chosen. Does not belong here: keeping the sums up to date
 (`following`), how the figures look (`serving` and its templates).
 
-Requests, spend and success are those of an analysis of the same hours, since the sums were made by its own rows
-(`request_sums`); what is usual is what the sensors hold an hour against (`alerts.detection`).
+Requests and success are of chat, spend is of every kind of call. Both are those of an analysis of the same hours, since the sums were made by its own rows
+(`hourly`); what is usual is what the sensors hold an hour against (`alerts.detection`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from routing_pipeline.alerts.decisions import AlertDecision, cost_measure, failure_measure, latency_measure, quality_measure
-from routing_pipeline.alerts.detection import Measure, standing
-from routing_pipeline.alerts.hourly import HOUR_S, WEEK_H, WHOLE, HourlySums
-from routing_pipeline.alerts.kept import COLUMNS, Measured as What
+from routing_pipeline.alerts.detection import Measure, detect
+from routing_pipeline.alerts.series import COLUMNS, WHOLE, HourlySums, Measured as What
 from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.daily_spend import NO_COST
-from routing_pipeline.engine import Engine
-from routing_pipeline.estimates import Known, Measured, Result, proportion_interval, quantity
-from routing_pipeline.hourly_sums import KINDS, series_beside
+from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
+from routing_pipeline.estimates import Known, Measured, Result, quantity
 from routing_pipeline.parameters import TIMEFRAMES, AlertThresholds, Timeframe
-from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
-from routing_pipeline.request_sums import quantile_ms
-from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
+from routing_pipeline.rules.lifecycle import RuleSetStatus
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.schema import CHAT, Operation
+from routing_pipeline.stats.inference import proportion_interval
+from routing_pipeline.text import LogName
+from routing_pipeline.window.engine import Engine
+from routing_pipeline.window.hourly import KINDS, quantile_ms, series_beside
+from routing_pipeline.window.kinds_of_call import chat_of
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +52,7 @@ Tiled = Literal["requests", "spend", "failed attempts", "latency", "quality"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class PageQuery:
     """The filters of the page; None: all."""
 
     timeframe: Timeframe = "24h"
@@ -58,7 +61,7 @@ class Asked:
     team: str | None = None
 
 
-class Told(Result):
+class LiveAlert(Result):
     """One alert as the sensors tell it."""
 
     sensor: str
@@ -67,7 +70,7 @@ class Told(Result):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """What is known of the lake at one moment; `serial` counts the moments."""
 
     serial: int
@@ -86,7 +89,7 @@ class Seen:
     pending_days: int
     pending_files: int
     names: Mapping[str, tuple[str, ...]]
-    alerts: tuple[Told, ...] | None = None
+    alerts: tuple[LiveAlert, ...] | None = None
     projection: BudgetProjection | None = None
     rule_set: RuleSet | None = None
     status: RuleSetStatus | None = None
@@ -112,8 +115,8 @@ class Bucket(Result):
 
     start: datetime = Field(description="UTC")
     is_complete: bool
-    requests: int = quantity("Final requests", "requests")
-    cost_usd: float = quantity("Of all attempts: as logged, else at list price", "USD")
+    requests: int = quantity("Final requests of chat", "requests")
+    cost_usd: float = quantity("Of all attempts of every kind of call: as logged, else at list price", "USD")
     usual_usd: float | None = quantity("Usual spend of these hours; null where there is no baseline", "USD", default=None)
     failed: float | None = quantity("Share of final requests that failed", "0..1", default=None)
     p95_ms: float | None = quantity("95th percentile of latency, within 1 %", "ms", default=None)
@@ -123,7 +126,7 @@ class Bucket(Result):
 class ModelLine(Result):
     """One model in the window."""
 
-    model: str
+    model: LogName
     requests: int = quantity("Final requests", "requests")
     share: float = quantity("Of all final requests", "0..1")
     cost_usd: Known = quantity("Of all its attempts", "USD")
@@ -135,10 +138,20 @@ class ModelLine(Result):
     usual_quality: float | None = quantity("The same over the same hours of the weeks before", "0..1", default=None)
 
 
+class OperationLine(Result):
+    """One kind of call in the window."""
+
+    operation: Operation = Field(description="Kind of call")
+    requests: int = quantity("Calls, each with its failed tries counted once", "requests")
+    cost_usd: Known = quantity("Of all its attempts", "USD")
+    success_rate: Measured = quantity("Share of the calls that ended in success", "0..1")
+    p95_ms: float | None = quantity("95th percentile of latency, within 1 %", "ms", default=None)
+
+
 class ErrorLine(Result):
     """One class of failure in the window."""
 
-    error_type: str | None = Field(description="Null: the log does not say")
+    error_type: LogName | None = Field(description="Null: the log does not say")
     attempts: int = quantity("Failed attempts", "attempts")
     requests: int = quantity("Of them, those whose failure the client saw", "requests")
 
@@ -151,9 +164,10 @@ class LivePage(Result):
     newest: datetime = Field(description="The newest attempt in the lake")
     hour: datetime = Field(description="The last complete hour, which the tiles are about")
     tiles: tuple[Tile, ...]
-    requests: int = quantity("Final requests in the window", "requests")
-    attempts: int = quantity("Attempts", "attempts")
-    cost_usd: Known = quantity("Spend of all attempts: as logged, else at list price", "USD")
+    requests: int = quantity("Final requests of chat in the window", "requests")
+    attempts: int = quantity("Attempts at chat", "attempts")
+    cost_usd: Known = quantity("Spend of all attempts of every kind of call: as logged, else at list price", "USD")
+    operations: tuple[OperationLine, ...] = Field(default=(), description="Each kind of call by itself: chat first, then dearest first")
     success_rate: Measured = quantity("Share of final requests that ended in success", "0..1")
     p50_ms: float | None = quantity("Median latency of final requests, within 1 %", "ms", default=None)
     p95_ms: float | None = quantity("95th percentile, within 1 %", "ms", default=None)
@@ -166,37 +180,41 @@ class LivePage(Result):
     errors_not_listed: int = quantity("Classes with fewer", "classes")
 
 
-def live_page(seen: Seen, asked: Asked, engine: Engine, thresholds: AlertThresholds) -> LivePage:
+def live_page(snapshot: Snapshot, asked: PageQuery, engine: Engine, thresholds: AlertThresholds) -> LivePage:
     """What the page shows. Reads kept sums alone: the days of the window, and the hours of the baseline."""
-    end = int(seen.newest_s // HOUR_S) + 1
-    hours = int(TIMEFRAMES[asked.timeframe].total_seconds()) // HOUR_S
+    end = int(snapshot.newest_s // SECONDS_PER_HOUR) + 1
+    hours = int(TIMEFRAMES[asked.timeframe].total_seconds()) // SECONDS_PER_HOUR
     shown = max(hours, LEAST_SHOWN_H)
-    attempts = _by_hour(engine, seen.attempts, asked, seen.until, thresholds.baseline_weeks, ())
-    scores = _by_hour(engine, seen.scores, asked, end, thresholds.baseline_weeks, ("model",))
-    rows = _counted(engine, seen, asked, end - shown, end)
-    timed = _timed(engine, seen, asked, end - shown, end, BUCKET_H[asked.timeframe])
-    errors = _errors(engine, seen, asked, end - hours, end)
-    since = seen.until - (thresholds.baseline_weeks + NOISE_WEEKS) * WEEK_H
-    observed = _observed(attempts, scores, _counted(engine, seen, asked, since, seen.until, ("hour",)), seen.until)
-    tiles, usual_usd = _tiles(observed, thresholds, seen.until)
-    within = [row for row in rows if row["hour"] >= end - hours]
+    attempts = _by_hour(engine, snapshot.attempts, asked, snapshot.until, thresholds.baseline_weeks, ())
+    scores = _by_hour(engine, snapshot.scores, asked, end, thresholds.baseline_weeks, ("model",))
+    calls = _counted(engine, snapshot, asked, end - shown, end)
+    all_timed = _timed(engine, snapshot, asked, end - shown, end, BUCKET_H[asked.timeframe])
+    rows, timed = _chat(calls), _chat(all_timed)
+    errors = _errors(engine, snapshot, asked, end - hours, end)
+    since = snapshot.until - (thresholds.baseline_weeks + NOISE_WEEKS) * HOURS_PER_WEEK
+    observed = _observed(
+        attempts, scores, _chat(_counted(engine, snapshot, asked, since, snapshot.until, ("hour", "operation"))), snapshot.until
+    )
+    tiles, usual_usd = _tiles(observed, thresholds, snapshot.until)
+    within, all_within = _window(rows, end - hours, end), _window(calls, end - hours, end)
     scored = _window(scores, end - hours, end)
     final = _sum(within, "requests")
     models = _models(within, [row for row in timed if row["hour"] >= end - hours], scores, end - hours, end, thresholds.baseline_weeks)
     return LivePage(
         start=_moment(end - hours),
         end=_moment(end),
-        newest=datetime.fromtimestamp(seen.newest_s, UTC),
-        hour=_moment(seen.until - 1),
+        newest=datetime.fromtimestamp(snapshot.newest_s, UTC),
+        hour=_moment(snapshot.until - 1),
         tiles=tiles,
         requests=round(final),
         attempts=round(_sum(within, "attempts")),
-        cost_usd=_cost(within),
+        cost_usd=_cost(all_within),
+        operations=_operations(all_within, _window(all_timed, end - hours, end)),
         success_rate=proportion_interval(_sum(within, "successes"), final),
         **_quantiles([row for row in timed if row["hour"] >= end - hours]),
         scored=round(sum(row["scored"] for row in scored)),
         quality=_mean(scored),
-        buckets=_buckets(rows, timed, scores, usual_usd, seen.until, (end - shown, end), BUCKET_H[asked.timeframe]),
+        buckets=_buckets(rows, calls, timed, scores, usual_usd, snapshot.until, (end - shown, end), BUCKET_H[asked.timeframe]),
         models=models[:MAX_MODELS],
         models_not_listed=max(len(models) - MAX_MODELS, 0),
         errors=errors[:MAX_ERRORS],
@@ -209,11 +227,11 @@ def live_page(seen: Seen, asked: Asked, engine: Engine, thresholds: AlertThresho
 _Row = dict[str, Any]
 
 
-def _filters(asked: Asked) -> tuple[tuple[str, str | None], ...]:
+def _filters(asked: PageQuery) -> tuple[tuple[str, str | None], ...]:
     return (("task_type", asked.task), ("model", asked.model), ("team", asked.team))
 
 
-def _filtered(table: ibis.Table, asked: Asked) -> ibis.Table:
+def _filtered(table: ibis.Table, asked: PageQuery) -> ibis.Table:
     """Rows of the filters; a request without a task type is of the task `unknown`, as in every analysis."""
     for column, value in _filters(asked):
         if value is not None:
@@ -223,21 +241,21 @@ def _filtered(table: ibis.Table, asked: Asked) -> ibis.Table:
 
 
 def _grouped(table: ibis.Table, by: Sequence[str]) -> list[_Row]:
-    keys = {"hour", "team", "task_type", "model", "routing_rule_id", "error_type", "step"}
+    keys = {"hour", "operation", "team", "task_type", "model", "routing_rule_id", "error_type", "step"}
     sums = {name: table[name].sum() for name in table.columns if name not in keys}
     rows: list[_Row] = table.group_by(*by).agg(**sums).order_by(*by).to_pyarrow().to_pylist()
     return rows
 
 
-def _by_hour(engine: Engine, parts: Sequence[Path], asked: Asked, end: int, weeks: int, by: Sequence[str]) -> list[_Row]:
+def _by_hour(engine: Engine, parts: Sequence[Path], asked: PageQuery, end: int, weeks: int, by: Sequence[str]) -> list[_Row]:
     if not parts:
         return []
     table = _least(engine, parts, asked, by)
-    table = table.filter(table.hour >= end - (weeks + NOISE_WEEKS) * WEEK_H, table.hour < end)
+    table = table.filter(table.hour >= end - (weeks + NOISE_WEEKS) * HOURS_PER_WEEK, table.hour < end)
     return _grouped(_filtered(table, asked), ("hour", *by))
 
 
-def _least(engine: Engine, parts: Sequence[Path], asked: Asked, by: Sequence[str]) -> ibis.Table:
+def _least(engine: Engine, parts: Sequence[Path], asked: PageQuery, by: Sequence[str]) -> ibis.Table:
     """The sums to read: series, where some are kept apart by just what is filtered and grouped by, and cells otherwise."""
     needed = {column for column, value in _filters(asked) if value is not None} | set(by)
     kind = next((kind for kind, names in KINDS.items() if set(names) == needed), None)
@@ -251,36 +269,60 @@ def _files(of_days: Mapping[int, Path], start: int, end: int) -> list[Path]:
     return [path for day, path in of_days.items() if start // 24 <= day <= (end - 1) // 24]
 
 
-def _counted(engine: Engine, seen: Seen, asked: Asked, start: int, end: int, by: Sequence[str] = ("hour", "model")) -> list[_Row]:
-    files = _files(seen.requests, start, end)
+def _counted(
+    engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, end: int, by: Sequence[str] = ("hour", "operation", "model")
+) -> list[_Row]:
+    files = _files(snapshot.requests, start, end)
     if not files:
         return []
     table = engine.read_parquet(files)
     return _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), by)
 
 
-def _timed(engine: Engine, seen: Seen, asked: Asked, start: int, end: int, bucket_h: int) -> list[_Row]:
-    """Latency counts by the last hour of their bucket, model and step."""
-    files = _files(seen.latency, start, end)
+def _timed(engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, end: int, bucket_h: int) -> list[_Row]:
+    """Latency counts by the last hour of their bucket, kind of call, model and step."""
+    files = _files(snapshot.latency, start, end)
     if not files:
         return []
     table = engine.read_parquet(files)
     table = _filtered(table.filter(table.hour >= start, table.hour < end), asked)
     back = (ibis.literal(end - 1, "int64") - table.hour) % bucket_h
-    return _grouped(table.mutate(hour=table.hour + back), ("hour", "model", "step"))
+    return _grouped(table.mutate(hour=table.hour + back), ("hour", "operation", "model", "step"))
 
 
-def _errors(engine: Engine, seen: Seen, asked: Asked, start: int, end: int) -> tuple[ErrorLine, ...]:
-    files = _files(seen.errors, start, end)
+def _errors(engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, end: int) -> tuple[ErrorLine, ...]:
+    files = _files(snapshot.errors, start, end)
     if not files:
         return ()
-    table = engine.read_parquet(files)
+    table = chat_of(engine.read_parquet(files))
     rows = _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), ("error_type",))
     lines = [ErrorLine(error_type=row["error_type"], attempts=round(row["attempts"]), requests=round(row["failures"])) for row in rows]
     return tuple(sorted(lines, key=lambda line: (-line.attempts, line.error_type or "")))
 
 
+def _chat(rows: Sequence[_Row]) -> list[_Row]:
+    return [row for row in rows if row["operation"] == CHAT]
+
+
 # Figures
+
+
+def _operations(rows: Sequence[_Row], timed: Sequence[_Row]) -> tuple[OperationLine, ...]:
+    lines = []
+    for operation in {row["operation"] for row in rows}:
+        mine, steps = ([row for row in each if row["operation"] == operation] for each in (rows, timed))
+        n = _sum(mine, "requests")
+        lines.append(
+            OperationLine(
+                operation=operation,
+                requests=round(n),
+                cost_usd=_cost(mine),
+                success_rate=proportion_interval(_sum(mine, "successes"), n),
+                p95_ms=_quantiles(steps)["p95_ms"],
+            )
+        )
+    usd = {line.operation: line.cost_usd if isinstance(line.cost_usd, float) else 0.0 for line in lines}
+    return tuple(sorted(lines, key=lambda line: (line.operation != CHAT, -usd[line.operation], line.operation)))
 
 
 def _observed(attempts: Sequence[_Row], scores: Sequence[_Row], counted: Sequence[_Row], until: int) -> dict[Tiled, HourlySums]:
@@ -321,9 +363,9 @@ def _tiles(observed: Mapping[Tiled, HourlySums], thresholds: AlertThresholds, un
         if sums is None:
             tiles.append(Tile(measured=name, stands_out=False))
             continue
-        found = standing(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month)
+        found = detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month)
         if name == "spend":
-            judged = np.flatnonzero(found.is_judged[0, 0])
+            judged = np.flatnonzero(found.is_tested[0, 0])
             usual_usd = {sums.first_hour + int(place): float(found.usual[0, 0, place]) for place in judged}
         at = (0, 0, until - 1 - sums.first_hour)
         now, usual = float(found.now[at]), float(found.usual[at])
@@ -332,8 +374,8 @@ def _tiles(observed: Mapping[Tiled, HourlySums], thresholds: AlertThresholds, un
             Tile(
                 measured=name,
                 now=_plain(now, is_log=measure.is_log) if is_seen else None,
-                usual=_plain(usual, is_log=measure.is_log) if found.is_judged[at] else None,
-                usual_is_of_days=bool(found.is_judged[at] and found.by_days[at]),
+                usual=_plain(usual, is_log=measure.is_log) if found.is_tested[at] else None,
+                usual_is_of_days=bool(found.is_tested[at] and found.by_days[at]),
                 stands_out=bool(found.is_alarm[:, :, at[2]].any()),
             )
         )
@@ -347,10 +389,12 @@ def _plain(value: float, *, is_log: bool) -> float:
 def _models(rows: Sequence[_Row], timed: Sequence[_Row], scores: Sequence[_Row], start: int, end: int, weeks: int) -> list[ModelLine]:
     of_all = max(_sum(rows, "requests"), 1.0)
     scored = _window(scores, start, end)
-    if end - start <= WEEK_H:
-        before = [row for week in range(1, weeks + 1) for row in _window(scores, start - week * WEEK_H, end - week * WEEK_H)]
+    if end - start <= HOURS_PER_WEEK:
+        before = [
+            row for week in range(1, weeks + 1) for row in _window(scores, start - week * HOURS_PER_WEEK, end - week * HOURS_PER_WEEK)
+        ]
     else:
-        before = _window(scores, start - weeks * WEEK_H, start)
+        before = _window(scores, start - weeks * HOURS_PER_WEEK, start)
     lines = []
     for model in sorted({row["model"] for row in rows}):
         mine, my_scores = ([row for row in each if row["model"] == model] for each in (rows, scored))
@@ -373,6 +417,7 @@ def _models(rows: Sequence[_Row], timed: Sequence[_Row], scores: Sequence[_Row],
 
 def _buckets(
     rows: Sequence[_Row],
+    calls: Sequence[_Row],
     timed: Sequence[_Row],
     scores: Sequence[_Row],
     usual_usd: Mapping[int, float],
@@ -381,7 +426,7 @@ def _buckets(
     bucket_h: int,
 ) -> tuple[Bucket, ...]:
     made = []
-    counted, steps = (_by_bucket(each, span[0], bucket_h) for each in (rows, timed))
+    counted, spent, steps = (_by_bucket(each, span[0], bucket_h) for each in (rows, calls, timed))
     for start in range(*span, bucket_h):
         hours = range(start, start + bucket_h)
         mine = counted.get(start, [])
@@ -392,7 +437,7 @@ def _buckets(
                 start=_moment(start),
                 is_complete=start + bucket_h <= until,
                 requests=round(n),
-                cost_usd=_sum(mine, "cost_usd"),
+                cost_usd=_sum(spent.get(start, []), "cost_usd"),
                 usual_usd=math.fsum(usual) if len(usual) == bucket_h else None,
                 failed=_sum(mine, "failures") / n if n else None,
                 p95_ms=_quantiles(steps.get(start, []))["p95_ms"],
@@ -433,14 +478,14 @@ def _quantiles(rows: Sequence[_Row]) -> dict[str, float | None]:
 
 
 def _moment(hour: int) -> datetime:
-    return datetime.fromtimestamp(hour * HOUR_S, UTC)
+    return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC)
 
 
 def names_in(engine: Engine, requests: Mapping[int, Path], most: int) -> dict[str, tuple[str, ...]]:
-    """Tasks, models and teams by their requests, most first: what can be filtered by."""
+    """Tasks, models and teams by their requests of chat, most first: what can be filtered by."""
     if not requests:
         return {}
-    table = engine.read_parquet(list(requests.values()))
+    table = chat_of(engine.read_parquet(list(requests.values())))
     found = {}
     for filtered, column in (("task", "task_type"), ("model", "model"), ("team", "team")):
         label = table[column].fill_null("unknown") if column == "task_type" else table[column]

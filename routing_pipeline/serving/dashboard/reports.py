@@ -1,0 +1,58 @@
+"""The home's reports over HTTP: an index of all, and each as it was published.
+
+Belongs here: what the index says of a run, and the headers that a report needs. Does not belong here: the live page (`app`), making a report
+(`report`), deciding about rules (`rules`).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import lru_cache
+
+from routing_pipeline import text as wording
+from routing_pipeline.report.charts.drawing import kept
+from routing_pipeline.report.html import report_html
+from routing_pipeline.report.rebuilding import find_run, report_of
+from routing_pipeline.rules.past_reports import PastReport, asked, finding, past_reports
+from routing_pipeline.rules.record import RuleSetRecord
+from routing_pipeline.storage.home import Home
+
+MOST = 50
+_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
+
+
+def index(home: Home, record: RuleSetRecord | None) -> str:
+    """All reports, newest first: what was asked, what was found, where its rules stand."""
+    return _page([_row(each) for each in past_reports(home.runs, record, MOST)])
+
+
+def _row(report: PastReport) -> list[str]:
+    link = f'<a href="/reports/{html.escape(report.run_id, quote=True)}">{wording.moment(report.published)}</a>'
+    state = "live" if report.is_live else (report.state or wording.CANNOT_TELL).replace("_", " ")
+    return [link, report.kind, html.escape(asked(report)), html.escape(finding(report)), state if report.rules else ""]
+
+
+def _page(rows: list[list[str]]) -> str:
+    head = "".join(f'<th scope="col">{each}</th>' for each in ("Made", "Kind", "Asked", "Found", "State"))
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    none = "" if rows else "<p>No report has been made in this home yet.</p>"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<title>Reports</title><link rel="stylesheet" href="/page.css"></head><body><main><h1>Reports</h1><p><a href="/">Live page</a></p>'
+        f"{none}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></main></body></html>"
+    )
+
+
+@lru_cache(maxsize=8)
+def report_page(home: Home, run_id: str) -> tuple[str, str]:
+    """A run's report, and the policy that it is sent with: its own, which lets its script run and no other.
+
+    Raises:
+        UnusableInputError: there is no such run, or another version made it.
+    """
+    page = report_html(report_of(find_run(home.runs, run_id)), kept(home.results))
+    policy = _POLICY.search(page)
+    # What only a header can say: nobody puts the report into a frame.
+    own = "default-src 'none'" if policy is None else html.unescape(policy[1])
+    return page, f"{own}; frame-ancestors 'none'"

@@ -1,26 +1,15 @@
-"""What runs together, and by the clock: the jobs, the weekly review, the quarterly projection, the nightly upkeep.
+"""What runs together, and by the clock: the jobs, the weekly review, the quarterly projection, the nightly upkeep; and by when.
 
-Belongs here: jobs and schedules. Does not belong here: what runs because something happened (`sensors`).
+Belongs here: jobs, schedules, and the freshness that they promise. Does not belong here: what runs because something happened (`sensors`).
 """
 
 import os
-import zoneinfo
+from collections.abc import Mapping
+from datetime import timedelta
 
 import dagster as dg
 
-from routing_pipeline.errors import UnusableInputError
-
-
-def timezone(asked: str | None) -> str:
-    """The zone that schedules keep to, refused where there is none of that name: Monday 06:00 must not come at another hour."""
-    try:
-        zoneinfo.ZoneInfo(asked or "UTC")
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-        raise UnusableInputError(
-            f"ROUTING_PIPELINE_TIMEZONE={asked}: no time zone; give one such as Europe/Berlin, or leave it out"
-        ) from error
-    return asked or "UTC"
-
+from assets.environment import parallel_steps, timezone
 
 TIMEZONE = timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))
 
@@ -33,6 +22,11 @@ def is_of_alert(run: dg.DagsterRun) -> bool:
     return ALERT in run.tags
 
 
+def is_automatic(run: dg.DagsterRun) -> bool:
+    """Whether a schedule or a sensor started the run, and nobody by hand."""
+    return bool({"dagster/schedule_name", "dagster/sensor_name"} & set(run.tags))
+
+
 ingest_logs = dg.define_asset_job(
     "ingest_logs",
     selection=dg.AssetSelection.assets("request_log", "feedback"),
@@ -41,7 +35,7 @@ ingest_logs = dg.define_asset_job(
 
 optimize_routing = dg.define_asset_job(
     "optimize_routing",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep", "rollout"),
     description="Everything: ingest, check, analyse, recommend, report. Rules are published by a person, or by [publishing] automatic.",
 )
 
@@ -58,29 +52,32 @@ maintain_lake = dg.define_asset_job(
 )
 
 
-def executor(parallel_steps: str | None) -> dg.ExecutorDefinition:
+LOADED_LATE = ("ibis.backends.duckdb", "pyiceberg.catalog.sql", "great_expectations", "scipy.stats", "altair", "vl_convert")
+"""What steps import when they first need it: seconds, which a process that is forked for one step would pay each time."""
+
+
+def executor(asked: str | None) -> dg.ExecutorDefinition:
     """One process unless asked otherwise: assets hand small results to the next, and the engine uses the cores by itself.
 
     With a number, so many steps run at once, each in a process of its own: for machines with more cores than one analysis
     keeps busy. Results, windows and sums are written whole under names that say what they are, so that steps share them.
     """
-    if not parallel_steps:
+    at_once = parallel_steps(asked)
+    if at_once is None:
         return dg.in_process_executor
-    if not parallel_steps.isdecimal() or int(parallel_steps) < 1:
-        raise UnusableInputError(f"ROUTING_PIPELINE_PARALLEL_STEPS={parallel_steps}: give a number from 1, or leave it out")
     return dg.multiprocess_executor.configured(
         {
-            "max_concurrent": int(parallel_steps),
+            "max_concurrent": at_once,
             # Started once with everything loaded, which takes longer than most steps.
-            "start_method": {"forkserver": {"preload_modules": ["assets.definitions"]}},
+            "start_method": {"forkserver": {"preload_modules": ["assets.definitions", *LOADED_LATE]}},
         },
         name="parallel_steps",
     )
 
 
-def over(timeframe: str) -> dict[str, object]:
-    """Run configuration of an analysis over the newest such window."""
-    return {"ops": {"analysis_scope": {"config": {"timeframe": timeframe}}}}
+def over(timeframe: str, also: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Run configuration of an analysis over the newest such window, with that of other assets."""
+    return {"ops": {"analysis_scope": {"config": {"timeframe": timeframe}}, **(also or {})}}
 
 
 @dg.schedule(
@@ -119,3 +116,15 @@ def nightly_upkeep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per night; waits for an ingestion under way."""
     night = context.scheduled_execution_time
     return dg.RunRequest(run_key=f"nightly_upkeep:{night:%Y-%m-%d}", tags={"reason": "upkeep of the lake"})
+
+
+# Six hours: more than a run takes that waits for a store, or is tried again.
+TO_FINISH = timedelta(hours=6)
+AFTER_REVIEW = dg.FreshnessPolicy.cron("0 12 * * 1", lower_bound_delta=TO_FINISH, timezone=TIMEZONE)
+AFTER_UPKEEP = dg.FreshnessPolicy.cron("30 9 * * *", lower_bound_delta=TO_FINISH, timezone=TIMEZONE)
+
+
+def with_freshness(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """An asset with the time by which its schedule has renewed it: Dagster marks what is overdue, and starts nothing for it."""
+    renewed = AFTER_UPKEEP if spec.key == dg.AssetKey("lake_upkeep") else AFTER_REVIEW
+    return spec.replace_attributes(freshness_policy=renewed)

@@ -1,7 +1,7 @@
 """Approving, publishing and rolling back from the UI: one job each, with who and why as its configuration.
 
 Belongs here: jobs that record a person's decision, and how the UI shows where a rule set stands. Does not belong here: what
-may be decided (routing_pipeline.rule_sets).
+may be decided (routing_pipeline.rules).
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import dagster as dg
 
 from assets.delivery import routing_rule_set
 from assets.resources import HomeResource
-from routing_pipeline.rule_sets.life_cycle import RuleSetStatus
-from routing_pipeline.rule_sets.record import resolved
+from routing_pipeline.rules.delivery import resolved
+from routing_pipeline.rules.lifecycle import RuleSetStatus
 
 CHECK = "significant_changes_are_approved"
 

@@ -3,46 +3,40 @@
 Belongs here: publishing files. Does not belong here: rendering (routing_pipeline.report).
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
-from assets.automation import is_of_alert
+from assets.automation import is_automatic, is_of_alert
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
-from routing_pipeline.analysis.bottlenecks import Bottlenecks
-from routing_pipeline.analysis.budget_projection import BudgetProjection
-from routing_pipeline.analysis.cost_drivers import CostDrivers
-from routing_pipeline.analysis.model_performance import ModelPerformance
-from routing_pipeline.analysis.quality_issues import QualityIssues
-from routing_pipeline.analysis.quality_metrics import QualityMetrics
-from routing_pipeline.analysis.request_patterns import RequestPatterns
-from routing_pipeline.analysis.routing_analytics import RoutingAnalytics
-from routing_pipeline.analysis.routing_costs import RoutingCosts
-from routing_pipeline.analysis.routing_decisions import RoutingDecisions
-from routing_pipeline.data_quality import data_quality
+from routing_pipeline.data_quality.suite import data_quality
+from routing_pipeline.estimates import Result
+from routing_pipeline.ingest.feedback_totals import feedback_totals
 from routing_pipeline.ingest.ingestion import IngestResult
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.table import OPERATIONS
+from routing_pipeline.parameters import as_question, read_parameters
 from routing_pipeline.policy.exploration import exploration_rules
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
-from routing_pipeline.recommendation.model_mix import ModelMix
-from routing_pipeline.recommendation.monitoring_plan import MonitoringPlan
+from routing_pipeline.recommendation.answers import answers_to
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
-from routing_pipeline.recommendation.optimization_risks import OptimizationRisks
-from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.recommendation.simulation import Simulation
-from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
-from routing_pipeline.report import since_last
-from routing_pipeline.report.assembly import Report, ingest_counts, run_of
+from routing_pipeline.report import comparison
+from routing_pipeline.report.files import put, rendered
 from routing_pipeline.report.headlines import headlines
-from routing_pipeline.report.publishing import publish
-from routing_pipeline.rule_sets.record import delivered, status_of_rules
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.report.markdown import page_one
+from routing_pipeline.report.model import Report, ingest_counts, run_of
+from routing_pipeline.report.rebuilding import report_code
+from routing_pipeline.rules.delivery import delivered, status_of_rules
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.stopping import whole
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.window.retention import tidy
+from routing_pipeline.window.scope import AnalysisScope
 
-DELIVERY = {"group_name": "delivery", "owners": OWNERS, "code_version": "1"}
+DELIVERY: dict[str, Any] = {"group_name": "delivery", "owners": OWNERS}
 
 
 class DeliveryConfig(dg.Config):
@@ -51,10 +45,18 @@ class DeliveryConfig(dg.Config):
     out: str = ""
 
 
-@dg.asset(**DELIVERY, kinds={"json"})
+@dg.asset(  # type: ignore[untyped-decorator]  # the words are a dict
+    **DELIVERY, kinds={"json"}, code_version=code_key("routing_pipeline.rules.delivery")
+)
 def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRules, home: HomeResource) -> RuleSet:
-    """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway."""
-    rule_set, status = delivered(home.record(), routing_rules, automatic=home.publishing().automatic, is_of_alert=is_of_alert(context.run))
+    """The rule set as an artefact of its own: proposed here, approved by a person, published to a gateway. One rule set per analysis."""
+    rule_set, status = delivered(
+        home.record(),
+        routing_rules,
+        automatic=home.publishing().automatic,
+        is_of_alert=is_of_alert(context.run),
+        explored_only=routing_rules.look == 0,
+    )
     context.add_output_metadata(
         {
             "status": rule_set.status,
@@ -67,39 +69,36 @@ def routing_rule_set(context: dg.AssetExecutionContext, routing_rules: RoutingRu
     return rule_set
 
 
-@dg.asset(**DELIVERY, kinds={"jinja", "html"})
+def _opened_from(run_id: str) -> dict[str, Any]:
+    """Links into the live page, where there is one that this deployment's people reach."""
+    live_page = os.environ.get("ROUTING_PIPELINE_DASHBOARD_URL", "").rstrip("/")
+    if not live_page:
+        return {}
+    return {"open": dg.MetadataValue.url(f"{live_page}/reports/{run_id}"), "all reports": dg.MetadataValue.url(f"{live_page}/reports")}
+
+
+@dg.asset(  # type: ignore[untyped-decorator]  # the words are a dict
+    **DELIVERY,
+    kinds={"jinja", "html"},
+    code_version=report_code(),
+    ins={each.name: dg.AssetIn(dagster_type=each.result) for each in OPERATIONS.values() if each.group},
+)
 def optimization_report(
     context: dg.AssetExecutionContext,
     config: DeliveryConfig,
     home: HomeResource,
     request_log: IngestResult,
     analysis_scope: AnalysisScope,
-    routing_analytics: RoutingAnalytics,
-    routing_costs: RoutingCosts,
-    budget_projection: BudgetProjection,
-    quality_metrics: QualityMetrics,
-    request_patterns: RequestPatterns,
-    model_performance: ModelPerformance,
-    routing_decisions: RoutingDecisions,
-    bottlenecks: Bottlenecks,
-    cost_drivers: CostDrivers,
-    quality_issues: QualityIssues,
-    routing_evidence: RoutingEvidence,
-    routing_rules: RoutingRules,
-    model_mix: ModelMix,
-    tradeoff_frontier: TradeoffFrontier,
-    simulation: Simulation,
-    cost_optimization_plan: CostOptimizationPlan,
-    optimization_plan: OptimizationPlan,
-    optimization_risks: OptimizationRisks,
-    monitoring_plan: MonitoringPlan,
-    realized_outcomes: RealizedOutcomes,
     routing_rule_set: RuleSet,
+    **results: Result,
 ) -> Report:
-    """report.md, report.html, report.json, rules.json: everything above in the words of the task."""
+    """The analysis as report.md, report.html, report.json and rules.json. One report per run."""
     opened = home.open()
+    plan = results["optimization_plan"]
+    assert isinstance(plan, OptimizationPlan)  # noqa: S101 - what its row gives
     totals = Lake(opened).totals()
-    report = Report(
+    report = Report.of(
+        results,
         run=run_of(
             analysis_scope,
             context.run_id,
@@ -113,52 +112,44 @@ def optimization_report(
         ),
         scope=analysis_scope,
         ingest=ingest_counts(totals),
+        left_out=sum(totals.left_out.values()),
+        feedback=feedback_totals(opened),
         data_quality=data_quality(opened, analysis_scope, Lake(opened)),
-        routing_analytics=routing_analytics,
-        routing_costs=routing_costs,
-        budget_projection=budget_projection,
-        quality_metrics=quality_metrics,
-        request_patterns=request_patterns,
-        model_performance=model_performance,
-        routing_decisions=routing_decisions,
-        bottlenecks=bottlenecks,
-        cost_drivers=cost_drivers,
-        quality_issues=quality_issues,
-        routing_evidence=routing_evidence,
-        routing_rules=routing_rules,
-        model_mix=model_mix,
-        tradeoff_frontier=tradeoff_frontier,
-        simulation=simulation,
-        cost_optimization_plan=cost_optimization_plan,
-        optimization_plan=optimization_plan,
-        optimization_risks=optimization_risks,
-        monitoring_plan=monitoring_plan,
-        realized_outcomes=realized_outcomes,
         routing_rule_set=routing_rule_set,
         rule_set_status=status_of_rules(home.record(), routing_rule_set),
+        recommendations=answers_to(opened.coordination, plan),
     )
-    report = since_last.with_last(report, opened.results)
-    exploration = exploration_rules(routing_evidence, analysis_scope, routing_rule_set)
+    report = comparison.with_last(report, opened.runs)
+    exploration = exploration_rules(report.routing_evidence, analysis_scope, routing_rule_set)
     folder = "report/alert" if is_of_alert(context.run) else "report"
     out = Path(config.out) if config.out else opened.root / folder
-    files = publish(out, report, routing_rule_set, exploration, home.svg_of)
-    opened.results.keep_run(
-        context.run_id,
-        report,
-        exploration,
-        {path.name: path.read_bytes() for path in files},
-        key=analysis_scope.key,
-        is_of_alert=is_of_alert(context.run),
-    )
+    content = rendered(report, routing_rule_set, exploration, home.svg_of)
+    # What lies there is what the home knows of, also where somebody stops the run just then.
+    with whole():
+        files = put(out, content)
+        opened.runs.keep(
+            context.run_id,
+            report,
+            exploration,
+            content,
+            key=analysis_scope.key,
+            is_of_alert=is_of_alert(context.run),
+            # What nobody but the configuration asked for is the home's own question.
+            is_experiment=not is_automatic(context.run) and analysis_scope.parameters != read_parameters(home.config_file()),
+            question=as_question(analysis_scope.parameters),
+            code=report_code(),
+        )
     if opened.warehouse:
         # The folder is this worker's own, and may be gone with it.
         for path in files:
             opened.files.write(f"{folder}/{path.name}", path.read_bytes())
-    opened.tidy()
+    tidy(opened)
     context.add_output_metadata(
         {
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
             "report": dg.MetadataValue.path(opened.files.uri(f"{folder}/report.html") if opened.warehouse else str(out / "report.html")),
+            "page one": dg.MetadataValue.md(page_one(content["report.md"].decode())),
+            **_opened_from(context.run_id),
             "files": len(files),
         }
     )

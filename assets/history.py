@@ -6,6 +6,10 @@ Does not belong here: what is written.
 Dagster's own storage opens and closes a database, sets up SQLAlchemy for it and waits for the disk, several times for each
 of some four hundred events of a run: most of the time of a run that finds nothing new. Held open, and with its log written
 ahead, `synchronous = NORMAL` keeps a database whole; a power cut may cost the last events.
+
+What is private to Dagster here, and only here: its event log in SQLite has no public name, and no setting that keeps connections
+open. Its other storages do not fit: that in memory leaves no history behind, and Postgres asks for a server.
+`tests/glue/test_history.py` holds this one to what Dagster itself writes and reads.
 """
 
 import contextlib

@@ -5,16 +5,19 @@ Belongs here: assets that write to the lake. Analyses never do.
 
 import dagster as dg
 
-from assets import waiting
+from assets import shown, waiting
 from assets.resources import HomeResource
 from routing_pipeline.errors import ServiceUnavailableError
-from routing_pipeline.home import Home
 from routing_pipeline.ingest import pace
+from routing_pipeline.ingest.compaction import KEPT_DAYS, MaintenanceResult, maintain
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
-from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand
-from routing_pipeline.ingest.maintenance import KEPT_DAYS, MaintenanceResult, maintain
+from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand, together
 from routing_pipeline.parameters import read_scales
+from routing_pipeline.schema import KEPT_FEEDBACK, REQUEST_LOG
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.retention import tidy
 
 OWNERS = ["team:llm-platform"]
 
@@ -35,21 +38,26 @@ class FeedbackConfig(dg.Config):
     feedback: str = ""
 
 
-@dg.asset(group_name="ingest", kinds={"s3", "duckdb", "iceberg"}, owners=OWNERS, code_version="1")
+@dg.asset(
+    group_name="ingest",
+    kinds={"s3", "duckdb", "iceberg"},
+    owners=OWNERS,
+    code_version=code_key("routing_pipeline.ingest.ingestion"),
+    metadata=shown.columns(REQUEST_LOG, "one row per attempt", key="attempt_id"),
+)
 def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: HomeResource) -> IngestResult:
-    """The gateway's request log in the lake, one row per attempt; only objects not seen before are read."""
+    """The gateway's request log in the lake; only objects not seen before are read. One row per attempt."""
     sources = (config.logs,) if config.logs else home.log_sources()
     if not sources:
         raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
-    for source in sources:
-        try:
-            result = _read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info))
-        except ServiceUnavailableError as error:
-            waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
-            raise
-        if result.unavailable:
-            waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
-            context.log.warning("%s; what was read earlier stands", result.unavailable)
+    try:
+        result = together([_read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info)) for source in sources])
+    except ServiceUnavailableError as error:
+        waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
+        raise
+    if result.unavailable:
+        waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
+        context.log.warning("%s; what was read earlier stands", result.unavailable)
     home.sum_up()
     context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
     return result
@@ -67,15 +75,24 @@ def _read(home: Home, source: str, config: IngestConfig, log_format: str, told: 
     return ingest_logs(home, source, log_format=log_format, add_source=config.add_source, progress=told)
 
 
-@dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log])
+@dg.asset(
+    group_name="ingest",
+    kinds={"duckdb", "iceberg"},
+    owners=OWNERS,
+    code_version=code_key("routing_pipeline.ingest.feedback"),
+    metadata=shown.columns(KEPT_FEEDBACK, "one row per score"),
+    deps=[request_log],
+)
 def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: HomeResource) -> FeedbackIngestResult | None:
-    """Scores that came after the answers: judges, users, checks, evals; joined to requests at reading."""
+    """Scores given after the answers, by judges, users, checks and evals; joined to requests when they are read. One row per score."""
     uri = config.feedback or home.feedback
     if not uri:
         context.log.info("no feedback was named; quality is what the logs hold themselves")
         return None
     result = ingest_feedback(home.open(), uri, scales=read_scales(home.config_file()))
     home.sum_up()
+    # Last: what can be read was read, and stays.
+    result.check_readable()
     context.add_output_metadata(_counts(result))
     return result
 
@@ -86,11 +103,17 @@ class UpkeepConfig(dg.Config):
     kept_days: float = KEPT_DAYS
 
 
-@dg.asset(group_name="ingest", kinds={"duckdb", "iceberg"}, owners=OWNERS, code_version="1", deps=[request_log, feedback])
-def lake_upkeep(config: UpkeepConfig, home: HomeResource) -> dg.MaterializeResult:
-    """The lake with its small files joined, without snapshots superseded long ago and what was kept for reuse and is not; no row changes."""
+@dg.asset(
+    group_name="ingest",
+    kinds={"duckdb", "iceberg"},
+    owners=OWNERS,
+    code_version=code_key("routing_pipeline.ingest.compaction"),
+    deps=[request_log, feedback],
+)
+def lake_upkeep(config: UpkeepConfig, home: HomeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
+    """The lake with its small files joined, without old snapshots and without stored results that nothing uses; no row changes. One pass per night."""
     opened = home.open()
-    result, dropped = maintain(opened, kept_days=config.kept_days), opened.tidy()
+    result, dropped = maintain(opened, kept_days=config.kept_days), tidy(opened)
     seconds = {"seconds": dg.MetadataValue.float(result.seconds), "kept for reuse, dropped": dg.MetadataValue.int(dropped)}
     return dg.MaterializeResult(metadata={**_counts(result), **seconds})
 

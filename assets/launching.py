@@ -4,6 +4,10 @@ Belongs here: a run launcher for Dagster's instance (infra/dagster.yaml names it
 
 Dagster's default launcher starts a run as a process of the code server, which reports a process that dies. Where the code
 server dies with it (out of memory, a new image), nobody is left to report, and the run would look alive for ever.
+
+What is private to Dagster here, and only here: its default launcher answers no health check, the answer to one
+(`CheckRunHealthResult`, `WorkerStatus`) has no public name, and whether a code server still holds a run can be asked over its
+gRPC interface alone. A sensor is no substitute: run monitoring is what fails a run and has it tried again, and it asks the launcher.
 """
 
 import time
@@ -12,7 +16,6 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
@@ -21,7 +24,7 @@ from dagster._serdes.config_class import ConfigurableClassData
 SILENT_FOR_S = 300
 
 
-class WatchedRunLauncher(DefaultRunLauncher):
+class WatchedRunLauncher(dg.DefaultRunLauncher):
     """Starts runs in the code server, and lets run monitoring ask the code server whether it still holds them.
 
     A run that the code server does not know is taken for dead once it has said nothing for `silent_for_seconds`: after its
@@ -49,7 +52,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the run's process is there; a code server that does not answer says nothing about it."""
-        client = self._get_grpc_client_for_termination(run.run_id)
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]  # Dagster's own
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         request = CanCancelExecutionRequest(run_id=run.run_id)

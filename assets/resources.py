@@ -3,42 +3,27 @@
 Belongs here: resources and the IO manager. Connections are opened when used, never at import.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
-import ibis
 
 from assets.automation import is_of_alert
-from routing_pipeline.alerts.watching import sum_up
-from routing_pipeline.analyst import Analyst, lake_state
-from routing_pipeline.engine import MEMORY_LIMIT, Engine, open_engine
-from routing_pipeline.estimates import Result
-from routing_pipeline.home import Home
+from routing_pipeline.alerts.sensor import sum_up
 from routing_pipeline.ingest.ingestion import IngestResult, nothing_read
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.operations.analyst import Analyst
+from routing_pipeline.operations.table import OPERATIONS, Operations
 from routing_pipeline.parameters import read_parameters
-from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.report.charts.drawing import Chart, kept
-from routing_pipeline.rule_sets.record import Publishing, RuleSetRecord, read_publishing, record_of
-from routing_pipeline.scope import AnalysisScope, LakeState
-from routing_pipeline.window_rows import rows_at
-
-AnyResult = TypeVar("AnyResult", bound=Result)
-
-
-@dataclass(frozen=True)
-class ScopedRows:
-    """Conformed rows of the window, and of the equal window before it."""
-
-    requests: ibis.Table
-    previous: ibis.Table
+from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publishing, record_of
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
+from routing_pipeline.window.scope import AnalysisScope
 
 
-class HomeResource(dg.ConfigurableResource):
+class HomeResource(dg.ConfigurableResource[Any]):
     """The home, where its logs come from, and the engine that reads them; empty text means not given."""
 
     root: str = ".routing-pipeline"
@@ -79,47 +64,24 @@ class HomeResource(dg.ConfigurableResource):
         with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
-    def lake_state(self) -> LakeState:
-        """What the lake holds now; raises UnusableInputError when it holds nothing."""
-        return lake_state(Lake(self.open()))
-
     def sum_up(self) -> None:
         """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""
         with self.reading() as engine:
             sum_up(self.open(), engine, read_parameters(self.config_file()))
 
-    def analyst(self) -> Analyst:
+    def analyst(self, operations: Operations = OPERATIONS) -> Analyst:
         """Answers from the home's store, where the same was asked before."""
-        return Analyst(self.open(), self.engine, self.memory_limit)
+        return Analyst(self.open(), self.engine, self.memory_limit, operations)
 
     def svg_of(self, chart: Chart) -> str:
         """A chart's picture, drawn once for all who show it."""
         return kept(self.open().results)(chart)
 
-    def derived(self, name: str, scope: AnalysisScope, kind: type[AnyResult], derive: Callable[[], AnyResult]) -> AnyResult:
-        """The stored result of the same inputs and the same code, else a fresh one from other results."""
-        found = self.open().results.load(name, scope.key, kind)
-        return derive() if found is None else found
-
-    def analysed(
-        self, name: str, scope: AnalysisScope, kind: type[AnyResult], analyse: Callable[[ScopedRows], AnyResult], *, sampled: bool = False
-    ) -> AnyResult:
-        """The stored result of the same inputs and the same code, else a fresh one over the scope's rows, or its sample of them."""
-
-        def derive() -> AnyResult:
-            with self.reading() as engine:
-                return analyse(
-                    ScopedRows(
-                        rows_at(engine, scope.estimated_from if sampled else scope.requests_uri),
-                        rows_at(engine, scope.previous_uri),
-                    )
-                )
-
-        return self.derived(name, scope, kind, derive)
-
 
 class ResultsIOManager(dg.ConfigurableIOManager):
-    """A thin layer over routing_pipeline.results: an asset's value is stored under the key of the scope it was computed in.
+    """A thin layer over routing_pipeline.storage.results: what an asset found, under the key of the scope it was computed in.
+
+    This is what a run hands on to its report and leaves behind; what may be used again (`Analyst`) is kept under its code too.
 
     The run that computed a scope remembers its key; a run that materialises single assets takes the newest one.
     """
@@ -140,9 +102,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
         home = self.open()
         name = context.asset_key.path[-1]
         if isinstance(obj, AnalysisScope):
-            home.results.begin_run(context.run_id, obj.key, is_of_alert=is_of_alert(context.step_context.dagster_run))
-        if isinstance(obj, RoutingRules):
-            home.results.remember_rule_set(obj.rule_set.rule_set_id, self._key(context))
+            home.runs.begin(context.run_id, obj.key, is_of_alert=is_of_alert(context.step_context.dagster_run))
         key = "ingest" if name in {"request_log", "feedback"} else self._key(context)
         context.add_output_metadata({"result": dg.MetadataValue.path(home.results.save(name, key, obj))})
 
@@ -162,7 +122,7 @@ class ResultsIOManager(dg.ConfigurableIOManager):
     def _key(self, context: dg.InputContext | dg.OutputContext) -> str:
         run = context.step_context.dagster_run
         # A retry that begins after the scope reads what the run before it resolved, whatever else ran in between.
-        key = self.open().results.key_of_run(run.run_id, run.parent_run_id, run.root_run_id)
+        key = self.open().runs.key_of(run.run_id, run.parent_run_id, run.root_run_id)
         if key is None:
             raise dg.Failure("no analysis scope yet; materialise analysis_scope first")
         return key

@@ -6,30 +6,31 @@ Belongs here: the instance in the home, run configuration, telling why a run fai
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef
 
+from assets.unfinished import close, held
 from assets.waiting import IMPATIENT
-from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import DataQualityError, PipelineError
-from routing_pipeline.home import Home
+from routing_pipeline.operations.own_rules import own_rules
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.recommendation.simulation import Simulation, simulate
-from routing_pipeline.scope import AnalysisScope
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.recommendation.replayed_rules import replayed
+from routing_pipeline.recommendation.simulation import Simulation
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.storage.files import write_whole
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 Progress = Callable[[str, int, int], None]
-"""Called with the step that just began or ended, steps done, steps in all."""
+"""Called with the step that just began, or nothing where one ended; steps done, steps in all."""
 
 
 @contextlib.contextmanager
@@ -38,11 +39,14 @@ def instance_of(home: Home) -> Iterator[dg.DagsterInstance]:
     home.dagster.mkdir(parents=True, exist_ok=True)
     settings = home.dagster / "dagster.yaml"
     if not settings.exists():
-        settings.write_text(DAGSTER_YAML, encoding="utf-8")
+        write_whole(settings, DAGSTER_YAML.encode())
     history = {"module": "assets.history", "class": "HeldHistory", "config": {"base_dir": str(home.dagster / "history" / "runs")}}
     # A home whose instance keeps its history elsewhere says so under `storage`, and then no file is ours to hold open.
     ours = {} if "storage:" in settings.read_text(encoding="utf-8") else {"event_log_storage": history}
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster), overrides=ours)) as instance:
+    # For what steps print Dagster takes standard output and standard error away, and starts two processes for each of them.
+    ours["compute_logs"] = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    # Temporary by its name alone: what lies in a folder that the caller names stays there.
+    with dg.DagsterInstance.local_temp(str(home.dagster), overrides=ours) as instance:
         yield instance
 
 
@@ -66,13 +70,14 @@ def run_job(
         warnings.simplefilter("ignore")
         from assets.definitions import defs
 
+        close(home, instance)
         job = defs.resolve_job_def(job_name)
         run_id = str(uuid4())
         selected = [key for key in job.asset_layer.executable_asset_keys if _is_asked(key, only, leave_out)]
         # Checks are steps as well, one for several of them.
         steps = _Steps(len(job.get_subset(asset_selection=frozenset(selected)).nodes), progress)
         instance.add_event_listener(run_id, steps)
-        with _quiet():
+        with _quiet(), held(home, instance, run_id):
             result = job.execute_in_process(
                 run_config={
                     "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": _place(resources)}},
@@ -116,23 +121,24 @@ def simulated(
         tags={"reason": f"simulate {rule_set.rule_set_id}"[:200]},
         progress=progress,
     )
-    key = home.results.key_of_run(run_id) or ""
+    key = home.runs.key_of(run_id) or ""
     found, evidence = home.results.load("analysis_scope", key, AnalysisScope), home.results.load("routing_evidence", key, RoutingEvidence)
     if found is None or evidence is None:
         raise RuntimeError("the run left no evidence behind")
     limit = {name: resources[name] for name in ("memory_limit",) if name in resources}
     with open_engine(resources["engine"], **limit, spill_to=home.scratch / "spill") as engine:
-        return simulate(rule_set, evidence, rows_at(engine, found.estimated_from), found)
+        return replayed(rule_set, evidence, rows_at(engine, found.estimated_from), found, own_rules(home, found))
 
 
 class _Steps:
     """Counts steps as their events pass by."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
-        self.total, self.done, self.progress = total, 0, progress
+        self.total, self.done, self.progress, self.has_failed = total, 0, progress, False
 
     def __call__(self, event: dg.EventLogEntry) -> None:
-        if self.progress is None or event.step_key is None:
+        if self.progress is None or event.step_key is None or self.has_failed:
+            # After a failure all that follows is not done.
             return
         if event.dagster_event is None:
             # A line that a step logged about how far it is.
@@ -141,7 +147,8 @@ class _Steps:
             self.progress(event.step_key, self.done, self.total)
         elif event.dagster_event.is_step_success or event.dagster_event.is_step_failure:
             self.done += 1
-            self.progress(event.step_key, self.done, self.total)
+            self.has_failed = event.dagster_event.is_step_failure
+            self.progress("", self.done, self.total)
 
 
 @contextlib.contextmanager
@@ -181,8 +188,3 @@ def _all_kinds(kind: type[PipelineError]) -> Iterator[type[PipelineError]]:
     for below in kind.__subclasses__():
         yield below
         yield from _all_kinds(below)
-
-
-def use_home_for_dagster(home: Home) -> None:
-    """Let child processes find the instance."""
-    os.environ["DAGSTER_HOME"] = str(Path(home.dagster).absolute())

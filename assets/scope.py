@@ -9,13 +9,19 @@ from assets import shown
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
 from assets.waiting import later
+from routing_pipeline.data_quality.suite import ledgers, refuse
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.table import OPERATIONS
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.report.charts.overlap_map import overlap_map
-from routing_pipeline.report.charts.quality_map import quality_map
-from routing_pipeline.resolving import last_analysis, resolve_scope
-from routing_pipeline.router import ask, read_router
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.report.charts.cell_map import overlap_map, quality_map
+from routing_pipeline.schema import SCOPED_REQUESTS
+from routing_pipeline.storage.code_keys import code_key
+from routing_pipeline.window.resolve import last_analysis, resolve_scope
+from routing_pipeline.window.router_health import ask, read_router
+from routing_pipeline.window.scope import AnalysisScope
+
+EVIDENCE = OPERATIONS["routing_evidence"]
 
 
 class ScopeConfig(dg.Config):
@@ -28,36 +34,44 @@ class ScopeConfig(dg.Config):
     quality_threshold: float | None = None
     goal: str | None = None
     max_quality_drop: float | None = None
+    max_quality_drop_per_task: float | None = None
+    prove_per_task: bool | None = None
+    single: bool | None = None
     budget: float | None = None
+    explore_only: bool | None = None
     sample_above: int | None = None
+    capabilities: str | None = None
 
 
-@dg.asset(group_name="scope", kinds={"duckdb"}, owners=OWNERS, code_version="1", deps=[request_log, feedback])
+@dg.asset(
+    group_name="scope",
+    kinds={"duckdb"},
+    owners=OWNERS,
+    code_version=code_key("routing_pipeline.window.resolve"),
+    metadata=shown.columns(SCOPED_REQUESTS, "one row per attempt within the window", key="attempt_id"),
+    deps=[request_log, feedback],
+)
 def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home: HomeResource) -> AnalysisScope:
-    """The window on the lake's snapshot that every number of this analysis covers, and its rows made ready to read."""
+    """The window on the lake's snapshot that every number of this analysis covers, and its rows made ready to read. One row per attempt."""
     opened = home.open()
     parameters = read_parameters(home.config_file(), **config.model_dump())
+    # Checks of the ledgers run with what they read; who analyses what is there runs none.
+    refuse(ledgers(opened, Lake(opened)), "nothing was published")
     router = read_router(home.config_file())
     health = None if router is None else ask(router)
     if router is not None and health is not None and not health.is_healthy:
-        why = f"The router at {health.url} is not well ({health.detail}, asked {health.asked_at:%Y-%m-%d %H:%M} UTC)"
+        why = f"The router at {health.url} is unhealthy ({health.detail}, asked {health.asked_at:%Y-%m-%d %H:%M} UTC)"
         later(context, router.retries, router.retry_after_minutes * 60, why)
-        scope = last_analysis(opened.results, parameters, why)
+        scope = last_analysis(opened.results, opened.runs, parameters, why)
         context.log.warning("%s", scope.stale_because)
     else:
         with home.reading() as engine:
-            scope = resolve_scope(
-                home.lake_state(),
-                parameters,
-                engine=engine,
-                engine_name=home.engine,
-                scratch=opened.window_scratch,
-                stored=opened.results,
-            )
+            scope = resolve_scope(Lake(opened), parameters, engine=engine, engine_name=home.engine)
     scope = scope.model_copy(update={"router": health})
     context.add_output_metadata(
         {
             "window": f"{scope.start:%Y-%m-%d %H:%M} to {scope.end:%Y-%m-%d %H:%M} UTC",
+            "covered days": round(scope.covered_days, 2),
             "requests": scope.requests,
             "labelled": scope.labelled,
             "goal": scope.parameters.goal,
@@ -69,10 +83,10 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     return scope
 
 
-@dg.asset(group_name="scope", kinds={"duckdb", "numpy"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name=EVIDENCE.group, description=EVIDENCE.description, kinds={"duckdb", "numpy"}, owners=OWNERS, code_version=EVIDENCE.code)
 def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RoutingEvidence:
-    """What the logs can tell about choices not made: doubly robust estimates per segment and model, or why there are none."""
-    evidence = home.analyst().routing_evidence(analysis_scope)
+    """Stands here, before all that rests on it."""
+    evidence: RoutingEvidence = home.analyst().answer("routing_evidence", analysis_scope)
     context.add_output_metadata(
         {
             "grade": f"{evidence.grade}: {evidence.grade_reason}",

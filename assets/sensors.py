@@ -1,4 +1,4 @@
-"""What runs because something happened: new logs, and traffic that became dearer, slower, worse or silent; and who hears of runs that fail.
+"""What runs because something happened: new logs, and traffic that became more expensive, slower, worse or silent; and who hears of runs that fail.
 
 Belongs here: sensors: read, decide, tell, start a run. Does not belong here: the decisions (routing_pipeline.alerts).
 """
@@ -12,12 +12,13 @@ import dagster as dg
 from assets.automation import ALERT, ingest_logs, maintain_lake, optimize_routing, over, project_budget
 from assets.outcomes import outcome_of, why_failed
 from assets.resources import HomeResource
-from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.decisions import CARRIED, AlertDecision
+from routing_pipeline.alerts.examination import Sensor
 from routing_pipeline.alerts.failed_runs import failed_runs as decide_failed_runs, message
-from routing_pipeline.alerts.new_logs import new_logs as decide_new_logs
+from routing_pipeline.alerts.log_lag import new_logs as decide_new_logs
 from routing_pipeline.alerts.notifications import Channels, read_notifications, tell
-from routing_pipeline.alerts.standing import Standing, note
-from routing_pipeline.alerts.watching import Sensor, look, unread_objects
+from routing_pipeline.alerts.sensor import tick, unread_objects
+from routing_pipeline.alerts.state import SensorState, save_state
 from routing_pipeline.errors import PipelineError, UnusableInputError
 from routing_pipeline.parameters import read_parameters
 
@@ -80,7 +81,7 @@ def _decision(sensor: Sensor, context: dg.SensorEvaluationContext, home: HomeRes
     """None when anything could not be read: a failed read is not an hour without spend."""
     try:
         with home.reading() as engine:
-            return look(sensor, home.open(), engine, read_parameters(home.config_file()), context.cursor, time.time())
+            return tick(sensor, home.open(), engine, read_parameters(home.config_file()), context.cursor, time.time())
     except Exception:
         context.log.exception("the lake could not be read")
         return None
@@ -90,7 +91,9 @@ def _request(sensor: Sensor, decision: AlertDecision) -> dg.RunRequest:
     tags = {ALERT: sensor, "reason": decision.reason[:MAX_TAG], "series": f"{decision.dimension} {decision.value}".strip()[:MAX_TAG]}
     if decision.due_to:
         tags["due_to"] = "; ".join(decision.due_to)[:MAX_TAG]
-    return dg.RunRequest(run_key=decision.run_key, run_config=over("24h"), tags=tags)
+    carried = {name: value for name in CARRIED if (value := getattr(decision, name)) is not None}
+    about = {"incidents": {"config": {"sensor": sensor, "reason": decision.reason, **carried}}}
+    return dg.RunRequest(run_key=decision.run_key, run_config=over("24h", about), tags=tags)
 
 
 ALERTING: list[dg.SensorDefinition] = [_alerting(sensor) for sensor in get_args(Sensor)]
@@ -99,7 +102,7 @@ cost_spike, latency_spike, quality_drop, silent_feed = ALERTING
 
 @dg.sensor(
     minimum_interval_seconds=60,
-    description="Jobs whose scheduled or sensor-started run failed and is not tried again; one message then, one when the job is well again.",
+    description="Jobs whose scheduled or sensor-started run failed and is not tried again; one message then, one when it recovers.",
 )
 def failed_runs(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult:
     """Reads Dagster's own history: whatever a run failed of, this does not need."""
@@ -119,5 +122,5 @@ def failed_runs(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.S
     if not decision.news:
         # A home that does not answer may use up the tick's time: then nothing is told again, for nothing was told.
         with contextlib.suppress(PipelineError):
-            note(home.open(), "failed_runs", Standing(looked_s=now_s, is_open=bool(decision.failing), began_s=decision.since_s))
+            save_state(home.open(), "failed_runs", SensorState(looked_s=now_s, is_open=bool(decision.failing), began_s=decision.since_s))
     return dg.SensorResult(skip_reason=decision.reason, cursor=decision.cursor)

@@ -1,6 +1,6 @@
 """A data-quality rule and its result in Dagster's words.
 
-Belongs here: translating routing_pipeline.expectations for asset checks. Does not belong here: rules, and evaluating them.
+Belongs here: translating routing_pipeline.data_quality.expectations for asset checks. Does not belong here: rules, and evaluating them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.shown import rounded
-from routing_pipeline.expectations import CheckResult, Expectation
+from routing_pipeline.data_quality.expectations import CheckResult, Expectation
 
 SEVERITY = {"blocking": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 

@@ -8,8 +8,8 @@ import dagster as dg
 from assets.deciding import CHECK, approval
 from assets.delivery import routing_rule_set as delivered
 from assets.resources import HomeResource
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.rule_sets.record import status_of_rules
+from routing_pipeline.rules.delivery import status_of_rules
+from routing_pipeline.rules.model import RuleSet
 
 
 @dg.asset_check(

@@ -10,10 +10,10 @@ import dagster as dg
 from assets import scope
 from assets.resources import HomeResource
 from checks import claims
-from routing_pipeline.data_quality import check_suite, note_blocked
-from routing_pipeline.expectations import BLOCKING, WARNING
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.data_quality.expectations import BLOCKING, WARNING
+from routing_pipeline.data_quality.suite import check_suite, note_blocked
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.window.scope import AnalysisScope
 
 
 @dg.multi_asset_check(specs=claims.specs(BLOCKING, scope.analysis_scope), ins={"analysis_scope": dg.AssetIn()})

@@ -13,16 +13,16 @@ import pytest
 from assets import ingest, scope
 from assets.resources import HomeResource, ResultsIOManager
 from checks import claims, ingest as ingest_checks, scope as scope_checks
-from routing_pipeline.data_quality import data_quality, last_blocked
-from routing_pipeline.demo_logs import DemoFiles, write_demo
-from routing_pipeline.expectations import BLOCKING, INGEST, WARNING, CheckItem, DataQuality
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.data_quality.expectations import BLOCKING, FEEDBACK, INGEST, WARNING, CheckItem, DataQuality
+from routing_pipeline.data_quality.suite import data_quality, last_blocked
+from routing_pipeline.demo.logs import DemoFiles, write_demo
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.scope import AnalysisScope
 
 REQUESTS = 2_000
 ASSETS = [ingest.request_log, ingest.feedback, scope.analysis_scope]
-CHECKS = [ingest_checks.ledger, scope_checks.what_must_hold, scope_checks.what_should_hold]
+CHECKS = [ingest_checks.ledger, ingest_checks.feedback_ledger, scope_checks.what_must_hold, scope_checks.what_should_hold]
 
 
 @dg.asset
@@ -81,8 +81,8 @@ def rewrite(good: tuple[Home, dg.ExecuteInProcessResult]) -> Iterator[Callable[[
 
 def test_there_is_one_check_per_rule_with_its_severity_and_a_description():
     specs = {spec.name: spec for check in CHECKS for spec in check.check_specs}
-    assert set(specs) == {rule.name for rule in (*INGEST, *BLOCKING, *WARNING)}
-    for rule in (*INGEST, *BLOCKING, *WARNING):
+    assert set(specs) == {rule.name for rule in (*INGEST, *FEEDBACK, *BLOCKING, *WARNING)}
+    for rule in (*INGEST, *FEEDBACK, *BLOCKING, *WARNING):
         assert specs[rule.name].blocking == (rule.severity == "blocking")
         assert rule.claim in specs[rule.name].description
         assert rule.why in specs[rule.name].description
@@ -90,6 +90,7 @@ def test_there_is_one_check_per_rule_with_its_severity_and_a_description():
 
 def test_ledger_checks_are_about_the_request_log_and_suites_about_the_scope():
     assert {spec.asset_key.to_user_string() for spec in ingest_checks.ledger.check_specs} == {"request_log"}
+    assert {spec.asset_key.to_user_string() for spec in ingest_checks.feedback_ledger.check_specs} == {"feedback"}
     suites = (scope_checks.what_must_hold, scope_checks.what_should_hold)
     assert {spec.asset_key.to_user_string() for check in suites for spec in check.check_specs} == {"analysis_scope"}
 
@@ -99,7 +100,7 @@ def test_a_good_week_passes_every_blocking_check_and_is_analysed(good):
     assert result.success
     assert materialised(result) == {"request_log", "feedback", "analysis_scope", "downstream"}
     found = evaluations(result)
-    assert set(found) == {rule.name for rule in (*INGEST, *BLOCKING, *WARNING)}
+    assert set(found) == {rule.name for rule in (*INGEST, *FEEDBACK, *BLOCKING, *WARNING)}
     assert [name for name, each in found.items() if each.blocking and not each.passed] == []
 
 
@@ -121,21 +122,21 @@ def test_observed_values_travel_with_the_check(good, demo):
 
 def test_the_report_reads_what_the_checks_found_without_checking_again(good):
     home, result = good
-    key = home.results.key_of_run()
+    key = home.runs.key_of()
     analysed = home.results.load("analysis_scope", key, AnalysisScope)
     quality = data_quality(home, analysed, Lake(home), now_s=0.0)
     assert home.results.load("data_quality", key, DataQuality) == quality
-    assert [check.name for check in quality.checks] == [rule.name for rule in (*INGEST, *BLOCKING, *WARNING)]
+    assert [check.name for check in quality.checks] == [rule.name for rule in (*INGEST, *FEEDBACK, *BLOCKING, *WARNING)]
     found = evaluations(result)
     assert {check.name: check.observed for check in quality.checks} == {name: each.description for name, each in found.items()}
 
 
 def test_what_no_check_has_looked_at_is_looked_at_for_the_report(good, tmp_path):
     home, _ = good
-    key = home.results.key_of_run()
+    key = home.runs.key_of()
     analysed = home.results.load("analysis_scope", key, AnalysisScope).model_copy(update={"key": "fresh", "rows_key": "fresh"})
     quality = data_quality(home, analysed, Lake(home), now_s=analysed.end_s + 60)
-    assert len(quality.checks) == len((*INGEST, *BLOCKING, *WARNING))
+    assert len(quality.checks) == len((*INGEST, *FEEDBACK, *BLOCKING, *WARNING))
     assert quality.is_publishable
     assert next(check for check in quality.checks if check.name == "logs_are_fresh").outcome == "passed"
 
@@ -176,13 +177,13 @@ def test_logs_most_of_which_are_refused_stop_before_the_scope(demo, tmp_path):
 
 def test_an_analysis_that_an_alert_started_is_not_the_newest(good, demo):
     home, _ = good
-    before = home.results.key_of_run()
-    home.results.begin_run("review", "f" * 16)
+    before = home.runs.key_of()
+    home.runs.begin("review", "f" * 16)
     result = run(home.root, demo.logs, selected=dg.AssetSelection.assets(scope.analysis_scope), alert="cost_spike")
     assert result.success
-    assert home.results.key_of_run(result.run_id) == before
-    assert home.results.key_of_run() == "f" * 16
-    home.results.begin_run("review", before)
+    assert home.runs.key_of(result.run_id) == before
+    assert home.runs.key_of() == "f" * 16
+    home.runs.begin("review", before)
 
 
 def test_what_a_check_lists_is_shown_as_a_table():

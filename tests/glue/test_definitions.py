@@ -1,19 +1,25 @@
-"""What Dagster is told: the graph, its words, its jobs, its clock."""
+"""What Dagster is told: the graph, its words, its jobs, its clock, and where the home lies."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from assets.definitions import defs
+from assets import automation
+from assets.definitions import build_defs, defs
+from assets.resources import HomeResource, ResultsIOManager
+from routing_pipeline import schema
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 ROOT = Path(__file__).parents[2]
 GRAPH = Path(__file__).with_name("graph.json")
@@ -37,9 +43,7 @@ OPERATIONS = {
 
 
 def asset_specs() -> list[dg.AssetSpec]:
-    return sorted(
-        defs.get_all_asset_specs() if hasattr(defs, "get_all_asset_specs") else defs.resolve_all_asset_specs(), key=lambda spec: spec.key
-    )
+    return sorted(defs.resolve_all_asset_specs(), key=lambda spec: spec.key)
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
@@ -73,12 +77,79 @@ def test_every_operation_of_the_task_is_an_asset() -> None:
 
 
 @pytest.mark.parametrize("spec", asset_specs(), ids=lambda spec: spec.key.to_user_string())
-def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
-    assert spec.description
+def test_every_asset_says_what_it_is_and_whose_and_by_when_it_is_renewed(spec: dg.AssetSpec) -> None:
+    assert re.search(r"One [a-z ]+ per [a-z]+", spec.description or ""), "what one entry of it is"
     assert spec.group_name not in {None, "default"}
     assert spec.owners
     assert spec.kinds
     assert spec.code_version
+    assert spec.freshness_policy
+    assert spec.automation_condition is None, "schedules and sensors start runs, and nothing else"
+
+
+def test_every_job_schedule_and_sensor_says_what_it_is_for() -> None:
+    found = [*(defs.jobs or []), *(defs.schedules or []), *(defs.sensors or [])]
+    assert len(found) >= 16
+    assert [each.name for each in found if not each.description] == []
+
+
+@pytest.mark.parametrize(
+    ("asset", "schedule", "deadline"),
+    [
+        ("optimization_report", automation.weekly_review, automation.AFTER_REVIEW),
+        ("request_log", automation.weekly_review, automation.AFTER_REVIEW),
+        ("lake_upkeep", automation.nightly_upkeep, automation.AFTER_UPKEEP),
+    ],
+)
+def test_an_asset_is_overdue_six_hours_after_its_schedule(
+    asset: str, schedule: dg.ScheduleDefinition, deadline: dg.FreshnessPolicy
+) -> None:
+    (spec,) = (spec for spec in asset_specs() if spec.key == dg.AssetKey(asset))
+    assert spec.freshness_policy == deadline
+    minute, hour, *days = str(schedule.cron_schedule).split()
+    assert deadline.deadline_cron == " ".join([minute, str(int(hour) + 6), *days])
+    assert (deadline.lower_bound_delta, deadline.timezone) == (timedelta(hours=6), schedule.execution_timezone)
+
+
+@pytest.mark.parametrize(
+    ("asset", "columns"),
+    [("request_log", schema.REQUEST_LOG), ("feedback", schema.KEPT_FEEDBACK), ("analysis_scope", schema.SCOPED_REQUESTS)],
+)
+def test_a_table_shows_its_columns_with_unit_and_nulls_and_what_a_row_is(asset: str, columns: tuple[schema.Column, ...]) -> None:
+    (spec,) = (spec for spec in asset_specs() if spec.key == dg.AssetKey(asset))
+    shown = spec.metadata["dagster/column_schema"]
+    assert [(each.name, each.type, each.constraints.nullable) for each in shown.columns] == [
+        (each.name, each.type, not each.required) for each in columns
+    ]
+    for told, column in zip(shown.columns, columns, strict=True):
+        assert told.description.startswith(column.description)
+        assert column.unit in told.description
+    assert shown.constraints.other[0].startswith("one row per ")
+
+
+def test_under_dagster_dev_an_asset_leads_to_its_code_and_elsewhere_no_path_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_IS_DEV_CLI", raising=False)
+    assert not any("dagster/code_references" in spec.metadata for spec in build_defs().resolve_all_asset_specs())
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    specs = {spec.key.to_user_string(): spec for spec in build_defs().resolve_all_asset_specs()}
+    files = {
+        name: [str(Path(each.file_path).relative_to(ROOT)) for each in spec.metadata["dagster/code_references"].code_references]
+        for name, spec in specs.items()
+    }
+    assert files["request_log"] == ["assets/ingest.py"]
+    assert files["bottlenecks"] == ["routing_pipeline/analysis/bottlenecks.py", "assets/operations.py"]
+    assert [path for paths in files.values() for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_resources_that_are_handed_over_take_the_place_of_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTING_PIPELINE_HOME", str(tmp_path / "elsewhere"))
+    record = {"attempt_id": "a", "request_id": "a", "started_at": "2026-11-18T10:00:00Z", "model": "gpt-4o", "status": "success"}
+    (tmp_path / "logs.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    root = str(tmp_path / "home")
+    handed = {"home": HomeResource(root=root, logs=str(tmp_path / "logs.jsonl")), "io_manager": ResultsIOManager(root=root)}
+    assert build_defs(handed).resolve_job_def("ingest_logs").execute_in_process().success
+    assert Lake(Home(tmp_path / "home")).totals().ingested == 1
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_every_check_says_what_it_claims() -> None:
@@ -90,7 +161,7 @@ def test_every_check_says_what_it_claims() -> None:
 def test_parameters_enter_at_the_scope_and_nowhere_else() -> None:
     job = defs.resolve_job_def("optimize_routing")
     configured = {node.name for node in job.nodes if dict(getattr(node.definition.config_schema.config_type, "fields", {}) or {})}
-    assert configured == {"request_log", "feedback", "analysis_scope", "optimization_report"}
+    assert configured == {"request_log", "feedback", "analysis_scope", "incidents", "optimization_report"}
 
 
 def assets_of(job: str) -> set[str]:
@@ -100,7 +171,8 @@ def assets_of(job: str) -> set[str]:
 def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
     assert assets_of("ingest_logs") == {"request_log", "feedback"}
     assert assets_of("maintain_lake") == {"lake_upkeep"}
-    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in asset_specs()} - {"lake_upkeep"}
+    assert assets_of("look_at_rollout") == {"rollout"}
+    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in asset_specs()} - {"lake_upkeep", "rollout"}
 
 
 def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:
@@ -114,7 +186,7 @@ def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:
 
 def test_every_sensor_of_the_task_is_there() -> None:
     names = {sensor.name for sensor in defs.sensors or []}
-    assert names == {"new_logs", "cost_spike", "latency_spike", "quality_drop", "silent_feed", "failed_runs"}
+    assert names == {"new_logs", "cost_spike", "latency_spike", "quality_drop", "silent_feed", "failed_runs", "rollout_looks"}
 
 
 def test_the_lake_is_tidied_every_night_once() -> None:

@@ -32,7 +32,7 @@ from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
 from kubernetes import client as kubernetes
 
 from assets.definitions import defs
-from routing_pipeline.cli import app
+from routing_pipeline.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -583,7 +583,7 @@ def test_the_readme_says_that_nothing_starts_by_itself_and_has_no_link_inside_a_
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listings = readme.split("```")[1::2]
     assert [listing for listing in listings if "](" in listing] == []
-    assert "off until somebody switches them on" in readme
+    assert "off until they are switched on" in readme
     defined = [*defs.schedules, *defs.sensors]
     assert {each.default_status.value for each in defined} == {"STOPPED"}
     assert [each.name for each in defined if f"`{each.name}`" not in readme] == []

@@ -13,7 +13,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from assets.history import HeldHistory
 from assets.running import instance_of
-from routing_pipeline.home import Home
+from routing_pipeline.storage.home import Home
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("is_even", asset="number")])
@@ -60,7 +60,7 @@ def test_two_processes_write_the_history_of_one_home_at_once(tmp_path: Path) -> 
         dg.materialize([number], instance=instance)
     script = (
         "import sys, dagster as dg; from pathlib import Path\n"
-        "from assets.running import instance_of; from routing_pipeline.home import Home; from tests.glue.test_history import number\n"
+        "from assets.running import instance_of; from routing_pipeline.storage.home import Home; from tests.glue.test_history import number\n"
         "with instance_of(Home(Path(sys.argv[1]))) as instance:\n"
         "    print(*(dg.materialize([number], instance=instance).run_id for _ in range(5)))\n"
     )

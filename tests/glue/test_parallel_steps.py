@@ -9,10 +9,10 @@ import pytest
 
 from assets import automation
 from assets.running import instance_of, run_job
-from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.report.assembly import Report
+from routing_pipeline.report.model import Report
+from routing_pipeline.storage.home import Home
 
 REQUESTS = 2_000
 
@@ -80,6 +80,6 @@ def test_steps_in_parallel_processes_come_to_the_same_report(tmp_path: Path, mon
 
 
 def _report_of(home: Home) -> Report:
-    report = home.results.runs()[0].load("report", Report)
+    report = home.runs.all()[0].load("report", Report)
     assert report is not None
     return report

@@ -14,8 +14,8 @@ import pytest
 
 from assets import automation, sensors
 from assets.resources import HomeResource
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_logs
+from routing_pipeline.storage.home import Home
 
 HOUR_S = 3_600
 BEGAN_S = time.time()
@@ -119,7 +119,7 @@ def test_an_incident_starts_one_analysis_over_a_day_with_its_reason_in_the_tags(
     assert said in request.tags["reason"]
     again = tick(name, home, first.cursor)
     assert again.run_requests == []
-    assert "no hour was completed" in str(again.skip_reason)
+    assert "no new complete hour" in str(again.skip_reason)
 
 
 @pytest.mark.parametrize("name", ["cost_spike", "latency_spike", "quality_drop", "silent_feed"])
@@ -134,7 +134,7 @@ def test_usual_traffic_is_a_skip_that_says_so(tmp_path: Path, name: str) -> None
 def test_whatever_the_cursor_a_lake_that_holds_nothing_starts_nothing(tmp_path: Path, name: str, cursor: str | None) -> None:
     result = tick(name, HomeResource(root=str(tmp_path / "empty")), cursor)
     assert result.run_requests == []
-    assert "holds no request" in str(result.skip_reason)
+    assert "has no requests" in str(result.skip_reason)
 
 
 @pytest.mark.parametrize("name", list(ALERTING))
@@ -164,7 +164,7 @@ def test_an_incident_that_goes_on_is_told_again_only_when_it_grew_by_half(tmp_pa
     assert third.run_requests is not None
     (request,) = third.run_requests
     assert request.run_key == f"{first.run_requests[0].run_key}:2"
-    assert "grown" in request.tags["reason"]
+    assert "larger than when first reported" in request.tags["reason"]
 
 
 def test_an_alert_says_what_it_is_due_to(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_alert_says_what_it_is_due_to(tmp_path: Path) -> None:
     (request,) = tick("cost_spike", lake_of(tmp_path, attempts(usual(), change))).run_requests or [None]
     assert request is not None
     assert "tokens" in request.tags["due_to"]
-    assert "team 'support' (100%)" in request.tags["due_to"]
+    assert "team 'support' (100 %)" in request.tags["due_to"]
 
 
 def test_a_team_that_falls_silent_is_told_once(tmp_path: Path) -> None:

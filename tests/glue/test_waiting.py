@@ -13,7 +13,7 @@ import pytest
 
 from assets import ingest, scope, waiting
 from assets.resources import HomeResource, ResultsIOManager
-from routing_pipeline.demo_logs import DemoFiles, write_demo
+from routing_pipeline.demo.logs import DemoFiles, write_demo
 
 ASSETS = [ingest.request_log, ingest.feedback, scope.analysis_scope]
 

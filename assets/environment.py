@@ -1,0 +1,36 @@
+"""What the environment says of how runs are scheduled and executed, refused where it makes no sense.
+
+Belongs here: reading those variables. Nothing here takes long to import: a command sees what cannot be used before it waits
+for Dagster. Does not belong here: what the library reads (the command line and `resources`).
+"""
+
+import os
+import zoneinfo
+
+from routing_pipeline.errors import UnusableInputError
+
+
+def timezone(asked: str | None) -> str:
+    """The zone that schedules keep to, refused where there is none of that name: Monday 06:00 must not come at another hour."""
+    try:
+        zoneinfo.ZoneInfo(asked or "UTC")
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise UnusableInputError(
+            f"ROUTING_PIPELINE_TIMEZONE={asked}: no time zone; give one such as Europe/Berlin, or leave it out"
+        ) from error
+    return asked or "UTC"
+
+
+def parallel_steps(asked: str | None) -> int | None:
+    """How many steps run at once, each in a process of its own; None for all in one process."""
+    if not asked:
+        return None
+    if not asked.isdecimal() or int(asked) < 1:
+        raise UnusableInputError(f"ROUTING_PIPELINE_PARALLEL_STEPS={asked}: give a number from 1, or leave it out")
+    return int(asked)
+
+
+def check_environment() -> None:
+    """Raises UnusableInputError where a variable cannot be used."""
+    timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))
+    parallel_steps(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS"))

@@ -1,0 +1,232 @@
+"""Commands that analyse, and that show what was found.
+
+Belongs here: run, demo, analyze, simulate, report, ask. Does not belong here: any work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from routing_pipeline.cli import completion, jobs
+from routing_pipeline.cli.help import DECIDE, START
+from routing_pipeline.cli.inputs import (
+    Asked,
+    check_environment,
+    check_out,
+    make_home,
+    open_answers,
+    open_home,
+    open_record,
+    read_asked,
+)
+from routing_pipeline.cli.options import (
+    PARAMETERS,
+    AddSource,
+    AsJson,
+    EngineName,
+    Feedback,
+    Format,
+    Logs,
+    Out,
+    PublishingConfig,
+    Root,
+    command,
+)
+from routing_pipeline.cli.output import show
+from routing_pipeline.cli.progress import shown
+from routing_pipeline.errors import UnusableInputError, did_you_mean
+
+if TYPE_CHECKING:
+    from routing_pipeline.parameters import Parameters
+    from routing_pipeline.rules.model import RuleSet
+    from routing_pipeline.rules.record import RuleSetRecord
+    from routing_pipeline.storage.home import Home
+
+
+@command("run --logs s3://bucket/logs --out report", parameters=PARAMETERS, group=START)
+def run(
+    asked: dict[str, Any],
+    logs: Logs,
+    out: Out,
+    feedback: Feedback = None,
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    log_format: Format = "auto",
+    add_source: AddSource = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read new logs, check and analyse them, write report and rules. Makes the home where there is none."""
+    request = read_asked(asked, engine)
+    ops = jobs.ingestion(logs, feedback, log_format, add_source=add_source)
+    _deliver(lambda: _home_for(home, ops), out, request, ops=ops, as_json=as_json)
+
+
+@command("demo --requests 20000", group=START)
+def demo(
+    out: Out = Path("demo/report"),
+    home: Annotated[
+        Path | None, typer.Option("--home", help="Folder that holds lake, results and runs, and then the logs too [default: demo/home]")
+    ] = None,
+    requests: Annotated[int, typer.Option("--requests", min=1_000, help="How many requests to make up")] = 200_000,
+    as_json: AsJson = False,
+) -> None:
+    """Make up a week of traffic in a home of its own, and `run` on it."""
+    check_out(out)
+    check_environment()
+    opened = make_home(home or Path("demo/home"))
+    # What was made up goes with the home that it was made up for; by itself it lies where `make dev` looks for it.
+    folder = Path("demo") if home is None else opened.root / "demo"
+    with shown() as progress:
+        from routing_pipeline.demo.logs import write_demo
+
+        making = "making up a week of traffic"
+        progress(making, 0, None)
+        write_demo(folder, requests=requests, is_mixed=True, progress=lambda done, of: progress(making, done, of))
+    ops = jobs.ingestion(str(folder / "logs"), str(folder / "feedback"))
+    _deliver(lambda: opened, out, read_asked({}), ops=ops, as_json=as_json)
+
+
+@command("analyze --out report --timeframe 30d --goal cost", parameters=PARAMETERS, group=DECIDE)
+def analyze(asked: dict[str, Any], out: Out, home: Root = None, engine: EngineName = "duckdb", as_json: AsJson = False) -> None:
+    """Analyse again what the home holds, reading no logs. Other options make it an experiment: `latest` stays what it was."""
+    _deliver(lambda: open_home(home), out, read_asked(asked, engine), ops={}, leave_out=jobs.INGESTION, as_json=as_json)
+
+
+def _home_for(home: Path | None, ops: Mapping[str, Any]) -> Home:
+    opened = make_home(home)
+    jobs.check_source(opened, ops)
+    return opened
+
+
+def _deliver(
+    home: Callable[[], Home], out: Path, asked: Asked, *, ops: Mapping[str, Any], leave_out: tuple[str, ...] = (), as_json: bool
+) -> None:
+    check_out(out)
+    delivering = {"analysis_scope": asked.values, "optimization_report": {"out": str(out.absolute())}}
+    jobs.optimize(home(), asked.config, asked.engine, {**ops, **delivering}, leave_out=leave_out)
+    report = (out / "report.json").read_text(encoding="utf-8")
+    show(report, _headlines(report, out), as_json=as_json)
+
+
+def _headlines(report: str, out: Path) -> Iterator[str]:
+    from routing_pipeline.data_quality import feedback_lines
+    from routing_pipeline.report.headlines import headlines
+    from routing_pipeline.report.model import Report
+
+    delivered = Report.model_validate_json(report)
+    yield from headlines(delivered)
+    yield _spent(delivered.routing_rules.look)
+    yield from feedback_lines.of_window(delivered.feedback, delivered.scope)
+    yield str((out / "report.html").absolute())
+
+
+def _spent(look: int) -> str:
+    """Which question to the held-out sessions it was, and what a further one costs."""
+    from routing_pipeline.policy.proof import level_of
+
+    if look == 0:
+        return "Proof: none; explored only. Nothing was spent, and nothing of this can be approved."
+    now, following = (f"{100 * level_of(number):.4g} %" for number in (look, look + 1))
+    return (
+        f"Proof: question {look} put to these held-out sessions, tested at {now}. Another question of them is tested at {following}, so it proves less; "
+        "the same one again costs nothing, and --explore-only asks without spending one."
+    )
+
+
+@command("simulate --rules rules.json", parameters=PARAMETERS, group=DECIDE)
+def simulate(
+    asked: dict[str, Any],
+    rules: Annotated[str, typer.Option("--rules", help="rules.json, ours or by hand: [{when, route}]; or a rule_set_id; or latest")],
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    as_json: AsJson = False,
+) -> None:
+    """Say what these rules would have done, with intervals. They are replayed on sessions that no search has seen."""
+    request = read_asked(asked, engine)
+    opened, record = open_record(home, request.config)
+    rule_set, notice = _rules_named(opened, record, rules, request.parameters)
+    if notice:
+        typer.echo(notice, err=True)
+    result = jobs.simulate(opened, request.config, engine, rule_set, request.values)
+    from routing_pipeline.report.simulated import lines
+
+    show(result.model_dump_json(indent=1), lines(result), as_json=as_json)
+
+
+def _rules_named(opened: Home, record: RuleSetRecord, rules: str, parameters: Parameters) -> tuple[RuleSet, str | None]:
+    """Rules by name or from a file, which may be what a gateway runs with; and what to say of it."""
+    path = Path(rules)
+    if path.is_file():
+        from routing_pipeline.gateways.table import rules_of_configuration
+
+        found = rules_of_configuration(path)
+        if found is not None:
+            from routing_pipeline.rules.reading import read_given_rules
+
+            return read_given_rules(
+                found, parameters
+            ), f"{path.name} is a gateway's configuration: what its {len(found)} rules do is judged"
+    from routing_pipeline.rules.delivery import named_or_read
+
+    return named_or_read(opened, record, rules, parameters)
+
+
+@command("report --out report", group=DECIDE)
+def report(
+    run: Annotated[str | None, typer.Argument(help="Id of a run, or how it begins [default: the latest]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder that receives report and rules")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the reports that can be made again, and what they found")] = False,
+    home: Root = None,
+    config: PublishingConfig = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of an earlier run again, or list the reports. It comes out byte for byte, from what the run kept."""
+    if out is None and not listed:
+        raise UnusableInputError("name a folder with --out, or see with --list what there is")
+    opened, record = open_record(home, config)
+    if out is None or listed:
+        from routing_pipeline.rules.past_reports import lines, past_reports
+
+        found = past_reports(opened.runs, record)
+        show(json.dumps([each.model_dump(mode="json") for each in found], indent=1), lines(found), as_json=as_json)
+        return
+    from routing_pipeline.report.rebuilding import find_run, rebuild
+
+    rebuilt = rebuild(find_run(opened.runs, run), out)
+    differing = ", ".join(rebuilt.differing)
+    if differing and not rebuilt.is_other_code:
+        raise RuntimeError(f"{differing} came out differently")
+    if differing:
+        typer.echo(f"made by another version of the code; these files differ: {differing}", err=True)
+    show((out / "report.json").read_text(encoding="utf-8"), [str((out / "report.html").absolute())], as_json=as_json)
+
+
+@command("ask get_routing_costs timeframe=24h group_by=team", parameters=PARAMETERS, group=DECIDE)
+def ask(
+    asked: dict[str, Any],
+    tool: Annotated[
+        str, typer.Argument(help="A tool of the task, such as get_routing_costs", show_default=False, autocompletion=completion.TOOLS)
+    ],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments, such as timeframe=24h", show_default=False)] = None,
+    home: Root = None,
+    engine: EngineName = "duckdb",
+    as_json: AsJson = False,
+) -> None:
+    """Ask one of the fourteen tools from the shell, as an agent would. With detail=brief, --json is cut as well; whole otherwise."""
+    from routing_pipeline.serving.mcp.tools import BY_NAME
+
+    if tool not in BY_NAME:
+        raise UnusableInputError(f"{tool[:60]}: there is no such tool{did_you_mean(tool, BY_NAME)}; the tools are {', '.join(BY_NAME)}")
+    given = dict(word.partition("=")[::2] for word in arguments or ())
+    request = read_asked(asked, engine)
+    detail: dict[str, Any] = {name: given.pop(name) for name in ("detail", "page") if name in given}
+    BY_NAME[tool].question(given, request.parameters)
+    answers = open_answers(home, request)
+    with shown() as progress:
+        answer = answers.answer(BY_NAME[tool], {**given, **detail}, lambda what: progress(what, 0, None))
+    show(json.dumps(answer.structured, indent=1, ensure_ascii=False), [answer.text], as_json=as_json)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Error, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE, A4 = (1280, 900), (390, 844), (794, 1123)
@@ -62,6 +62,11 @@ class Opened:
     errors: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
+    def dismissed(self, dialog: Dialog) -> None:
+        """A dialog is an error; left open it would hold the page up."""
+        self.errors.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
 
 @contextmanager
 def opened(
@@ -86,7 +91,7 @@ def opened(
         found = Opened(page)
         page.on("console", lambda message: found.errors.append(message.text) if message.type in {"error", "warning"} else None)
         page.on("pageerror", lambda error: found.errors.append(str(error)))
-        page.on("dialog", lambda dialog: (found.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", found.dismissed)
         page.on(
             "request", lambda request: None if request.url.startswith("data:") or request.url == url else found.asked.append(request.url)
         )

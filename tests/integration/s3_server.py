@@ -92,7 +92,7 @@ def installed() -> Path:
         if not (CACHE / "ready").exists():
             try:
                 subprocess.run([sys.executable, "-m", "venv", "--clear", CACHE], check=True, capture_output=True, timeout=120)
-                install = [CACHE / "bin/python", "-m", "pip", "install", "--quiet", f"swift=={VERSION}"]
+                install = [str(CACHE / "bin/python"), "-m", "pip", "install", "--quiet", f"swift=={VERSION}"]
                 subprocess.run(install, check=True, capture_output=True, timeout=300)
             except (OSError, subprocess.SubprocessError) as error:
                 raise UnavailableError(f"swift {VERSION} cannot be installed from the package index ({type(error).__name__})") from error

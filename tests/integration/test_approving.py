@@ -15,13 +15,13 @@ from assets import deciding
 from assets.delivery import routing_rule_set
 from assets.resources import HomeResource, ResultsIOManager
 from checks.delivery import significant_changes_are_approved
-from routing_pipeline import cli
+from routing_pipeline.cli import main
 from routing_pipeline.estimates import Estimate, Result, Unidentifiable
-from routing_pipeline.home import Home
-from routing_pipeline.policy.rule_set import RuleSet
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.rule_sets.record import record_of
-from tests.domain.test_realized_outcomes import promise
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.record import record_of
+from routing_pipeline.storage.home import Home
+from tests.recommendation.test_realized_outcomes import promise
 
 ID, OTHER = "2026-11-01T00:00:00Z-abcd", "2026-11-08T00:00:00Z-dcba"
 
@@ -37,7 +37,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         code = 0
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = capsys.readouterr()
@@ -67,8 +67,8 @@ class Delivered(Result):
 
 def reported(home: Home, rules: RoutingRules) -> None:
     """A run that delivered these rules."""
-    home.results.begin_run("run-1", "0123456789abcdef")
-    home.results.keep_run("run-1", Delivered(routing_rules=rules), None, {})
+    home.runs.begin("run-1", "0123456789abcdef")
+    home.runs.keep("run-1", Delivered(routing_rules=rules), None, {})
 
 
 @pytest.fixture
@@ -107,10 +107,23 @@ def test_a_rule_set_is_approved_published_and_taken_back_by_command(command: Com
 
 def test_latest_never_names_what_an_alert_found(command: Command, home: Home) -> None:
     at = ("--by", "Ada", "--home", home.root)
-    home.results.keep_run("alert", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
+    home.runs.keep("alert", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
     assert command("approve", "latest", *at)[0] == 2
     reported(home, found())
-    home.results.keep_run("again", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
+    home.runs.keep("again", Delivered(routing_rules=found("2026-11-26T10:00:00Z-a1e7")), None, {}, key="b" * 16, is_of_alert=True)
+    code, out, err = command("approve", "latest", *at, "--json")
+    assert (code, json.loads(out)["rule_set_id"]) == (0, ID), err
+
+
+def test_latest_never_names_what_an_experiment_found(command: Command, home: Home) -> None:
+    at = ("--by", "Ada", "--home", home.root)
+    for name, question in (("cheap", "cost"), ("good", "quality")):
+        rules = Delivered(routing_rules=found(f"2026-11-26T10:00:00Z-{name}"))
+        home.runs.keep(name, rules, None, {}, key="b" * 16, is_experiment=True, question=question)
+    code, _, err = command("approve", "latest", *at)
+    assert (code, "name a rule set by its id" in err, len(err.strip().splitlines())) == (2, True, 1), err
+    reported(home, found())
+    home.runs.keep("again", Delivered(routing_rules=found(OTHER)), None, {}, key="b" * 16, is_experiment=True, question="speed")
     code, out, err = command("approve", "latest", *at, "--json")
     assert (code, json.loads(out)["rule_set_id"]) == (0, ID), err
 
@@ -182,7 +195,7 @@ def routing_rules() -> RoutingRules:
 
 
 def materialised(home: Home, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-    home.results.begin_run("before", "0123456789abcdef")
+    home.runs.begin("before", "0123456789abcdef")
     resource = HomeResource(root=str(home.root))
     return dg.materialize(
         [routing_rules, routing_rule_set, significant_changes_are_approved],

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from routing_pipeline import cli
-from routing_pipeline.demo_logs import write_demo
+from routing_pipeline import suggested
+from routing_pipeline.cli import analyze, jobs, main
+from routing_pipeline.cli.inputs import open_home
+from routing_pipeline.cli.progress import shown
+from routing_pipeline.demo.logs import write_demo
 
 OUT_FILES = ("report.md", "report.html", "report.json", "rules.json")
 
@@ -42,7 +45,7 @@ class Terminal:
         self.capsys.readouterr()
         code = 0
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         said = self.capsys.readouterr()
@@ -189,7 +192,7 @@ def test_logs_none_of_which_can_be_used_end_with_three_and_publish_nothing(termi
 
 def test_a_demo_with_a_home_of_its_own_writes_nowhere_else(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr(cli, "_deliver", lambda *_, ops, **__: read.append(ops["request_log"]["logs"]))
+    monkeypatch.setattr(analyze, "_deliver", lambda *_, ops, **__: read.append(ops["request_log"]["logs"]))
     monkeypatch.chdir(tmp_path)
     for words, logs in ((("--home", "mine"), "mine/demo/logs"), ((), "demo/logs")):
         assert terminal("demo", "--requests", 1000, *words).code == 0
@@ -343,16 +346,50 @@ def test_progress_never_counts_beyond_its_end_nor_to_none(
     from assets.running import run_job
 
     told: list[tuple[int, int]] = []
-    ops = cli._ingest_ops(str(week / "logs"), None, "auto", add_source=False)
-    home = cli._open_home(ingested)
-    run_job(home, "ingest_logs", resources=cli._resources(home, None, "duckdb"), ops=ops, progress=lambda _, *counts: told.append(counts))
-    assert told[-1] == (3, 3)
-    assert all(done <= of == 3 for done, of in told)
+    ops = jobs.ingestion(str(week / "logs"))
+    home = open_home(ingested)
+    run_job(home, "ingest_logs", resources=jobs.resources(home, None), ops=ops, progress=lambda _, *counts: told.append(counts))
+    assert told[-1] == (4, 4)
+    assert all(done <= of == 4 for done, of in told)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    with cli._progress() as progress:
+    with shown() as progress:
         progress("asking", 0, None)
     said = capsys.readouterr().err
     assert ("asking" in said, "None" in said) == (True, False)
+
+
+def nothing_but(folder: Path, **objects: str) -> Path:
+    folder.mkdir()
+    for name, content in objects.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def test_logs_in_which_nothing_is_a_call_are_told_as_what_they_hold(terminal: Terminal, tmp_path: Path) -> None:
+    spans = [{"traceId": "t", "spanId": f"{number:x}", "startTimeUnixNano": "1", "attributes": []} for number in range(12)]
+    traces = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+    logs = nothing_but(tmp_path / "logs", traces=traces, empty="[]", lines="\n\n")
+    ended = terminal("ingest", "--logs", logs, "--home", tmp_path / "home")
+    counts = "0 records from 3 objects: 0 ingested, 0 quarantined, 0 duplicates"
+    assert (ended.code, ended.out) == (0, f"read now: {counts}\nin the home: {counts}; left out: 12 spans that are no model calls\n")
+    ended = terminal("ingest", "--logs", logs, "--home", tmp_path / "home", "--json")
+    assert json.loads(ended.out)["left_out"] == {"spans that are no model calls": 12}
+    ended = terminal("run", "--logs", logs, "--home", tmp_path / "home", "--out", tmp_path / "out")
+    assert (ended.code, "the lake is empty" in ended.err, len(ended.err.strip().splitlines())) == (2, False, 1), ended.err
+    assert "3 objects were read and nothing in them is a call to a model that could be used: no records at all" in ended.err
+    assert "left out: 12 spans that are no model calls; see docs/formats.md" in ended.err
+
+
+def test_logs_of_a_shape_that_nobody_knows_stop_the_run_and_are_told_by_their_names(terminal: Terminal, tmp_path: Path) -> None:
+    unknown = json.dumps({"uuid": "u", "llm": "m", "spent": 1})
+    logs = nothing_but(tmp_path / "logs", lines=f"{unknown}\n" * 3, table="when,llm,usd\n1,m,2\n2,m,3\n")
+    ended = terminal("run", "--logs", logs, "--home", tmp_path / "home", "--out", tmp_path / "out")
+    assert (ended.code, len(ended.err.strip().splitlines())) == (3, 1), ended.err
+    assert "5 of 5 records" in ended.err
+    assert "no known log format: its fields are uuid, llm, spent; name its format with --format, or describe it in a TOML file" in ended.err
+    assert "CSV whose columns are those of no known log format: its columns are when, llm, usd" in ended.err
+    ended = terminal("analyze", "--home", tmp_path / "home", "--out", tmp_path / "out")
+    assert (ended.code, "5 of 5 records, 100.00 %: no known log format" in ended.err) == (3, True), ended.err
 
 
 def test_the_doctor_names_what_works(terminal: Terminal, tmp_path: Path) -> None:
@@ -396,6 +433,7 @@ def test_help_answers_without_loading_dagster() -> None:
 def test_what_agents_and_readers_cannot_be_given_is_refused_in_one_line(
     terminal: Terminal, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
+    (tmp_path / "home").mkdir()
     ended = terminal(*words, "--home", tmp_path / "home")
     assert (ended.code, said in ended.first_line, len(ended.err.strip().splitlines())) == (2, True, 1), ended.err
 
@@ -429,6 +467,134 @@ def test_every_command_that_has_a_configuration_takes_it_from_the_environment(
     monkeypatch.setenv("ROUTING_PIPELINE_CONFIG", str(tmp_path / "deployed.toml"))
     ended = terminal(*words, "--home", tmp_path / "home")
     assert (ended.code, "deployed.toml" in ended.err) == (2, True), ended.err
+
+
+NEEDS_A_HOME = (
+    ("analyze", "--out", "out"),
+    ("simulate", "--rules", "latest"),
+    ("approve", "latest", "--by", "Ada"),
+    ("publish", "latest", "--by", "Ada"),
+    ("roll-back", "--by", "Ada"),
+    ("report", "--list"),
+    ("report", "--out", "out"),
+    ("mcp", "cost-tracker"),
+    ("mcp", "cost-tracker", "--http", "127.0.0.1:8123"),
+    ("dashboard",),
+    ("ask", "get_routing_costs"),
+    ("metrics",),
+    ("metrics", "--textfile", "home.prom"),
+    ("reprocess", "--day", "2026-11-24"),
+    ("compact",),
+    ("forget", "--team", "growth"),
+)
+
+
+@pytest.mark.parametrize("words", NEEDS_A_HOME, ids=" ".join)
+def test_a_mistyped_home_is_named_and_not_made(terminal: Terminal, tmp_path: Path, words: tuple[str, ...]) -> None:
+    home = tmp_path / "hmoe"
+    ended = terminal(*words, "--home", home)
+    assert (ended.code, str(home) in ended.first_line, len(ended.err.strip().splitlines())) == (2, True, 1), ended.err
+    assert not home.exists()
+
+
+def test_the_doctor_says_that_a_home_is_not_there_and_makes_none(terminal: Terminal, tmp_path: Path) -> None:
+    ended = terminal("doctor", "--home", tmp_path / "home")
+    assert (ended.code, f"{tmp_path / 'home'} is not there yet" in ended.out) == (0, True)
+    assert not (tmp_path / "home").exists()
+
+
+LOADED_FOR_A_RUN = ("dagster", "duckdb", "pyiceberg", "ibis", "pandas", "great_expectations", "scipy")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "--logs", "nowhere", "--out", "out"), "nowhere: there is no such file or directory"),
+        (("run", "--logs", "logs", "--feedback", "nowhere", "--out", "out"), "nowhere: there is no such file or directory"),
+        (("run", "--logs", "ftp://host/logs", "--out", "out"), "ftp:// is not supported"),
+        (("run", "--logs", "logs", "--out", "a file"), "--out a file: "),
+        (("run", "--logs", "logs", "--out", "out", "--engine", "duckbd"), "(did you mean 'duckdb'?)"),
+        (("run", "--logs", "logs", "--out", "out", "--format", "litelm"), "(did you mean 'litellm'?)"),
+        (("run", "--logs", "logs", "--out", "out", "--goal", "cheap"), "goal: "),
+        (("run", "--logs", "logs", "--out", "out", "--config", "no.toml"), "--config no.toml: "),
+        (("ingest", "--logs", "nowhere"), "nowhere: there is no such file or directory"),
+        (("analyze", "--out", "out"), "there is no such home"),
+        (("simulate", "--rules", "no.json", "--home", "home"), "--rules no.json: there is no such file"),
+        (("approve", "by-heart", "--by", "Ada", "--home", "home"), "no rule set by-heart was proposed"),
+        (("report", "0815", "--out", "out", "--home", "home"), "no report has been made"),
+        (("ask", "get_routing_cost"), "(did you mean 'get_routing_costs'?)"),
+        (("mcp", "cost-traker"), "(did you mean 'cost-tracker'?)"),
+        (("metrics",), "there is no such home"),
+        (("dashboard",), "there is no such home"),
+    ],
+    ids=lambda each: " ".join(each)[:60] if isinstance(each, tuple) else "",
+)
+def test_what_cannot_be_used_is_told_before_anything_is_loaded_that_takes_long(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "a file").touch()
+    program = f"import sys; sys.argv = ['routing-pipeline', *{words!r}]; from routing_pipeline.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert (done.returncode, len(told), said in told[0]) == (2, 1, True), told
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert not loaded.intersection(LOADED_FOR_A_RUN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "home", "logs"], "nothing was made"
+
+
+def test_the_version_is_told_and_help_has_a_short_name(terminal: Terminal) -> None:
+    told = terminal("--version")
+    assert (told.code, told.out.split()[0], told.out.count("\n")) == (0, "routing-pipeline", 1)
+    for words in ((), ("run",)):
+        assert terminal(*words, "-h").out == terminal(*words, "--help").out != ""
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "routing_pipeline", "-h"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "Usage: routing-pipeline [OPTIONS] COMMAND [ARGS]...")
+
+
+@pytest.mark.parametrize(
+    ("message", "pasteable"),
+    [
+        (
+            "an approval again: routing-pipeline approve 2026-X --by NAME",
+            "an approval again: routing-pipeline approve 2026-X --by NAME --home my/home",
+        ),
+        (
+            "(routing-pipeline reprocess --prefix OBJECT --format FORMAT), or",
+            "(routing-pipeline reprocess --prefix OBJECT --format FORMAT --home my/home), or",
+        ),
+        ("routing-pipeline run or analyze makes one", "routing-pipeline run --home my/home or analyze makes one"),
+        ("routing-pipeline report --list shows", "routing-pipeline report --list --home my/home shows"),
+        ("made by another version of routing-pipeline; install that one", "made by another version of routing-pipeline; install that one"),
+        ("give --home another folder, or routing-pipeline run", "give --home another folder, or routing-pipeline run"),
+    ],
+)
+def test_a_command_that_a_message_suggests_is_about_the_home_that_was_named(message: str, pasteable: str) -> None:
+    assert suggested.about(message, "my/home") == pasteable
+
+
+def test_what_is_suggested_names_the_home(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for words in (("report", "--out", "out"), ("ask", "get_routing_costs"), ("analyze", "--out", tmp_path / "out")):
+        for given in (("--home", tmp_path / "home"), (f"--home={tmp_path / 'home'}",)):
+            ended = terminal(*words, *given)
+            assert (ended.code, f"--home {tmp_path / 'home'}" in ended.err) == (2, True), ended.err
 
 
 def test_the_live_page_for_others_needs_a_token(terminal: Terminal, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from postgres_server import PASSWORD, PostgresServer
 from s3_server import free_ports
 
 from assets.outcomes import outcome_of
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.home import Home
+from routing_pipeline.demo.logs import write_demo
+from routing_pipeline.storage.home import Home
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
@@ -225,7 +225,7 @@ def test_a_run_whose_worker_is_killed_is_noticed_and_goes_on_in_another(deployme
     assert "optimization_report" in {step["stepKey"] for step in ended["stepStats"]}
     report = json.loads((deployment.folder / "home/report/report.json").read_text())
     assert report["run"]["run_id"] == second["runId"]
-    assert Home(deployment.folder / "home").results.runs()[0].run_id == second["runId"]
+    assert Home(deployment.folder / "home").runs.all()[0].run_id == second["runId"]
 
 
 def test_a_run_that_dies_with_its_code_server_is_noticed_and_retried(deployment: Deployment) -> None:

@@ -20,33 +20,36 @@ import requests
 import uvicorn
 from playwright.sync_api import Browser, Page
 
-from routing_pipeline.alerts import decisions, hourly
-from routing_pipeline.analysis.budget_projection import budget_projection, daily_spend_by_team
+from routing_pipeline import text as wording
+from routing_pipeline.alerts import decisions
+from routing_pipeline.analysis.budget_projection import budget_projection, spend_history
 from routing_pipeline.analysis.quality_metrics import quality_metrics
 from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
-from routing_pipeline.analyst import lake_state
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.dashboard import live
-from routing_pipeline.dashboard.following import Follower
-from routing_pipeline.dashboard.serving import TOKEN_VARIABLE, app_of, serve
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.clock import HOURS_PER_WEEK
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import priced
-from routing_pipeline.ingest.forgetting import forget
+from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import AlertThresholds, Parameters
-from routing_pipeline.policy.rule_set import logged_rule_id
 from routing_pipeline.recommendation.realized_outcomes import realized_outcomes
-from routing_pipeline.report import wording
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.rule_sets.record import record_of
-from routing_pipeline.scope import AnalysisScope
-from routing_pipeline.window_rows import rows_at
-from tests.domain.test_realized_outcomes import about, promise
+from routing_pipeline.rules.model import logged_rule_id
+from routing_pipeline.rules.record import record_of
+from routing_pipeline.serving.auth import Door
+from routing_pipeline.serving.dashboard import model as live
+from routing_pipeline.serving.dashboard.app import TOKEN_VARIABLE, app_of, serve
+from routing_pipeline.serving.dashboard.data import Follower
+from routing_pipeline.serving.http import Guard
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.hourly import priced
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope
+from tests.alerts import from_rows
+from tests.recommendation.test_realized_outcomes import about, promise
 
 HOUR_S = 3_600
 LAST = int(time.time()) // HOUR_S - 2
@@ -115,7 +118,8 @@ class Place:
     @contextmanager
     def served(self, token: str | None = None) -> Iterator[tuple[str, Follower]]:
         follower = Follower(self.home, self.parameters)
-        server = uvicorn.Server(uvicorn.Config(app_of(follower, token=token), port=0, log_level="error"))
+        guarded = Guard(app_of(follower), Door("127.0.0.1", 0, token, "--port 0", for_browsers=True))
+        server = uvicorn.Server(uvicorn.Config(guarded, port=0, log_level="error"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         until(lambda: server.started)
@@ -127,14 +131,7 @@ class Place:
 
     def scope(self, engine: Engine, end: datetime, timeframe: str, **asked: Any) -> AnalysisScope:
         parameters = Parameters(timeframe=timeframe, as_of=end, **asked)  # type: ignore[arg-type]
-        return resolve_scope(
-            lake_state(Lake(self.home)),
-            parameters,
-            engine=engine,
-            engine_name="duckdb",
-            scratch=self.home.scratch,
-            stored=self.home.results,
-        )
+        return resolve_scope(Lake(self.home), parameters, engine=engine, engine_name="duckdb")
 
 
 def until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
@@ -230,12 +227,12 @@ def test_figures_are_those_of_the_analyses_of_the_same_hours(
 def test_series_and_cells_give_the_same_figures(
     page_of: tuple[str, Follower], asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = page_of[1].seen
-    assert seen is not None
+    snapshot = page_of[1].snapshot
+    assert snapshot is not None
     with open_engine() as engine:
-        by_series = live.live_page(seen, live.Asked("7d", **asked), engine, AlertThresholds())
+        by_series = live.live_page(snapshot, live.PageQuery("7d", **asked), engine, AlertThresholds())
         monkeypatch.setattr(live, "KINDS", {})
-        by_cells = live.live_page(seen, live.Asked("7d", **asked), engine, AlertThresholds())
+        by_cells = live.live_page(snapshot, live.PageQuery("7d", **asked), engine, AlertThresholds())
     assert by_series.requests > 0
     assert close(by_series.model_dump(), by_cells.model_dump())
 
@@ -250,30 +247,34 @@ def close(one: Any, other: Any) -> bool:
 
 
 def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place: Place, page_of: tuple[str, Follower]) -> None:
-    seen = page_of[1].seen
-    assert seen is not None
-    assert seen.projection is not None
-    assert seen.outcomes is not None
+    snapshot = page_of[1].snapshot
+    assert snapshot is not None
+    assert snapshot.projection is not None
+    assert snapshot.outcomes is not None
     with open_engine() as engine:
         rows = engine.read_parquet(Lake(place.home).all_files())
         paid = priced(rows, Catalog(place.parameters.models))
-        sums = hourly.hourly_sums(hourly.costs(paid), seen.until - 6 * hourly.WEEK_H, seen.until)
-        expected = decisions.cost_spike(sums, place.parameters.alerts, None, seen.until)
-        spend = daily_spend_by_team(paid, seen.newest_s + 1e-6)
-        scope = place.scope(engine, datetime.fromtimestamp(seen.until * HOUR_S, UTC), "7d")
+        sums = from_rows.hourly_sums(from_rows.costs(paid), snapshot.until - 6 * HOURS_PER_WEEK, snapshot.until)
+        expected = decisions.cost_spike(sums, place.parameters.alerts, None, snapshot.until)
+        ends = Lake(place.home).ends_s()
+        assert ends is not None
+        spend = spend_history(paid, snapshot.newest_s + 1e-6, ends[0])
+        scope = place.scope(engine, datetime.fromtimestamp(snapshot.until * HOUR_S, UTC), "7d")
         outcomes = realized_outcomes(rows_at(engine, scope.requests_uri), scope, record_of(place.home).promised())
     assert expected.kind == "alert"
-    told = next(each for each in seen.alerts or () if each.sensor == "cost_spike")
+    told = next(each for each in snapshot.alerts or () if each.sensor == "cost_spike")
     assert told.is_going_on
     # The sensor looked at the last hour alone; told hour after hour, the incident began one earlier.
     assert (told.alert.measured, told.alert.dimension, told.alert.value) == (expected.measured, expected.dimension, expected.value)
     assert told.alert.due_to
-    projected = budget_projection(spend, seen.newest_s + 1e-6, place.parameters)
-    assert seen.projection.month.observed_usd == pytest.approx(projected.month.observed_usd)
+    projected = budget_projection(spend, snapshot.newest_s + 1e-6, place.parameters)
+    assert snapshot.projection.month.observed_usd == pytest.approx(projected.month.observed_usd)
+    assert snapshot.projection.month.observed_days == pytest.approx(projected.month.observed_days)
+    assert (snapshot.projection.month.used_is, snapshot.projection.month.verdict) == (projected.month.used_is, projected.month.verdict)
     assert isinstance(projected.month.total_usd, Estimate)
-    assert isinstance(seen.projection.month.total_usd, Estimate)
-    assert seen.projection.month.total_usd.estimate == pytest.approx(projected.month.total_usd.estimate)
-    (kept,), (mine,) = outcomes.rule_sets, seen.outcomes.rule_sets
+    assert isinstance(snapshot.projection.month.total_usd, Estimate)
+    assert snapshot.projection.month.total_usd.estimate == pytest.approx(projected.month.total_usd.estimate)
+    (kept,), (mine,) = outcomes.rule_sets, snapshot.outcomes.rule_sets
     assert (mine.rule_set_id, mine.requests) == (FOLLOWED, kept.requests)
     assert mine.share == pytest.approx(kept.share)
     for found, analysed in zip(mine.outcomes, kept.outcomes, strict=True):
@@ -364,10 +365,10 @@ def test_an_empty_home_says_what_to_do_and_new_logs_show_without_a_reload(chromi
 
 def test_a_page_that_is_served_again_shows_at_once_what_was_known(place: Place, page_of: tuple[str, Follower]) -> None:
     again = Follower(place.home, place.parameters)
-    again.look = lambda: None  # type: ignore[method-assign]
+    again.refresh = lambda: None  # type: ignore[method-assign]
     again.start()
     try:
-        assert again.seen == page_of[1].seen
+        assert again.snapshot == page_of[1].snapshot
         other = Follower(place.home, Parameters(budget=1))
         assert other._remembered() is None
     finally:
@@ -412,8 +413,8 @@ def test_hostile_names_do_not_run_and_do_not_break_the_page(chromium: Browser, t
 
 
 def filtered_value(follower: Follower, name: str) -> str:
-    assert follower.seen is not None
-    known = next(each for each in follower.seen.names["model"] if each[:150] == name[:150])
+    assert follower.snapshot is not None
+    known = next(each for each in follower.snapshot.names["model"] if each[:150] == name[:150])
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
@@ -447,7 +448,7 @@ def test_with_a_token_only_those_who_know_it_see_anything(chromium: Browser, tmp
         for wrong in ("Basic", "Basic !", f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", "Bearer", "Digest x"):
             assert requests.get(url, headers={"Authorization": wrong}, timeout=60).status_code == 401
         assert requests.get(url, auth=("me", TOKEN[:-1]), timeout=60).status_code == 401
-        assert requests.get(f"{url}healthz", timeout=60).text == "ok"
+        assert requests.get(f"{url}healthz", timeout=60).text == "ok\n"
         assert requests.get(f"{url}figures.json", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).json()["requests"] == 30
         # A browser that was told the password once sends it with what the page fetches again.
         with browser.opened(chromium, url, password=TOKEN) as opened:

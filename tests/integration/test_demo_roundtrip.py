@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import duckdb
 import pytest
 
-from routing_pipeline import demo_traffic
-from routing_pipeline.demo_logs import DemoFiles, write_demo
-from routing_pipeline.home import Home
+from routing_pipeline.demo import traffic
+from routing_pipeline.demo.logs import DemoFiles, write_demo
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
-from routing_pipeline.ingest.lake import IngestTotals, Lake
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.lake.totals import IngestTotals
 from routing_pipeline.schema import FEEDBACK, REQUEST_LOG
+from routing_pipeline.storage.home import Home
 
 REQUESTS = 3_000
 KEY = ("request_id", "started_at")
@@ -38,7 +39,7 @@ def roundtrip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roundtrip]:
     ingest_logs(home, str(files.logs))
     ingest_feedback(home, str(files.feedback))
     lake = Lake(home)
-    week = demo_traffic.traffic(REQUESTS)
+    week = traffic.traffic(REQUESTS)
     with duckdb.connect() as database:
         database.register("told", week.attempts)
         database.register("told_feedback", week.feedback)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from routing_pipeline import cli
-from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.cli import main
+from routing_pipeline.demo.logs import write_demo
 
 Command = Callable[..., tuple[int, str]]
 
@@ -27,7 +27,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["routing-pipeline", *map(str, words)])
         capsys.readouterr()
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             return int(ended.code or 0), capsys.readouterr().err
         return 0, capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_too_little_in_all_goes_on_with_intervals_and_says_how_long_to_collect(c
     days = report["scope"]["days_to_collect"]
     # 240 requests in four hours: the 760 that are missing take about half a day more.
     assert days == pytest.approx(760 / (240 / (239 / 1440)), rel=0.01)
-    assert "more days of logs" in markdown
+    assert "at least 1 more day of logs" in markdown.lower()
     assert "240 requests are too few" in markdown
 
 
@@ -133,7 +133,7 @@ def test_a_short_window_is_extended_and_a_router_that_is_down_gets_the_last_anal
 
     router.status = 503
     code, err = command(*words)
-    assert (code, "not well (status 503" in err, "run again later" in err, len(err.strip().splitlines())) == (4, True, True, 1), err
+    assert (code, "unhealthy (status 503" in err, "run again later" in err, len(err.strip().splitlines())) == (4, True, True, 1), err
     assert not (out / "report.md").exists()
 
     router.status = 200
@@ -142,7 +142,7 @@ def test_a_short_window_is_extended_and_a_router_that_is_down_gets_the_last_anal
     healthy, markdown = read(out)
     assert healthy["scope"]["router"]["is_healthy"]
     assert healthy["run"]["stale_because"] is None
-    assert "Router: well" in markdown
+    assert "Router: healthy" in markdown
     # The window that was asked for held too little.
     assert (healthy["scope"]["timeframe_asked"], healthy["scope"]["timeframe"]) == ("1h", "7d")
     assert "it was extended to 7d" in markdown
@@ -221,10 +221,19 @@ def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_
     found = {each["priority"]: each for each in report["tradeoff_frontier"]["scenarios"]}
     assert set(found) == {"cost", "quality", "speed", "balanced"}
     assert [name for name, each in found.items() if each["suggested"]] == ["balanced"]
-    assert "cost at most 0.002 USD per request" in found["cost"]["keeps"]
+    assert "cost at most $0.002 per request" in found["cost"]["keeps"]
     assert "quality at least 0.900" in found["cost"]["breaks"]
-    assert "cost at most 0.002 USD per request" in found["quality"]["breaks"]
+    assert "cost at most $0.002 per request" in found["quality"]["breaks"]
     assert found["quality"]["point"]["quality"]["estimate"] > found["balanced"]["point"]["quality"]["estimate"] - 1e-9
     assert found["cost"]["point"]["cost_usd"]["estimate"] < found["quality"]["point"]["cost_usd"]["estimate"]
     assert "balanced (suggested)" in markdown
     assert found["quality"]["ask"] in markdown
+    assert "Your limits are in conflict: quality at least 0.900 and cost at most $0.002 per request cannot all hold" in markdown
+    row = found["balanced"]
+    code, err = command("analyze", "--home", tmp_path / "home", "--out", tmp_path / "again", *row["ask"].split())
+    assert code == 0, err
+    again = json.loads((tmp_path / "again" / "report.json").read_text())["routing_rules"]["rule_set"]
+    assert {name: again["expected"]["proposed"][name] for name in ("cost_usd", "quality", "latency_ms")} == {
+        name: row["point"][name] for name in ("cost_usd", "quality", "latency_ms")
+    }
+    assert len(again["rules"]) == row["rules"]

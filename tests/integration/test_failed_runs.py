@@ -12,13 +12,13 @@ import pytest
 from receiver import Receiver
 
 from assets import sensors
-from assets.definitions import defs
+from assets.definitions import build_defs
 from assets.outcomes import outcome_of, why_failed
-from assets.resources import HomeResource
+from assets.resources import HomeResource, ResultsIOManager
 from assets.waiting import IMPATIENT
-from routing_pipeline.alerts.standing import noted
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.home import Home
+from routing_pipeline.alerts.state import saved_state
+from routing_pipeline.demo.logs import write_demo
+from routing_pipeline.storage.home import Home
 
 BY_SENSOR, BY_SCHEDULE = {"dagster/sensor_name": "new_logs"}, {"dagster/schedule_name": "weekly_review"}
 JOB = "ingest_logs"
@@ -40,10 +40,8 @@ def home_of(folder: Path, notifications: str, logs: str = "logs") -> HomeResourc
 
 
 def ingest(instance: dg.DagsterInstance, home: HomeResource, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
-    place = {"root": home.root}
-    resources = {"home": {"config": place | {"logs": home.logs, "config": home.config}}, "io_manager": {"config": place}}
-    job = defs.resolve_job_def(JOB)
-    return job.execute_in_process(run_config={"resources": resources}, instance=instance, tags=tags, raise_on_error=False)
+    job = build_defs({"home": home, "io_manager": ResultsIOManager(root=home.root)}).resolve_job_def(JOB)
+    return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
 
 
 def tick(instance: dg.DagsterInstance, home: HomeResource, cursor: str | None = None) -> dg.SensorResult:
@@ -74,22 +72,22 @@ def test_a_failed_ingestion_is_told_once_and_once_that_it_is_well_again(
     ingest(instance, home, BY_SENSOR)
     still = tick(instance, home, first.cursor)
     assert (len(receiver.received), still.skip_reason) == (1, dg.SkipReason("failing: ingest_logs"))
-    standing = noted(Home(tmp_path / "home"), "failed_runs")
-    assert standing is not None
-    assert standing.is_open
+    state = saved_state(Home(tmp_path / "home"), "failed_runs")
+    assert state is not None
+    assert state.is_open
 
     write_demo(tmp_path, requests=1_000)
     mended = home_of(tmp_path, channels)
     well = ingest(instance, mended, BY_SENSOR)
     assert well.success
     after = tick(instance, mended, still.cursor)
-    assert [each["title"] for each in receiver.received] == ["run failed: ingest_logs", "well again: ingest_logs"]
+    assert [each["title"] for each in receiver.received] == ["run failed: ingest_logs", "recovered: ingest_logs"]
     assert well.run_id in receiver.received[-1]["message"]
     tick(instance, mended, after.cursor)
     assert len(receiver.received) == 2
-    standing = noted(Home(tmp_path / "home"), "failed_runs")
-    assert standing is not None
-    assert not standing.is_open
+    state = saved_state(Home(tmp_path / "home"), "failed_runs")
+    assert state is not None
+    assert not state.is_open
 
 
 def test_a_blocking_check_that_failed_is_named(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline.home import Home
 from routing_pipeline.ingest import backlog, feedback
+from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
-from routing_pipeline.ingest.forgetting import forget
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.schema import FEEDBACK, column_names
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 

@@ -13,18 +13,21 @@ import ibis
 import numpy as np
 import pytest
 
-from routing_pipeline.alerts import hourly
-from routing_pipeline.alerts.attribution import attribution
+from routing_pipeline.alerts.attribution import cause_from_sums
 from routing_pipeline.alerts.decisions import AlertDecision
-from routing_pipeline.alerts.kept import kept_cause, kept_series
+from routing_pipeline.alerts.series import series_from_sums
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
-from routing_pipeline.home import Home
-from routing_pipeline.hourly_sums import CELL, FILES_AT_ONCE, KINDS, NAMES, NAMES_KEPT, OTHERS, Feedback, SumsStore, priced
-from routing_pipeline.ingest.forgetting import forget
+from routing_pipeline.ingest.compaction import maintain
+from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.ingest.maintenance import maintain
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.conform import conform_days
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.few_names import NAMES_KEPT, OTHERS
+from routing_pipeline.window.hourly import CELL, FILES_AT_ONCE, KINDS, NAMES, Feedback, SumsStore, priced, quantile_ms
+from routing_pipeline.window.scope import Window
+from tests.alerts import from_rows
 
 NOW_S = 1_795_500_000.0
 FIRST_HOUR = int(NOW_S) // 3600 - 60
@@ -84,7 +87,7 @@ class Place:
         return priced(self.engine.read_parquet(self.lake.all_files()), Catalog())
 
     def kept_files(self, kind: str = "attempts") -> set[Path]:
-        return set((self.home.root / "sums").glob(f"*/{kind}/*.parquet"))
+        return set((self.home.root / "sums").glob(f"*/{kind}/*.cells.parquet"))
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def by_series(table: ibis.Table, count: str, total: str, squares: str) -> dict[t
 
 def watched(observations: ibis.Table) -> dict[tuple[str, str], tuple[float, float, float]]:
     """The same straight from the rows, as the sensors' own definitions have it."""
-    t = hourly.with_hour(observations)
+    t = from_rows.with_hour(observations)
     found = {}
     for name in ("all", *NAMES):
         label = ibis.literal("") if name == "all" else t[name].fill_null("unknown") if name == "task_type" else t[name]
@@ -143,11 +146,11 @@ def test_sums_over_files_are_those_of_all_rows_for_every_measure_of_the_sensors(
     kept = place.store.attempts(place.lake.all_files())
     rows = place.rows()
     assert kept.pending == 0
-    assert_same(kept.series, COSTS, hourly.costs(rows))
-    assert_same(kept.series, LATENCIES, hourly.log_latencies(rows))
-    assert_same(kept.series, FAILURES, hourly.failures(rows))
-    assert_same(kept.series, SCORES, hourly.qualities(rows, None, "quality"))
-    assert_same(place.store.scores(place.lake.all_files(), place.feedback).series, SCORES, hourly.qualities(rows, None, "quality"))
+    assert_same(kept.series, COSTS, from_rows.costs(rows))
+    assert_same(kept.series, LATENCIES, from_rows.log_latencies(rows))
+    assert_same(kept.series, FAILURES, from_rows.failures(rows))
+    assert_same(kept.series, SCORES, from_rows.qualities(rows, None, "quality"))
+    assert_same(place.store.scores(place.lake.all_files(), place.feedback).series, SCORES, from_rows.qualities(rows, None, "quality"))
 
 
 def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
@@ -155,10 +158,10 @@ def test_series_from_kept_sums_are_those_from_the_rows(place: Place) -> None:
     place.ingest(attempt(number, draw) for number in range(600))
     kept, rows = place.store.attempts(place.lake.all_files()).series, place.rows()
     assert kept is not None
-    observed = {"spend": hourly.costs(rows), "latency": hourly.log_latencies(rows), "failed attempts": hourly.failures(rows)}
-    for measured, observations in (observed | {"quality": hourly.qualities(rows, None, "quality")}).items():
-        found = kept_series(kept, measured, FIRST_HOUR, FIRST_HOUR + 50)  # type: ignore[arg-type]
-        expected = hourly.hourly_sums(observations, FIRST_HOUR, FIRST_HOUR + 50)
+    observed = {"spend": from_rows.costs(rows), "latency": from_rows.log_latencies(rows), "failed attempts": from_rows.failures(rows)}
+    for measured, observations in (observed | {"quality": from_rows.qualities(rows, None, "quality")}).items():
+        found = series_from_sums(kept, measured, FIRST_HOUR, FIRST_HOUR + 50)  # type: ignore[arg-type]
+        expected = from_rows.hourly_sums(observations, FIRST_HOUR, FIRST_HOUR + 50)
         assert found is not None
         assert expected is not None
         assert (found.first_hour, found.series) == (expected.first_hour, expected.series)
@@ -175,12 +178,12 @@ def test_the_cause_from_kept_sums_is_that_from_the_rows(place: Place) -> None:
     assert kept is not None
     for measured, is_sum in (("spend", True), ("latency", False)):
         window = {"start_s": (FIRST_HOUR + 4) * 3600.0, "end_s": (FIRST_HOUR + 40) * 3600.0}
-        observations = hourly.costs(place.rows()) if is_sum else hourly.log_latencies(place.rows())
-        expected = attribution(observations, window["start_s"], window["end_s"], 4, is_sum=is_sum)
+        observations = from_rows.costs(place.rows()) if is_sum else from_rows.log_latencies(place.rows())
+        expected = from_rows.attribution(observations, window["start_s"], window["end_s"], 4, is_sum=is_sum)
         alert = AlertDecision(kind="alert", reason="", cursor="", measured=measured, **window)
         assert expected is not None
         assert expected.sentences()
-        assert kept_cause(kept, alert, 4) == expected.sentences()
+        assert cause_from_sums(kept, alert, 4) == expected.sentences()
 
 
 def week_before(moment: str) -> str:
@@ -195,7 +198,7 @@ def test_a_new_object_makes_sums_of_its_own_data_files_only(place: Place) -> Non
     place.ingest(attempt(1000 + number, draw) for number in range(200))
     kept = place.store.attempts(place.lake.all_files())
     assert {path: path.stat().st_mtime_ns for path in place.kept_files()}.items() > before.items()
-    assert_same(kept.series, COSTS, hourly.costs(place.rows()))
+    assert_same(kept.series, COSTS, from_rows.costs(place.rows()))
 
 
 def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
@@ -209,7 +212,9 @@ def test_late_scores_count_and_the_newest_of_them(place: Place) -> None:
         feedback = place.feedback
         kept = place.store.scores(files, feedback)
         assert kept.pending == 0
-        assert_same(kept.series, SCORES, hourly.qualities(place.rows(), place.engine.read_parquet(feedback.files), "quality"))
+        assert_same(kept.series, SCORES, from_rows.qualities(place.rows(), place.engine.read_parquet(feedback.files), "quality"))
+    # What stood there before goes with the next look.
+    place.store.scores(files, place.feedback)
     assert len(place.kept_files("scores")) == len(files)
 
 
@@ -219,14 +224,14 @@ def test_what_a_budget_leaves_is_pending_and_stands_in_the_older_scores(place: P
         place.ingest({**attempt(part * 50 + number, draw), "status": "success"} for number in range(50))
     files = place.lake.all_files()
     assert len(files) > FILES_AT_ONCE
-    left = [place.store.attempts(files, budget_s=0.0).pending for _ in range(2)]
+    left = [place.store.attempts(files, at_most=1).pending for _ in range(2)]
     assert left == [len(files) - FILES_AT_ONCE, max(len(files) - 2 * FILES_AT_ONCE, 0)]
     assert place.store.attempts(files, at_most=0).pending == left[-1]
     place.store.attempts(files)
     place.score(((number, 0.5) for number in range(300)), NOW_S - 1000)
     place.store.scores(files, place.feedback)
     place.score(((number, 0.9) for number in range(300)), NOW_S - 500)
-    partly = place.store.scores(files, place.feedback, budget_s=0.0)
+    partly = place.store.scores(files, place.feedback, at_most=1)
     assert partly.pending == len(files) - FILES_AT_ONCE
     assert partly.cells is not None
     found = partly.cells.agg(n=partly.cells.scored.sum(), quality=partly.cells.quality.sum()).to_pyarrow().to_pylist()[0]
@@ -256,7 +261,7 @@ def test_files_joined_into_larger_ones_give_the_same_sums(place: Place) -> None:
     after = place.store.attempts(place.lake.all_files()).series
     assert after is not None
     joined = by_series(after, *COSTS)
-    assert place.store.prune(place.lake.all_files()) > 0
+    assert place.store.prune(place.lake.files_by_day()) > 0
     assert len(place.kept_files()) == len(place.lake.all_files())
     assert joined.keys() == sums.keys()
     assert np.allclose([joined[key] for key in sums], list(sums.values()))
@@ -289,7 +294,7 @@ def test_cells_are_for_those_who_filter_by_several_names_at_once(place: Place) -
         assert kept.cells is not None
         cells = kept.cells.filter(kept.cells[count] > 0)
         found = cells.group_by("hour", *CELL).agg(n=cells[count].sum()).to_pyarrow().to_pylist()
-        timed = hourly.with_hour(of)
+        timed = from_rows.with_hour(of)
         expected = timed.group_by("hour", *CELL).agg(n=timed.count().cast("float64")).to_pyarrow().to_pylist()
         assert in_order(found) == in_order(expected)
 
@@ -312,6 +317,66 @@ def test_series_grow_with_names_and_not_with_their_combinations(place: Place) ->
         assert series.count().execute() <= len(files) * (1 + 4 * names + names**2)
     assert kept.cells is not None
     assert kept.cells.count().execute() > names**2 * 4
+
+
+def conformed(place: Place) -> ibis.Table:
+    window = Window(FIRST_HOUR // 24 * 86_400.0, (FIRST_HOUR // 24 + 4) * 86_400.0)
+    rows = conform_days(place.engine.read_parquet(place.lake.all_files()), window, catalog=Catalog())
+    return rows.mutate(hour=(rows.started_s / 3600).floor().cast("int64"))
+
+
+def test_sums_of_days_are_those_of_the_rows_that_an_analysis_reads(place: Place) -> None:
+    draw = drawing(12)
+    for part in range(2):
+        # The second object begins with attempts of the requests that the first one ends with.
+        place.ingest(attempt(part * 300 + number, draw) | {"request_id": f"r{part * 280 + number}"} for number in range(300))
+    kept, rows = place.store.days(place.lake.files_by_day()), conformed(place)
+    assert (kept.pending, kept.missing) == (0, 0)
+    final = rows.filter(rows.is_final)
+    requests = place.engine.read_parquet(list(kept.requests.values()))
+    key = ("hour", "operation", *CELL)
+    found = requests.group_by(*key).agg(
+        requests=requests.requests.sum(),
+        failures=requests.failures.sum(),
+        attempts=requests.attempts.sum(),
+        usd=requests.cost_usd.sum().round(6),
+    )
+    expected = rows.group_by(*key).agg(
+        requests=rows.is_final.sum().cast("float64"),
+        failures=(rows.is_final & (rows.status == "failure")).sum().cast("float64"),
+        attempts=rows.count().cast("float64"),
+        usd=rows.cost_usd.sum().fill_null(0.0).round(6),
+    )
+    assert in_order(found.to_pyarrow().to_pylist()) == in_order(expected.to_pyarrow().to_pylist())
+    errors = place.engine.read_parquet(list(kept.errors.values()))
+    failed = rows.filter(rows.status == "failure")
+    assert errors.attempts.sum().execute() == failed.count().execute() > 0
+    assert errors.failures.sum().execute() == failed.is_final.sum().execute()
+    latency = place.engine.read_parquet(list(kept.latency.values())).to_pyarrow()
+    upper = quantile_ms(latency["step"].to_numpy(), latency["requests"].to_numpy(), 0.75)
+    assert upper == pytest.approx(final.request_latency_ms.quantile(0.75).execute(), rel=0.03)
+
+
+def test_an_ingestion_makes_the_days_anew_that_it_touches_and_those_next_to_them(place: Place) -> None:
+    draw, noon = drawing(13), datetime.fromtimestamp(FIRST_HOUR // 24 * 86_400, UTC) + timedelta(hours=12)
+    for day in range(-6, 1):
+        place.ingest(
+            attempt(1000 * (day + 7) + number, draw) | {"started_at": (noon + timedelta(days=day)).isoformat()} for number in range(20)
+        )
+    first = place.store.days(place.lake.files_by_day(), at_most=1)
+    # Where nothing is there yet, the newest day comes by itself.
+    assert (len(first.requests), first.pending, first.missing) == (1, 6, 6)
+    before = place.store.days(place.lake.files_by_day()).requests
+    place.ingest([attempt(9000, draw) | {"started_at": (noon - timedelta(days=4)).isoformat()}])
+    waiting = place.store.days(place.lake.files_by_day(), at_most=0)
+    assert (waiting.requests, waiting.pending, waiting.missing) == (before, 3, 0)
+    after = place.store.days(place.lake.files_by_day()).requests
+    today = FIRST_HOUR // 24
+    assert sorted(day - today for day in after if after[day] != before[day]) == [-5, -4, -3]
+    place.store.days(place.lake.files_by_day())
+    assert {path for path in before.values() if path.exists()} == {after[day] for day in before if after[day] == before[day]}
+    assert place.store.prune([each for each in place.lake.files_by_day() if each[0] == today]) >= 6
+    assert [path for path in after.values() if path.exists()] == [after[today]]
 
 
 def test_an_empty_lake_has_no_sums(place: Place) -> None:

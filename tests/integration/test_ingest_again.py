@@ -12,13 +12,16 @@ import pytest
 from pyiceberg.exceptions import CommitFailedException
 
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import ServiceUnavailableError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import ingestion, staging
+from routing_pipeline.ingest import ingestion
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
-from routing_pipeline.ingest.lake import TABLE_SETTINGS, CommitConflictError, Lake
-from routing_pipeline.scope import Window, conform
+from routing_pipeline.ingest.staging import stager
+from routing_pipeline.lake.iceberg import TABLE_SETTINGS
+from routing_pipeline.lake.table import CommitConflictError, Lake
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.conform import conform
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.scope import Window
 
 NOW_S = 1_795_500_000.0
 DAY_S = 86_400
@@ -134,7 +137,7 @@ def test_any_sequence_of_uploads_and_readings_ends_as_one_reading_of_what_is_the
     rng = random.Random(seed)  # noqa: S311 (a test's draw)
     bucket = Bucket(tmp_path)
     # Small batches, each committed alone: objects of one reading meet in the lake and not in memory.
-    monkeypatch.setattr(staging, "BATCH_BYTES", 400)
+    monkeypatch.setattr(stager, "BATCH_BYTES", 400)
     monkeypatch.setattr(ingestion, "COMMIT_EVERY_S", 0.0)
     for _ in range(4):
         for _ in range(rng.randint(1, 3)):
@@ -191,7 +194,7 @@ class Intruder:
         def disturbed(lake: Lake, *arguments: Any, **options: Any) -> str | None:
             if self.left:
                 self.left -= 1
-                table = lake._open() or lake._create()
+                table = lake.iceberg.opened_or_made()
                 folder = lake.new_data_folder()
                 with duckdb.connect() as connection:
                     connection.sql(
@@ -240,7 +243,7 @@ def test_a_writer_that_is_never_first_gives_up_with_a_clear_end_and_commits_noth
 def test_the_table_never_retries_a_commit_by_itself(bucket: Bucket) -> None:
     bucket.upload("a.jsonl", 1)
     bucket.ingest()
-    first, second = Lake(bucket.home)._open(), Lake(bucket.home)._open()
+    first, second = Lake(bucket.home).iceberg.opened(), Lake(bucket.home).iceberg.opened()
     assert first is not None
     assert second is not None
     assert first.properties.items() >= TABLE_SETTINGS.items()

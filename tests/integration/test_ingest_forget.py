@@ -16,18 +16,17 @@ import duckdb
 import pytest
 
 from assets.resources import ResultsIOManager
-from routing_pipeline.analyst import lake_state
-from routing_pipeline.engine import open_engine
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.forgetting import ForgetResult, What, forget
+from routing_pipeline.ingest.erasure import ForgetResult, What, forget
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_feedback, ingest_logs
-from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import rows_at
 
 NOW_S = 1_795_500_000.0
 START_S = 1_793_400_000.0
@@ -76,7 +75,7 @@ class Place:
 
     def check(self) -> None:
         """Nothing on disk that the present lake does not need; ledger, quarantine and lake agree."""
-        root, table = self.home.lake.absolute(), self.lake._open()
+        root, table = self.home.lake.absolute(), self.lake.iceberg.opened()
         assert table is not None
         assert len(table.metadata.snapshots) == 1
         assert {str(path) for path in root.glob("data/**/*.parquet")} == set(self.lake.all_files())
@@ -103,14 +102,7 @@ def place(tmp_path: Path) -> Place:
 def test_kept_rows_of_windows_and_days_go_with_what_was_forgotten(place: Place) -> None:
     def read() -> list[str]:
         with open_engine("duckdb") as engine:
-            scope = resolve_scope(
-                lake_state(place.lake),
-                Parameters(timeframe="7d"),
-                engine=engine,
-                engine_name="duckdb",
-                scratch=place.home.window_scratch,
-                stored=place.home.results,
-            )
+            scope = resolve_scope(place.lake, Parameters(timeframe="7d"), engine=engine, engine_name="duckdb")
             teams: list[str] = rows_at(engine, scope.requests_uri).select("team").distinct().team.to_pyarrow().to_pylist()
             return sorted(teams)
 
@@ -251,9 +243,9 @@ def test_a_kill_between_rows_and_history_is_mended_by_asking_again(place: Place)
     script = """
 import os, signal, sys
 from pathlib import Path
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.forgetting import forget
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.storage.home import Home
+from routing_pipeline.ingest.erasure import forget
+from routing_pipeline.lake.table import Lake
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 Lake.drop_history = die
 forget(Home(Path(sys.argv[1])), "team", "squad-of-b")

@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import killed_ingestion
 import pytest
+from killed_ingestion import Ingest, write_logs
 
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 FILES, LINES = 6, 400
-
-# Imports once and forks for each run asked for on stdin, because importing takes longer than running. A run reads in many
-# small commits and kills itself the second time it gets to the named point; without a point it goes through.
-NURSERY = """
-import json, os, signal, sys
-from pathlib import Path
-import duckdb, pyarrow.parquet, pyiceberg.catalog.sql, pyiceberg.table
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import batch, ingestion, lake, staging
-
-def run(logs, home, now_s, owner, function, when):
-    if owner == "moment":
-        staging.BATCH_BYTES = 100_000
-        ingestion.COMMIT_EVERY_S = 0.0
-        # A timer of the kernel's: whatever the process does just then, it ends.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, float(when))
-    elif owner:
-        staging.BATCH_BYTES = 100_000
-        ingestion.COMMIT_EVERY_S = 0.0
-        holder = getattr(batch, owner, None) or getattr(lake, owner)
-        original = getattr(holder, function)
-        calls = []
-        def dying(*arguments, **options):
-            calls.append(1)
-            if when == "before" and len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*arguments, **options)
-            if when == "after" and len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-        setattr(holder, function, dying)
-    ingestion.ingest_logs(Home(Path(home)), logs, now_s=now_s)
-
-for line in sys.stdin:
-    children = []
-    for asked in json.loads(line):
-        child = os.fork()
-        if not child:
-            try:
-                run(*asked)
-                os._exit(0)
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-        children.append(child)
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
-"""
+BATCH_BYTES = 100_000
+"""Small, so that there are many commits."""
 
 POINTS = [
     ("BatchConformer", "conform", "after"),
@@ -76,51 +28,19 @@ POINTS = [
     ("Lake", "commit", "before"),
     ("Lake", "_with_added", "after"),
     ("Lake", "commit", "after"),
-    ("Lake", "_drop_unnamed_side_files", "before"),
+    ("upkeep", "drop_unnamed_side_files", "before"),
 ]
 
 
-Nursery = Callable[[list[list[Any]]], list[int]]
-"""Runs several at once; gives their exit codes."""
-
-
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    process = subprocess.Popen([sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def ask(runs: list[list[Any]]) -> list[int]:
-        process.stdin.write(json.dumps(runs) + "\n")
-        process.stdin.flush()
-        codes: list[int] = json.loads(process.stdout.readline())
-        return codes
-
-    yield ask
-    process.stdin.close()
-    process.wait()
+def ingest() -> Iterator[Ingest]:
+    with killed_ingestion.running() as ask:
+        yield ask
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("logs")
-    for file in range(FILES):
-        lines = []
-        for number in range(LINES):
-            # The last tenth of each file repeats the beginning of the next one; every hundredth line is broken.
-            n = file * 360 + number
-            start = 1_795_400_000.0 + n
-            record = {
-                "id": f"r{n}",
-                "litellm_call_id": f"c{n}",
-                "startTime": start,
-                "endTime": start + 1,
-                "status": "success",
-                "model": "m",
-            }
-            lines.append("broken" if number % 100 == 50 else json.dumps(record | {"response_cost": 0.01, "padding": "x" * 200}))
-        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_logs(tmp_path_factory.mktemp("logs"), FILES, LINES, broken_every=100)
 
 
 def accounts(home: Home) -> tuple[tuple[int, ...], int, int, int]:
@@ -151,10 +71,10 @@ def test_the_undisturbed_run_adds_up(undisturbed: tuple[tuple[int, ...], int, in
 
 @pytest.mark.parametrize("point", POINTS, ids=[f"{when}-{function.strip('_')}" for _, function, when in POINTS])
 def test_a_kill_and_a_second_run_end_where_one_run_ends(
-    point: tuple[str, str, str], nursery: Nursery, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
+    point: tuple[str, str, str], ingest: Ingest, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
-    assert nursery([[str(logs), str(home.root), NOW_S, *point]]) == [-signal.SIGKILL]
+    assert ingest([[[str(home.root)], str(logs), NOW_S, BATCH_BYTES, *point]]) == [-signal.SIGKILL]
     interim = Lake(home).totals()
     assert interim.records == interim.ingested + interim.quarantined + interim.duplicates
     assert interim.objects < FILES
@@ -193,7 +113,7 @@ def home_of_earlier_versions(logs: Path, tmp_path: Path, undisturbed: tuple[tupl
 
 def no_strays(home: Home) -> bool:
     """No data file that no snapshot knows, no manifest that no snapshot names, nothing that a dead writer wanted."""
-    table = Lake(home)._open()
+    table = Lake(home).iceberg.opened()
     assert table is not None
     manifests = [manifest for snapshot in table.metadata.snapshots for manifest in snapshot.manifests(table.io)]
     data = {entry.data_file.file_path for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)}
@@ -210,13 +130,13 @@ def no_strays(home: Home) -> bool:
 @pytest.mark.parametrize("point", [POINTS[1], POINTS[2], POINTS[4]], ids=["after-finish", "before-commit", "after-commit"])
 def test_a_kill_while_objects_are_replaced_loses_neither_the_old_nor_the_new(
     point: tuple[str, str, str],
-    nursery: Nursery,
+    ingest: Ingest,
     home_of_earlier_versions: tuple[Path, Home],
     undisturbed: tuple[tuple[int, ...], int, int, int],
     undisturbed_rows: list[tuple[object, ...]],
 ) -> None:
     logs, home = home_of_earlier_versions
-    assert nursery([[str(logs), str(home.root), NOW_S, *point]]) == [-signal.SIGKILL]
+    assert ingest([[[str(home.root)], str(logs), NOW_S, BATCH_BYTES, *point]]) == [-signal.SIGKILL]
     interim, rows = Lake(home).totals(), rows_of(home)
     assert interim.ingested == len(rows) == len({row[0] for row in rows})
     ingest_logs(home, str(logs), now_s=NOW_S)
@@ -233,14 +153,14 @@ def undisturbed_rows(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> li
 
 
 def test_kills_at_random_moments_end_where_one_run_ends(
-    nursery: Nursery,
+    ingest: Ingest,
     home_of_earlier_versions: tuple[Path, Home],
     undisturbed: tuple[tuple[int, ...], int, int, int],
     undisturbed_rows: list[tuple[object, ...]],
 ) -> None:
     rng = random.Random(7)  # noqa: S311 (when to kill)
     logs, home = home_of_earlier_versions
-    codes = [nursery([[str(logs), str(home.root), NOW_S, "moment", "", str(rng.uniform(0.01, 0.6))]])[0] for _ in range(15)]
+    codes = [ingest([[[str(home.root)], str(logs), NOW_S, BATCH_BYTES, "moment", "", str(rng.uniform(0.01, 0.6))]])[0] for _ in range(15)]
     assert set(codes) <= {0, -signal.SIGALRM}
     assert -signal.SIGALRM in codes
     ingest_logs(home, str(logs), now_s=NOW_S)
@@ -250,8 +170,8 @@ def test_kills_at_random_moments_end_where_one_run_ends(
 
 
 def test_two_ingestions_of_the_same_logs_at_once_count_them_once(
-    nursery: Nursery, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
+    ingest: Ingest, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
-    assert nursery([[str(logs), str(home.root), NOW_S, "", "", ""]] * 2) == [0, 0]
+    assert ingest([[[str(home.root)], str(logs), NOW_S, None, "", "", ""]] * 2) == [0, 0]
     assert accounts(home) == undisturbed

@@ -7,7 +7,7 @@ from pathlib import Path
 import mutated_logs
 import pytest
 
-from routing_pipeline.home import Home
+from routing_pipeline.storage.home import Home
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

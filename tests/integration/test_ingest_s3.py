@@ -18,11 +18,12 @@ import s3_server
 from moto.server import ThreadedMotoServer
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import bodies, staging
+from routing_pipeline.ingest import bodies
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
-from routing_pipeline.ingest.lake import Lake
 from routing_pipeline.ingest.objects import S3Source, StoredObject
+from routing_pipeline.ingest.staging import fetch
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 SECRET = "very-secret-key-8086"
@@ -117,13 +118,13 @@ def test_keys_are_only_names(s3: Any, tmp_path: Path) -> None:
 
 
 def test_an_object_beyond_the_limit_is_refused_without_being_fetched(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "SMALL_BYTES", 1_000)
-    monkeypatch.setattr(staging, "MAX_OBJECT_BYTES", 100_000)
+    monkeypatch.setattr(fetch, "SMALL_BYTES", 1_000)
+    monkeypatch.setattr(fetch, "MAX_OBJECT_BYTES", 100_000)
     monkeypatch.setattr(bodies, "PART_BYTES", 10_000)
     bucket = filled(s3, "large", {"huge.jsonl": lines(*range(1_000)), "parts.jsonl": lines(*range(400)), "small.json": record(5_000)})
     fetched: list[str] = []
-    fetch = S3Source.fetch
-    monkeypatch.setattr(S3Source, "fetch", lambda self, listed, to: fetched.append(listed.key) or fetch(self, listed, to))
+    original = S3Source.fetch
+    monkeypatch.setattr(S3Source, "fetch", lambda self, listed, to: fetched.append(listed.key) or original(self, listed, to))
     result = ingest_logs(Home(tmp_path / "home"), f"s3://{bucket}", now_s=NOW_S)
     assert (result.ingested, result.quarantined) == (401, 1)
     assert fetched == ["parts.jsonl"]

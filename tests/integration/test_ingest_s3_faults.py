@@ -14,9 +14,9 @@ import s3_faults
 import s3_server
 
 from routing_pipeline.errors import ServiceUnavailableError
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 OBJECTS = 60

@@ -16,16 +16,16 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.running import run_job
-from routing_pipeline.cli import app
+from routing_pipeline.cli.main import app
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import replacing
-from routing_pipeline.ingest.content import content_of
+from routing_pipeline.ingest.compaction import maintain
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.ingest.maintenance import maintain
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.lake import overwrite
+from routing_pipeline.lake.file_names import content_of
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.schema import ADDED_LATER
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 MORNING_S = 1_795_392_000.0
@@ -116,7 +116,7 @@ def test_old_snapshots_go_with_what_only_they_held(many_commits: Place) -> None:
     assert result.snapshots_expired == ROUNDS
     assert result.files_removed > 2 * ROUNDS
     assert result.bytes_freed > 0
-    root, table = place.home.lake.absolute(), place.lake._open()
+    root, table = place.home.lake.absolute(), place.lake.iceberg.opened()
     assert table is not None
     assert len(table.metadata.snapshots) == 1
     assert {str(path) for path in root.glob("data/**/*.parquet")} == set(place.lake.all_files())
@@ -140,18 +140,18 @@ def test_a_snapshot_is_kept_as_long_as_it_was_in_use_and_not_by_its_age(many_com
     assert all(Path(file).exists() for file in readers_files)
 
 
-@pytest.mark.parametrize(("owner", "function"), [("Lake", "commit"), ("Lake", "drop_history"), ("Lake", "_drop_unnamed_side_files")])
+@pytest.mark.parametrize(("owner", "function"), [("Lake", "commit"), ("Lake", "drop_history"), ("upkeep", "drop_unnamed_side_files")])
 def test_upkeep_that_is_killed_changes_nothing_or_all(owner: str, function: str, many_commits: Place) -> None:
     place, before = many_commits, many_commits.checksum()
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import maintenance
-from routing_pipeline.ingest.lake import {owner}
+from routing_pipeline.storage.home import Home
+from routing_pipeline.ingest import compaction
+from routing_pipeline.lake.table import {owner}
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 {owner}.{function} = die
-maintenance.maintain(Home(Path(sys.argv[1])), kept_days=0)
+compaction.maintain(Home(Path(sys.argv[1])), kept_days=0)
 """
     assert subprocess.run([sys.executable, "-c", script, str(place.home.root)], check=False).returncode == -signal.SIGKILL
     assert place.checksum() == before
@@ -201,7 +201,7 @@ def test_what_makes_no_sense_is_not_marked(many_commits: Place, tmp_path: Path) 
     with pytest.raises(UnusableInputError, match="nothing that was read matches"):
         mark_for_reading_again(Home(tmp_path / "empty"), day="2026-11-23")
     etags = many_commits.lake.side_table("ledger")["etag"].to_pylist()
-    assert replacing.READ_AGAIN not in etags
+    assert overwrite.READ_AGAIN not in etags
 
 
 def test_the_commands_and_the_nightly_job_do_the_same(many_commits: Place) -> None:
@@ -214,7 +214,7 @@ def test_the_commands_and_the_nightly_job_do_the_same(many_commits: Place) -> No
     (many_commits.folder / "next.jsonl").write_text(lines(range(500, 510)))
     many_commits.ingest()
     run_job(many_commits.home, "maintain_lake", resources={"root": str(many_commits.home.root)}, ops={"lake_upkeep": {"kept_days": 0}})
-    table = many_commits.lake._open()
+    table = many_commits.lake.iceberg.opened()
     assert table is not None
     assert len(table.metadata.snapshots) == 1
     (many_commits.folder / "2026-11-22-1.jsonl").unlink()

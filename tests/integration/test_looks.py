@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from routing_pipeline.coordination import InPostgres
-from routing_pipeline.home import Home
-from routing_pipeline.looks import look
+from routing_pipeline.policy.test_count import look
+from routing_pipeline.storage.home import Home
+from routing_pipeline.storage.locks import InPostgres
 
 QUESTIONS, KEYS, LONG = 8, 40, 2_000
 
@@ -21,8 +21,8 @@ QUESTIONS, KEYS, LONG = 8, 40, 2_000
 BEGIN = """
 import json, sys
 from pathlib import Path
-from routing_pipeline.home import Home
-from routing_pipeline.looks import look
+from routing_pipeline.storage.home import Home
+from routing_pipeline.policy.test_count import look
 root, warehouse, catalog, given = json.loads(sys.argv[1])
 coordination = Home(Path(root), warehouse, catalog).coordination
 print(flush=True)

@@ -22,20 +22,21 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from mcp.types import PromptReference, ResourceTemplateReference
 
-from routing_pipeline import analyst
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.errors import DataQualityError, UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.mcp.answers import Answers
-from routing_pipeline.mcp.inert import NOTE
-from routing_pipeline.mcp.server import TOKEN_VARIABLE, address_of, checked_token, is_loopback, server_of
-from routing_pipeline.mcp.tools import BY_NAME, SERVERS, TOOLS
+from routing_pipeline.demo.logs import write_demo
+from routing_pipeline.errors import DataQualityError
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.table import OPERATIONS
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.rule_sets.record import record_of
-from tests.domain.test_realized_outcomes import promise
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.record import record_of
+from routing_pipeline.serving.mcp.answers import Answers
+from routing_pipeline.serving.mcp.server import TOKEN_VARIABLE, server_of
+from routing_pipeline.serving.mcp.tools import BY_NAME, SERVERS, TOOLS
+from routing_pipeline.serving.mcp.untrusted import NOTE
+from routing_pipeline.storage.home import Home
+from tests.recommendation.test_realized_outcomes import promise
 
 COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
 TASK: dict[str, tuple[str, dict[str, Any]]] = {
@@ -70,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def report(home: Home) -> Report:
-    stored = home.results.runs()[0].load("report", Report)
+    stored = home.runs.all()[0].load("report", Report)
     assert stored is not None
     return stored
 
@@ -126,7 +127,8 @@ def here(name: str, home: Home, base: Parameters | None = None) -> Any:
 
 
 def call(home: Home, tool: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
-    return talk(here(BY_NAME[tool].server, home), lambda client: client.call_tool(tool, arguments or {}, **options))
+    whole = {"detail": "full", **(arguments or {})}
+    return talk(here(BY_NAME[tool].server, home), lambda client: client.call_tool(tool, whole, **options))
 
 
 def refused_resource(home: Home, uri: str) -> str:
@@ -152,11 +154,14 @@ class Told:
     tools: dict[str, Any]
     results: dict[str, Any]
     steps: dict[str, list[str]]
+    briefs: dict[str, Any]
+    listing: str
 
 
 async def use_everything(client: Client, server: str) -> Told:
-    listed = {tool.name: tool for tool in (await client.list_tools()).tools}
-    results, steps = {}, {}
+    everything = await client.list_tools()
+    listed = {tool.name: tool for tool in everything.tools}
+    results, steps, briefs = {}, {}, {}
     for name, (of, arguments) in TASK.items():
         if of != server:
             continue
@@ -165,8 +170,9 @@ async def use_everything(client: Client, server: str) -> Told:
         async def progress(_done: float, _total: float | None, message: str | None, into: list[str] = steps[name]) -> None:
             into.append(message or "")
 
-        results[name] = await client.call_tool(name, arguments, progress_callback=progress)
-    return Told(listed, results, steps)
+        results[name] = await client.call_tool(name, {**arguments, "detail": "full"}, progress_callback=progress)
+        briefs[name] = await client.call_tool(name, arguments)
+    return Told(listed, results, steps, briefs, everything.model_dump_json(by_alias=True, exclude_none=True))
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +194,12 @@ def test_there_are_the_fourteen_tools_with_exactly_the_parameters_of_the_task(ov
     assert len(TASK) == 14
     for name, (server, arguments) in TASK.items():
         tool = over_stdio[server].tools[name]
-        assert set(tool.input_schema["properties"]) == set(arguments)
+        assert set(tool.input_schema["properties"]) == {*arguments, "detail", "page"}
         assert "required" not in tool.input_schema
         assert len(tool.description) > 100, "says what it is for"
         assert tool.annotations.read_only_hint
-        assert tool.output_schema == getattr(analyst, BY_NAME[name].result).model_json_schema(mode="serialization")
+        fields = OPERATIONS[BY_NAME[name].operation].result.model_fields
+        assert set(tool.output_schema["properties"]) == {*fields, "left_out", "page", "pages"}
     assert {len(told.tools) for told in over_stdio.values()} == {11, 3}
 
 
@@ -203,7 +210,7 @@ def test_each_tool_answers_in_the_type_of_its_result_and_in_words(
     server = TASK[name][0]
     first, second = over_stdio[server].results[name], over_http[server].results[name]
     assert not first.is_error, text_of(first)
-    kind = getattr(analyst, BY_NAME[name].result)
+    kind = OPERATIONS[BY_NAME[name].operation].result
     assert kind.model_validate(first.structured_content)
     jsonschema.validate(first.structured_content, over_stdio[server].tools[name].output_schema)
     assert text_of(first).startswith(f"**{name}**")
@@ -215,6 +222,38 @@ def test_each_tool_answers_in_the_type_of_its_result_and_in_words(
     assert over_http[server].steps[name] == []
 
 
+def test_answers_are_brief_and_tools_are_listed_in_little_room_unless_more_is_asked_for(over_stdio: dict[str, Told]) -> None:
+    for name, (server, _) in TASK.items():
+        told = over_stdio[server].briefs[name]
+        assert not told.is_error, text_of(told)
+        assert len(text_of(told)) < 4_000
+        assert len(json.dumps(told.structured_content, ensure_ascii=False)) < 4_000
+        jsonschema.validate(told.structured_content, over_stdio[server].tools[name].output_schema)
+    assert sum(len(told.listing) for told in over_stdio.values()) < 30_000
+
+
+def test_arguments_are_completed_and_what_is_listed_says_how_long_it_stands(home: Home, report: Report) -> None:
+    async def asking(client: Client) -> Any:
+        template = ResourceTemplateReference(uri="routing-pipeline://rule-sets/{rule_set_id}")
+        prompt = PromptReference(name="optimize_llm_routing")
+        goals = await client.complete(prompt, {"name": "optimization_goal", "value": "b"})
+        tasks = await client.complete(prompt, {"name": "task_types", "value": "code,ch"})
+        known = await client.complete(template, {"name": "rule_set_id", "value": ""})
+        view = await client.read_resource("ui://routing-pipeline/frontier.html")
+        tools = await client.list_tools()
+        return goals.completion.values, tasks.completion.values, known.completion.values, view, tools
+
+    goals, tasks, known, view, tools = talk(here("intelligence-router", home), asking)
+    assert (goals, tasks) == (["balanced"], ["code,chat"])
+    assert known[0] == "latest"
+    assert not report.routing_rule_set.rules or report.routing_rule_set.rule_set_id in known
+    assert view.contents[0].mime_type == "text/html;profile=mcp-app"
+    assert "http" not in view.contents[0].text.replace("http://www.w3.org/2000/svg", "")
+    assert tools.ttl_ms == 3_600_000
+    drawn = [tool.name for tool in tools.tools if (tool.meta or {}).get("ui")]
+    assert drawn == ["optimize_routing_rules"]
+
+
 def test_what_is_computed_says_so_and_shows_progress(over_stdio: dict[str, Told]) -> None:
     told = over_stdio["intelligence-router"]
     assert told.results["optimize_routing_rules"].meta["routing-pipeline/answer"]["source"] == "computed"
@@ -224,7 +263,7 @@ def test_what_is_computed_says_so_and_shows_progress(over_stdio: dict[str, Told]
 def test_agents_and_the_report_read_the_same_results(over_stdio: dict[str, Told], report: Report) -> None:
     for name in ("get_routing_analytics", "get_quality_metrics", "analyze_request_patterns", "identify_bottlenecks"):
         results = over_stdio["intelligence-router"].results
-        assert results[name].structured_content == getattr(report, BY_NAME[name].analysis).model_dump(mode="json")
+        assert results[name].structured_content == getattr(report, BY_NAME[name].operation).model_dump(mode="json")
     costs = over_stdio["cost-tracker"].results["get_routing_costs"].structured_content
     assert costs["total_usd"] == report.routing_costs.total_usd
     assert [grouping["by"] for grouping in costs["groupings"]] == [["model", "task_type"], ["model"], ["task_type"]]
@@ -252,9 +291,9 @@ def test_standard_output_holds_nothing_but_the_protocol(home: Home) -> None:
 
 def test_a_stored_answer_needs_no_heavy_library(home: Home, over_stdio: dict[str, Told]) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom routing_pipeline.home import Home\n"
-        "from routing_pipeline.mcp.answers import Answers\nfrom routing_pipeline.mcp.server import server_of\n"
-        "from routing_pipeline.mcp.tools import BY_NAME\n"
+        "import sys\nfrom pathlib import Path\nfrom routing_pipeline.storage.home import Home\n"
+        "from routing_pipeline.serving.mcp.answers import Answers\nfrom routing_pipeline.serving.mcp.server import server_of\n"
+        "from routing_pipeline.serving.mcp.tools import BY_NAME\n"
         "answers = Answers(Home(Path(sys.argv[1])))\nserver_of('intelligence-router', answers)\n"
         "assert answers.answer(BY_NAME['get_routing_analytics'], {'timeframe': '7d'}).source == 'store'\n"
         "print([name for name in ('ibis', 'duckdb', 'pyarrow', 'numpy', 'scipy', 'pandas', 'pyiceberg', 'dagster') if name in sys.modules])"
@@ -276,7 +315,7 @@ def test_the_shell_gets_the_answer_that_an_agent_gets(home: Home, over_stdio: di
 REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("get_routing_analytics", {"timeframe": "2w"}, "timeframe: one of 1h, 24h, 7d, 30d"),
     ("get_routing_analytics", {"timeframe": 7}, "timeframe: one of 1h, 24h, 7d, 30d"),
-    ("get_routing_analytics", {"timefame": "7d"}, "takes timeframe; not 'timefame'"),
+    ("get_routing_analytics", {"timefame": "7d"}, "takes timeframe, detail, page; not 'timefame'"),
     ("get_routing_costs", {"group_by": "model,colour"}, "group_by: one or several of model, tier, task_type, provider, team, day"),
     ("get_routing_costs", {"group_by": []}, "group_by: one or several of"),
     ("evaluate_model_performance", {"models": ""}, 'models: "all", or names of models'),
@@ -288,6 +327,7 @@ REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("optimize_routing_rules", {"constraints": "cost>0.01"}, "cost<USD per request and quality>0..1"),
     ("optimize_routing_rules", {"constraints": "cost<0.01;DROP TABLE"}, "cost<USD per request and quality>0..1"),
     ("optimize_routing_rules", {"constraints": "quality>80"}, "cost<USD per request and quality>0..1"),
+    ("optimize_routing_rules", {"constraints": "quality_drop>0.1"}, "quality_drop<0..1"),
     ("optimize_model_mix", {"based_on": "tarot"}, "historical_performance"),
     ("generate_cost_optimization_plan", {"target_reduction": "120%"}, "more than 0, less than 100 %"),
     ("generate_cost_optimization_plan", {"target_reduction": "nan"}, "more than 0, less than 100 %"),
@@ -295,8 +335,27 @@ REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("create_optimization_plan", {"recommendations": 5}, '"latest", the id of a rule set, or rules as JSON'),
     ("assess_optimization_risks", {"changes": [{"when": {"colour": ["red"]}, "route": "gpt-4o"}]}, "rule 1: when.colour"),
     ("assess_optimization_risks", {"changes": [{"route": [{"model": "gpt-4o", "weight": 0.5}]}]}, "weights of its route do not add up"),
+    ("assess_optimization_risks", {"changes": [{"when": {"complexty": {"lt": 0.5}}, "route": "gpt-4o"}]}, "did you mean 'complexity'?"),
+    ("assess_optimization_risks", {"changes": [{"wen": {"task_type": ["code"]}, "route": "gpt-4o"}]}, "did you mean 'when'?"),
     ("assess_optimization_risks", {"changes": {"rules": []}}, "0 rules; give 1 to 100"),
 )
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ("get_routing_analytic", "there is no tool \"get_routing_analytic\" (did you mean 'get_routing_analytics'?)"),
+        ("get_routing_costs", "get_routing_costs is a tool of the server cost-tracker; ask it there"),
+        ("make_tea", 'there is no tool "make_tea"'),
+    ],
+)
+def test_a_tool_that_is_not_there_is_told_with_the_one_that_is_meant(home: Home, tool: str, said: str) -> None:
+    async def asking() -> Any:
+        async with Client(server_of("intelligence-router", Answers(home))) as client:
+            return await client.call_tool(tool, {})
+
+    result = anyio.run(asking)
+    assert (result.is_error, text_of(result)) == (True, said)
 
 
 @pytest.mark.parametrize(("tool", "arguments", "said"), REFUSED, ids=lambda value: value if isinstance(value, str) else None)
@@ -331,7 +390,7 @@ def test_rows_that_fail_the_gate_are_not_answered_from(home: Home, monkeypatch: 
     def failing(*_: Any) -> None:
         raise DataQualityError("blocking data-quality check failed, nothing is answered from these rows: cost_is_never_negative")
 
-    monkeypatch.setattr("routing_pipeline.analyst.gate", failing)
+    monkeypatch.setattr("routing_pipeline.operations.analyst.gate", failing)
     result = call(home, "get_routing_analytics", {"timeframe": "24h"})
     assert result.is_error
     assert "cost_is_never_negative" in text_of(result)
@@ -356,7 +415,32 @@ def test_a_rule_set_is_taken_by_id_by_latest_or_as_it_is(home: Home, over_stdio:
     assert len({json.dumps(each.structured_content, sort_keys=True) for each in by_hand}) == 1
     assert by_hand[0].structured_content["changes"][0]["blast_radius"]["task_types"] == ["chat"]
     plan = call(home, "create_optimization_plan", {"recommendations": rules})
-    assert plan.structured_content["items"][0]["id"] == "rules-canary"
+    item, falls = plan.structured_content["items"][0], by_hand[0].structured_content["changes"][0]["quality_falls"]
+    (quality,) = [effect["value"] for effect in item["expected_impact"] if effect["metric"] == "quality"]
+    assert quality.get("estimate") == falls.get("estimate"), "plan and risks rest on the same replay"
+    assert item["id"] == ("rules-canary" if falls.get("probability", 1.0) < 0.5 else "rules-not-started")
+
+
+def test_a_misspelt_task_is_told_with_the_nearest_and_gets_neither_a_level_nor_a_trial(home: Home) -> None:
+    rules = [{"when": {"task_type": "summarisation"}, "route": "gpt-9"}]
+    risks = call(home, "assess_optimization_risks", {"changes": rules})
+    assert (risks.structured_content["overall"], {change["risk"] for change in risks.structured_content["changes"]}) == (None, {None})
+    assert "no request of the window has task_type 'summarisation'; did you mean 'summarization'?" in text_of(risks).replace("`", "'")
+    assert "'gpt-9' was never seen in the window" in text_of(risks)
+    plan = call(home, "create_optimization_plan", {"recommendations": rules})
+    assert "Do not start the rule: no request of the window matches" in text_of(plan)
+    assert "A/B test of the rule" not in text_of(plan)
+
+
+def test_the_constraints_of_the_task_do_not_let_quality_fall_further_than_is_allowed(home: Home, over_stdio: dict[str, Told]) -> None:
+    asked = over_stdio["intelligence-router"].results["optimize_routing_rules"].structured_content
+    held = asked["rule_set"]["constraints"]
+    assert (held["max_cost_usd"], held["min_quality"], held["max_quality_drop"]) == (0.01, 0.8, 0.01)
+    quality = [limit["decides"] for limit in asked["limits"] if limit["kind"] == "quality"]
+    assert quality == [True, False]
+    assert "Limits that decide" in text_of(over_stdio["intelligence-router"].results["optimize_routing_rules"])
+    wider = call(home, "optimize_routing_rules", {"goal": "balanced", "constraints": "quality>0.8,quality_drop<0.05"})
+    assert wider.structured_content["rule_set"]["constraints"]["max_quality_drop"] == 0.05
 
 
 def test_a_rule_that_names_an_unseen_model_gets_cannot_tell(home: Home) -> None:
@@ -476,36 +560,12 @@ def test_a_web_page_cannot_make_a_browser_ask_for_it(home: Home) -> None:
             assert asked.status_code == status
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [("127.0.0.1:80", ("127.0.0.1", 80)), (":8000", ("127.0.0.1", 8000)), ("8000", ("127.0.0.1", 8000)), ("[::1]:8000", ("::1", 8000))],
-)
-def test_an_address_without_a_host_is_this_machine_alone(text: str, address: tuple[str, int]) -> None:
-    assert address_of(text) == address
-    assert is_loopback(address[0])
-
-
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:0", "host:99999", "host:http"])
-def test_an_address_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UnusableInputError, match="HOST:PORT"):
-        address_of(text)
-
-
-def test_a_short_token_keeps_nobody_out() -> None:
-    with pytest.raises(UnusableInputError, match="at least 16"):
-        checked_token("127.0.0.1", "short")
-    assert checked_token("localhost", None) is None
-    for host in ("0.0.0.0", "::", "example.org", "192.168.1.4"):  # noqa: S104
-        with pytest.raises(UnusableInputError, match=TOKEN_VARIABLE):
-            checked_token(host, None)
-
-
 def test_asking_changes_nothing_but_the_store(home: Home, over_stdio: dict[str, Told], over_http: dict[str, Told]) -> None:
     version = Lake(home).version()
-    reports = [run.run_id for run in home.results.runs()]
+    reports = [run.run_id for run in home.runs.all()]
     kept = {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file() and path.is_relative_to(home.lake)}
     for tool in TOOLS:
         assert not call(home, tool.name, {"timeframe": "24h"} if any(each.name == "timeframe" for each in tool.parameters) else {}).is_error
     assert Lake(home).version() == version
-    assert [run.run_id for run in home.results.runs()] == reports
+    assert [run.run_id for run in home.runs.all()] == reports
     assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*") if path.is_file() and path.is_relative_to(home.lake)} == kept

@@ -15,25 +15,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from routing_pipeline import metrics
-from routing_pipeline.alerts import standing
-from routing_pipeline.alerts.hourly import HOUR_S
+from routing_pipeline.alerts import state
 from routing_pipeline.alerts.incidents import SAME_INCIDENT_H, Incident, Memory
-from routing_pipeline.cli import app
-from routing_pipeline.data_quality import note_blocked
-from routing_pipeline.demo_logs import write_demo
+from routing_pipeline.cli.main import app
+from routing_pipeline.clock import SECONDS_PER_HOUR
+from routing_pipeline.data_quality.expectations import BLOCKING
+from routing_pipeline.data_quality.suite import note_blocked
+from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.errors import DataQualityError, UnusableInputError
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.expectations import BLOCKING
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import lake
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.rule_sets.record import record_of
-from tests.domain.test_realized_outcomes import promise
+from routing_pipeline.lake import table
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.record import record_of
+from routing_pipeline.serving import metrics, metrics_endpoint
+from routing_pipeline.storage.home import Home
+from tests.recommendation.test_realized_outcomes import promise
 
 COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
 TOKEN = "a-token-of-enough-length"
@@ -74,7 +76,7 @@ def served(home: Home) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = int(taken.getsockname()[1])
     words = ["metrics", "--home", str(home.root), "--http", f"{EVERYWHERE}:{port}"]
-    environment = os.environ | {metrics.TOKEN_VARIABLE: TOKEN}
+    environment = os.environ | {metrics_endpoint.TOKEN_VARIABLE: TOKEN}
     with subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -94,7 +96,7 @@ def get(url: str, authorization: str = f"Bearer {TOKEN}", accept: str = "*/*") -
 
 
 def test_the_endpoint_says_what_the_report_says(home: Home, served: str) -> None:
-    report = home.results.runs()[0].load("report", Report)
+    report = home.runs.all()[0].load("report", Report)
     assert report is not None
     status, text = get(f"{served}/metrics")
     _, modern = get(f"{served}/metrics", accept="application/openmetrics-text; version=1.0.0")
@@ -116,6 +118,18 @@ def test_the_endpoint_says_what_the_report_says(home: Home, served: str) -> None
     assert len(list(openmetrics(modern))) == len(list(text_string_to_metric_families(text)))
 
 
+def test_what_is_served_is_what_is_printed_and_is_packed_where_prometheus_asks(home: Home, served: str) -> None:
+    plain = ask(f"{served}/metrics")
+    assert (plain.content, plain.headers["Content-Type"]) == (metrics.exposition(home), CONTENT_TYPE_PLAIN_0_0_4)
+    packed = ask(f"{served}/metrics", **{"Accept-Encoding": "gzip"})
+    assert (packed.content, packed.headers["Content-Encoding"]) == (plain.content, "gzip")
+    assert requests.post(f"{served}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30).status_code == 405
+
+
+def ask(url: str, **headers: str) -> requests.Response:
+    return requests.get(url, headers={"Authorization": f"Bearer {TOKEN}", "Accept-Encoding": "identity", **headers}, timeout=30)
+
+
 def test_the_lakes_counts_add_up_and_its_clocks_are_there(home: Home) -> None:
     found, totals = of(home), Lake(home).totals()
     assert found["lake_records", (("outcome", "ingested"),)] == totals.ingested
@@ -130,8 +144,8 @@ def test_a_scrape_reads_no_rows_and_nothing_twice(home: Home, monkeypatch: pytes
     collector = metrics.HomeMetrics(home)
     first = [(family.name, family.samples) for family in collector.collect()]
     for name in ("totals", "newest_s", "side_files", "side_table", "all_files", "attempt_files"):
-        monkeypatch.setattr(lake.Lake, name, lambda *_: pytest.fail("a scrape read the lake again"))
-    monkeypatch.setattr("routing_pipeline.results.StoredRun.load", lambda *_: pytest.fail("a scrape read the report again"))
+        monkeypatch.setattr(table.Lake, name, lambda *_: pytest.fail("a scrape read the lake again"))
+    monkeypatch.setattr("routing_pipeline.storage.runs.StoredRun.load", lambda *_: pytest.fail("a scrape read the report again"))
     assert [(family.name, family.samples) for family in collector.collect()] == first
 
 
@@ -179,7 +193,7 @@ def test_a_run_that_is_stopped_is_seen_though_it_delivers_no_report(home: Home, 
 
 def test_a_window_that_is_refused_alarms_until_a_report_comes_after_it(copied: Home) -> None:
     claim = next(rule for rule in BLOCKING if rule.name == "cost_is_never_negative")
-    published_s = copied.results.runs()[0].published_s
+    published_s = copied.runs.all()[0].published_s
     note_blocked(copied, [claim.result("passed", "none")], now_s=published_s + 1)
     assert blocking(of(copied)) == (0, set())
     note_blocked(copied, [claim.result("failed", "3 attempts")], now_s=published_s - 1)
@@ -189,17 +203,17 @@ def test_a_window_that_is_refused_alarms_until_a_report_comes_after_it(copied: H
     shutil.rmtree(copied.root / "results" / "runs")
     assert blocking(of(copied)) == (1, {claim.name}), "there may never have been a report"
     copied.results.clear()
-    assert "data_quality_failures" not in {name for name, _ in of(copied)}, "forgotten with the reports"
+    assert blocking(of(copied)) == (0, set()), "forgotten with the reports; what is read of the lake still counts"
 
 
 def test_the_configuration_says_where_approvals_are_kept(copied: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules, elsewhere = promise("2026-11-01T00:00:00Z-abcd"), tmp_path / "elsewhere"
     settings = tmp_path / "routing.toml"
     settings.write_text(f'[publishing]\nto = "{elsewhere}"\n', encoding="utf-8")
-    newest = copied.results.runs()[0]
+    newest = copied.runs.all()[0]
     report = newest.load("report", Report)
     assert report is not None
-    copied.results.keep_run(newest.run_id, report.model_copy(update={"routing_rule_set": rules}), None, {})
+    copied.runs.keep(newest.run_id, report.model_copy(update={"routing_rule_set": rules}), None, {})
     record = record_of(copied, str(elsewhere))
     record.propose(rules.model_copy(update={"status": "proposed"}), 0.4, 0.4)
     record.approve(rules.rule_set_id, "Ada")
@@ -219,16 +233,16 @@ def test_the_configuration_says_where_approvals_are_kept(copied: Home, tmp_path:
 def test_an_incident_is_open_until_it_has_been_quiet_for_long(tmp_path: Path) -> None:
     home, sensor = Home(tmp_path).create(), (("sensor", "cost_spike"),)
     open_now = Memory(seen=500_006, incident=Incident(began=500_000, last_alarm=500_004, told_size=1.0))
-    standing.note(home, "cost_spike", standing.standing_of(open_now.model_dump_json(), 1_800_021_700.0))
+    state.save_state(home, "cost_spike", state.state_of(open_now.model_dump_json(), 1_800_021_700.0))
     found = of(home)
     assert found["incident_open", sensor] == 1
-    assert found["incident_began_timestamp_seconds", sensor] == 500_000 * HOUR_S
+    assert found["incident_began_timestamp_seconds", sensor] == 500_000 * SECONDS_PER_HOUR
     assert found["sensor_last_look_timestamp_seconds", sensor] == 1_800_021_700
     assert ("incident_open", (("sensor", "latency_spike"),)) not in found, "a sensor that never looked says nothing"
     over = open_now.model_copy(update={"seen": 500_005 + SAME_INCIDENT_H})
-    standing.note(home, "cost_spike", standing.standing_of(over.model_dump_json(), 1_800_030_000.0))
+    state.save_state(home, "cost_spike", state.state_of(over.model_dump_json(), 1_800_030_000.0))
     assert of(home)["incident_open", sensor] == 0
-    standing.note(home, "silent_feed", standing.standing_of(json.dumps({"told": [["all", ""]]}), 1.0))
+    state.save_state(home, "silent_feed", state.state_of(json.dumps({"told": [["all", ""]]}), 1.0))
     assert of(home)["incident_open", (("sensor", "silent_feed"),)] == 1
     (tmp_path / "alerts" / "silent_feed.json").write_text("{", encoding="utf-8")
     assert ("incident_open", (("sensor", "silent_feed"),)) not in of(home)
@@ -240,13 +254,13 @@ def test_who_is_not_on_this_machine_has_to_know_the_token(home: Home, served: st
     assert get(f"{served}/healthz", authorization="") == (200, "ok\n")
     assert get(f"{served}/anything")[0] == 404
     for token in (None, "short"):
-        with pytest.raises(UnusableInputError, match=metrics.TOKEN_VARIABLE):
-            metrics.serve(home, f"{EVERYWHERE}:9464", token=token, ready=pytest.fail)
+        with pytest.raises(UnusableInputError, match=metrics_endpoint.TOKEN_VARIABLE):
+            metrics_endpoint.serve(home, f"{EVERYWHERE}:9464", token=token, ready=pytest.fail)
 
 
 def test_an_address_that_is_taken_is_one_line(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UnusableInputError, match="another address"):
-        metrics.serve(home, f"127.0.0.1:{taken.getsockname()[1]}", token=None, ready=pytest.fail)
+        metrics_endpoint.serve(home, f"127.0.0.1:{taken.getsockname()[1]}", token=None, ready=pytest.fail)
 
 
 def test_the_textfile_is_whole_and_named_as_the_collector_asks(home: Home, tmp_path: Path) -> None:

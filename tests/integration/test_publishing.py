@@ -17,11 +17,11 @@ import s3_server
 from moto.server import ThreadedMotoServer
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.rule_sets import place
-from routing_pipeline.rule_sets.place import DirectoryPlace, Place, S3Place, open_place
-from routing_pipeline.rule_sets.record import Latest, RuleSetRecord
-from tests.domain.test_realized_outcomes import promise
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.record import Latest, RuleSetRecord
+from routing_pipeline.rules.record_files import RecordFiles, open_record_files
+from routing_pipeline.storage import bucket
+from tests.recommendation.test_realized_outcomes import promise
 
 FIRST, SECOND = "2026-11-01T00:00:00Z-aaaa", "2026-11-08T00:00:00Z-bbbb"
 SMALL, LARGE = 0.01, 0.5
@@ -65,12 +65,12 @@ def uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def record_at(uri: str) -> RuleSetRecord:
-    return RuleSetRecord(open_place(uri))
+    return RuleSetRecord(open_record_files(uri))
 
 
 def is_whole(uri: str) -> Latest | None:
     """What a gateway sees: latest.json and the rules it names, complete and belonging together."""
-    place = open_place(uri)
+    place = open_record_files(uri)
     stored = place.read("latest.json")
     if stored is None:
         return None
@@ -103,7 +103,7 @@ def at_once(jobs: Sequence[Callable[[], Any]]) -> list[int]:
 
 @pytest.mark.parametrize("uri", ["directory", "moto", "swift"], indirect=True)
 def test_create_and_replace_keep_their_word(uri: str) -> None:
-    place = open_place(uri)
+    place = open_record_files(uri)
     assert place.read("a/one") is None
     assert place.create("a/one", b"1")
     assert not place.create("a/one", b"2")
@@ -119,7 +119,7 @@ def test_create_and_replace_keep_their_word(uri: str) -> None:
 
 
 def test_a_life_from_proposal_to_roll_back(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "SETTLES_S", 0.0)  # only one at a time writes here
+    monkeypatch.setattr(bucket, "SETTLES_S", 0.0)  # only one at a time writes here
     record = record_at(uri)
     record.propose(proposed(FIRST), SMALL, SMALL)
     record.propose(proposed(SECOND), LARGE, LARGE)
@@ -140,7 +140,7 @@ def test_a_life_from_proposal_to_roll_back(uri: str, monkeypatch: pytest.MonkeyP
 class _Dying:
     """A place at which the process is killed before, or after, the write of a file."""
 
-    def __init__(self, place: Place, name: str, when: str) -> None:
+    def __init__(self, place: RecordFiles, name: str, when: str) -> None:
         self.place, self.name, self.when = place, name, when
         self.uri, self.read, self.names = place.uri, place.read, place.names
 
@@ -164,12 +164,12 @@ class _Dying:
 def test_a_publisher_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_one_finishes(
     uri: str, step: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "SETTLES_S", 0.0)  # only one at a time writes here
+    monkeypatch.setattr(bucket, "SETTLES_S", 0.0)  # only one at a time writes here
     record = record_at(uri)
     record.propose(proposed(FIRST), SMALL, SMALL)
     record.publish(FIRST, "Ada")
     record.propose(proposed(SECOND), SMALL, SMALL)
-    codes = at_once([lambda: RuleSetRecord(_Dying(open_place(uri), step, when)).publish(SECOND, "Grace")])
+    codes = at_once([lambda: RuleSetRecord(_Dying(open_record_files(uri), step, when)).publish(SECOND, "Grace")])
     assert codes == [-signal.SIGKILL]
     between = is_whole(uri)
     assert between is not None
@@ -210,7 +210,7 @@ def test_latest_never_goes_back_to_what_a_slow_publisher_had_in_hand(uri: str) -
     record = record_at(uri)
     for rule_set_id in (FIRST, SECOND):
         record.propose(proposed(rule_set_id), SMALL, SMALL)
-    slow = RuleSetRecord(open_place(uri))
+    slow = RuleSetRecord(open_record_files(uri))
     replace = slow.place.replace
     overtaken: list[bool] = []
 
@@ -237,14 +237,14 @@ def test_an_endpoint_that_does_not_answer_is_unavailable_and_says_no_secret(monk
 @pytest.mark.parametrize("uri", ["s3://bucket", "ftp://host/x", "s3://key:secret@bucket/x"])
 def test_an_address_of_no_use_is_refused(uri: str) -> None:
     with pytest.raises(UnusableInputError) as refused:
-        open_place(uri)
+        open_record_files(uri)
     assert "secret@" not in str(refused.value)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnusableInputError, match="can be written to"):
-        RuleSetRecord(DirectoryPlace(tmp_path / "file")).propose(proposed(FIRST), SMALL, SMALL)
+        record_at(str(tmp_path / "file")).propose(proposed(FIRST), SMALL, SMALL)
 
 
 def test_no_stray_files_stay_behind(tmp_path: Path) -> None:
@@ -261,4 +261,4 @@ def test_without_the_right_to_write_it_says_which_right_is_missing(swift_endpoin
     boto3.session.Session().client("s3").create_bucket(Bucket="guarded")
     point_at(monkeypatch, swift_endpoint, *s3_server.STRANGER)
     with pytest.raises(UnusableInputError, match="s3:"):
-        S3Place("guarded", "rules").create("a/b", b"x")
+        open_record_files("s3://guarded/rules").create("a/b", b"x")

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from routing_pipeline import cli, demo_logs
-from routing_pipeline.home import Home
-from routing_pipeline.policy.rule_set import logged_rule_id
-from routing_pipeline.rule_sets.record import record_of
-from tests.domain.test_realized_outcomes import about, promise
+from routing_pipeline.cli import main
+from routing_pipeline.demo import logs
+from routing_pipeline.rules.model import logged_rule_id
+from routing_pipeline.rules.record import record_of
+from routing_pipeline.storage.home import Home
+from tests.recommendation.test_realized_outcomes import about, promise
 
 FOLLOWED = "2026-11-01T00:00:00Z-abcd"
 
 
 def test_the_next_report_holds_an_earlier_promise_against_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo_logs.write_demo(tmp_path / "week", requests=3_000)
+    logs.write_demo(tmp_path / "week", requests=3_000)
     for path in (tmp_path / "week" / "logs").rglob("*.jsonl"):
         path.write_bytes(path.read_bytes().replace(b'"rule:', f'"rule:{logged_rule_id(FOLLOWED, "")}'.encode()))
     logged = {
@@ -39,7 +40,7 @@ def test_the_next_report_holds_an_earlier_promise_against_the_logs(tmp_path: Pat
     record.publish(FOLLOWED, "Ada")
     words = ["run", "--logs", tmp_path / "week" / "logs", "--out", tmp_path / "out", "--home", home.root]
     monkeypatch.setattr(sys, "argv", ["routing-pipeline", *map(str, words)])
-    cli.main()
+    main()
     realized = json.loads((tmp_path / "out" / "report.json").read_text())["realized_outcomes"]
     (found,) = realized["rule_sets"]
     assert (found["rule_set_id"], found["state"]) == (FOLLOWED, "published")

@@ -16,7 +16,7 @@ import pytest
 from browser import opened
 from playwright.sync_api import Browser
 
-from routing_pipeline.report.wording import printable
+from routing_pipeline.text import printable
 from tests.hostile_names import HOSTILE_NAMES
 
 NAMES = tuple(HOSTILE_NAMES.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,20 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from routing_pipeline.analyst import Analyst, lake_state
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.engine import open_engine
-from routing_pipeline.home import Home
+from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.ingest.feedback import ingest_feedback
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.analyst import Analyst
 from routing_pipeline.parameters import ModelOverride, Parameters
-from routing_pipeline.policy.rule_set import RuleSet
-from routing_pipeline.report.assembly import Report
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.report.model import Report
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.scope import AnalysisScope
 
 FILES = ("report.md", "report.html", "report.json", "rules.json")
 
@@ -51,9 +51,7 @@ def home(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
 def scope_of(home: Home, parameters: Parameters) -> AnalysisScope:
     """Where an analysis would be kept; without the gate, which says nothing about addresses."""
     with open_engine() as engine:
-        return resolve_scope(
-            lake_state(Lake(home)), parameters, engine=engine, engine_name="duckdb", scratch=home.scratch, stored=home.results
-        )
+        return resolve_scope(Lake(home), parameters, engine=engine, engine_name="duckdb")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def test_late_scores_and_late_logs_are_not_answered_from_the_past(week: Path, tm
     home = ingested(week, tmp_path / "home")
     analyst = Analyst(home)
     unscored = analyst.scope(Parameters())
-    assert analyst.quality_metrics(unscored).overall.labelled == unscored.labelled
+    assert analyst.answer("quality_metrics", unscored).overall.labelled == unscored.labelled
     assert Lake(Home(tmp_path / "empty")).version() is None
     versions = [Lake(home).version(), Lake(home).version()]
 
@@ -75,7 +73,7 @@ def test_late_scores_and_late_logs_are_not_answered_from_the_past(week: Path, tm
     versions.append(Lake(home).version())
     assert scored.snapshot_id == unscored.snapshot_id
     assert scored.key != unscored.key
-    assert analyst.quality_metrics(scored).overall.labelled > unscored.labelled
+    assert analyst.answer("quality_metrics", scored).overall.labelled > unscored.labelled
 
     write_demo(tmp_path / "more", requests=1_000, seed=7)
     ingest_logs(home, str(tmp_path / "more" / "logs"), add_source=True)
@@ -114,7 +112,7 @@ def test_every_parameter_is_part_of_the_address(home: Home, plain: AnalysisScope
 
 
 def test_other_code_is_another_address(home: Home, plain: AnalysisScope, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routing_pipeline.resolving.code_version", lambda: "another")
+    monkeypatch.setattr("routing_pipeline.window.resolve.code_key", lambda _: "another")
     assert scope_of(home, Parameters()).key != plain.key
 
 
@@ -124,18 +122,18 @@ def test_what_comes_from_the_rows_alone_is_shared_by_all_that_is_asked_of_them(h
     assert cheap.key != good.key
     assert cheap.rows_key == good.rows_key
     assert cheap.requests_uri == good.requests_uri
-    first = analyst.routing_evidence(cheap, said.append)
-    assert analyst.routing_evidence(good, said.append) == first
+    first = analyst.answer("routing_evidence", cheap, said.append)
+    assert analyst.answer("routing_evidence", good, said.append) == first
     assert said == ["routing evidence"]
 
 
 def test_a_stored_answer_is_not_computed_again(home: Home) -> None:
     analyst = Analyst(home)
     scope, said = scope_of(home, Parameters()), []
-    first = analyst.optimization_plan(scope, progress=said.append)
+    first = analyst.answer("optimization_plan", scope, said.append)
     assert "routing rules" in said
     said.clear()
-    assert Analyst(home).optimization_plan(scope, progress=said.append) == first
+    assert Analyst(home).answer("optimization_plan", scope, said.append) == first
     assert said == []
 
 
@@ -158,20 +156,29 @@ def heavy_imports(program: str, *words: str) -> list[str]:
 def test_finding_what_is_stored_loads_no_heavy_library(home: Home) -> None:
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from routing_pipeline.home import Home\nfrom routing_pipeline.ingest.lake import Lake\n"
+        "from routing_pipeline.storage.home import Home\nfrom routing_pipeline.lake.table import Lake\n"
         "from routing_pipeline.catalog import Catalog\nfrom routing_pipeline.parameters import read_parameters\n"
         "home = Home(Path(sys.argv[1]))\n"
         "assert Lake(home).version() and Catalog().version and read_parameters().timeframe\n"
-        "home.results.load_answer('0' * 16)\nassert home.results.runs() == ()"
+        "home.results.load_answer('0' * 16)\nassert home.runs.all() == ()"
     )
     assert heavy_imports(program, str(home.root)) == []
 
 
 def run(home: Path, out: Path, *words: str) -> None:
-    command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", *words, "--home", str(home), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from routing_pipeline.cli import main; main()",
+        *words,
+        "--home",
+        str(home),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "", "PYTHONHASHSEED": "random"})
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert all(re.fullmatch(r"starting|\[ *\d+/\d+\] [a-z ]+", line) for line in done.stderr.splitlines()), "progress alone"
 
 
 def test_a_report_is_made_again_byte_for_byte_from_its_run(week: Path, tmp_path: Path) -> None:
@@ -179,10 +186,9 @@ def test_a_report_is_made_again_byte_for_byte_from_its_run(week: Path, tmp_path:
     run(home, out, "run", "--logs", str(week / "logs"), "--feedback", str(week / "feedback"))
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert set(FILES) <= set(first)
-    store = ResultStore(home / "results")
-    (stored,) = store.runs()
+    (stored,) = Home(home).runs.all()
     run(home, tmp_path / "again", "report", stored.run_id[:8])
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == first
     rules = stored.load("report", Report).routing_rule_set
-    assert store.key_of_rule_set(rules.rule_set_id) == stored.key
+    assert Home(home).results.key_of_rule_set(rules.rule_set_id) == stored.key
     assert (stored.load("exploration", RuleSet) is not None) == ("exploration.json" in first)

@@ -21,25 +21,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline import demo_traffic
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.demo import traffic
 from routing_pipeline.estimates import Result
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.results import ResultStore
 from routing_pipeline.schema import SCOPED_REQUESTS, column_names
-from routing_pipeline.scope import AnalysisScope, LakeState, Window, conform, missing_sources
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.window.conform import conform
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
+from tests.lakes import lake_of
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no `java` here"),
     pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed; the extra `spark` brings it"),
 ]
 
-START_S = demo_traffic.WEEK_START.timestamp()
+START_S = traffic.WEEK_START.timestamp()
 WINDOW = Window(START_S, START_S + 7 * 86_400)
 PARAMETERS = Parameters(budget=500.0, budgets_by_team={"growth": 50.0}, cost_threshold=0.01)
 
@@ -66,7 +67,7 @@ class Sides:
 
 def two_weeks() -> tuple[pa.Table, pa.Table]:
     """20,000 requests, and 5,000 of the week before in which every fifth attempt lacks what a gateway may fail to log."""
-    week, before = demo_traffic.traffic(20_000), demo_traffic.traffic(5_000, seed=7)
+    week, before = traffic.traffic(20_000), traffic.traffic(5_000, seed=7)
     back = pa.scalar(timedelta(days=7))
     earlier = before.attempts
     place = pa.array(range(earlier.num_rows))
@@ -127,7 +128,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
     with open_engine("duckdb") as duckdb, open_engine("local[2]") as spark:
         first = conformed(duckdb, folder)
         scope = described(first)
-        evidence = gather_evidence(first.requests, scope, Catalog(), cells_path=folder / "cells.parquet")
+        evidence = gather_evidence(first.requests, scope, cells_path=folder / "cells.parquet")
         yield Sides(first, conformed(spark, folder), scope, evidence, folder)
 
 
@@ -167,18 +168,15 @@ def test_both_engines_conform_a_log_to_the_same_rows(sides: Sides, table: str) -
 
 
 def test_both_engines_keep_days_and_put_the_same_windows_together(sides: Sides) -> None:
-    day = int(START_S // 86_400)
-    files = {day + each: (str(sides.folder / "attempts.parquet"),) for each in range(-7, 7)}
-    lake = LakeState("1", "1", WINDOW.end_s - 1, lambda _start, _end: files, (str(sides.folder / "feedback.parquet"),))
+    attempts, feedback = (pq.read_table(sides.folder / f"{name}.parquet") for name in ("attempts", "feedback"))
     for side in (sides.duckdb, sides.spark):
-        scratch = sides.folder / f"kept-{side.engine.name}"
-        stored = ResultStore(scratch / "results")
-        options: dict[str, Any] = {"engine": side.engine, "engine_name": side.engine.name, "scratch": scratch, "stored": stored}
+        lake = lake_of(sides.folder / f"home-{side.engine.name}", attempts, feedback)
+        options: dict[str, Any] = {"engine": side.engine, "engine_name": side.engine.name}
         scope = resolve_scope(lake, Parameters(as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
-        kept = {path: path.stat().st_ino for path in (scratch / "days").iterdir()}
+        kept = {path: path.stat().st_ino for path in lake.home.days.iterdir()}
         assert len(kept) == 14
         day_of = resolve_scope(lake, Parameters(timeframe="24h", as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
-        assert {path: path.stat().st_ino for path in (scratch / "days").iterdir()} == kept
+        assert {path: path.stat().st_ino for path in lake.home.days.iterdir()} == kept
         assert rows_at(side.engine, day_of.requests_uri).count().to_pyarrow().as_py() == day_of.attempts < scope.attempts
         for location, whole in ((scope.requests_uri, side.requests), (scope.previous_uri, side.previous)):
             one, other = (table.order_by("attempt_id").to_pyarrow() for table in (rows_at(side.engine, location), whole))
@@ -199,7 +197,7 @@ def test_writing_twice_replaces_what_lies_there(sides: Sides) -> None:
 ANALYSES = {
     "routing_analytics": (),
     "routing_costs": ("previous",),
-    "quality_metrics": (),
+    "quality_metrics": ("evidence",),
     "request_patterns": ("previous",),
     "bottlenecks": (),
     "model_performance": ("evidence",),
@@ -222,5 +220,5 @@ def test_both_engines_report_the_same(sides: Sides, name: str) -> None:
 
 
 def test_both_engines_gather_the_same_evidence(sides: Sides) -> None:
-    found = gather_evidence(sides.spark.requests, sides.scope, Catalog(), cells_path=sides.folder / "spark-cells.parquet")
+    found = gather_evidence(sides.spark.requests, sides.scope, cells_path=sides.folder / "spark-cells.parquet")
     assert differences(sides.evidence.model_copy(update={"cells_uri": None}), found.model_copy(update={"cells_uri": None}))[:10] == []

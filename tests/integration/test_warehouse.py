@@ -9,80 +9,42 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 import duckdb
+import killed_ingestion
 import pytest
 import s3_server
+from killed_ingestion import Ingest, write_logs
 from postgres_server import PASSWORD, PostgresServer
 
 from assets.running import run_job
-from routing_pipeline import cli, resolving, window_rows
-from routing_pipeline.analyst import lake_state
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.engine import open_engine
+from routing_pipeline.cli import main
+from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.forgetting import forget
+from routing_pipeline.ingest.compaction import maintain
+from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.ingest.maintenance import maintain
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import Window
-from routing_pipeline.window_rows import are_there, rows_at
+from routing_pipeline.storage.home import Home
+from routing_pipeline.storage.results import ResultStore
+from routing_pipeline.window import day_cache, resolve
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import are_there, rows_at
+from routing_pipeline.window.scope import Window
 
 NOW_S = 1_795_500_000.0
 FILES, LINES = 4, 120
+BATCH_BYTES = 40_000
+"""Small, so that there are many commits."""
 BUCKET = "warehouse"
-
-# Imports once and forks a worker per run asked for on stdin, each with a folder of its own. A run reads in many small
-# commits and kills itself the second time it gets to the named point; without a point it goes through.
-NURSERY = """
-import json, os, signal, sys
-from pathlib import Path
-import boto3, duckdb, psycopg2, pyarrow.parquet, pyiceberg.catalog.sql, pyiceberg.table
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import batch, ingestion, lake, staging
-
-def run(home, logs, now_s, owner, function, when):
-    staging.BATCH_BYTES = 40_000
-    ingestion.COMMIT_EVERY_S = 0.0
-    if owner:
-        holder = getattr(batch, owner, None) or getattr(lake, owner)
-        original = getattr(holder, function)
-        calls = []
-        def dying(*arguments, **options):
-            calls.append(1)
-            result = original(*arguments, **options)
-            if len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-        setattr(holder, function, dying)
-    ingestion.ingest_logs(Home(Path(home[0]), *home[1:]), logs, now_s=now_s)
-
-for line in sys.stdin:
-    children = []
-    for asked in json.loads(line):
-        child = os.fork()
-        if not child:
-            try:
-                run(*asked)
-                os._exit(0)
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-        children.append(child)
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
-"""
-
-Nursery = Callable[[list[list[Any]]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -129,43 +91,14 @@ def place(store: None, postgres: PostgresServer, tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def nursery(store: None) -> Iterator[Nursery]:
-    process = subprocess.Popen([sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def ask(runs: list[list[Any]]) -> list[int]:
-        process.stdin.write(json.dumps(runs) + "\n")
-        process.stdin.flush()
-        codes: list[int] = json.loads(process.stdout.readline())
-        return codes
-
-    yield ask
-    process.stdin.close()
-    process.wait()
+def ingest(store: None) -> Iterator[Ingest]:
+    with killed_ingestion.running() as ask:
+        yield ask
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("logs")
-    for file in range(FILES):
-        lines = []
-        for number in range(LINES):
-            # The last tenth of each file repeats the beginning of the next one; one line in sixty is broken.
-            n = file * LINES * 9 // 10 + number
-            start = 1_795_400_000.0 + n
-            record = {
-                "id": f"r{n}",
-                "litellm_call_id": f"c{n}",
-                "startTime": start,
-                "endTime": start + 1,
-                "status": "success",
-                "model": "m",
-            }
-            team = {"metadata": {"user_api_key_team_alias": "squad-of-b" if n % 3 == 0 else "a"}}
-            lines.append("broken" if number % 60 == 50 else json.dumps(record | team | {"response_cost": 0.01, "padding": "x" * 300}))
-        (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_logs(tmp_path_factory.mktemp("logs"), FILES, LINES, broken_every=60)
 
 
 Accounts = tuple[tuple[int, ...], list[tuple[object, ...]], int]
@@ -192,7 +125,7 @@ def on_one_machine(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Acco
 def assert_no_strays(place: Place) -> None:
     """No object that the lake does not refer to, and nothing that a dead writer wanted."""
     lake = Lake(place.worker("looking"))
-    table = lake._open()
+    table = lake.iceberg.opened()
     assert table is not None
     manifests = [manifest for snapshot in table.metadata.snapshots for manifest in snapshot.manifests(table.io)]
     wanted = {entry.data_file.file_path for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io)}
@@ -224,10 +157,10 @@ def test_every_worker_goes_on_where_another_ended_with_an_empty_disk(place: Plac
 
 
 def test_upkeep_and_forgetting_leave_nothing_behind_in_the_bucket(
-    place: Place, logs: Path, nursery: Nursery, on_one_machine: Accounts
+    place: Place, logs: Path, ingest: Ingest, on_one_machine: Accounts
 ) -> None:
     home = place.worker("first")
-    assert nursery([[[str(home.root), place.warehouse, place.catalog], str(logs), NOW_S, "", "", ""]]) == [0]
+    assert ingest([[[str(home.root), place.warehouse, place.catalog], str(logs), NOW_S, BATCH_BYTES, "", "", ""]]) == [0]
     done = maintain(place.worker("second"), kept_days=0)
     assert (done.files_before, done.files_after) == (FILES, 1)
     assert done.snapshots_expired > 0
@@ -249,21 +182,20 @@ def test_days_that_one_worker_kept_are_found_by_another_with_an_empty_disk(
     place: Place, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest_logs(place.worker("first"), str(logs), now_s=NOW_S)
-    monkeypatch.setattr(resolving, "MIN_REQUESTS", 1)
+    monkeypatch.setattr(resolve, "MIN_REQUESTS", 1)
     made: list[Window] = []
-    conform_days = window_rows.conform_days
+    conform_days = day_cache.conform_days
 
     def noted(attempts: Any, window: Window, **options: Any) -> Any:
         made.append(window)
         return conform_days(attempts, window, **options)
 
-    monkeypatch.setattr(window_rows, "conform_days", noted)
+    monkeypatch.setattr(day_cache, "conform_days", noted)
 
     def rows_of(worker: str, timeframe: str) -> tuple[int, str]:
         home = place.worker(worker)
         with open_engine("duckdb", spill_to=home.scratch / "spill") as engine:
-            options: dict[str, Any] = {"engine": engine, "engine_name": "duckdb", "scratch": home.window_scratch, "stored": home.results}
-            scope = resolve_scope(lake_state(Lake(home)), Parameters(timeframe=timeframe), **options)  # type: ignore[arg-type]
+            scope = resolve_scope(Lake(home), Parameters(timeframe=timeframe), engine=engine, engine_name="duckdb")  # type: ignore[arg-type]
             home.results.save("analysis_scope", scope.key, scope)
         reader = place.worker(f"reader of {worker}")
         with open_engine("duckdb", spill_to=reader.scratch / "spill") as engine:
@@ -288,10 +220,12 @@ def test_days_that_one_worker_kept_are_found_by_another_with_an_empty_disk(
     ids=["before-anything-is-uploaded", "uploaded-and-not-committed", "committed"],
 )
 def test_a_killed_ingest_is_finished_by_another_worker(
-    point: tuple[str, str], place: Place, logs: Path, nursery: Nursery, on_one_machine: Accounts
+    point: tuple[str, str], place: Place, logs: Path, ingest: Ingest, on_one_machine: Accounts
 ) -> None:
     dying = place.worker("dying")
-    assert nursery([[[str(dying.root), place.warehouse, place.catalog], str(logs), NOW_S, *point, ""]]) == [-signal.SIGKILL]
+    assert ingest([[[str(dying.root), place.warehouse, place.catalog], str(logs), NOW_S, BATCH_BYTES, *point, "after"]]) == [
+        -signal.SIGKILL
+    ]
     interim = Lake(place.worker("looking")).totals()
     assert interim.objects < FILES
     assert interim.records == interim.ingested + interim.quarantined + interim.duplicates
@@ -301,11 +235,12 @@ def test_a_killed_ingest_is_finished_by_another_worker(
     assert_no_strays(place)
 
 
-def test_two_machines_that_ingest_at_once_count_everything_once(
-    place: Place, logs: Path, nursery: Nursery, on_one_machine: Accounts
-) -> None:
-    runs = [[[str(place.folder / name), place.warehouse, place.catalog], str(logs), NOW_S, "", "", ""] for name in ("left", "right")]
-    assert nursery(runs) == [0, 0]
+def test_two_machines_that_ingest_at_once_count_everything_once(place: Place, logs: Path, ingest: Ingest, on_one_machine: Accounts) -> None:
+    runs = [
+        [[str(place.folder / name), place.warehouse, place.catalog], str(logs), NOW_S, BATCH_BYTES, "", "", ""]
+        for name in ("left", "right")
+    ]
+    assert ingest(runs) == [0, 0]
     assert accounts(place.worker("looking")) == on_one_machine
     assert_no_strays(place)
 
@@ -330,7 +265,7 @@ def test_the_whole_job_over_three_workers_delivers_what_one_machine_delivers(
     demo = write_demo(tmp_path / "demo", requests=2_000)
     ingest = {"request_log": {"logs": str(demo.logs)}, "feedback": {"feedback": str(demo.feedback)}}
     alone = Home(tmp_path / "alone").create()
-    compared = ("routing_analytics", "routing_costs", "routing_evidence", "routing_rules")
+    compared = ("routing_analytics", "budget_projection", "routing_costs", "routing_evidence", "routing_rules")
     only = ("request_log", "feedback", "analysis_scope", *compared)
     run_job(alone, "optimize_routing", resources={"root": str(alone.root)}, ops=ingest, only=only)
 
@@ -387,7 +322,7 @@ def spoken(capfd: pytest.CaptureFixture[str], *words: str, **settings: str) -> t
         for name, value in settings.items():
             patched.setenv(name, value)
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             code = int(ended.code or 0)
     return code, "".join(capfd.readouterr())
@@ -439,4 +374,4 @@ def test_a_cluster_is_refused_where_its_workers_could_read_nothing(place: Place,
         "spark://h:7077",
     )
     code, told = spoken(capfd, *words, ROUTING_PIPELINE_WAREHOUSE=place.warehouse, ROUTING_PIPELINE_CATALOG=place.catalog)
-    assert (code, "Spark reads no warehouse" in told, told.strip().count("\n")) == (2, True, 0), told
+    assert (code, "Spark reads no warehouse" in told, told.strip().removeprefix("starting\n").count("\n")) == (2, True, 0), told

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.schema import REQUEST_LOG, column_names
+from routing_pipeline.storage.home import Home
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 NOW_S = 1_795_500_000.0
@@ -31,14 +31,22 @@ def ingested(home: Home, place: Path) -> tuple[IngestResult, dict[str, dict[str,
     return result, {row["attempt_id"]: row for row in rows}
 
 
+ASKED = ("has_tools", "has_schema", "max_output_tokens", "model_version")
+"""What a captured record shows of the request where its parameters were logged, and of the answer where it was."""
+
+
 def expected(**given: Any) -> dict[str, Any]:
     """All columns of the contract that come from the record; what is not given must be null."""
-    names = [name for name in column_names(REQUEST_LOG) if name not in {"user_hash", "source_object", "ingested_at"}]
-    return dict.fromkeys(names) | {"source_format": "litellm"} | given
+    names = [name for name in column_names(REQUEST_LOG) if name not in {"user_hash", "source_object", "ingested_at", *ASKED}]
+    # All of them are chat in plain text.
+    return dict.fromkeys(names) | {"source_format": "litellm", "operation": "chat", "has_image": False, "has_audio": False} | given
 
 
 def assert_reads(row: dict[str, Any], **given: Any) -> None:
     want = expected(**given)
+    assert {row["has_tools"], row["has_schema"]} <= {False, None}, "none of them offers tools or asks for a schema"
+    assert row["max_output_tokens"] in {None, 16_384, 64_000}
+    assert row["model_version"] in {None, "fp_x", "gpt-4o-mini-2024-08-06"}
     for name, value in want.items():
         got = row[name]
         if isinstance(value, float):

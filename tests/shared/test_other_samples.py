@@ -11,7 +11,7 @@ import pytest
 
 from routing_pipeline.ingest.formats import FORMATS
 from routing_pipeline.schema import REQUEST_LOG, column_names
-from tests.domain.reading import read_logs, read_scores
+from tests.ingest.reading import read_logs, read_scores
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 
@@ -34,12 +34,14 @@ WANTED: dict[str, dict[str, Any]] = {
         "cached_tokens": 1024,
         "reasoning_tokens": 8,
         "status": "success",
+        "operation": "chat",
     },
     "langfuse_observations_v2.constructed.jsonl": {
         "source_format": "langfuse",
         "attempt_id": "obs-1",
         "request_id": "tr-1",
         "session_id": "s-77",
+        "workflow": "chat",
         "started_at": datetime(2026, 11, 20, 13, 46, 19, 963000),
         "latency_ms": 1500.0,
         "ttft_ms": 150.0,
@@ -55,6 +57,7 @@ WANTED: dict[str, dict[str, Any]] = {
         "status": "success",
         "routing_rule_id": "r1",
         "propensity": 0.9,
+        "operation": "chat",
     },
     "openrouter_generation.docs.json": {
         "source_format": "openrouter",
@@ -73,6 +76,7 @@ WANTED: dict[str, dict[str, Any]] = {
         "status": "success",
         "retries": 0,
         "routing_reason": "openrouter/auto",
+        "service_tier": "priority",
     },
     "kong_ai.docs.json": {
         "source_format": "kong",

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import open_engine
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
+from routing_pipeline.window.engine import open_engine
 from tests.shared import real_outcomes
 from tests.simulation import worlds
 
@@ -25,8 +24,8 @@ def test_a_floor_below_the_strong_model_saves_a_quarter_of_its_cost_and_truly_ho
     with open_engine() as engine:
         for seed in range(2):
             rows = real_outcomes.logged(real, prompts, 60_000, np.random.default_rng(seed))
-            evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal="cost", quality_threshold=floor)
-            answer = optimize_routing_rules(evidence, scope, Catalog())
+            evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal="cost", quality_threshold=floor, max_quality_drop=1.0)
+            answer = optimize_routing_rules(evidence, scope)
             truth = worlds.truth_of(prompts, worlds.followed(real, prompts, answer.rule_set))
             proposed = answer.rule_set.expected.proposed
             assert isinstance(proposed.quality, Estimate)

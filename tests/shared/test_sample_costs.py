@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import open_engine
-from routing_pipeline.home import Home
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
-from routing_pipeline.scope import Window, conform
-from tests.domain.reading import NOW_S
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.conform import conform
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.scope import Window
+from tests.ingest.reading import NOW_S
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from routing_pipeline import demo_traffic
 from routing_pipeline.analysis.bottlenecks import bottlenecks
 from routing_pipeline.analysis.cost_drivers import cost_drivers
 from routing_pipeline.analysis.model_performance import model_performance
@@ -25,15 +24,15 @@ from routing_pipeline.analysis.request_patterns import request_patterns
 from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
 from routing_pipeline.analysis.routing_decisions import routing_decisions
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
+from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.results import ResultStore
-from routing_pipeline.scope import AnalysisScope, LakeState
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope
+from tests.lakes import lake_of
 
 TO_REACH_S, TO_REACH_GB = 25.0, 2.0
 
@@ -41,14 +40,8 @@ TO_REACH_S, TO_REACH_GB = 25.0, 2.0
 def conformed(folder: Path, requests: int, engine: Engine) -> AnalysisScope:
     """The window's rows as `analysis_scope` leaves them."""
     traffic = demo_traffic.traffic(requests)
-    pq.write_table(traffic.attempts, folder / "attempts.parquet")
-    pq.write_table(traffic.feedback, folder / "feedback.parquet")
-    newest_s = demo_traffic.WEEK_START.timestamp() + 7 * 86_400 - 1
-    files = {int(newest_s // 86_400) - day: (str(folder / "attempts.parquet"),) for day in range(7)}
-    lake = LakeState("1", "1", newest_s, lambda _start, _end: files, (str(folder / "feedback.parquet"),))
-    return resolve_scope(
-        lake, Parameters(), engine=engine, engine_name="duckdb", scratch=folder / "scratch", stored=ResultStore(folder / "results")
-    )
+    lake = lake_of(folder, traffic.attempts, traffic.feedback)
+    return resolve_scope(lake, Parameters(), engine=engine, engine_name="duckdb")
 
 
 def peak_gb() -> float:
@@ -72,18 +65,17 @@ def measure(folder: Path, scope: AnalysisScope) -> float:
         print(f"{name:24} {seconds:6.2f} s, peak so far {peak:.2f} GB")
         return result
 
-    catalog = Catalog()
-    evidence = timed("routing_evidence", lambda rows, _: gather_evidence(rows, scope, catalog, cells_path=folder / "cells.parquet"))
+    evidence = timed("routing_evidence", lambda rows, _: gather_evidence(rows, scope, cells_path=folder / "cells.parquet"))
     timed("routing_analytics", lambda rows, _: routing_analytics(rows, scope))
     timed("routing_costs", lambda rows, previous: routing_costs(rows, previous, scope))
-    timed("quality_metrics", lambda rows, _: quality_metrics(rows, scope))
+    timed("quality_metrics", lambda rows, _: quality_metrics(rows, scope, evidence))
     timed("request_patterns", lambda rows, previous: request_patterns(rows, previous, scope))
     timed("model_performance", lambda rows, _: model_performance(rows, scope, evidence))
     timed("routing_decisions", lambda rows, _: routing_decisions(rows, scope, evidence))
     timed("bottlenecks", lambda rows, _: bottlenecks(rows, scope))
     timed("cost_drivers", lambda rows, previous: cost_drivers(rows, previous, scope, evidence))
     timed("quality_issues", lambda rows, _: quality_issues(rows, scope, evidence))
-    timed("routing_rules", lambda _rows, _: optimize_routing_rules(evidence, scope, catalog))
+    timed("routing_rules", lambda _rows, _: optimize_routing_rules(evidence, scope))
     return total
 
 

@@ -45,8 +45,8 @@ def _remember(home: Path, count: int) -> None:
     """A ledger of so many objects, written by the engine."""
     import duckdb
 
-    from routing_pipeline.home import Home
-    from routing_pipeline.ingest.lake import Lake
+    from routing_pipeline.lake.table import Lake
+    from routing_pipeline.storage.home import Home
 
     opened = Home(home)
     opened.create()
@@ -67,9 +67,9 @@ def _remember(home: Path, count: int) -> None:
 
 
 def _child(home: Path, count: int) -> None:
-    from routing_pipeline.home import Home
     from routing_pipeline.ingest.backlog import open_backlog
-    from routing_pipeline.ingest.lake import Lake
+    from routing_pipeline.lake.table import Lake
+    from routing_pipeline.storage.home import Home
 
     began = time.monotonic()
     source: Any = Bucket(count)

@@ -14,6 +14,7 @@ time in a new context (nothing cached), from the navigation to the first paint t
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,16 +34,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import browser
 
 from benchmarks.analyses import peak_gb
-from routing_pipeline import demo_traffic
 from routing_pipeline.analysis.routing_analytics import routing_analytics
 from routing_pipeline.analysis.routing_costs import routing_costs
-from routing_pipeline.analyst import lake_state
-from routing_pipeline.engine import open_engine
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import SIDE_COLUMNS, Lake, arrow_schema
+from routing_pipeline.demo import traffic as demo_traffic
+from routing_pipeline.lake.side_tables import SIDE_COLUMNS, arrow_schema
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.resolving import resolve_scope
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.resolve import resolve_scope
+from routing_pipeline.window.rows import rows_at
 
 WEEKS, WEEK = 6, 200_000
 REPEATS = 7
@@ -124,16 +125,11 @@ def waited(page: Page, condition: str) -> float:
 
 def analysed_s(home: Home) -> float:
     """The same figures of a day straight from the rows."""
+    for kept in (home.windows, home.days):
+        shutil.rmtree(kept, ignore_errors=True)
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch, open_engine("duckdb") as engine:
-        scope = resolve_scope(
-            lake_state(Lake(home)),
-            Parameters(timeframe="24h"),
-            engine=engine,
-            engine_name="duckdb",
-            scratch=Path(scratch),
-            stored=home.results,
-        )
+    with open_engine("duckdb") as engine:
+        scope = resolve_scope(Lake(home), Parameters(timeframe="24h"), engine=engine, engine_name="duckdb")
         rows, previous = rows_at(engine, scope.requests_uri), rows_at(engine, scope.previous_uri)
         routing_analytics(rows, scope)
         routing_costs(rows, previous, scope)

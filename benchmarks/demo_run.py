@@ -19,7 +19,7 @@ def measure(requests: int) -> tuple[float, float]:
         folder = Path(name)
         # In a process of its own: a child's peak memory starts at its parent's.
         writer = (
-            f"from pathlib import Path; from routing_pipeline.demo_logs import write_demo; write_demo(Path({name!r}), requests={requests})"
+            f"from pathlib import Path; from routing_pipeline.demo.logs import write_demo; write_demo(Path({name!r}), requests={requests})"
         )
         subprocess.run([sys.executable, "-c", writer], check=True)
         words = [

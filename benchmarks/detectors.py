@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from routing_pipeline.alerts.decisions import cost_measure, failure_measure, latency_measure, quality_measure
-from routing_pipeline.alerts.detection import standing
-from routing_pipeline.alerts.hourly import WEEK_H, HourlySums, Series
+from routing_pipeline.alerts.detection import detect
 from routing_pipeline.alerts.incidents import Memory
-from routing_pipeline.alerts.silence import SilenceMemory, silences
+from routing_pipeline.alerts.missing_traffic import SilenceMemory, silences
+from routing_pipeline.alerts.series import HourlySums, Series
+from routing_pipeline.clock import HOURS_PER_WEEK
 from routing_pipeline.parameters import AlertThresholds
 
 WARM_UP_WEEKS, QUARTER_WEEKS = 6, 13
-HOURS = (WARM_UP_WEEKS + QUARTER_WEEKS) * WEEK_H
+HOURS = (WARM_UP_WEEKS + QUARTER_WEEKS) * HOURS_PER_WEEK
 TEAMS = np.array([0.40, 0.25, 0.20, 0.10, 0.05])
 MODELS = np.array([0.45, 0.30, 0.20, 0.05])
 TASKS = np.array([0.40, 0.30, 0.20, 0.10])
@@ -74,7 +75,7 @@ def planted(rng: np.random.Generator) -> list[Incident]:
     for week in range(QUARTER_WEEKS):
         kind = str(rng.choice(["cost", "cost", "latency", "quality", "failures", "silence"]))
         hours = round(float(np.exp(rng.uniform(0.0, np.log(72.0)))))
-        start = (WARM_UP_WEEKS + week) * WEEK_H + int(rng.integers(0, WEEK_H - 72 - AFTER_H))
+        start = (WARM_UP_WEEKS + week) * HOURS_PER_WEEK + int(rng.integers(0, HOURS_PER_WEEK - 72 - AFTER_H))
         part, value = "all", 0
         if kind in {"latency", "quality", "failures"}:
             part, value = "model", int(rng.integers(0, 3))
@@ -87,7 +88,7 @@ def planted(rng: np.random.Generator) -> list[Incident]:
 
 def profile() -> np.ndarray:
     """Requests by hour of the week, Monday first, relative to the mean hour."""
-    hour, day = np.arange(WEEK_H) % 24, np.arange(WEEK_H) // 24
+    hour, day = np.arange(HOURS_PER_WEEK) % 24, np.arange(HOURS_PER_WEEK) // 24
     shape = 0.35 + 1.3 * np.exp(-(((hour - 14.0) / 4.0) ** 2)) * np.where(day < 5, 1.0, 0.35)
     return shape / shape.mean()
 
@@ -116,8 +117,8 @@ def simulate(rng: np.random.Generator, incidents: list[Incident], requests_per_d
     """Sums by measure; cells are team x model x task x hour."""
     share = TEAMS[:, None, None] * MODELS[None, :, None] * TASKS[None, None, :]
     days = np.exp(rng.normal(0, 0.05, HOURS // 24)).repeat(24)
-    growth = np.exp(np.arange(HOURS) / WEEK_H * rng.normal(0.01, 0.01))
-    hourly = requests_per_day / 24 * np.tile(profile(), HOURS // WEEK_H) * days * growth
+    growth = np.exp(np.arange(HOURS) / HOURS_PER_WEEK * rng.normal(0.01, 0.01))
+    hourly = requests_per_day / 24 * np.tile(profile(), HOURS // HOURS_PER_WEEK) * days * growth
     volume = share[..., None] * hourly * np.exp(wander(rng, len(TEAMS), 0.08, 0.5))[:, None, None, :]
     price = np.broadcast_to(PRICE[None, :, None, None], volume.shape).copy()
     slow = np.broadcast_to((LATENCY_MU[:, None] + wander(rng, len(MODELS), 0.06, 0.8))[None, :, None, :], volume.shape).copy()
@@ -187,15 +188,15 @@ def told(sums: dict[str, HourlySums]) -> list[tuple[str, int, bool]]:
     for sensor, of in measures.items():
         sizes, lows = [], []
         for name, measure in of.items():
-            stood = standing(sums[name], measure, THRESHOLDS.baseline_weeks, THRESHOLDS.false_alerts_per_month)
-            size = np.where(stood.is_alarm, stood.size, -np.inf).reshape(-1, HOURS)
+            detections = detect(sums[name], measure, THRESHOLDS.baseline_weeks, THRESHOLDS.false_alerts_per_month)
+            size = np.where(detections.is_alarm, detections.size, -np.inf).reshape(-1, HOURS)
             at = np.argmax(size, axis=0)
             sizes.append(size[at, np.arange(HOURS)])
-            lows.append(stood.size_low.reshape(-1, HOURS)[at, np.arange(HOURS)])
+            lows.append(detections.size_low.reshape(-1, HOURS)[at, np.arange(HOURS)])
         best = np.argmax(sizes, axis=0)
         size, low = (np.take_along_axis(np.array(each), best[None], axis=0)[0] for each in (sizes, lows))
         memory = Memory()
-        for hour in range(WARM_UP_WEEKS * WEEK_H, HOURS):
+        for hour in range(WARM_UP_WEEKS * HOURS_PER_WEEK, HOURS):
             memory, is_news = memory.after(hour, float(size[hour]) if np.isfinite(size[hour]) else None, float(low[hour]))
             if is_news:
                 alerts.append((sensor, hour, memory.incident is not None and memory.incident.told > 1))
@@ -205,13 +206,13 @@ def told(sums: dict[str, HourlySums]) -> list[tuple[str, int, bool]]:
 def silent(sums: HourlySums) -> list[tuple[str, int, bool]]:
     alerts, memory = [], SilenceMemory()
     watched = [place for place, series in enumerate(sums.series) if series.dimension in {"all", "team"}]
-    for hour in range(WARM_UP_WEEKS * WEEK_H, HOURS):
+    for hour in range(WARM_UP_WEEKS * HOURS_PER_WEEK, HOURS):
         if (sums.count[watched, hour] > 0).all() and not memory.told:
             continue
         seen = HourlySums(
-            hour + 1 - 6 * WEEK_H,
+            hour + 1 - 6 * HOURS_PER_WEEK,
             sums.series,
-            *(each[:, hour + 1 - 6 * WEEK_H : hour + 1] for each in (sums.count, sums.total, sums.squares)),
+            *(each[:, hour + 1 - 6 * HOURS_PER_WEEK : hour + 1] for each in (sums.count, sums.total, sums.squares)),
         )
         memory, news = memory.after(silences(seen, hour + 1, THRESHOLDS.baseline_weeks, THRESHOLDS.false_alerts_per_month))
         if news:

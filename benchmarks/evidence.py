@@ -14,12 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.analyses import conformed, peak_gb
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import open_engine
 from routing_pipeline.policy.evidence import gather_evidence
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
-from routing_pipeline.scope import AnalysisScope
-from routing_pipeline.window_rows import rows_at
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.rows import rows_at
+from routing_pipeline.window.scope import AnalysisScope
 
 SIZES = (500_000, 1_000_000, 2_000_000, 4_000_000)
 TO_REACH_S, TO_REACH_GB, OF_SIZE = 10.0, 2.0, 2_000_000
@@ -32,10 +31,10 @@ def child(folder: Path) -> None:
         requests = rows_at(engine, scope.requests_uri)
         requests.limit(1).to_pyarrow()
         began = time.perf_counter()
-        evidence = gather_evidence(requests, scope, Catalog(), cells_path=folder / "cells.parquet")
+        evidence = gather_evidence(requests, scope, cells_path=folder / "cells.parquet")
         gathered = time.perf_counter() - began
         began = time.perf_counter()
-        rules = optimize_routing_rules(evidence, scope, Catalog())
+        rules = optimize_routing_rules(evidence, scope)
         searched = time.perf_counter() - began
     print(f"{scope.requests},{gathered:.2f},{searched:.2f},{peak_gb():.2f},{len(rules.rule_set.rules)}")
 

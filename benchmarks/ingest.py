@@ -129,8 +129,8 @@ def bare_copy(logs: Path, scratch: Path) -> dict[str, float]:
 def our_ingestion(logs: Path, scratch: Path) -> dict[str, float]:
     """ingest_logs into an empty home, from a cold start of its imports."""
     began = time.monotonic()
-    from routing_pipeline.home import Home
     from routing_pipeline.ingest.ingestion import ingest_logs
+    from routing_pipeline.storage.home import Home
 
     result = ingest_logs(Home(scratch / "home"), str(logs))
     return {"seconds": time.monotonic() - began, "ingested": result.ingested, "quarantined": result.quarantined, "records": result.records}

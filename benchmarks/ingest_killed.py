@@ -27,10 +27,12 @@ import pyarrow.parquet as pq
 import pyiceberg.catalog.sql
 import pyiceberg.table.update.snapshot  # noqa: F401 (before forking: importing takes longer than reading)
 
-from routing_pipeline.home import Home
-from routing_pipeline.ingest import ingestion, lake as lake_module, staging
+from routing_pipeline.ingest import ingestion
 from routing_pipeline.ingest.ingestion import ingest_logs
-from routing_pipeline.ingest.lake import Lake
+from routing_pipeline.ingest.staging import stager
+from routing_pipeline.lake import upkeep
+from routing_pipeline.lake.table import Lake
+from routing_pipeline.storage.home import Home
 
 NOW_S = 1_795_500_000.0
 FILES = 40
@@ -88,12 +90,11 @@ def state(home: Home) -> dict[str, Any]:
 def strays(home: Home) -> list[Path]:
     """Files of the lake that no kept snapshot, no table version and no reader of yesterday's refers to."""
     lake = Lake(home)
-    table = lake._open()
+    iceberg = lake.iceberg
+    table = iceberg.opened()
     if table is None:
         return []
-    manifests = lake_module._manifests(table).values()
-    entries = (entry for manifest in manifests for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
-    names = lake._referenced_metadata(table) | {lake._name(entry.data_file.file_path) for entry in entries}
+    names = upkeep.referenced_metadata(iceberg, table) | upkeep.referenced_data(iceberg, table)
     root = home.lake.absolute()
     held = {root / name for name in names}
     present = {*root.rglob("*.parquet"), *root.rglob("*.avro"), *root.rglob("*.metadata.json")} - set(root.glob("side/*"))
@@ -107,7 +108,7 @@ def disturbed(logs: Path, home: Home, delay_s: float) -> bool:
     if not child:
         try:
             # Fifty commits or so: moments in and around a commit are hit often.
-            staging.BATCH_BYTES, ingestion.COMMIT_EVERY_S = 2 << 20, 0.0
+            stager.BATCH_BYTES, ingestion.COMMIT_EVERY_S = 2 << 20, 0.0
             ingest_logs(home, str(logs), now_s=NOW_S)
             os._exit(0)
         except BaseException as error:  # noqa: BLE001

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))
 import mutated_logs
 
-from routing_pipeline.home import Home
+from routing_pipeline.storage.home import Home
 
 
 def main() -> None:

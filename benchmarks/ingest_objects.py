@@ -82,7 +82,7 @@ def boto3_gets(keys: list[str], threads: int) -> None:
 def staged_gets(count: int) -> None:
     """All bodies as ingestion fetches and stages them, without what comes after."""
     from routing_pipeline.ingest.objects import open_source
-    from routing_pipeline.ingest.staging import Stager
+    from routing_pipeline.ingest.staging.stager import Stager
 
     source = open_source(f"s3://{BUCKET}/logs")
     with tempfile.TemporaryDirectory() as folder:
@@ -92,8 +92,8 @@ def staged_gets(count: int) -> None:
 
 def our_ingestion(count: int) -> None:
     """ingest_logs into an empty home, listing included."""
-    from routing_pipeline.home import Home
     from routing_pipeline.ingest.ingestion import ingest_logs
+    from routing_pipeline.storage.home import Home
 
     with tempfile.TemporaryDirectory() as folder:
         result = ingest_logs(Home(Path(folder) / "home"), f"s3://{BUCKET}/logs")

@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mcp import Client
 
-from routing_pipeline import demo_traffic
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import SIDE_COLUMNS, Lake, arrow_schema
-from routing_pipeline.mcp.answers import Answers
-from routing_pipeline.mcp.server import server_of
-from routing_pipeline.mcp.tools import SERVERS, TOOLS, Tool
+from routing_pipeline.demo import traffic as demo_traffic
+from routing_pipeline.lake.side_tables import SIDE_COLUMNS, arrow_schema
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
+from routing_pipeline.serving.mcp.answers import Answers
+from routing_pipeline.serving.mcp.server import server_of
+from routing_pipeline.serving.mcp.tools import SERVERS, TOOLS, Tool
+from routing_pipeline.storage.home import Home
 
 REPEATS = 5
 STORED_MS, ANALYSIS_S, OPTIMISER_S = 50.0, 3.0, 15.0
@@ -89,9 +90,9 @@ async def measure(home: Home) -> bool:
     scope = answers._computing().analyst.scope(Parameters())
     print(f"making the window's rows ready and checking them, once per state of the lake: {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
-    answers._computing().analyst.routing_evidence(scope)
+    answers._computing().analyst.answer("routing_evidence", scope)
     print(f"the evidence behind half of the tools, once per state of the lake: {time.perf_counter() - begin:.1f} s")
-    rules = answers._computing().analyst.routing_rules(scope).rule_set.rule_set_id
+    rules = answers._computing().analyst.answer("routing_rules", scope).rule_set.rule_set_id
     reached = True
     for name, server in servers.items():
         async with Client(server) as client:
@@ -103,9 +104,9 @@ async def measure(home: Home) -> bool:
                 computed = []
                 for _ in range(REPEATS):
                     # An optimiser computes everything that it stands on, except the evidence.
-                    forget(home, *([each.analysis for each in TOOLS] if tool.name in OPTIMISERS else [tool.analysis]))
+                    forget(home, *([each.operation for each in TOOLS] if tool.name in OPTIMISERS else [tool.operation]))
                     if tool.name in {"create_optimization_plan", "assess_optimization_risks"}:
-                        answers._computing().analyst.routing_rules(scope)
+                        answers._computing().analyst.answer("routing_rules", scope)
                     computed.append(await timed(call))
                 stored = [await timed(call) * 1e3 for _ in range(REPEATS)]
                 found = statistics.median(found_ms(answers, tool, given) for _ in range(REPEATS))

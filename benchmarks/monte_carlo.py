@@ -1,6 +1,6 @@
 """Worlds with known truth, many times over: how often intervals hold and floors break, and what is saved.
 
-Run: make simulate, or python benchmarks/monte_carlo.py [--runs N] [--world NAME ...] [--seed N].
+Run: make simulate, or python benchmarks/monte_carlo.py [--runs N] [--world NAME ...] [--seed N | --first N].
 Seeds are fresh unless given, and printed, so that nobody tunes on the runs that confirm. A line is printed after every
 ten runs of a world; the table grows world by world.
 """
@@ -8,6 +8,7 @@ ten runs of a world; the table grows world by world.
 from __future__ import annotations
 
 import argparse
+import itertools
 import secrets
 import sys
 import tempfile
@@ -22,14 +23,14 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from routing_pipeline.catalog import Catalog
-from routing_pipeline.engine import Engine, open_engine
 from routing_pipeline.estimates import Estimate, Measured
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.exploration import exploration_rules
-from routing_pipeline.policy.rule_set import RuleSet
+from routing_pipeline.policy.search import MAX_COMPLETION_DROP
 from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize_routing_rules
-from routing_pipeline.scope import AnalysisScope
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.scope import AnalysisScope
 from tests.shared import real_outcomes
 from tests.simulation import worlds
 from tests.simulation.worlds import Requests, Truth, World
@@ -71,6 +72,7 @@ class Tally:
     warned: list[bool] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     dearer: list[bool] = field(default_factory=list)
+    incomplete: list[bool] = field(default_factory=list)
     invented: list[bool] = field(default_factory=list)
     explored: list[bool] = field(default_factory=list)
 
@@ -94,7 +96,7 @@ def world_trial(name: str, world: World, n: int, runs: int, drop: float = DROP) 
         averages=lambda rows: worlds.averages_table(world, rows, population, worlds.raw_quality(rows) - drop),
         floor=floor,
         reference=today,
-        asked={"max_quality_drop": drop},
+        asked={"max_quality_drop": drop, "max_quality_drop_per_task": 1.0},
         runs=runs,
     )
 
@@ -117,7 +119,7 @@ def real_trial(n: int, runs: int) -> Trial | None:
         floor=floor,
         reference=strong,
         # Length alone decides in these logs, and so the owner of this router says.
-        asked={"quality_threshold": floor, "router_inputs": ("prompt_tokens",)},
+        asked={"quality_threshold": floor, "max_quality_drop": 1.0, "max_quality_drop_per_task": 1.0, "router_inputs": ("prompt_tokens",)},
         runs=runs,
     )
 
@@ -139,6 +141,7 @@ def trials() -> dict[str, Callable[[], Trial | None]]:
         "missing-by-quality": lambda: world_trial("worse answers scored more often", worlds.MISSING_BY_QUALITY, 40_000, 60),
         "drifting": lambda: world_trial("mix of tasks drifts", worlds.DRIFTING, 40_000, 60),
         "heavy-tailed": lambda: world_trial("heavy-tailed cost", worlds.HEAVY_TAILED, 40_000, 60),
+        "failing": lambda: world_trial("failures by task", worlds.FAILING_BY_TASK, 40_000, 60),
         "real": lambda: real_trial(20_000, 50),
     }
 
@@ -161,6 +164,7 @@ def count(tally: Tally, trial: Trial, rows: pa.Table, answer: RoutingRules, evid
     tally.broken_by_averages.append(trial.truth(trial.averages(rows)).quality < trial.floor - BROKEN_BY)
     tally.warned.append(any("would not hold" in warning for warning in rules.warnings))
     tally.written.append(len(rules.rules))
+    tally.incomplete.append(then.success < trial.today.success - MAX_COMPLETION_DROP)
     tally.dearer.append(then.cost > trial.today.cost * (1 + 1e-9))
     told = [arm for segment in evidence.segments for arm in segment.arms if arm.requests == 0 and isinstance(arm.quality, Estimate)]
     tally.invented.append(bool(told))
@@ -198,6 +202,7 @@ HEAD = (
     "warned",
     "rules written",
     "dearer than today",
+    "completion broken",
     "untried arms told",
     "exploration",
 )
@@ -221,6 +226,7 @@ def line(trial: Trial, tally: Tally) -> tuple[str, ...]:
         rate(tally.warned),
         f"{np.mean(tally.written):.1f}",
         rate(tally.dearer),
+        rate(tally.incomplete),
         rate(tally.invented),
         rate(tally.explored),
     )
@@ -234,7 +240,7 @@ def run(trial: Trial, runs: int, seeds: Iterator[int], engine: Engine) -> Tally:
         rows = trial.draw(np.random.default_rng(next(seeds)))
         with tempfile.TemporaryDirectory() as folder:
             evidence, scope = worlds.evidence_of(engine, rows, Path(folder), goal="cost", **trial.asked)
-            count(tally, trial, rows, optimize_routing_rules(evidence, scope, Catalog()), evidence, scope)
+            count(tally, trial, rows, optimize_routing_rules(evidence, scope), evidence, scope)
         if done % 10 == 0 and done < runs:
             print(f"   after {done}, {time.perf_counter() - began:.0f} s: {' | '.join(line(trial, tally)[2:])}", flush=True)
     return tally
@@ -247,9 +253,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="of every world; default: each world's own number")
     parser.add_argument("--world", nargs="*", choices=list(known), default=list(known))
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
+    parser.add_argument("--first", type=int, default=None, help="draw the runs of every world from this seed, the next one, and so on")
     asked = parser.parse_args()
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-    print(f"seed {seed}; coverage is of nominal 95 % intervals, over the runs that propose rules\n", flush=True)
+    print(
+        f"seed {seed if asked.first is None else f'{asked.first}, {asked.first + 1}, ...'}; coverage is of nominal 95 % intervals, over the runs that propose rules\n",
+        flush=True,
+    )
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
     with open_engine() as engine:
         for place, name in enumerate(asked.world):
@@ -257,7 +267,8 @@ def main() -> None:
             if trial is None:
                 print(f"   {name}: its data are not on this machine", flush=True)
                 continue
-            seeds = iter(int(each) for each in np.random.SeedSequence([seed, place]).generate_state(10_000))
+            drawn = np.random.SeedSequence([seed, place]).generate_state(10_000)
+            seeds = iter(int(each) for each in drawn) if asked.first is None else itertools.count(asked.first)
             tally = run(trial, asked.runs or trial.runs, seeds, engine)
             print(f"| {' | '.join(line(trial, tally))} |", flush=True)
 

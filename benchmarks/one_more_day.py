@@ -45,8 +45,8 @@ def write_day(folder: Path, day: int, lines: int) -> None:
 
 
 def _child(logs: Path, home: Path, *, warm: bool) -> None:
-    from routing_pipeline.home import Home
     from routing_pipeline.ingest.ingestion import ingest_logs
+    from routing_pipeline.storage.home import Home
 
     if warm:
         with tempfile.TemporaryDirectory() as temporary:

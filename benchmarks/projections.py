@@ -15,7 +15,7 @@ from datetime import date
 
 import numpy as np
 
-from routing_pipeline.analysis.budget_projection import budget_projection
+from routing_pipeline.analysis.budget_projection import SpendHistory, budget_projection
 from routing_pipeline.analysis.daily_spend import day_of
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.parameters import Parameters
@@ -52,7 +52,7 @@ def main() -> None:
         lengths.append(end - first)
         days = {FIRST + day: float(usd[day]) for day in range(first, end)}
         days[FIRST + end] = float(usd[end]) * fraction
-        found = budget_projection({None: days}, (FIRST + end + fraction) * 86_400.0, Parameters())
+        found = budget_projection(SpendHistory({None: days}), (FIRST + end + fraction) * 86_400.0, Parameters())
         for name, period in (("month", found.month), ("quarter", found.quarter)):
             true = float(usd[day_of(period.start) - FIRST : day_of(period.end) - FIRST].sum())
             assert isinstance(period.total_usd, Estimate)

@@ -16,8 +16,8 @@ from pathlib import Path
 from mcp_answers import lake_of
 
 from assets.running import run_job
-from routing_pipeline.demo_logs import write_demo
-from routing_pipeline.home import Home
+from routing_pipeline.demo.logs import write_demo
+from routing_pipeline.storage.home import Home
 
 TO_REACH = 0.10
 

@@ -24,11 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.resources import HomeResource
-from routing_pipeline.alerts.watching import Sensor, look
-from routing_pipeline.home import Home
-from routing_pipeline.ingest.lake import SIDE_COLUMNS, Lake, arrow_schema
+from routing_pipeline.alerts.sensor import Sensor, tick
+from routing_pipeline.lake.side_tables import SIDE_COLUMNS, arrow_schema
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.schema import REQUEST_LOG
+from routing_pipeline.storage.home import Home
 
 LOOKS, DAYS, OF_SCORES = 100, 42, 10
 TO_REACH_S = 1.0
@@ -101,7 +102,7 @@ def measure(home: Home) -> bool:
         sensor = get_args(Sensor)[number % 4]
         begin, worked = time.perf_counter(), time.process_time()
         with resource.reading() as engine:
-            kinds.add(look(sensor, home, engine, Parameters(), None, time.time()).kind)
+            kinds.add(tick(sensor, home, engine, Parameters(), None, time.time()).kind)
         seconds.append(time.perf_counter() - begin)
         busy.append(time.process_time() - worked)
         held.append(resident_mb())

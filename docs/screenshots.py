@@ -1,0 +1,52 @@
+"""The pictures of README and documents, taken anew: `.venv/bin/python docs/screenshots.py [FOLDER]` after `make run`.
+
+Belongs here: which page at which size makes which picture. Does not belong here: making the demo (`make run`), pictures of the Dagster UI.
+
+Needs chromium and the packages of the tests, whose browser it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
+
+from browser import opened, running  # noqa: E402
+
+from routing_pipeline.parameters import Parameters  # noqa: E402
+from routing_pipeline.serving.dashboard.app import serve  # noqa: E402
+from routing_pipeline.serving.dashboard.data import Follower  # noqa: E402
+from routing_pipeline.storage.home import Home  # noqa: E402
+
+DEMO = Path("demo")
+"""As `make run` names it, so that a picture holds no path of this machine."""
+PAGE = (1180, 1440)
+LIVE = (1280, 1000)
+
+
+def taken(folder: Path) -> list[Path]:
+    """Page one of the demo's report, and the live page on its home."""
+    os.chdir(ROOT)
+    report = DEMO / "report" / "report.html"
+    if not report.exists():
+        raise SystemExit("make run first: it makes the report that is shown")
+    ready: Queue[str] = Queue()
+    follower = Follower(Home(DEMO / "home").create(), Parameters())
+    threading.Thread(target=lambda: serve(follower, "127.0.0.1", 0, token=None, ready=ready.put), daemon=True).start()
+    pages = {"report.png": (report.absolute().as_uri(), PAGE), "live-page.png": (ready.get(timeout=120), LIVE)}
+    with running() as browser:
+        for name, (address, size) in pages.items():
+            with opened(browser, address, size=size) as found:
+                found.page.wait_for_timeout(3_000)
+                found.page.screenshot(path=folder / name)
+    return [folder / name for name in pages]
+
+
+if __name__ == "__main__":
+    for path in taken(Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else ROOT / "docs" / "images"):
+        sys.stdout.write(f"{path}\n")

@@ -46,5 +46,6 @@ def test_what_whole_sessions_would_cost_holds_where_requests_are_routed_one_by_o
     assert promised.low <= true <= promised.high, (promised, true)
     again = replayed.expected.change.cost_usd.relative
     assert isinstance(again, Estimate)
-    assert again.estimate == pytest.approx(promised.estimate, abs=0.01)
+    # The promise is of each half proven on the other, the replay of the whole window: apart by less than a quarter of the interval.
+    assert again.estimate == pytest.approx(promised.estimate, abs=(promised.high - promised.low) / 4)
     assert "through its cache" in refused.verdict

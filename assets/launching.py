@@ -28,11 +28,13 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
     """Starts runs in the code server, and lets run monitoring ask the code server whether it still holds them.
 
     A run that the code server does not know is taken for dead once it has said nothing for `silent_for_seconds`: after its
-    code was reloaded a server may not know of runs that go on.
+    code was reloaded a server may not know of runs that go on. The server must have denied it for half as long, too: Dagster asks
+    for a retry once, at the moment of the failure, and drops it where its daemon has not loaded the code of a server that came back.
     """
 
     def __init__(self, inst_data: ConfigurableClassData | None = None, silent_for_seconds: int = SILENT_FOR_S) -> None:
         self._silent_for_seconds = silent_for_seconds
+        self._denied_since_s: dict[str, float] = {}
         super().__init__(inst_data)
 
     @classmethod
@@ -59,9 +61,16 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
         try:
             answer = deserialize_value(client.can_cancel_execution(request, timeout=10), CanCancelExecutionResult)
         except DagsterUserCodeUnreachableError as error:
+            self._denied_since_s.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"the code server does not answer ({type(error).__name__})")
-        if answer.can_cancel or time.time() - self._last_said_s(run.run_id) < self._silent_for_seconds:
+        if answer.can_cancel:
+            self._denied_since_s.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        denied_s = time.monotonic() - self._denied_since_s.setdefault(run.run_id, time.monotonic())
+        silent_s = time.time() - self._last_said_s(run.run_id)
+        if silent_s < self._silent_for_seconds or denied_s < self._silent_for_seconds / 2:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        del self._denied_since_s[run.run_id]
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server does not know this run: its process has died")
 
     def _last_said_s(self, run_id: str) -> float:

@@ -66,7 +66,13 @@ class Engine:
 
     def held(self, table: ibis.Table) -> ibis.Table:
         """Evaluate a table now and hold its rows in the engine until that is closed; Spark gives them back as an expression."""
-        return self.backend.create_table(f"held_{uuid.uuid4().hex}", table, temp=True) if self.name == "duckdb" else table
+        if self.name != "duckdb":
+            return table
+        duckdb: Any = self.backend
+        name = f"held_{uuid.uuid4().hex}"
+        duckdb._run_pre_execute_hooks(table)
+        duckdb.con.execute(f'CREATE TEMP TABLE "{name}" AS {duckdb.compile(table)}')
+        return duckdb.table(name)
 
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
         """The same rows under a name, evaluated when they are read; Spark gives the expression back.
@@ -156,7 +162,7 @@ def open_engine(
 
 @contextmanager
 def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[Engine]:
-    import ibis
+    from routing_pipeline.window.compiled import CompilingOnce
 
     settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
     if threads is not None:
@@ -166,7 +172,7 @@ def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) 
     if spill is not None:
         spill.mkdir(parents=True, exist_ok=True)
         settings["temp_directory"] = str(spill)
-    backend = ibis.duckdb.connect(":memory:", **settings)
+    backend: Any = CompilingOnce().connect(":memory:", **settings)
     backend.con.sql("SET enable_progress_bar = false")
 
     def drop_spill() -> None:

@@ -142,7 +142,7 @@ def deployment(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactor
     settings = yaml.safe_load((ROOT / "infra/dagster.yaml").read_text(encoding="utf-8"))
     settings["storage"]["postgres"]["postgres_db"]["port"] = database.port
     settings["run_monitoring"]["poll_interval_seconds"] = 2
-    settings["run_launcher"]["config"]["silent_for_seconds"] = 10
+    settings["run_launcher"]["config"]["silent_for_seconds"] = 20
     (folder / "dagster").mkdir()
     (folder / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
     ports = dict(zip(("code", "webserver"), free_ports(2), strict=True))

@@ -1,0 +1,122 @@
+"""A DuckDB backend that compiles each query once in a process, whatever the tables it reads are called.
+
+Belongs here: what makes two expressions one query, and the SQL that was compiled for it. Does not belong here: queries, and opening a
+connection (`engine`).
+
+Compiling takes Ibis longer than DuckDB needs to run a query over a small window: a third of a short run. Every window asks the same
+queries of other files, which have other names.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
+import ibis.expr.schema as sch
+import ibis.expr.types as ir
+from ibis.backends.duckdb import Backend
+from ibis.common.graph import Graph, Node
+
+QUERIES_KEPT = 2_000
+"""Compiled queries that a process remembers; each is some kilobytes."""
+
+_GENERATED = re.compile(r"_[0-9a-z]{20,}$")
+"""How names of tables end that a program made up: of Parquet files and views by their content, of tables held for a moment at random."""
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
+"""Texts, so that they are passed over, and identifiers."""
+_PLAIN = (str, int, float, bool, bytes, type(None), enum.Enum, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)
+_DESCRIBED = (dt.DataType, sch.Schema, ops.Namespace, slice)
+
+_queries: dict[str, str] = {}
+
+
+class UnknownShapeError(TypeError):
+    """Part of an expression that this module cannot describe in full."""
+
+
+class CompilingOnce(Backend):
+    """DuckDB through Ibis; queries of one shape are compiled once."""
+
+    name = "duckdb"
+
+    def compile(self, expr: ir.Expr, /, *, limit: Any = None, params: Mapping[Any, Any] | None = None, pretty: bool = False) -> str:
+        """SQL of an expression, as Ibis would write it."""
+        if limit is not None or params or pretty:
+            return str(super().compile(expr, limit=limit, params=params, pretty=pretty))
+        try:
+            key, tables = shape(expr.as_table().op())
+        except UnknownShapeError:
+            return str(super().compile(expr))
+        found = _queries.get(key)
+        if found is None:
+            places = {name: place for place, name in enumerate(tables)}
+            found = _QUOTED.sub(lambda quoted: _place(quoted, places), str(super().compile(expr)))
+            if len(_queries) >= QUERIES_KEPT:
+                _queries.clear()
+            _queries[key] = found
+        for place, name in enumerate(tables):
+            found = found.replace(_mark(place), f'"{name}"')
+        return found
+
+
+def shape(op: ops.Node) -> tuple[str, tuple[str, ...]]:
+    """What a query is, without the names that were generated for its tables: a digest, and these names in their order.
+
+    Raises:
+        UnknownShapeError: a part of it has no description that says all of it.
+    """
+    numbers: dict[Any, int] = {}
+    tables: dict[str, int] = {}
+    references: dict[int, int] = {}
+
+    def written(part: Any) -> str:
+        if isinstance(part, Node):
+            return f"#{numbers[part]}"
+        if isinstance(part, _PLAIN):
+            return f"{type(part).__name__}:{part!r}"
+        if isinstance(part, _DESCRIBED):
+            return repr(part)
+        if isinstance(part, tuple | list):
+            return f"({','.join(map(written, part))})"
+        if isinstance(part, Mapping):
+            return f"{{{','.join(f'{written(key)}={written(value)}' for key, value in part.items())}}}"
+        if isinstance(part, frozenset | set):
+            return f"<{','.join(sorted(map(written, part)))}>"
+        if isinstance(part, type):
+            return f"{part.__module__}.{part.__qualname__}"
+        raise UnknownShapeError(type(part).__name__)
+
+    lines = []
+    for node in Graph.from_bfs(op).toposort()[0]:
+        said = [f"{type(node).__module__}.{type(node).__qualname__}"]
+        for name, part in zip(node.__argnames__, node.__args__, strict=True):
+            if isinstance(node, ops.PhysicalTable) and name in {"source", "data"}:
+                continue
+            if isinstance(node, ops.PhysicalTable) and name == "name" and _GENERATED.search(part):
+                said.append(f"table {tables.setdefault(part, len(tables))}")
+            elif name == "identifier" and isinstance(part, int):
+                # Counted up over the life of the process, and no part of the SQL.
+                said.append(f"reference {references.setdefault(part, len(references))}")
+            else:
+                said.append(written(part))
+        if isinstance(node, ops.ScalarUDF | ops.AggUDF):
+            said.append(f"{node.__func_name__} {node.__input_type__}")
+        numbers[node] = len(numbers)
+        lines.append("|".join(said))
+    return hashlib.md5("\n".join(lines).encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(), tuple(tables)
+
+
+def _place(quoted: re.Match[str], places: Mapping[str, int]) -> str:
+    place = places.get(quoted.group(1)) if quoted.group(1) is not None else None
+    return quoted.group() if place is None else _mark(place)
+
+
+def _mark(place: int) -> str:
+    return f"\x00{place}\x00"

@@ -1,0 +1,80 @@
+"""Queries of one shape are compiled once; what differs in anything but a generated name is another query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pytest
+
+from routing_pipeline.window import compiled
+from routing_pipeline.window.compiled import CompilingOnce, shape
+
+ROWS = "SELECT * FROM (VALUES ('a', 1.0::DOUBLE, 1), ('b', 2.0, 2), ('b', 3.0, 3)) AS rows (model, cost_usd, started_s)"
+SUFFIX = "0123456789abcdef" * 2
+"""As names end that the engine makes up."""
+
+
+@pytest.fixture
+def backend() -> Iterator[Any]:
+    compiled._queries.clear()
+    found = CompilingOnce().connect(":memory:")
+    yield found
+    found.disconnect()
+
+
+def table_of(backend: Any, name: str, columns: str = "*") -> ibis.Table:
+    backend.con.execute(f'CREATE TEMP TABLE "{name}" AS SELECT {columns} FROM ({ROWS})')
+    table: ibis.Table = backend.table(name)
+    return table
+
+
+def held(backend: Any, name: str, columns: str = "*") -> ibis.Table:
+    return table_of(backend, f"{name}_{SUFFIX}", columns)
+
+
+def spend(table: ibis.Table, least: float = 0.0, text: str = 'it\'s "a"') -> ibis.Table:
+    kept = table.filter(table.cost_usd >= least).mutate(note=ibis.literal(text))
+    sums = kept.group_by("model").aggregate(spend_usd=kept.cost_usd.sum(), note=kept.note.max())
+    return sums.join(table.distinct(), "model").order_by("model", "cost_usd")
+
+
+def test_the_same_query_of_another_table_is_compiled_once_and_reads_its_own_table(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = held(backend, "first"), held(backend, "second")
+    expected = ibis.duckdb.connect(":memory:").compile(spend(first)).replace(first.get_name(), second.get_name())
+    backend.compile(spend(first))
+    monkeypatch.setattr(compiled.Backend, "compile", lambda *_, **__: pytest.fail("compiled again"))
+    assert backend.compile(spend(second)) == expected
+    backend.con.execute(f'DELETE FROM "{first.get_name()}"')
+    assert len(spend(second).to_pyarrow()) == 3
+
+
+@pytest.mark.parametrize("other", [{"least": 1.0}, {"text": "it's"}])
+def test_another_value_is_another_query(backend: Any, other: dict[str, Any]) -> None:
+    table = held(backend, "rows")
+    assert shape(spend(table).op())[0] != shape(spend(table, **other).op())[0]
+    assert backend.compile(spend(table)) != backend.compile(spend(table, **other))
+
+
+def test_a_name_that_somebody_chose_belongs_to_the_query(backend: Any) -> None:
+    one, two = (table_of(backend, name) for name in ("model", "requests"))
+    assert shape(one.op())[0] != shape(two.op())[0]
+    assert '"requests"' in backend.compile(two.select("model"))
+
+
+def test_other_columns_or_types_are_another_query(backend: Any) -> None:
+    whole, fewer = held(backend, "whole"), held(backend, "fewer", "model")
+    assert shape(whole.op())[0] != shape(fewer.op())[0]
+
+
+def test_a_table_read_twice_is_not_two_tables(backend: Any) -> None:
+    first, second = held(backend, "first"), held(backend, "second")
+    with_itself, with_other = first.union(first), first.union(second)
+    assert shape(with_itself.op())[0] != shape(with_other.op())[0]
+
+
+def test_rows_from_memory_keep_their_values_apart(backend: Any) -> None:
+    tables = [ibis.memtable(pa.table({"name": [name]})) for name in ("a", "b")]
+    assert [backend.to_pyarrow(table)["name"].to_pylist() for table in tables] == [["a"], ["b"]]

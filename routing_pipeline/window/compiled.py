@@ -72,45 +72,53 @@ def shape(op: ops.Node) -> tuple[str, tuple[str, ...]]:
     Raises:
         UnknownShapeError: a part of it has no description that says all of it.
     """
-    numbers: dict[Any, int] = {}
-    tables: dict[str, int] = {}
-    references: dict[int, int] = {}
+    description = _Description()
+    lines = [description.line(node) for node in Graph.from_bfs(op).toposort()[0]]
+    whole = "\n".join(lines).encode("utf-8", "surrogatepass")
+    return hashlib.md5(whole, usedforsecurity=False).hexdigest(), tuple(description.tables)
 
-    def written(part: Any) -> str:
+
+class _Description:
+    """Nodes of an expression, each as a line that names the nodes before it by number."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, int] = {}
+        self._nodes: dict[Any, int] = {}
+        self._references: dict[int, int] = {}
+
+    def line(self, node: Any) -> str:
+        said = [f"{type(node).__module__}.{type(node).__qualname__}"]
+        said += [self._argument(node, name, part) for name, part in zip(node.__argnames__, node.__args__, strict=True)]
+        if isinstance(node, ops.ScalarUDF | ops.AggUDF):
+            said.append(f"{node.__func_name__} {node.__input_type__}")
+        self._nodes[node] = len(self._nodes)
+        return "|".join(said)
+
+    def _argument(self, node: Any, name: str, part: Any) -> str:
+        if isinstance(node, ops.PhysicalTable):
+            if name in {"source", "data"}:
+                return ""
+            if name == "name" and _GENERATED.search(part):
+                return f"table {self.tables.setdefault(part, len(self.tables))}"
+        if name == "identifier" and isinstance(part, int):
+            # Counted up over the life of the process, and no part of the SQL.
+            return f"reference {self._references.setdefault(part, len(self._references))}"
+        return self._written(part)
+
+    def _written(self, part: Any) -> str:
         if isinstance(part, Node):
-            return f"#{numbers[part]}"
+            return f"#{self._nodes[part]}"
         if isinstance(part, _PLAIN):
             return f"{type(part).__name__}:{part!r}"
         if isinstance(part, _DESCRIBED):
             return repr(part)
         if isinstance(part, tuple | list):
-            return f"({','.join(map(written, part))})"
+            return f"({','.join(map(self._written, part))})"
         if isinstance(part, Mapping):
-            return f"{{{','.join(f'{written(key)}={written(value)}' for key, value in part.items())}}}"
-        if isinstance(part, frozenset | set):
-            return f"<{','.join(sorted(map(written, part)))}>"
+            return f"{{{','.join(f'{self._written(key)}={self._written(value)}' for key, value in part.items())}}}"
         if isinstance(part, type):
             return f"{part.__module__}.{part.__qualname__}"
         raise UnknownShapeError(type(part).__name__)
-
-    lines = []
-    for node in Graph.from_bfs(op).toposort()[0]:
-        said = [f"{type(node).__module__}.{type(node).__qualname__}"]
-        for name, part in zip(node.__argnames__, node.__args__, strict=True):
-            if isinstance(node, ops.PhysicalTable) and name in {"source", "data"}:
-                continue
-            if isinstance(node, ops.PhysicalTable) and name == "name" and _GENERATED.search(part):
-                said.append(f"table {tables.setdefault(part, len(tables))}")
-            elif name == "identifier" and isinstance(part, int):
-                # Counted up over the life of the process, and no part of the SQL.
-                said.append(f"reference {references.setdefault(part, len(references))}")
-            else:
-                said.append(written(part))
-        if isinstance(node, ops.ScalarUDF | ops.AggUDF):
-            said.append(f"{node.__func_name__} {node.__input_type__}")
-        numbers[node] = len(numbers)
-        lines.append("|".join(said))
-    return hashlib.md5("\n".join(lines).encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(), tuple(tables)
 
 
 def _place(quoted: re.Match[str], places: Mapping[str, int]) -> str:

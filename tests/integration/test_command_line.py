@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import delivered
 
 from routing_pipeline import suggested
 from routing_pipeline.cli import analyze, jobs, main
@@ -69,24 +70,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ingested(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that has read them."""
     home = tmp_path_factory.mktemp("home")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from routing_pipeline.cli import main; main()",
-            "ingest",
-            "--logs",
-            str(week / "logs"),
-            "--feedback",
-            str(week / "feedback"),
-            "--home",
-            str(home),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    delivered("ingest", "--logs", week / "logs", "--feedback", week / "feedback", "--home", home)
     return home
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import duckdb
 import jsonschema
 import numpy as np
 import pytest
+from in_process import delivered
 
 from routing_pipeline.demo import traffic
 from routing_pipeline.demo.agents import CHEAPER_PER_TASK, DEARER_PER_TASK
@@ -31,16 +29,7 @@ REQUESTS = 200_000
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which `routing-pipeline demo` was called."""
     folder = tmp_path_factory.mktemp("stranger")
-    done = subprocess.run(
-        [sys.executable, "-c", "from routing_pipeline.cli import main; main()", "demo", "--requests", str(REQUESTS)],
-        cwd=folder,
-        env=os.environ | {"HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = delivered("demo", "--requests", REQUESTS, cwd=folder, environment={"HOME": str(folder)})
     (folder / "said").write_text(done.stdout)
     return folder
 

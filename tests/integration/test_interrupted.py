@@ -207,11 +207,9 @@ LOADING = (
     ("starting", 1.0, signal.SIGTERM, False),
 )
 WORKING = (
-    ("request log", 0.0, signal.SIGINT, False),
     ("request log", 0.3, signal.SIGINT, True),
     ("feedback", 0.05, signal.SIGTERM, True),
     ("what must hold", 0.2, signal.SIGINT, True),
-    ("routing evidence", 0.05, signal.SIGINT, False),
     ("request patterns", 0.05, signal.SIGTERM, False),
     ("routing rules", 0.05, signal.SIGINT, True),
     ("optimization report", 0.1, signal.SIGINT, False),

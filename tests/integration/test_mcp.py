@@ -18,6 +18,7 @@ import anyio
 import httpx2
 import jsonschema
 import pytest
+from in_process import delivered
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
@@ -64,8 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("gateway")
     write_demo(folder, requests=2_000)
     words = ["run", "--logs", str(folder / "logs"), "--feedback", str(folder / "feedback"), "--home", str(folder / "home")]
-    done = subprocess.run([*COMMAND, *words, "--out", str(folder / "out")], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    delivered(*words, "--out", folder / "out")
     return Home(folder / "home")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from in_process import delivered
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,8 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("gateway")
     write_demo(folder, requests=2_000)
     words = ["run", "--logs", str(folder / "logs"), "--feedback", str(folder / "feedback"), "--home", str(folder / "home")]
-    done = subprocess.run([*COMMAND, *words, "--budget", "1000", "--out", str(folder / "out")], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    delivered(*words, "--budget", "1000", "--out", folder / "out")
     return Home(folder / "home")
 
 

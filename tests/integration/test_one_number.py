@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from in_process import delivered
 from prometheus_client.parser import text_string_to_metric_families
 from weeks import write_weeks
 
@@ -68,8 +68,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
         folder / "out",
         *options,
     ]
-    done = subprocess.run([*COMMAND, *map(str, words)], check=False, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+    done = delivered(*words)
     home, asked = Home(folder / "home"), Parameters(**ASKED)
     answers = Answers(home, asked)
     calls: dict[str, dict[str, Any]] = {

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from browser import opened
 from playwright.sync_api import Browser
@@ -65,10 +64,8 @@ class Delivered:
 
 
 def called(*words: object) -> str:
-    """The command in a process of its own; what it printed."""
-    command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    """What the command printed."""
+    done = in_process.delivered(*words)
     return done.stdout + done.stderr
 
 

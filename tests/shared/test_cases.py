@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import delivered
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
@@ -43,8 +43,7 @@ def conformed(case: str, folder: Path) -> list[dict[str, Any]]:
 
 def report_of(case: str, folder: Path) -> dict[str, Any]:
     words = ["run", "--logs", CASES / case / "logs", "--home", folder / "home", "--out", folder / "out"]
-    done = subprocess.run([*COMMAND, *map(str, words)], check=False, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+    delivered(*words)
     found: dict[str, Any] = json.loads((folder / "out" / "report.json").read_text())
     return found
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy.stats import binom
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from routing_pipeline.demo import traffic
 from routing_pipeline.demo.traffic import ARMS, TASKS

@@ -26,7 +26,7 @@ def backend() -> Iterator[Any]:
 
 
 def table_of(backend: Any, name: str, columns: str = "*") -> ibis.Table:
-    backend.con.execute(f'CREATE TEMP TABLE "{name}" AS SELECT {columns} FROM ({ROWS})')
+    backend.con.execute(f'CREATE TEMP TABLE "{name}" AS SELECT {columns} FROM ({ROWS})')  # noqa: S608
     table: ibis.Table = backend.table(name)
     return table
 
@@ -47,7 +47,7 @@ def test_the_same_query_of_another_table_is_compiled_once_and_reads_its_own_tabl
     backend.compile(spend(first))
     monkeypatch.setattr(compiled.Backend, "compile", lambda *_, **__: pytest.fail("compiled again"))
     assert backend.compile(spend(second)) == expected
-    backend.con.execute(f'DELETE FROM "{first.get_name()}"')
+    backend.con.execute(f'DELETE FROM "{first.get_name()}"')  # noqa: S608
     assert len(spend(second).to_pyarrow()) == 3
 
 

@@ -114,6 +114,8 @@ class _Description:
             return repr(part)
         if isinstance(part, tuple | list):
             return f"({','.join(map(self._written, part))})"
+        if isinstance(part, frozenset):
+            return f"<{','.join(sorted(map(self._written, part)))}>"
         if isinstance(part, Mapping):
             return f"{{{','.join(f'{self._written(key)}={self._written(value)}' for key, value in part.items())}}}"
         if isinstance(part, type):

@@ -18,6 +18,7 @@ from routing_pipeline.__main__ import LOOKED_FOR_CYCLES
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.parameters import Parameters
+from routing_pipeline.window.compiled import CompilingOnce
 from routing_pipeline.window.conform import conform
 from routing_pipeline.window.engine import Engine, open_engine
 from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
@@ -29,6 +30,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # As the command line does before it loads anything.
 gc.set_threshold(*LOOKED_FOR_CYCLES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_in_memory() -> None:
+    """Rows that a test writes by hand are asked through the product's own backend, which compiles each query once."""
+    ibis.set_backend(CompilingOnce().connect(":memory:"))
 
 
 @pytest.hookimpl(optionalhook=True)

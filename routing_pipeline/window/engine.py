@@ -71,8 +71,10 @@ class Engine:
         duckdb: Any = self.backend
         name = f"held_{uuid.uuid4().hex}"
         duckdb._run_pre_execute_hooks(table)
-        duckdb.con.execute(f'CREATE TEMP TABLE "{name}" AS {duckdb.compile(table)}')
-        return duckdb.table(name)
+        # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
+        found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)
+        duckdb.con.execute(f'INSERT INTO "{name}" {duckdb.compile(table)}')
+        return found
 
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
         """The same rows under a name, evaluated when they are read; Spark gives the expression back.

@@ -72,17 +72,19 @@ class Engine:
         """The same rows under a name, evaluated when they are read; Spark gives the expression back.
 
         Whatever reads them is compiled without what they are made of, which is compiled once in a process. `key` says that: equal
-        keys mean equal expressions.
+        keys over tables of equal names mean equal expressions. The tables that are read count as well, as one address of a bucket
+        is another table in an engine that keeps its copies elsewhere.
         """
         if self.name != "duckdb":
             return table
         duckdb: Any = self.backend
+        key = _digest(key, *sorted(_tables_read(table)))
         sql = _COMPILED.get(key)
         if sql is None:
             if len(_COMPILED) >= COMPILED_KEPT:
                 _COMPILED.clear()
             sql = _COMPILED[key] = duckdb.compile(table)
-        name = f"named_{_digest(key)}"
+        name = f"named_{key}"
         duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
         return duckdb.table(name)
 
@@ -125,6 +127,12 @@ class Engine:
                 self.write_parquet(self.read_parquet(several), whole)
                 files[value] = [whole]
         return {value: file for value, (file,) in files.items()}
+
+
+def _tables_read(table: ibis.Table) -> set[str]:
+    import ibis.expr.operations as ops
+
+    return {each.name for each in table.op().find(ops.PhysicalTable)}
 
 
 def _digest(*texts: str) -> str:

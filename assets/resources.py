@@ -21,6 +21,7 @@ from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publis
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
 from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.spark import one_application, spark_settings
 
 
 class HomeResource(dg.ConfigurableResource[Any]):
@@ -61,7 +62,11 @@ class HomeResource(dg.ConfigurableResource[Any]):
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
         self.open().check_engine(self.engine)
-        with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
+        spill_to = self.open().scratch / "spill"
+        with (
+            one_application(spark_settings(self.config_file())),
+            open_engine(self.engine, memory_limit=self.memory_limit, spill_to=spill_to) as engine,
+        ):
             yield engine
 
     def sum_up(self) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.rows import rows_at
 from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.spark import one_application, spark_settings
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -77,7 +79,7 @@ def run_job(
         # Checks are steps as well, one for several of them.
         steps = _Steps(len(job.get_subset(asset_selection=frozenset(selected)).nodes), progress)
         instance.add_event_listener(run_id, steps)
-        with _quiet(), held(home, instance, run_id):
+        with _quiet(), held(home, instance, run_id), one_application(_spark(resources)):
             result = job.execute_in_process(
                 run_config={
                     "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": _place(resources)}},
@@ -112,6 +114,17 @@ def simulated(
     Raises:
         PipelineError: as run_job.
     """
+    with one_application(_spark(resources)):
+        return _simulated(home, rule_set, resources, scope, progress)
+
+
+def _spark(resources: Mapping[str, Any]) -> dict[str, str]:
+    return spark_settings(Path(resources["config"]) if resources.get("config") else None)
+
+
+def _simulated(
+    home: Home, rule_set: RuleSet, resources: Mapping[str, Any], scope: Mapping[str, Any], progress: Progress | None
+) -> Simulation:
     run_id = run_job(
         home,
         "optimize_routing",

@@ -38,6 +38,12 @@ class HomeResource(dg.ConfigurableResource[Any]):
     # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
     memory_limit: str = MEMORY_LIMIT
 
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["HomeResource"]:  # noqa: ARG002 (Dagster's name)
+        """For as long as a run lasts in one process, so that its steps share one Spark application, where they use any."""
+        with one_application(lambda: spark_settings(self.config_file())):
+            yield self
+
     def open(self) -> Home:
         """The home, created when it is not there yet."""
         return Home(Path(self.root).absolute(), self.warehouse, self.catalog).create()
@@ -62,11 +68,7 @@ class HomeResource(dg.ConfigurableResource[Any]):
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
         self.open().check_engine(self.engine)
-        spill_to = self.open().scratch / "spill"
-        with (
-            one_application(spark_settings(self.config_file())),
-            open_engine(self.engine, memory_limit=self.memory_limit, spill_to=spill_to) as engine,
-        ):
+        with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
 
     def sum_up(self) -> None:

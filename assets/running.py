@@ -79,7 +79,7 @@ def run_job(
         # Checks are steps as well, one for several of them.
         steps = _Steps(len(job.get_subset(asset_selection=frozenset(selected)).nodes), progress)
         instance.add_event_listener(run_id, steps)
-        with _quiet(), held(home, instance, run_id), one_application(_spark(resources)):
+        with _quiet(), held(home, instance, run_id):
             result = job.execute_in_process(
                 run_config={
                     "resources": {"home": {"config": dict(resources)}, "io_manager": {"config": _place(resources)}},
@@ -114,12 +114,9 @@ def simulated(
     Raises:
         PipelineError: as run_job.
     """
-    with one_application(_spark(resources)):
+    config = Path(resources["config"]) if resources.get("config") else None
+    with one_application(lambda: spark_settings(config)):
         return _simulated(home, rule_set, resources, scope, progress)
-
-
-def _spark(resources: Mapping[str, Any]) -> dict[str, str]:
-    return spark_settings(Path(resources["config"]) if resources.get("config") else None)
 
 
 def _simulated(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +71,7 @@ class Application:
     """What runs now: the session, how many use it, the rows that are kept in it by name."""
 
     users: int = 0
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Callable[[], Mapping[str, str]] = dict
     session: Any = None
     kept: dict[str, Any] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
@@ -81,15 +81,15 @@ _NOW = Application()
 
 
 @contextmanager
-def one_application(settings: Mapping[str, str] | None = None) -> Iterator[None]:
+def one_application(settings: Callable[[], Mapping[str, str]] | None = None) -> Iterator[None]:
     """Let all engines that are opened meanwhile share one application, which starts with the first. Costs nothing where none is.
 
     Args:
-        settings: as `spark_settings` gives them; they hold until the application ends.
+        settings: gives them as `spark_settings` does, asked when the application starts; they hold until it ends. The first who says so decides.
     """
     with _NOW.lock:
         _NOW.users += 1
-        if settings and _NOW.session is None:
+        if settings is not None and _NOW.session is None and _NOW.settings is dict:
             _NOW.settings = settings
     try:
         yield
@@ -115,7 +115,7 @@ def session_of(master: str, log: Path | None) -> Iterator[Any]:
     with one_application():
         with _NOW.lock:
             if _NOW.session is None:
-                _NOW.session = _begin(master, {**SETTINGS, **_NOW.settings, **FIXED}, log)
+                _NOW.session = _begin(master, {**SETTINGS, **_NOW.settings(), **FIXED}, log)
             session = _NOW.session
         yield session
 
@@ -166,7 +166,7 @@ def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
 
 
 def _end() -> None:
-    session, _NOW.session, _NOW.settings = _NOW.session, None, {}
+    session, _NOW.session, _NOW.settings = _NOW.session, None, dict
     _NOW.kept.clear()
     if session is not None:
         session.stop()

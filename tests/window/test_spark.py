@@ -52,7 +52,7 @@ def test_one_application_lasts_from_its_first_engine_to_the_end_of_the_run(monke
         return Session()
 
     monkeypatch.setattr(spark, "_begin", begin)
-    with one_application({"spark.executor.memory": "4g"}):
+    with one_application(lambda: {"spark.executor.memory": "4g"}):
         assert said == []
         for _ in range(3):
             with spark.session_of("spark://somewhere", None):
@@ -63,6 +63,6 @@ def test_one_application_lasts_from_its_first_engine_to_the_end_of_the_run(monke
 
 def test_a_run_without_spark_starts_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark, "_begin", lambda *_: pytest.fail("started"))
-    with one_application(), one_application({"spark.executor.memory": "4g"}):
+    with one_application(), one_application(lambda: {"spark.executor.memory": "4g"}):
         pass
-    assert (spark._NOW.users, spark._NOW.session, spark._NOW.settings) == (0, None, {})
+    assert (spark._NOW.users, spark._NOW.session, spark._NOW.settings) == (0, None, dict)

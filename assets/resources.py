@@ -21,6 +21,7 @@ from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publis
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
 from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.spark import one_application, spark_settings
 
 
 class HomeResource(dg.ConfigurableResource[Any]):
@@ -36,6 +37,12 @@ class HomeResource(dg.ConfigurableResource[Any]):
     publish: str = ""
     # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
     memory_limit: str = MEMORY_LIMIT
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["HomeResource"]:  # noqa: ARG002 (Dagster's name)
+        """For as long as a run lasts in one process, so that its steps share one Spark application, where they use any."""
+        with one_application(lambda: spark_settings(self.config_file())):
+            yield self
 
     def open(self) -> Home:
         """The home, created when it is not there yet."""

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.rows import rows_at
 from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.spark import one_application, spark_settings
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -112,6 +114,14 @@ def simulated(
     Raises:
         PipelineError: as run_job.
     """
+    config = Path(resources["config"]) if resources.get("config") else None
+    with one_application(lambda: spark_settings(config)):
+        return _simulated(home, rule_set, resources, scope, progress)
+
+
+def _simulated(
+    home: Home, rule_set: RuleSet, resources: Mapping[str, Any], scope: Mapping[str, Any], progress: Progress | None
+) -> Simulation:
     run_id = run_job(
         home,
         "optimize_routing",

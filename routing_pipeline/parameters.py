@@ -30,7 +30,7 @@ TIMEFRAMES: dict[Timeframe, timedelta] = {
     "30d": timedelta(days=30),
 }
 GOALS: tuple[Goal, ...] = get_args(Goal)
-OTHER_TABLES = ("format", "scales", "notifications", "publishing", "rollout", "router")
+OTHER_TABLES = ("format", "scales", "notifications", "publishing", "rollout", "router", "spark")
 """Tables of the configuration file that are no parameters of an analysis; whoever needs one reads it (`read_table`)."""
 LONGEST_KEY = 200
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duckdb_engine import ConnectionWrapper, Dialect
@@ -47,6 +48,7 @@ from routing_pipeline.data_quality.expectations import (
 )
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.schema import ADDED_LATER, CHAT, DUCKDB_TYPE, REQUEST_LOG
+from routing_pipeline.window.engine import MEMORY_LIMIT, bounded
 from routing_pipeline.window.scope import Window
 
 if TYPE_CHECKING:
@@ -100,7 +102,9 @@ class _Evaluated:
     error: str
 
 
-def validate(suite: Sequence[Expectation], files: Sequence[str], window: Window) -> tuple[CheckResult, ...]:
+def validate(
+    suite: Sequence[Expectation], files: Sequence[str], window: Window, *, memory_limit: str = MEMORY_LIMIT, spill_to: Path | None = None
+) -> tuple[CheckResult, ...]:
     """Evaluate the row-wise expectations of a suite; comparisons in it are passed over.
 
     Completeness is about the window's rows of chat: an embedding has no task type and no answer's tokens. Everything else is about
@@ -110,6 +114,8 @@ def validate(suite: Sequence[Expectation], files: Sequence[str], window: Window)
         suite: expectations of any severity.
         files: Parquet files in schema.REQUEST_LOG.
         window: half-open, seconds since 1970.
+        memory_limit: what DuckDB may hold before it spills, as of every engine.
+        spill_to: where it spills to; None: where the process runs.
 
     Raises:
         UnusableInputError: there is no file.
@@ -117,7 +123,7 @@ def validate(suite: Sequence[Expectation], files: Sequence[str], window: Window)
     if not files:
         raise UnusableInputError("nothing to check: the window holds no data file")
     rules = [expectation for expectation in suite if not isinstance(expectation.predicate, Comparison)]
-    with _opened(files, window) as has_schema:
+    with bounded(memory_limit, None, spill_to) as settings, _opened(files, window, settings) as has_schema:
         views = (COLUMNS, DAYS, WINDOW) if has_schema else (COLUMNS,)
         found: dict[str, list[_Evaluated]] = {}
         for view in views:
@@ -131,13 +137,13 @@ def validate(suite: Sequence[Expectation], files: Sequence[str], window: Window)
 
 
 @contextmanager
-def _opened(files: Sequence[str], window: Window) -> Iterator[bool]:
+def _opened(files: Sequence[str], window: Window, settings: Mapping[str, Any]) -> Iterator[bool]:
     """A database with the views; gives whether the columns are there that the views on rows need."""
     import duckdb
     from sqlalchemy.dialects import registry
 
     registry.register(DIALECT, __name__, AutocommitDialect.__name__)
-    with duckdb.connect(":memory:") as database:
+    with duckdb.connect(":memory:", config=dict(settings)) as database:
         rows = database.read_parquet(list(files), union_by_name=True)
         later = [column for column in REQUEST_LOG if column.name in ADDED_LATER and column.name not in rows.columns]
         if later:

@@ -80,7 +80,8 @@ def check_suite(severity: Severity, home: Home, scope: AnalysisScope, lake: Lake
         # Imported here because SQLAlchemy takes half a second to load and Great Expectations several.
         from routing_pipeline.data_quality.row_checks import validate
 
-        checks = validate(BLOCKING if severity == "blocking" else COMPLETENESS, files, Window(scope.start_s, scope.end_s))
+        suite, window = BLOCKING if severity == "blocking" else COMPLETENESS, Window(scope.start_s, scope.end_s)
+        checks = validate(suite, files, window, spill_to=home.scratch / "spill")
         if severity == "warning":
             checks += _comparisons(home, scope, lake, now_s)
     if stored is None or checks != stored.checks:

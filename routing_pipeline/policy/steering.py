@@ -33,6 +33,7 @@ from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.strata import VALUES
 from routing_pipeline.policy.tasks import edges_reached
 from routing_pipeline.window.scope import CLUSTERS
+from routing_pipeline.window.spark import evaluated_once
 
 ALPHA = 0.05
 """Share of windows in which any column is named although none steers."""
@@ -166,12 +167,14 @@ def counts_of(rows: ibis.Table, value: str) -> Counts | None:
 
 @contextmanager
 def _held(rows: ibis.Table) -> Iterator[ibis.Table]:
-    """The rows evaluated, where the engine holds tables of its own; dropped at the end."""
+    """The rows evaluated once, and dropped at the end."""
     backend: Any = rows.get_backend()
-    if backend.name != "duckdb":
-        yield rows
-        return
     name = f"steering_{uuid.uuid4().hex}"
+    if backend.name != "duckdb":
+        frame = evaluated_once(backend, rows, name)
+        yield backend.table(name)
+        frame.unpersist()
+        return
     yield backend.create_table(name, rows, temp=True)
     backend.con.execute(f"DROP TABLE {name}")
 

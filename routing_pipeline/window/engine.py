@@ -1,7 +1,7 @@
 """Where heavy queries run: an embedded DuckDB or a Spark cluster, both spoken to through Ibis.
 
 Belongs here: opening an engine, reading Parquet with it, keeping its memory and threads in bounds. Does not belong here:
-any query. Expressions that reach an engine avoid what the two disagree on: time is arithmetic on `started_s`, hashes
+any query, the Spark application itself (`spark`). Expressions that reach an engine avoid what the two disagree on: time is arithmetic on `started_s`, hashes
 are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
 """
 
@@ -13,13 +13,14 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError, did_you_mean
+from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.stopping import tidying
 from routing_pipeline.storage.bucket import COPIES, local_copy
+from routing_pipeline.window.spark import LOG, evaluated_once, kept_rows, session_of
 
 if TYPE_CHECKING:
     import ibis
@@ -32,10 +33,6 @@ MEMORY_LIMIT = "1GB"
 ROWS_HELD_FOR_PARTS = 65_536
 """Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
 
-COMPILED_KEPT = 200
-_COMPILED: dict[str, str] = {}
-"""What `Engine.named` has compiled in this process, by key."""
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -45,6 +42,8 @@ class Engine:
     backend: BaseBackend
     copies: Path | None = None
     """Folder for copies of what is read from a bucket."""
+    persisted: list[Any] = field(default_factory=list)
+    """Frames that Spark's workers hold until the engine is closed."""
 
     def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
         """One table over Parquet files of one schema, or of schemas that grew by columns.
@@ -60,16 +59,17 @@ class Engine:
             return self.backend.read_parquet(files, table_name=f"parquet_{_digest(*files)}", union_by_name=True)
         spark: Any = self.backend
         frame = spark._session.read.option("mergeSchema", "true").parquet(*files)
-        name = f"parquet_{abs(hash(tuple(files))):x}"
+        name = f"parquet_{_digest(*files)}"
         frame.createOrReplaceTempView(name)
         return spark.table(name)
 
     def held(self, table: ibis.Table) -> ibis.Table:
-        """Evaluate a table now and hold its rows in the engine until that is closed; Spark gives them back as an expression."""
-        if self.name != "duckdb":
-            return table
-        duckdb: Any = self.backend
+        """Evaluate a table once and hold its rows in the engine until that is closed: DuckDB now, Spark when they are first read."""
         name = f"held_{uuid.uuid4().hex}"
+        if self.name != "duckdb":
+            self.persisted.append(evaluated_once(self.backend, table, name))
+            return self.backend.table(name)
+        duckdb: Any = self.backend
         duckdb._run_pre_execute_hooks(table)
         # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
         found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)
@@ -77,21 +77,18 @@ class Engine:
         return found
 
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
-        """The same rows under a name, evaluated when they are read; Spark gives the expression back.
+        """The same rows under a name: DuckDB evaluates them whenever they are read, Spark once in a run.
 
-        Whatever reads them is compiled without what they are made of, which is compiled once in a process. `key` says that: equal
-        keys mean equal expressions.
+        Whatever reads them is compiled without what they are made of. `key` says that: equal
+        keys over tables of equal names mean equal expressions. The tables that are read count as well, as one address of a bucket
+        is another table in an engine that keeps its copies elsewhere.
         """
+        key = _digest(key, *sorted(_tables_read(table)))
+        name = f"named_{key}"
         if self.name != "duckdb":
-            return table
+            return kept_rows(self.backend, table, name)
         duckdb: Any = self.backend
-        sql = _COMPILED.get(key)
-        if sql is None:
-            if len(_COMPILED) >= COMPILED_KEPT:
-                _COMPILED.clear()
-            sql = _COMPILED[key] = duckdb.compile(table)
-        name = f"named_{_digest(key)}"
-        duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
+        duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {duckdb.compile(table)}')
         return duckdb.table(name)
 
     def write_parquet(self, table: ibis.Table, path: Path) -> None:
@@ -135,6 +132,12 @@ class Engine:
         return {value: file for value, (file,) in files.items()}
 
 
+def _tables_read(table: ibis.Table) -> set[str]:
+    import ibis.expr.operations as ops
+
+    return {each.name for each in table.op().find(ops.PhysicalTable)}
+
+
 def _digest(*texts: str) -> str:
     return hashlib.md5("\n".join(texts).encode(), usedforsecurity=False).hexdigest()
 
@@ -148,7 +151,7 @@ def check_engine(name: str) -> None:
 def open_engine(
     name: str = "duckdb", *, memory_limit: str = MEMORY_LIMIT, threads: int | None = None, spill_to: Path | None = None
 ) -> AbstractContextManager[Engine]:
-    """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`.
+    """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`, which share one application (`spark`).
 
     Copies of files of a bucket lie beside `spill_to`. Spark reads none: its workers have no part in the copies.
 
@@ -159,13 +162,12 @@ def open_engine(
     if name == "duckdb":
         return _open_duckdb(memory_limit, threads, spill_to)
     check_engine(name)
-    return _open_spark(name)
+    return _open_spark(name, spill_to)
 
 
 @contextmanager
-def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[Engine]:
-    from routing_pipeline.window.compiled import CompilingOnce
-
+def bounded(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[dict[str, Any]]:
+    """What a DuckDB is opened with, so that it spills before it holds more than it may; what it spilled is gone at the end."""
     settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
     if threads is not None:
         settings["threads"] = threads
@@ -174,8 +176,6 @@ def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) 
     if spill is not None:
         spill.mkdir(parents=True, exist_ok=True)
         settings["temp_directory"] = str(spill)
-    backend: Any = CompilingOnce().connect(":memory:", **settings)
-    backend.con.sql("SET enable_progress_bar = false")
 
     def drop_spill() -> None:
         if spill is not None:
@@ -183,39 +183,34 @@ def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) 
 
     try:
         with tidying(drop_spill):
-            yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)
+            yield settings
     finally:
-        backend.disconnect()
         drop_spill()
 
 
 @contextmanager
-def _open_spark(master: str) -> Iterator[Engine]:
+def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[Engine]:
+    from routing_pipeline.window.compiled import CompilingOnce
+
+    with bounded(memory_limit, threads, spill_to) as settings:
+        backend: Any = CompilingOnce().connect(":memory:", **settings)
+        backend.con.sql("SET enable_progress_bar = false")
+        try:
+            yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)
+        finally:
+            backend.disconnect()
+
+
+@contextmanager
+def _open_spark(master: str, spill_to: Path | None) -> Iterator[Engine]:
     import ibis
 
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise UnusableInputError("--engine spark needs pyspark; install routing-pipeline[spark]") from error
-    try:
-        session = (
-            SparkSession.builder.master(master)
-            .appName("routing-pipeline")
-            .config("spark.sql.session.timeZone", "UTC")
-            .config("spark.ui.enabled", "false")
-            # Standard error belongs to the command line: no progress bars, no warnings of Spark's own.
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.log.level", "ERROR")
-            .config("spark.sql.ansi.enabled", "false")
-            .config("spark.sql.shuffle.partitions", "8")
-            .getOrCreate()
-        )
-    except Exception as error:  # py4j raises many kinds, all of them mean that there is no session
-        raise ServiceUnavailableError(
-            f"--engine {master}: Spark did not start ({type(error).__name__}); check that Java 17 and the master are up"
-        ) from error
-    backend = ibis.pyspark.connect(session)
-    try:
-        yield Engine("spark", backend)
-    finally:
-        session.stop()
+    if spill_to is not None:
+        spill_to.parent.mkdir(parents=True, exist_ok=True)
+    with session_of(master, None if spill_to is None else spill_to.parent / LOG) as session:
+        engine = Engine("spark", ibis.pyspark.connect(session))
+        try:
+            yield engine
+        finally:
+            for frame in engine.persisted:
+                frame.unpersist()

@@ -31,13 +31,13 @@ from routing_pipeline.data_quality.expectations import (
     Expectation,
     Filled,
 )
-from routing_pipeline.data_quality.row_checks import validate
+from routing_pipeline.data_quality.row_checks import _database, _opened, validate
 from routing_pipeline.demo import traffic
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG
 from routing_pipeline.window.conform import conform
-from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.engine import Engine, bounded, open_engine
 from routing_pipeline.window.scope import AnalysisScope, Window
 
 WEEK_S = 7 * 86_400
@@ -275,6 +275,15 @@ def test_a_folder_with_a_quote_in_its_name_is_a_folder(rows, tmp_path):
     pq.write_table(rows.slice(0, 50), path)
     (result,) = validate([rule_named("attempt_id_is_unique")], [str(path)], WINDOW)
     assert result.outcome == "passed"
+
+
+def test_checks_hold_no_more_than_an_engine_may_and_leave_nothing_that_they_spilled(rows, tmp_path):
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    with bounded("300MiB", 1, tmp_path / "spill") as settings, _opened([str(tmp_path / "rows.parquet")], WINDOW, settings):
+        said = "SELECT current_setting('memory_limit'), current_setting('threads'), current_setting('temp_directory')"
+        limit, threads, folder = _database.get().execute(said).fetchone()
+        assert (limit, threads, Path(folder).parent) == ("300.0 MiB", 1, tmp_path / "spill")
+    assert list((tmp_path / "spill").iterdir()) == []
 
 
 # Completeness

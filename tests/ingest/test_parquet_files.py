@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from routing_pipeline.ingest.objects import open_source
 from routing_pipeline.ingest.parquet_files import readable
+from routing_pipeline.ingest.staging import stager
 from tests.ingest.reading import read_logs
 
 COSTS = ("0.00042", "12.5", "0", None)
@@ -85,3 +87,17 @@ def test_metadata_with_a_wide_decimal_in_it_is_read_right(tmp_path: Path) -> Non
     metadata = pa.StructArray.from_arrays([details], ["usage_object"])
     pq.write_table(table(decimals(("0.5", "1"), 20, 5), metadata=metadata, prompt_tokens=[100, 100]), tmp_path / "a.parquet")
     assert read_logs(tmp_path / "a.parquet", tmp_path / "home").column("cached_tokens") == [50, 60]
+
+
+def test_a_batch_of_parquet_ends_by_its_records_and_not_by_the_little_that_they_are_packed_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stager, "BATCH_BYTES", 10 * stager.RECORD_BYTES)
+    monkeypatch.setattr(stager, "IDLE_BATCH_BYTES", 10 * stager.RECORD_BYTES)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for number in range(6):
+        pq.write_table(table(pa.array([0.1, 0.2, 0.3, 0.4])), logs / f"{number}.parquet")
+    source = open_source(str(logs))
+    batches = stager.Stager(source, tmp_path, None).batches(list(enumerate(source.list_objects())))
+    assert [len(batch.files) for batch in batches if batch.files] == [3, 3]

@@ -186,6 +186,18 @@ def test_both_engines_keep_days_and_put_the_same_windows_together(sides: Sides) 
                 assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
 
 
+def test_engines_opened_meanwhile_share_the_application_and_give_back_what_they_held(sides: Sides) -> None:
+    context: Any = sides.spark.engine.backend._session.sparkContext  # type: ignore[attr-defined]
+    kept = set(context._jsc.getPersistentRDDs())
+    with open_engine("local[2]") as other:
+        assert other.backend._session.sparkContext.applicationId == context.applicationId  # type: ignore[attr-defined]
+        held = other.held(other.read_parquet([sides.folder / "spark" / "requests.parquet"]).select("model"))
+        assert [held.count().to_pyarrow().as_py() for _ in range(2)] == [sides.duckdb.requests.count().to_pyarrow().as_py()] * 2
+        assert len(set(context._jsc.getPersistentRDDs()) - kept) == 1
+    assert set(context._jsc.getPersistentRDDs()) <= kept
+    assert sides.spark.requests.count().to_pyarrow().as_py() > 5_000
+
+
 def test_writing_twice_replaces_what_lies_there(sides: Sides) -> None:
     for side in (sides.duckdb, sides.spark):
         path = sides.folder / "again" / side.engine.name

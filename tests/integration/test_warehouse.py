@@ -32,7 +32,7 @@ from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.ingest.reprocessing import mark_for_reading_again
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.storage.home import Home
+from routing_pipeline.storage.home import HASH_KEY, Home
 from routing_pipeline.storage.results import ResultStore
 from routing_pipeline.window import day_cache, resolve
 from routing_pipeline.window.engine import open_engine
@@ -265,6 +265,8 @@ def test_the_whole_job_over_three_workers_delivers_what_one_machine_delivers(
     demo = write_demo(tmp_path / "demo", requests=2_000)
     ingest = {"request_log": {"logs": str(demo.logs)}, "feedback": {"feedback": str(demo.feedback)}}
     alone = Home(tmp_path / "alone").create()
+    # Whether users steer the router is asked by what their names are hashed to: with one key the homes must agree on it.
+    alone.coordination.write_first(HASH_KEY, place.worker("keys").create().hash_key())
     compared = ("routing_analytics", "budget_projection", "routing_costs", "routing_evidence", "routing_rules")
     only = ("request_log", "feedback", "analysis_scope", *compared)
     run_job(alone, "optimize_routing", resources={"root": str(alone.root)}, ops=ingest, only=only)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.engine import Engine, open_engine
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_two_keys_are_two_tables(file: Path) -> None:
         one, other = (engine.named(rows.filter(rows.model == model), f"{model} {file}") for model in "ab")
         assert (one.cost_usd.sum().execute(), other.cost_usd.sum().execute()) == (1.0, 5.0)
         assert one.left_join(other, one.model == other.model).count().execute() == 1
+
+
+def test_one_key_over_copies_in_two_folders_is_two_tables_in_one_engine_and_in_two(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "other" / file.name
+    copy.parent.mkdir()
+    pq.write_table(pa.table({"model": ["b"], "cost_usd": [7.0]}), copy)
+
+    def named(engine: Engine, path: Path) -> ibis.Table:
+        rows = engine.read_parquet([path])
+        return engine.named(rows.filter(rows.model == "b"), "of b, wherever the copy lies")
+
+    with open_engine() as engine, open_engine() as elsewhere:
+        here, there, beside = named(engine, file), named(elsewhere, copy), named(engine, copy)
+        assert [table.cost_usd.sum().execute() for table in (here, there, beside)] == [5.0, 7.0, 7.0]

@@ -25,7 +25,7 @@ from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.log_format import LogFormat
 from routing_pipeline.ingest.objects import Source
 from routing_pipeline.ingest.packs import Packs, Place, StagedFile
-from routing_pipeline.ingest.parquet_files import readable
+from routing_pipeline.ingest.parquet_files import readable, row_count
 from routing_pipeline.ingest.quarantine import LONGEST_DOCUMENT, Refused, RefusedObjectError, Taken, placed, take
 from routing_pipeline.ingest.shapes import Found, Item, Shapes
 from routing_pipeline.ingest.staging import tables, unpack
@@ -43,6 +43,8 @@ from routing_pipeline.ingest.staging.fetch import Fetcher, Numbered, refuse_too_
 
 BATCH_BYTES = 256 << 20
 """Input conformed at a time: what bounds memory."""
+RECORD_BYTES = 1 << 10
+"""What a record counts for at least, as a line of JSON would: Parquet packs it into a tenth, and conformed it takes no less."""
 SLICE_BYTES = BATCH_BYTES
 IDLE_BATCH_BYTES = 64 << 20
 """What is conformed already while the store is being waited for, so that the two go on side by side."""
@@ -227,7 +229,8 @@ class Stager:
             yield from self._take(number, tables.parquet_items(path, log_format, names, self.log_format))
         else:
             to = self._new_path("decimals")
-            self._add_file(number, readable(path, log_format.structure.keys(), to), log_format, size, is_parquet=True)
+            counted = max(size, row_count(path) * RECORD_BYTES)
+            self._add_file(number, readable(path, log_format.structure.keys(), to), log_format, counted, is_parquet=True)
 
     def _stage_lines(self, number: int, path: Path, log_format: LogFormat, size: int, *, has_bom: bool) -> Iterator[Batch]:
         if size <= SLICE_BYTES and not has_bom:

@@ -1,0 +1,172 @@
+"""The one Spark session of a process: started when it is first needed, with the settings of `[spark]`, its words in a log.
+
+Belongs here: starting and ending the application, what it may be set to, rows that it keeps for all who read them. Does not belong
+here: what is asked of it (`engine`), any query.
+
+Each start of an application takes executors from the cluster and seconds from the run. So whoever runs many steps in one process says
+so (`one_application`), and all engines that are opened meanwhile share one; otherwise it ends with the last engine that uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.parameters import read_table
+
+if TYPE_CHECKING:
+    import ibis
+
+LOG = "spark.log"
+"""What Spark's Java process writes to, beside what is spilled."""
+
+SETTINGS: Mapping[str, str] = {
+    "spark.app.name": "routing-pipeline",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    "spark.sql.shuffle.partitions": "8",
+}
+"""What `[spark]` may change."""
+FIXED: Mapping[str, str] = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "false"}
+"""What numbers depend on, and nobody may change."""
+
+
+def spark_settings(config: Path | None) -> dict[str, str]:
+    """Table `[spark]` of the configuration by full name: `executor.memory = "4g"` and `"spark.executor.memory" = "4g"` are the same.
+
+    Raises:
+        UnusableInputError: the file cannot be read, a value is no text, number or truth, or a name is one of FIXED or the master.
+    """
+    found = dict(_flat(read_table(config, "spark"), ""))
+    for name in found:
+        if name in FIXED or name == "spark.master":
+            reason = "--engine says where Spark is" if name == "spark.master" else f"results rest on {FIXED[name]}"
+            raise UnusableInputError(f"[spark] {name}: cannot be set; {reason}")
+    return found
+
+
+def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        whole = f"{before}.{name}" if before else name if name.partition(".")[0] == "spark" else f"spark.{name}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, whole)
+        elif isinstance(value, bool):
+            yield whole, str(value).lower()
+        elif isinstance(value, str | int | float):
+            yield whole, str(value)
+        else:
+            raise UnusableInputError(f"[spark] {whole}: give text, a number, true or false")
+
+
+@dataclass
+class Application:
+    """What runs now: the session, how many use it, the rows that are kept in it by name."""
+
+    users: int = 0
+    settings: Callable[[], Mapping[str, str]] = dict
+    session: Any = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    lock: RLock = field(default_factory=RLock)
+
+
+_NOW = Application()
+
+
+@contextmanager
+def one_application(settings: Callable[[], Mapping[str, str]] | None = None) -> Iterator[None]:
+    """Let all engines that are opened meanwhile share one application, which starts with the first. Costs nothing where none is.
+
+    Args:
+        settings: gives them as `spark_settings` does, asked when the application starts; they hold until it ends. The first who says so decides.
+    """
+    with _NOW.lock:
+        _NOW.users += 1
+        if settings is not None and _NOW.session is None and _NOW.settings is dict:
+            _NOW.settings = settings
+    try:
+        yield
+    finally:
+        with _NOW.lock:
+            _NOW.users -= 1
+            if _NOW.users == 0:
+                _end()
+
+
+@contextmanager
+def session_of(master: str, log: Path | None) -> Iterator[Any]:
+    """The session of this process, begun where there is none.
+
+    Args:
+        master: `spark://HOST:PORT` or `local[N]`.
+        log: what the Java process writes to; None: nowhere.
+
+    Raises:
+        UnusableInputError: pyspark is not installed.
+        ServiceUnavailableError: it does not start.
+    """
+    with one_application():
+        with _NOW.lock:
+            if _NOW.session is None:
+                _NOW.session = _begin(master, {**SETTINGS, **_NOW.settings(), **FIXED}, log)
+            session = _NOW.session
+        yield session
+
+
+def kept_rows(backend: Any, table: ibis.Table, name: str) -> ibis.Table:
+    """A table under a name, evaluated once on the workers when it is first read, in memory or on their disks, until the application ends.
+
+    Equal names mean equal tables: what is there already is not asked for again.
+    """
+    with _NOW.lock:
+        if name not in _NOW.kept:
+            _NOW.kept[name] = evaluated_once(backend, table, name)
+    return backend.table(name)
+
+
+def evaluated_once(backend: Any, table: ibis.Table, name: str) -> Any:
+    """Persist a table under a name; gives the frame, whose `unpersist` gives room again."""
+    from pyspark import StorageLevel
+
+    backend._run_pre_execute_hooks(table)
+    frame = backend._session.sql(backend.compile(table)).persist(StorageLevel.MEMORY_AND_DISK)
+    frame.createOrReplaceTempView(name)
+    return frame
+
+
+def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
+    try:
+        from pyspark import SparkConf, SparkContext
+        from pyspark.java_gateway import launch_gateway
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UnusableInputError("--engine spark needs pyspark; install routing-pipeline[spark]") from error
+    told = "nowhere" if log is None else f"in {log}"
+    try:
+        with contextlib.ExitStack() as stack:
+            conf = SparkConf(loadDefaults=False).setMaster(master).setAll(list(settings.items()))
+            gateway = SparkContext._gateway
+            if gateway is None:
+                # Standard error belongs to the command line. The Java process outlives this session and keeps the file.
+                words = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
+                gateway = launch_gateway(conf=conf, popen_kwargs={"stdout": words, "stderr": words})
+            context = SparkContext(conf=conf, gateway=gateway)
+            return SparkSession(context)
+    except Exception as error:  # py4j raises many kinds, all of them mean that there is no session
+        raise ServiceUnavailableError(
+            f"--engine {master}: Spark did not start ({type(error).__name__}); check that Java 17 and the master are up; its words are {told}"
+        ) from error
+
+
+def _end() -> None:
+    session, _NOW.session, _NOW.settings = _NOW.session, None, dict
+    _NOW.kept.clear()
+    if session is not None:
+        session.stop()

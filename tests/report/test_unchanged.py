@@ -8,16 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from routing_pipeline.data_quality.expectations import BASELINE
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.lake.side_tables import arrow_schema
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters, read_parameters
 from routing_pipeline.report.model import Report
 from routing_pipeline.report.unchanged import FRESH, Again, delivered_before, keep_for_again, state_of
 from routing_pipeline.rules.published_weights import Period, PublishedWeights, save_weights
 from routing_pipeline.rules.record import RuleSetRecord, record_of
+from routing_pipeline.schema import KEPT_FEEDBACK
 from routing_pipeline.storage.home import Home
+from tests.lakes import with_columns
 
 Reports = dict[str, Callable[[], Report]]
 FILES = {"report.json": b'{"a": 1}\n', "report.html": b"<html>"}
@@ -97,6 +102,11 @@ def more_logs(of: Delivered) -> None:
     of.home.remember_source("file:///more", add=True)
 
 
+def more_scores(of: Delivered) -> None:
+    rows = pa.table({"request_id": ["a"], "name": ["quality"], "value": [1.0]})
+    Lake(of.home).commit(feedback=with_columns(rows, arrow_schema(KEPT_FEEDBACK)))
+
+
 def forgotten(of: Delivered) -> None:
     of.home.results.clear()
 
@@ -109,7 +119,7 @@ def damaged(of: Delivered) -> None:
     of.home.results.storage.write(f"runs/{of.run_id}/files/report.html.gz", b"other")
 
 
-@pytest.mark.parametrize("changed", [approved, answered, rolled_out, configured, more_logs, forgotten, lost, damaged])
+@pytest.mark.parametrize("changed", [approved, answered, rolled_out, configured, more_logs, more_scores, forgotten, lost, damaged])
 def test_what_changed_since_is_seen(delivered: Delivered, changed: Callable[[Delivered], None]) -> None:
     changed(delivered)
     assert delivered.again() is None

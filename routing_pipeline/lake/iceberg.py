@@ -75,7 +75,9 @@ class IcebergTable:
         if self._read is None or self._read[0] != location:
             content = self.files.read(self.name_of(location))
             if content is None:
-                raise UnusableInputError(f"the lake's table is described by a file that is not there: {location}")
+                # A commit may have dropped it just now; else pyiceberg says what is wrong.
+                table = self.opened()
+                return {} if table is None else table.properties
             self._read = (location, json.loads(content)["properties"])
         return self._read[1]
 

@@ -6,6 +6,7 @@ Does not belong here: whether there are new logs (`ingest.backlog`), making a re
 
 What may make a kept report wrong, and where that is looked at:
     rows, scores, refused records         the lake's version, which changes with every commit of either
+    data files changed by hand            their size and the moment of their last change; the checks would look at them again
     parameters, configuration, prices     in the key; so are the engine, the code and what the environment says
     approvals, publications, roll-outs    the record's version, and the weights that were published
     answers to recommendations            as they are kept in the home
@@ -95,6 +96,7 @@ def state_of(home: Home, config: Path | None, record: RuleSetRecord) -> str | No
     try:
         return key_of(
             lake=Lake(home).version(),
+            files=_as_they_are(home),
             place=home.place,
             sources=home.sources(),
             record=record.place.uri,
@@ -150,6 +152,15 @@ def delivered_before(
     record.settle()
     record.proposal(kept["rule_set_id"])
     return Again(run, files, tuple(kept["lines"]))
+
+
+def _as_they_are(home: Home) -> str | None:
+    """Of the lake's data files in a folder; None where they lie in a bucket, whose files never change under their name."""
+    if home.warehouse:
+        return None
+    every = (os.path.join(folder, name) for folder, _, names in os.walk(home.lake / "data") for name in names)
+    found = ((path, os.stat(path)) for path in sorted(every))
+    return key_of(files=[(path, state.st_size, state.st_mtime_ns) for path, state in found])
 
 
 def _key(parameters: Parameters, engine: str, state: str) -> str:

@@ -107,6 +107,11 @@ def more_scores(of: Delivered) -> None:
     Lake(of.home).commit(feedback=with_columns(rows, arrow_schema(KEPT_FEEDBACK)))
 
 
+def changed_by_hand(of: Delivered) -> None:
+    (of.home.lake / "data").mkdir(parents=True)
+    (of.home.lake / "data" / "rows.parquet").write_bytes(b"other")
+
+
 def forgotten(of: Delivered) -> None:
     of.home.results.clear()
 
@@ -119,7 +124,9 @@ def damaged(of: Delivered) -> None:
     of.home.results.storage.write(f"runs/{of.run_id}/files/report.html.gz", b"other")
 
 
-@pytest.mark.parametrize("changed", [approved, answered, rolled_out, configured, more_logs, more_scores, forgotten, lost, damaged])
+@pytest.mark.parametrize(
+    "changed", [approved, answered, rolled_out, configured, more_logs, more_scores, changed_by_hand, forgotten, lost, damaged]
+)
 def test_what_changed_since_is_seen(delivered: Delivered, changed: Callable[[Delivered], None]) -> None:
     changed(delivered)
     assert delivered.again() is None

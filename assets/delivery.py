@@ -24,11 +24,13 @@ from routing_pipeline.recommendation.answers import answers_to
 from routing_pipeline.recommendation.optimization_plan import OptimizationPlan
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.report import comparison
-from routing_pipeline.report.files import put, rendered
+from routing_pipeline.report.files import rendered
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.markdown import page_one
 from routing_pipeline.report.model import Report, ingest_counts, run_of
+from routing_pipeline.report.out_folder import put
 from routing_pipeline.report.rebuilding import report_code
+from routing_pipeline.report.unchanged import keep_for_again, state_of
 from routing_pipeline.rules.delivery import delivered, status_of_rules
 from routing_pipeline.rules.model import RuleSet
 from routing_pipeline.stopping import whole
@@ -139,6 +141,9 @@ def optimization_report(
             question=as_question(analysis_scope.parameters),
             code=report_code(),
         )
+    # What a person asks for stands again; what runs by itself runs because something has changed.
+    if not is_automatic(context.run):
+        keep_for_again(opened, report, state_of(opened, home.config_file(), home.record()))
     if opened.warehouse:
         # The folder is this worker's own, and may be gone with it.
         for path in files:

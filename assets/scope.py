@@ -15,6 +15,7 @@ from routing_pipeline.operations.table import OPERATIONS
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.report.charts.cell_map import overlap_map, quality_map
+from routing_pipeline.report.unchanged import state_of
 from routing_pipeline.schema import SCOPED_REQUESTS
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.window.resolve import last_analysis, resolve_scope
@@ -57,6 +58,8 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     parameters = read_parameters(home.config_file(), **config.model_dump())
     # Checks of the ledgers run with what they read; who analyses what is there runs none.
     refuse(ledgers(opened, Lake(opened)), "nothing was published")
+    # As it is before anything of it is read: what is delivered stands again while it still is (`report.unchanged`).
+    state = state_of(opened, home.config_file(), home.record())
     router = read_router(home.config_file())
     health = None if router is None else ask(router)
     if router is not None and health is not None and not health.is_healthy:
@@ -67,6 +70,8 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     else:
         with home.reading() as engine:
             scope = resolve_scope(Lake(opened), parameters, engine=engine, engine_name=home.engine)
+    if state is not None:
+        opened.runs.note_state(context.run_id, state)
     scope = scope.model_copy(update={"router": health})
     context.add_output_metadata(
         {

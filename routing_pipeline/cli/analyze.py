@@ -108,34 +108,21 @@ def _deliver(
 ) -> None:
     check_out(out)
     delivering = {"analysis_scope": asked.values, "optimization_report": {"out": str(out.absolute())}}
-    jobs.optimize(home(), asked.config, asked.engine, {**ops, **delivering}, leave_out=leave_out)
+    again = jobs.optimize(home(), asked, {**ops, **delivering}, out, leave_out=leave_out)
+    if again is not None:
+        typer.echo(again.notice, err=True)
+        show(again.report, [*again.lines, str((out / "report.html").absolute())], as_json=as_json)
+        return
     report = (out / "report.json").read_text(encoding="utf-8")
-    show(report, _headlines(report, out), as_json=as_json)
+    show(report, _printed(report, out), as_json=as_json)
 
 
-def _headlines(report: str, out: Path) -> Iterator[str]:
-    from routing_pipeline.data_quality import feedback_lines
-    from routing_pipeline.report.headlines import headlines
+def _printed(report: str, out: Path) -> Iterator[str]:
     from routing_pipeline.report.model import Report
+    from routing_pipeline.report.printed import lines
 
-    delivered = Report.model_validate_json(report)
-    yield from headlines(delivered)
-    yield _spent(delivered.routing_rules.look)
-    yield from feedback_lines.of_window(delivered.feedback, delivered.scope)
+    yield from lines(Report.model_validate_json(report))
     yield str((out / "report.html").absolute())
-
-
-def _spent(look: int) -> str:
-    """Which question to the held-out sessions it was, and what a further one costs."""
-    from routing_pipeline.policy.proof import level_of
-
-    if look == 0:
-        return "Proof: none; explored only. Nothing was spent, and nothing of this can be approved."
-    now, following = (f"{100 * level_of(number):.4g} %" for number in (look, look + 1))
-    return (
-        f"Proof: question {look} put to these held-out sessions, tested at {now}. Another question of them is tested at {following}, so it proves less; "
-        "the same one again costs nothing, and --explore-only asks without spending one."
-    )
 
 
 @command("simulate --rules rules.json", parameters=PARAMETERS, group=DECIDE)

@@ -5,7 +5,6 @@ Belongs here: ingest, reprocess, compact, forget. Does not belong here: any work
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ from routing_pipeline.cli.inputs import check_environment, check_file, check_for
 from routing_pipeline.cli.options import AddSource, AsJson, Feedback, Format, Logs, ReadingConfig, Root, Yes, command
 from routing_pipeline.cli.output import show
 from routing_pipeline.cli.progress import shown
-from routing_pipeline.errors import PipelineError, UnusableInputError
+from routing_pipeline.errors import UnusableInputError
 
 if TYPE_CHECKING:
     from routing_pipeline.ingest.erasure import ForgetResult
@@ -40,25 +39,13 @@ def ingest(
     ops = jobs.ingestion(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False)
     opened = make_home(home)
     jobs.check_source(opened, ops)
-    is_new = not _is_up_to_date(opened, logs, feedback, config)
+    is_new = not jobs.is_up_to_date(opened, ops["request_log"]["logs"], ops["feedback"]["feedback"], config)
     if is_new:
         jobs.ingest(opened, config, ops)
     summary = _summary(opened, is_new=is_new, asked_for_feedback=feedback is not None)
     from routing_pipeline.report.ingested import lines
 
     show(summary.model_dump_json(indent=1), lines(summary), as_json=as_json)
-
-
-def _is_up_to_date(home: Home, logs: str, feedback: str | None, config: Path | None) -> bool:
-    """Whether there is nothing to run for: Dagster alone takes seconds to start. What cannot be listed is the run's to report."""
-    from routing_pipeline.ingest import feedback as scores
-    from routing_pipeline.ingest.backlog import holds_nothing_new
-    from routing_pipeline.parameters import read_scales
-
-    try:
-        return holds_nothing_new(home, "ledger", logs) and (feedback is None or scores.is_up_to_date(home, feedback, read_scales(config)))
-    except PipelineError:
-        return False
 
 
 def _summary(home: Home, *, is_new: bool, asked_for_feedback: bool) -> IngestSummary:

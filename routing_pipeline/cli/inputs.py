@@ -68,6 +68,8 @@ def check_out(out: Path) -> None:
 
 def check_file(config: Path | None) -> None:
     """Refuse a configuration file any table of which makes no sense: whoever reads it does so much later."""
+    if config is None:
+        return
     from routing_pipeline.alerts.notifications import read_notifications
     from routing_pipeline.gateways.rollout_settings import read_rollout
     from routing_pipeline.parameters import read_parameters, read_scales
@@ -76,11 +78,10 @@ def check_file(config: Path | None) -> None:
 
     for read in (read_parameters, read_scales, read_router, read_notifications, read_publishing, read_rollout):
         read(config)
-    if config is not None:
-        from routing_pipeline.ingest.formats.mapping import describes_format, read_mapping
+    from routing_pipeline.ingest.formats.mapping import describes_format, read_mapping
 
-        if describes_format(config):
-            read_mapping(config)
+    if describes_format(config):
+        read_mapping(config)
 
 
 def check_format(log_format: str) -> None:

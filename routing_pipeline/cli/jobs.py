@@ -6,15 +6,19 @@ is printed at the end (the commands).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.cli.inputs import check_format, uri_of
 from routing_pipeline.cli.progress import shown
+from routing_pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
+    from routing_pipeline.cli.inputs import Asked
     from routing_pipeline.recommendation.simulation import Simulation
+    from routing_pipeline.report.unchanged import Again
     from routing_pipeline.rules.model import RuleSet
     from routing_pipeline.storage.home import Home
 
@@ -60,6 +64,37 @@ def resources(home: Home, config: Path | None, engine: str = "duckdb") -> dict[s
     }
 
 
+def is_up_to_date(home: Home, logs: str, feedback: str, config: Path | None) -> bool:
+    """Whether these places hold nothing new, `feedback` only if it is named: Dagster alone takes seconds to start. What cannot be listed is the run's to report."""
+    from routing_pipeline.ingest import feedback as scores
+    from routing_pipeline.ingest.backlog import holds_nothing_new
+    from routing_pipeline.parameters import read_scales
+
+    try:
+        return holds_nothing_new(home, "ledger", logs) and (not feedback or scores.is_up_to_date(home, feedback, read_scales(config)))
+    except PipelineError:
+        return False
+
+
+def _unchanged(home: Home, asked: Asked, ops: Mapping[str, Any]) -> Again | None:
+    """The report that answers the question already, where logs, scores and all else are what they were; None where a run has to see.
+
+    A deployment that keeps its runs in Dagster (DAGSTER_HOME) has one of each, as has a home whose files are shared over a bucket.
+    """
+    if os.environ.get("DAGSTER_HOME") or home.warehouse:
+        return None
+    from routing_pipeline.report.unchanged import delivered_before
+    from routing_pipeline.rules.record import read_publishing, record_of
+
+    record = record_of(home, read_publishing(asked.config, os.environ.get("ROUTING_PIPELINE_PUBLISH", "")).to)
+    again = delivered_before(home, asked.parameters, asked.engine, asked.config, record)
+    if again is None or "request_log" not in ops:
+        return again
+    logs = ops["request_log"]["logs"]
+    is_known = logs in home.sources() and is_up_to_date(home, logs, ops["feedback"]["feedback"], asked.config)
+    return again if is_known else None
+
+
 def ingest(home: Home, config: Path | None, *every: Mapping[str, Any]) -> None:
     """Read logs, once for each configuration."""
     with shown() as progress:
@@ -69,13 +104,18 @@ def ingest(home: Home, config: Path | None, *every: Mapping[str, Any]) -> None:
             run_job(home, "ingest_logs", resources=resources(home, config), ops=ops, progress=progress)
 
 
-def optimize(home: Home, config: Path | None, engine: str, ops: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> None:
-    """Analyse and deliver, and read logs before unless that is left out."""
+def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, leave_out: tuple[str, ...] = ()) -> Again | None:
+    """Analyse and deliver, and read logs before unless that is left out; gives the report that stood already, where nothing had to be run."""
     with shown() as progress:
+        again = _unchanged(home, asked, ops)
+        if again is not None:
+            again.deliver(home, out)
+            return again
         from assets.running import run_job
 
-        used = resources(home, config, engine)
+        used = resources(home, asked.config, asked.engine)
         run_job(home, "optimize_routing", resources=used, ops=ops, leave_out=leave_out, progress=progress)
+        return None
 
 
 def simulate(home: Home, config: Path | None, engine: str, rules: RuleSet, scope: Mapping[str, Any]) -> Simulation:

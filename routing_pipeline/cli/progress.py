@@ -32,18 +32,26 @@ EVERY_S = 10.0
 @contextmanager
 def shown() -> Iterator[Show]:
     """Says at once that something has started, then what it is told."""
-    from rich.console import Console
-
     with ExitStack() as stack:
         stream, is_file = _own(stack)
-        console = Console(file=stream)
-        if console.is_terminal:
+        console = _console(stream)
+        if console is not None and console.is_terminal:
             yield stack.enter_context(_bar(console))
         elif is_file:
             yield _Lines(stream)
         else:
             # Whoever put an object in the place of standard error reads what a command says, not how far it is.
             yield lambda *_: None
+
+
+def _console(stream: TextIO) -> Console | None:
+    """What draws; None where a file is written to and nobody says that it is to be taken for a terminal."""
+    if not stream.isatty() and not any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE")):
+        return None
+    # Imported here because it takes as long as the answer to a question that was asked before.
+    from rich.console import Console
+
+    return Console(file=stream)
 
 
 def _own(stack: ExitStack) -> tuple[TextIO, bool]:

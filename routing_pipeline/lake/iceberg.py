@@ -48,6 +48,7 @@ class IcebergTable:
         self.home = home
         self.files = home.files.below("lake")
         self._opened: Table | None = None
+        self._read: tuple[str, Mapping[str, str]] | None = None
 
     def version(self) -> str | None:
         """Changes with every commit; None without a lake. Takes a millisecond: pyiceberg is not asked."""
@@ -65,6 +66,20 @@ class IcebergTable:
                 "SELECT metadata_location FROM iceberg_tables WHERE table_namespace || '.' || table_name = ?", (TABLE,)
             ).fetchone()
         return None if found is None else str(found[0])
+
+    def properties(self) -> Mapping[str, str]:
+        """The table's properties as they are now, read from its metadata file; none without a lake. As fast as `version`."""
+        location = self.version()
+        if location is None:
+            return {}
+        if self._read is None or self._read[0] != location:
+            content = self.files.read(self.name_of(location))
+            if content is None:
+                # A commit may have dropped it just now; else pyiceberg says what is wrong.
+                table = self.opened()
+                return {} if table is None else table.properties
+            self._read = (location, json.loads(content)["properties"])
+        return self._read[1]
 
     def opened(self) -> Table | None:
         """The table as it is now; None without a lake."""
@@ -204,9 +219,8 @@ def below_the_lake(location: str) -> str | None:
     return name if found and ".." not in PurePosixPath(name).parts else None
 
 
-def side_names(table: Table, name: str) -> list[str]:
+def side_names(properties: Mapping[str, str], name: str) -> list[str]:
     """Names of a side table's files, oldest first: a property of the table, so that they change with its rows in one step."""
-    properties: Mapping[str, str] = table.properties
     names: Iterable[str] = json.loads(properties.get(name, "[]"))
     return list(names)
 

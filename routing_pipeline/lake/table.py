@@ -82,8 +82,7 @@ class Lake:
 
     def side_files(self, name: SideTable) -> tuple[str, ...]:
         """Files of one side table, oldest first."""
-        table = self.iceberg.opened()
-        return () if table is None else self._readable(f"side/{file}" for file in side_names(table, name))
+        return self._readable(f"side/{file}" for file in side_names(self.iceberg.properties(), name))
 
     def all_files(self) -> tuple[str, ...]:
         """Every Parquet file of the present snapshot."""
@@ -199,7 +198,7 @@ class Lake:
         self._files.mark(intent)
         written = [] if data_folder is None else sorted(data_folder.rglob("*.parquet"))
         files = [self._files.share(path) for path in written]
-        names = {name: side_names(table, name) for name in get_args(SideTable) if name in added} | dict(rewritten or {})
+        names = {name: side_names(table.properties, name) for name in get_args(SideTable) if name in added} | dict(rewritten or {})
         properties = {name: json.dumps(self._with_added(name, before, added.get(name))) for name, before in names.items()}
         try:
             with iceberg.reaching(), table.transaction() as transaction:

@@ -81,7 +81,7 @@ def drop_unnamed_side_files(iceberg: IcebergTable, *, since: float = 0.0, before
     """Remove side files that the table does not name, of an age: what a dead writer left, or what readers are done with."""
     table = iceberg.opened()
     if table is not None:
-        named = {f"side/{file}" for name in get_args(SideTable) for file in side_names(table, name)}
+        named = {f"side/{file}" for name in get_args(SideTable) for file in side_names(table.properties, name)}
         _remove_all(iceberg, iceberg.files.entries("side"), named, since=since, before=before)
 
 

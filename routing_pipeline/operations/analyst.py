@@ -3,8 +3,8 @@
 Belongs here: looking up, computing, keeping. Does not belong here: which operations there are and what they take (`table`),
 what is computed (`analysis`, `policy`, `recommendation`), who asks (`assets`; `mcp`).
 
-A result is kept under its scope and the digest of its operation's code and of the results that it rests on: as long as those
-say the same, it stands.
+A result is kept under its rows with the parameters that its operation reads, and the digest of its operation's code and of the
+results that it rests on: as long as those say the same, it stands.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic_core import to_json
 from routing_pipeline.data_quality.suite import gate
 from routing_pipeline.estimates import Result
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.declared import only_declared
 from routing_pipeline.operations.inputs import AT_HAND, READ, VERSIONS
 from routing_pipeline.operations.table import OPERATIONS, Operation, Operations
 from routing_pipeline.parameters import Parameters
@@ -102,7 +103,7 @@ class _Answering:
         return self.found[name]
 
     def _stored_or_made(self, operation: Operation) -> Result:
-        results, key = self.home.results, self.scope.evidence_key if operation.of_rows_alone else self.scope.key
+        results, key = self.home.results, self._key(operation)
         rests_on = [self._digest(each) for each in operation.inputs]
         kept_as = f"{operation.name}-{key_of(code=operation.code, rests_on=rests_on)}"
         found = results.load(kept_as, key, operation.result)
@@ -114,22 +115,28 @@ class _Answering:
             self._remember(found)
         return found
 
+    def _key(self, operation: Operation) -> str:
+        if operation.of_rows_alone:
+            return self.scope.evidence_key
+        return self.scope.key if operation.asks is None else self.scope.key_for(operation.asks)
+
     def _made(self, operation: Operation) -> Result:
         # What it rests on was looked up for its digest, so that no engine is opened within an engine.
         reading: AbstractContextManager[Engine | None] = self.analyst.engine() if READ.keys() & set(operation.inputs) else nullcontext()
+        scope = only_declared(self.scope, operation.asks, operation.name)
         with reading as engine:
             return operation.compute(
                 *(
-                    READ[each](self.home, engine, self.scope) if engine is not None and each in READ else self._value(each)
+                    READ[each](self.home, engine, scope) if engine is not None and each in READ else self._value(each, scope)
                     for each in operation.inputs
                 )
             )
 
-    def _value(self, name: str) -> Any:
+    def _value(self, name: str, scope: AnalysisScope) -> Any:
         """Of an input that needs no reading."""
         first, *fields = name.split(".")
         if first in AT_HAND:
-            value = AT_HAND[first](self.home, self.scope)
+            value = AT_HAND[first](self.home, scope)
         else:
             value = self.result(first) if first in self.analyst.operations else self.found.get(first)
         return reduce(getattr, fields, value)
@@ -143,7 +150,7 @@ class _Answering:
             return None
         row = self.analyst.operations.get(name)
         # Where a file lies says nothing.
-        return key_of(value=to_json(self._value(name), exclude={row.file} if row is not None and row.file else None).decode())
+        return key_of(value=to_json(self._value(name, self.scope), exclude={row.file} if row is not None and row.file else None).decode())
 
     def _has_its_file(self, operation: Operation, found: Result) -> bool:
         file = getattr(found, operation.file) if operation.file else None

@@ -53,6 +53,8 @@ class Operation:
     group, description: of its asset; without a group it has none, and belongs to the asset of `part_of`, if to any.
     of_rows_alone: whatever is asked of the same rows shares it.
     file: the field that names a file beside the stored result, without which that is of no use.
+    asks: the parameters that it reads, beside those that decide about the rows (`window.scope.PARAMETERS_OF_ROWS`); None: all. It is shown
+        no others (`declared`), so its result stands whatever else is asked of the same rows.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Operation:
     part_of: str | None = None
     of_rows_alone: bool = False
     file: str | None = None
+    asks: tuple[str, ...] | None = None
 
     @property
     def asset(self) -> str | None:
@@ -122,6 +125,7 @@ OPERATIONS = table(
             "What the logs can tell about choices not made: doubly robust estimates, or why there are none. One entry per segment and model.",
             of_rows_alone=True,
             file="cells_uri",
+            asks=("policy", "capabilities", "router_inputs", "sample_above", "explore_only"),
         ),
         # Step 1
         Operation(
@@ -131,9 +135,17 @@ OPERATIONS = table(
             ("calls", "scope"),
             "current_state",
             "Volumes, latencies, success, failures by kind, and the share of each model and tier. One entry per model.",
+            asks=(),
         ),
         # Months of history change while the window's rows stay the same, so what they say is added to what the rows say.
-        Operation("window_costs", RoutingCosts, routing_costs, ("calls", "previous_calls", "scope"), part_of="routing_costs"),
+        Operation(
+            "window_costs",
+            RoutingCosts,
+            routing_costs,
+            ("calls", "previous_calls", "scope"),
+            part_of="routing_costs",
+            asks=("budget", "budgets_by_team", "quality_threshold"),
+        ),
         Operation(
             "routing_costs",
             RoutingCosts,
@@ -141,6 +153,7 @@ OPERATIONS = table(
             ("window_costs", "budget_projection"),
             "current_state",
             "Spend by model, tier, task type, team, provider and day; trend; budgets; logged against recomputed cost. One entry per value of each.",
+            asks=(),
         ),
         Operation(
             "budget_projection",
@@ -149,6 +162,7 @@ OPERATIONS = table(
             ("history", "scope.end_s", "scope.parameters"),
             "current_state",
             "Spend expected by the end of the month and of the quarter, from months of daily spend; the chance of exceeding a budget. One entry per team.",
+            asks=("budget", "budgets_by_team"),
         ),
         Operation(
             "quality_metrics",
@@ -157,6 +171,7 @@ OPERATIONS = table(
             ("requests", "scope", "routing_evidence"),
             "current_state",
             "Quality, raw and corrected for which answers were scored; completion; satisfaction. One entry per model, and one per task type.",
+            asks=(),
         ),
         # Step 2
         Operation(
@@ -166,6 +181,7 @@ OPERATIONS = table(
             ("requests", "previous", "scope"),
             "patterns",
             "Which kinds of request arrive, when, how complex they are, and whether the mix drifts. One entry per task type, length and complexity.",
+            asks=(),
         ),
         Operation(
             "model_performance",
@@ -174,6 +190,7 @@ OPERATIONS = table(
             ("requests", "scope", "routing_evidence", "models"),
             "patterns",
             "What each model delivers, raw and adjusted for which requests it was sent, and which differences are real. One entry per task type and model.",
+            asks=(),
         ),
         Operation(
             "routing_decisions",
@@ -182,6 +199,7 @@ OPERATIONS = table(
             ("requests", "scope", "routing_evidence"),
             "patterns",
             "How often today's choice is the best one, what the other choices cost, and what each existing rule does. One entry per segment of requests.",
+            asks=("goal", "weights", "cost_threshold", "quality_threshold", "max_quality_drop"),
         ),
         # Step 3
         Operation(
@@ -191,6 +209,7 @@ OPERATIONS = table(
             ("requests", "scope"),
             "bottlenecks",
             "Slow decisions, models that were down, queues, and latency spikes with the requests behind them. One entry per model, and one per incident.",
+            asks=(),
         ),
         Operation(
             "cost_drivers",
@@ -199,6 +218,7 @@ OPERATIONS = table(
             ("calls", "previous_calls", "scope", "routing_evidence", "window_costs.budgets", "earlier_hours"),
             "bottlenecks",
             "Avoidable spend: overused expensive models, waste, spikes, and what changed since the window before. One entry per task type and model.",
+            asks=("cost_threshold", "quality_threshold", "max_quality_drop", "budget", "budgets_by_team"),
         ),
         Operation(
             "incidents",
@@ -207,6 +227,7 @@ OPERATIONS = table(
             ("home", "engine", "scope", "requests", "carried"),
             "bottlenecks",
             "Unusual hours of the window compared with the weeks before: since when, how much, who, why; the one behind an alert first. One entry per incident.",
+            asks=("alerts",),
         ),
         Operation(
             "quality_issues",
@@ -215,6 +236,7 @@ OPERATIONS = table(
             ("requests", "scope", "routing_evidence"),
             "bottlenecks",
             "Answers below the threshold, models that do not fit their task, and the day quality changed. One entry per segment of requests.",
+            asks=("quality_threshold", "max_quality_drop"),
         ),
         # Step 4
         Operation(
@@ -294,6 +316,7 @@ OPERATIONS = table(
             ("requests", "scope", "promised"),
             "planning",
             "What earlier rule sets promised, and what the requests that carry their rules have achieved since. One entry per rule set.",
+            asks=(),
         ),
     )
 )

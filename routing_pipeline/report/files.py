@@ -1,24 +1,19 @@
 """From a finished report to the files that users open, all of them or none.
 
-Belongs here: rendering everything first, then replacing the files of `--out`. Does not belong here: what is in them.
+Belongs here: rendering everything first. Does not belong here: what is in the files, how they get into their folder (`out_folder`).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
-from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.report.charts.drawing import Chart, svg_of
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.model import Report, report_json
-from routing_pipeline.report.out_folder import check_writable
+from routing_pipeline.report.out_folder import check_writable, put
 from routing_pipeline.rules.model import RuleSet, rules_json
-from routing_pipeline.stopping import whole
-from routing_pipeline.storage.files import beside
 
 
 def publish(
@@ -47,22 +42,3 @@ def rendered(
         "rules.json": rules_json(rule_set),
     }
     return content if exploration is None else content | {"exploration.json": rules_json(exploration)}
-
-
-def put(out: Path, content: Mapping[str, bytes]) -> tuple[Path, ...]:
-    """Write rendered files beside their places, then move them there; an exploration that is not among them is removed.
-
-    Raises:
-        UnusableInputError: `out` cannot be written to.
-    """
-    with whole():
-        try:
-            with ExitStack() as stack:
-                staged = {out / name: stack.enter_context(beside(out / name, text, is_synced=True)) for name, text in content.items()}
-                for place, waiting in staged.items():
-                    os.replace(waiting, place)
-                if "exploration.json" not in content:
-                    (out / "exploration.json").unlink(missing_ok=True)
-        except OSError as error:
-            raise UnusableInputError(f"--out {out}: {error.strerror}; nothing was published") from error
-    return tuple(staged)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.report.out_folder import check_writable, put
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.runs import RunStore, StoredRun
 
@@ -74,11 +75,14 @@ def report_of(run: StoredRun) -> Report:
 
 
 def rebuild(run: StoredRun, out: Path) -> Rebuilt:
-    """Write the run's files into `out` again.
+    """Write the run's files into `out` again: those that it kept, else, and where other code made them, rendered from what it found.
 
     Raises:
         UnusableInputError: as `report_of`, or `out` cannot be written to.
     """
+    kept = run.published() if run.code == report_code() else None
+    if kept is not None:
+        return Rebuilt(run, put(check_writable(out), kept), ())
     from routing_pipeline.report.files import publish
     from routing_pipeline.rules.model import RuleSet
 

@@ -261,6 +261,15 @@ class RuleSetRecord:
         """Where everything stands that somebody decided about."""
         return self._read().standing
 
+    def version(self) -> str:
+        """Changes with every decision: each names the hash of the one before.
+
+        Raises:
+            UnusableInputError: the record was changed by hand.
+            ServiceUnavailableError: the place cannot be reached.
+        """
+        return self._read().last_sha256 or ""
+
     def live(self) -> str | None:
         """Id of the rule set that is live."""
         return self.standing().live

@@ -11,6 +11,7 @@ a function counts, one for types alone does not. Templates and stylesheets belon
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -87,12 +88,22 @@ def _source(name: str, library: Path) -> Path:
     return found
 
 
-@cache
 def _file(name: str, library: Path) -> Path | None:
-    first, *parts = name.split(".")
-    place = library.joinpath(*parts)
-    candidates = (place / "__init__.py", place.with_name(f"{place.name}.py")) if first == _NAME else ()
-    return next((path for path in candidates if path.is_file()), None)
+    return _modules(library).get(name)
+
+
+@cache
+def _modules(library: Path) -> dict[str, Path]:
+    """All of ours by name, from one look at each folder: asking for every name that an import could mean takes longer than all else."""
+    found: dict[str, Path] = {}
+    for folder, _, files in os.walk(library):
+        parts = Path(folder).relative_to(library).parts
+        if files and "__pycache__" not in parts:
+            package = ".".join((_NAME, *parts))
+            found |= {f"{package}.{name[:-3]}": Path(folder, name) for name in files if name.endswith(".py") and name != "__init__.py"}
+            if "__init__.py" in files:
+                found[package] = Path(folder, "__init__.py")
+    return found
 
 
 @cache

@@ -5,15 +5,19 @@ Belongs here: begun, kept and pruned runs. Does not belong here: results (`resul
 
 Under the store's root, `latest` standing beside the ids:
     <run id>/key               the key of its analysis (`latest`: of the newest that began)
+    <run id>/state             what the home was like when it began (`report.unchanged`)
     <run id>/report.json, exploration.json, published.json      what it published, and digests of the files
+    <run id>/files/<name>.gz   the files themselves
     latest/delivered           id of the run that delivered last of no alert and no experiment
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import time
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +32,7 @@ READERS = 8
 RUNS_KEPT = 100
 RUNS_WITH_RESULTS = 10
 """The newest runs keep every result beside their report, however long nobody reads them."""
-LATEST = "latest"
+LATEST, FILES = "latest", "files"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,20 @@ class StoredRun:
         """The same as JSON."""
         return self.storage.read(f"{name}.json")
 
+    def published(self) -> dict[str, bytes] | None:
+        """The files as they were published, by name; None where one is not there, or is another than was published."""
+        found: dict[str, bytes] = {}
+        for name, digest in self.files.items():
+            kept = self.storage.read(f"{FILES}/{name}.gz")
+            try:
+                content = None if kept is None else gzip.decompress(kept)
+            except (OSError, EOFError, zlib.error):
+                content = None
+            if content is None or hashlib.sha256(content).hexdigest() != digest:
+                return None
+            found[name] = content
+        return found or None
+
 
 class RunStore:
     """Runs as small files; see the module's own words for where."""
@@ -68,6 +86,14 @@ class RunStore:
         """Remember which analysis a run is about; it is the newest from now on, unless an alert started it."""
         for name in (run_id,) if is_of_alert else (run_id, LATEST):
             self.storage.write(f"{file_of_id(name)}/key", key.encode())
+
+    def note_state(self, run_id: str, state: str) -> None:
+        """Remember what a home was like when a run began to read it."""
+        self.storage.write(f"{file_of_id(run_id)}/state", state.encode())
+
+    def state_of(self, run_id: str) -> str | None:
+        """That state; None where nobody noted it."""
+        return read_text(self.storage, f"{file_of_id(run_id)}/state")
 
     def key_of(self, *run_ids: str | None) -> str | None:
         """The analysis of the first of these runs that began one, else that of the newest; None when there is none."""
@@ -99,6 +125,8 @@ class RunStore:
         self.storage.write(f"{folder}/report.json", report.model_dump_json().encode())
         if exploration is not None:
             self.storage.write(f"{folder}/exploration.json", exploration.model_dump_json().encode())
+        for name, content in files.items():
+            self.storage.write(f"{folder}/{FILES}/{name}.gz", gzip.compress(content, mtime=0))
         published = {
             "code": code,
             "published_s": time.time(),
@@ -110,6 +138,12 @@ class RunStore:
         self.storage.write(f"{folder}/published.json", json.dumps(published, indent=1).encode())
         if not is_of_alert and not is_experiment:
             self.storage.write(f"{LATEST}/delivered", run_id.encode())
+
+    def deliver_again(self, run: StoredRun) -> None:
+        """Let a kept run be the newest, as if it had been made now; what it was no candidate for, it does not become."""
+        self.begin(run.run_id, run.key, is_of_alert=run.is_of_alert)
+        if not run.is_of_alert and not run.is_experiment:
+            self.storage.write(f"{LATEST}/delivered", run.run_id.encode())
 
     def latest(self) -> StoredRun | None:
         """The run that delivered last of no alert and no experiment, without looking at the others; None when there is none.

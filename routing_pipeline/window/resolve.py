@@ -91,6 +91,7 @@ class _Asked:
     files: FilesByDay
     begins_inside: bool
     rows_key: str
+    window_key: str
     key: str
     folder: Path
 
@@ -220,8 +221,9 @@ def _asked(question: _Question, timeframe: Timeframe) -> _Asked:
     # What is usual at an hour is told from the weeks before, which lie outside the rows.
     weeks = lake.names_by_day(window.end_s - BASELINE_DAYS * SECONDS_PER_DAY, window.end_s)
     earlier = content_of(file for of_day in weeks.values() for file in of_day)
-    key = key_of(rows=rows_key, parameters=parameters.model_dump(mode="json"), begins_inside=begins_inside, earlier=earlier)
-    return _Asked(timeframe, window, files, begins_inside, rows_key, key, lake.home.windows / rows_key)
+    window_key = key_of(rows=rows_key, begins_inside=begins_inside, earlier=earlier)
+    key = key_of(window=window_key, parameters=parameters.model_dump(mode="json"))
+    return _Asked(timeframe, window, files, begins_inside, rows_key, window_key, key, lake.home.windows / rows_key)
 
 
 def _scope_of(question: _Question, asked: _Asked) -> AnalysisScope | None:
@@ -342,6 +344,7 @@ def _described(question: _Question, asked: _Asked, kept: tuple[str, str]) -> Ana
     return AnalysisScope(
         key=asked.key,
         rows_key=asked.rows_key,
+        window_key=asked.window_key,
         parameters=parameters,
         timeframe_asked=parameters.timeframe,
         timeframe=asked.timeframe,

@@ -7,7 +7,7 @@ Belongs here: `AnalysisScope`, which every number of one analysis covers, and `W
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,6 +26,8 @@ MIN_LABELLED = 300
 """Labelled successes below which hardly any rule can be proven; what `days_to_collect` aims at, with MIN_REQUESTS."""
 CLUSTERS = 256
 UNKNOWN_TASK = "unknown"
+PARAMETERS_OF_ROWS = frozenset({"task_types", "quality_feedback", "models"})
+"""Parameters that `rows_key` holds, beside those that the window's two ends say."""
 WEEK_DAYS = 6.5
 """Logs that cover less know nothing of the rhythm of a week, so nothing of a month; a week's first and last hours may be quiet ones."""
 NEARLY_ALL = 0.95
@@ -47,6 +49,10 @@ class AnalysisScope(Result):
     rows_key: str = Field(
         default="",
         description="Changes whenever the rows may change; what comes from the rows alone, whatever is asked of them, is stored under it",
+    )
+    window_key: str = Field(
+        default="",
+        description="Changes whenever the rows, or the weeks before them, may change; what uses few of the parameters is stored under it and those",
     )
     parameters: Parameters
     timeframe_asked: Timeframe
@@ -153,6 +159,19 @@ class AnalysisScope(Result):
             else ["explored", asked.sample_above]
             if asked.explore_only
             else asked.sample_above,
+        )
+
+    def key_for(self, asked: Collection[str]) -> str:
+        """Changes whenever the rows, the weeks before them, the rows that estimates rest on, or one of these parameters may change.
+
+        Those that decide about the rows themselves (PARAMETERS_OF_ROWS) are always among them.
+        """
+        if not self.window_key:
+            return self.key
+        return key_of(
+            window=self.window_key,
+            sample=None if self.sample_uri is None else self.sample_uri.rpartition("/")[2],
+            parameters=self.parameters.model_dump(mode="json", include=set(asked)),
         )
 
     @property

@@ -74,7 +74,9 @@ def ingested(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_a_run_delivers_the_four_files_and_names_the_report_last(terminal: Terminal, week: Path, tmp_path: Path) -> None:
+def test_a_run_delivers_the_four_files_and_names_the_report_last(
+    terminal: Terminal, week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     ended = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
     assert ended.code == 0, ended.err
@@ -85,7 +87,15 @@ def test_a_run_delivers_the_four_files_and_names_the_report_last(terminal: Termi
     assert ingest["records"] == ingest["ingested"] + ingest["quarantined"] + ingest["duplicates"]
     again = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
     assert again.code == 0, again.err
-    assert json.loads((out / "report.json").read_text())["ingest"] == ingest, "reading the same logs twice counts nothing twice"
+    assert json.loads((out / "report.json").read_text()) == report, "nothing has changed, so it is the same report"
+    assert again.out == ended.out
+    assert f"the report of run {report['run']['run_id']} is delivered again" in again.err
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))
+    recorded = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    assert recorded.code == 0, recorded.err
+    made = json.loads((out / "report.json").read_text())
+    assert made["run"]["run_id"] != report["run"]["run_id"], "who keeps runs in Dagster has one"
+    assert made["ingest"] == ingest, "reading the same logs twice counts nothing twice"
 
 
 def test_results_as_json_are_the_report(terminal: Terminal, ingested: Path, tmp_path: Path) -> None:

@@ -187,7 +187,11 @@ def test_a_report_is_made_again_byte_for_byte_from_its_run(week: Path, tmp_path:
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert set(FILES) <= set(first)
     (stored,) = Home(home).runs.all()
+    # Also where the files themselves are gone, and it is drawn and written anew.
+    run(home, tmp_path / "kept", "report", stored.run_id[:8])
+    stored.storage.delete_below("files")
     run(home, tmp_path / "again", "report", stored.run_id[:8])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == first
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == first
     rules = stored.load("report", Report).routing_rule_set
     assert Home(home).results.key_of_rule_set(rules.rule_set_id) == stored.key

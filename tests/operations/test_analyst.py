@@ -17,6 +17,7 @@ from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.estimates import Result
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.operations.analyst import Analyst
+from routing_pipeline.operations.declared import UndeclaredError
 from routing_pipeline.operations.table import OPERATIONS, Operation, Operations, table
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.report.model import Report
@@ -93,6 +94,64 @@ def test_it_is_computed_once_and_again_only_when_it_could_be_another(home: Home,
     other, said = computed(home, scope, shorter)
     assert (other.free_tokens, said) == (found.free_tokens + 1, ["longest prompt", "headroom"])
     assert computed(home, scope, TABLE) == (found, [])
+
+
+ALL = Parameters(
+    cost_threshold=0.01,
+    quality_threshold=0.5,
+    budget=1_000.0,
+    budgets_by_team={"search": 100.0},
+    capacities={"gpt-4o-mini": {"max_share": 0.5}},
+    router_inputs=("task_type",),
+)
+"""Questions that have every operation look at what it can look at."""
+
+
+def test_operations_read_what_they_declare_and_another_goal_computes_what_looks_at_the_goal(home: Home) -> None:
+    declaring = [each.name for each in OPERATIONS.values() if each.asks is not None]
+    analyst, said = Analyst(home), []
+    asked = analyst.scope(ALL)
+    # What reads more than its row says ends in an error.
+    for name in declaring:
+        analyst.answer(name, asked, given={"promised": (), "carried": None, "models": None})
+    other = analyst.scope(ALL.model_copy(update={"goal": "cost"}))
+    assert other.key != asked.key
+    for name in declaring:
+        analyst.answer(name, other, said.append, {"promised": (), "carried": None, "models": None})
+    assert said == ["routing decisions"]
+
+
+class Asked(Result):
+    goal: str
+
+
+def asked_for(scope: AnalysisScope) -> Asked:
+    return Asked(goal=scope.parameters.goal)
+
+
+def all_that_was_asked(scope: AnalysisScope) -> Asked:
+    return Asked(goal=scope.parameters.model_dump_json())
+
+
+def key_of_the_question(scope: AnalysisScope) -> Asked:
+    return Asked(goal=scope.key)
+
+
+@pytest.mark.parametrize(
+    ("compute", "what"), [(asked_for, "reads goal"), (all_that_was_asked, "reads all parameters"), (key_of_the_question, "reads key")]
+)
+def test_what_an_operation_does_not_declare_it_cannot_read(
+    home: Home, scope: AnalysisScope, compute: Callable[[AnalysisScope], Asked], what: str
+) -> None:
+    row = Operation("asked", Asked, compute, ("scope",), asks=("budget",))
+    with pytest.raises(UndeclaredError, match=f"asked {what}"):
+        Analyst(home, operations=table((row,))).answer("asked", scope)
+
+
+def test_what_it_declares_is_part_of_its_key(home: Home, scope: AnalysisScope) -> None:
+    analyst = Analyst(home, operations=table((Operation("asked", Asked, asked_for, ("scope",), asks=("goal",)),)))
+    goals = [analyst.answer("asked", analyst.scope(Parameters(goal=goal))).goal for goal in ("cost", "speed", "cost")]
+    assert goals == ["cost", "speed", "cost"]
 
 
 def test_a_result_that_is_handed_over_is_taken_and_never_mistaken_for_the_homes_own(home: Home, scope: AnalysisScope) -> None:

@@ -32,13 +32,13 @@ from routing_pipeline.recommendation.model_mix import ModelMix, ModelMove
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, ModelPart, TradeoffFrontier
 from routing_pipeline.report.charts import mix_flow as mix_flow_
 from routing_pipeline.report.charts.cell_map import in_two_lines, overlap_map, quality_map
+from routing_pipeline.report.charts.compact import INHERITED, compact
 from routing_pipeline.report.charts.cost_change import cost_change
 from routing_pipeline.report.charts.daily_cost import daily_cost
 from routing_pipeline.report.charts.drawing import Chart, hatching, kept, labels
 from routing_pipeline.report.charts.frontier import frontier
 from routing_pipeline.report.charts.latency import latency
 from routing_pipeline.report.charts.mix_flow import mix_flow
-from routing_pipeline.report.charts.compact import INHERITED, compact
 from routing_pipeline.report.charts.palette import MEANING
 from routing_pipeline.report.charts.peak_hours import peak_hours
 from routing_pipeline.storage.results import UNUSED_DAYS, ResultStore

@@ -1,4 +1,4 @@
-# Nine words: run, test, check, coverage, dev, docs, bench, simulate, loop.
+# Eleven words: run, test, check, audit, sbom, coverage, dev, docs, bench, simulate, loop.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 # Users need not hear of deprecations; the tests must (`filterwarnings` in pyproject.toml).
 run dev bench simulate: export PYTHONWARNINGS := ignore
 
-.PHONY: help run test check coverage lint dev docs bench simulate loop clean
+.PHONY: help run test check audit sbom coverage lint dev docs bench simulate loop clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -47,7 +47,20 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-check: lint test  ## ruff, mypy, import-linter and the tests: what CI runs
+check: lint audit test  ## ruff, mypy, import-linter, known vulnerabilities and the tests: what CI runs
+
+# uv says 1 for a vulnerability and 2 where it cannot ask; what cannot be asked is said and stops nobody.
+audit: $(VENV)/.dev  ## Known vulnerabilities of what uv.lock names, asked of osv.dev; skipped with the reason where that cannot be reached
+	@mkdir -p build; $(BIN)/uv audit --frozen --preview-features audit-command > build/audit.txt 2>&1; \
+	case $$? in \
+	0) echo "audit: no known vulnerability" ;; \
+	1) cat build/audit.txt; exit 1 ;; \
+	*) echo "audit: SKIPPED, no database of vulnerabilities can be asked: $$(tail -n 1 build/audit.txt)" ;; \
+	esac
+
+sbom: $(VENV)/.uv  ## What an installation consists of, as CycloneDX, in build/sbom.json
+	@mkdir -p build; $(BIN)/uv export --frozen --no-dev --quiet --preview-features sbom-export --format cyclonedx1.5 -o build/sbom.json > /dev/null
+	@echo build/sbom.json
 
 # By itself and not part of `check`: measured, it makes the same tests half as slow again.
 coverage: $(VENV)/.dev  ## Lines of the ground floor that its fast tests reach, held to a floor

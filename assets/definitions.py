@@ -46,7 +46,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """
     assets: list[Any] = [*dg.load_assets_from_modules([ingest, scope, operations, delivery, rollout])]
     return dg.Definitions(
-        assets=with_code_references(dg.map_asset_specs(automation.with_freshness, assets)),
+        assets=[*with_code_references(dg.map_asset_specs(automation.with_freshness, assets)), *ingest.SOURCES],
         asset_checks=dg.load_asset_checks_from_modules([ingest_checks, scope_checks, delivery_checks]),
         jobs=[
             *(automation.ingest_logs, automation.optimize_routing, automation.project_budget, automation.maintain_lake),

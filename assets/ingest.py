@@ -13,6 +13,7 @@ from routing_pipeline.ingest.compaction import KEPT_DAYS, MaintenanceResult, mai
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand, together
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import read_scales
 from routing_pipeline.schema import KEPT_FEEDBACK, REQUEST_LOG
 from routing_pipeline.storage.code_keys import code_key
@@ -20,6 +21,32 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.retention import tidy
 
 OWNERS = ["team:llm-platform"]
+
+
+GATEWAY = dg.AssetSpec(
+    "gateway",
+    group_name="sources",
+    kinds={"llm"},
+    owners=OWNERS,
+    description="The gateway that picks a model for every request, and logs it. It is asked nothing and told nothing here. One entry per attempt.",
+)
+LOG_OBJECTS = dg.AssetSpec(
+    "log_objects",
+    deps=[GATEWAY],
+    group_name="sources",
+    kinds={"s3"},
+    owners=OWNERS,
+    description="The gateway's logs, in a bucket or a folder: `ROUTING_PIPELINE_LOGS`, or what was named before. One object per upload.",
+)
+FEEDBACK_OBJECTS = dg.AssetSpec(
+    "feedback_objects",
+    group_name="sources",
+    kinds={"s3"},
+    owners=OWNERS,
+    description="Scores that were given after the answers, in a bucket or a folder: `ROUTING_PIPELINE_FEEDBACK`. One line per score.",
+)
+SOURCES = (GATEWAY, LOG_OBJECTS, FEEDBACK_OBJECTS)
+"""Where lineage begins; nothing of ours makes them."""
 
 
 class IngestConfig(dg.Config):
@@ -44,6 +71,7 @@ class FeedbackConfig(dg.Config):
     owners=OWNERS,
     code_version=code_key("routing_pipeline.ingest.ingestion"),
     metadata=shown.columns(REQUEST_LOG, "one row per attempt", key="attempt_id"),
+    deps=[LOG_OBJECTS],
 )
 def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: HomeResource) -> IngestResult:
     """The gateway's request log in the lake; only objects not seen before are read. One row per attempt."""
@@ -59,7 +87,7 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
         waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
         context.log.warning("%s; what was read earlier stands", result.unavailable)
     home.sum_up()
-    context.add_output_metadata({"dagster/row_count": result.ingested, **_counts(result)})
+    context.add_output_metadata({"dagster/row_count": Lake(home.open()).row_count(), **_counts(result)})
     return result
 
 
@@ -81,7 +109,7 @@ def _read(home: Home, source: str, config: IngestConfig, log_format: str, told: 
     owners=OWNERS,
     code_version=code_key("routing_pipeline.ingest.feedback"),
     metadata=shown.columns(KEPT_FEEDBACK, "one row per score"),
-    deps=[request_log],
+    deps=[request_log, FEEDBACK_OBJECTS],
 )
 def feedback(context: dg.AssetExecutionContext, config: FeedbackConfig, home: HomeResource) -> FeedbackIngestResult | None:
     """Scores given after the answers, by judges, users, checks and evals; joined to requests when they are read. One row per score."""

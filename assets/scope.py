@@ -8,7 +8,7 @@ import dagster as dg
 from assets import shown
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
-from assets.waiting import later
+from assets.waiting import IMPATIENT, later
 from routing_pipeline.data_quality.suite import ledgers, refuse
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.operations.table import OPERATIONS
@@ -23,6 +23,7 @@ from routing_pipeline.window.router_health import ask, read_router
 from routing_pipeline.window.scope import AnalysisScope
 
 EVIDENCE = OPERATIONS["routing_evidence"]
+LONGEST_WHY = 200
 
 
 class ScopeConfig(dg.Config):
@@ -73,8 +74,10 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     if state is not None:
         opened.runs.note_state(context.run_id, state)
     scope = scope.model_copy(update={"router": health})
+    context.instance.add_run_tags(context.run_id, run_tags(context.run, scope))
     context.add_output_metadata(
         {
+            "dagster/row_count": scope.attempts,
             "window": f"{scope.start:%Y-%m-%d %H:%M} to {scope.end:%Y-%m-%d %H:%M} UTC",
             "covered days": round(scope.covered_days, 2),
             "requests": scope.requests,
@@ -86,6 +89,13 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
         }
     )
     return scope
+
+
+def run_tags(run: dg.DagsterRun, scope: AnalysisScope) -> dict[str, str]:
+    """What a list of runs says of an analysis, however it was started: its goal, its window, and why it ran."""
+    why = run.tags.get("reason") or ("asked for at a terminal" if IMPATIENT in run.tags else "started by hand")
+    window = f"{scope.timeframe} to {scope.end:%Y-%m-%d %H:%M} UTC"
+    return {"goal": scope.parameters.goal, "window": window, "why": why[:LONGEST_WHY]}
 
 
 @dg.asset(group_name=EVIDENCE.group, description=EVIDENCE.description, kinds={"duckdb", "numpy"}, owners=OWNERS, code_version=EVIDENCE.code)

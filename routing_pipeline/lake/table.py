@@ -109,6 +109,10 @@ class Lake:
         """Data files of the present snapshot."""
         return len(self.iceberg.data_files())
 
+    def row_count(self) -> int:
+        """Attempts of the present snapshot, as its manifests count them. Nothing is fetched."""
+        return sum(file.record_count for file in self.iceberg.data_files())
+
     def snapshot_id(self) -> str | None:
         """The present snapshot of the attempts; None while there are none."""
         return self.iceberg.snapshot_id()

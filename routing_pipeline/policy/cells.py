@@ -79,7 +79,7 @@ are not of teams without scores; those labelled, and the sum of quality; the req
 
 
 _WHERE_CUT = frozenset(
-    {"needs", "prompts", "infeasible", "kind_teams", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
+    {"needs", "prompts", "infeasible", "kind_teams", "in_groups", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
 )
 """Fields that are written where they say something."""
 
@@ -113,6 +113,8 @@ class Binning:
     """(task, model) that may not be, and why."""
     kind_teams: tuple[tuple[str, ...], ...] = ()
     """By task, the teams whose requests this part holds; empty where no task is cut by teams."""
+    in_groups: tuple[str, ...] = ()
+    """Task types of which every request is of a team that some part names: a rule for all of their parts need not name any."""
     strata: Strata | None = None
     """What takes the place of lengths: values of a column that steers and that no rule can ask for."""
 
@@ -137,7 +139,7 @@ class Binning:
         fields: dict[str, Any] = json.loads(text)
         for name in ("level_edges", "length_edges", "bin_tokens"):
             fields[name] = tuple(tuple(each) for each in fields[name])
-        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request")}
+        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request", "in_groups")}
         fields |= {name: tuple(map(tuple, fields.get(name, ()))) for name in ("prompts", "infeasible", "kind_teams")}
         fields["strata"] = strata_of(fields.get("strata"))
         fields["caches"] = tuple((model, tuple(rates), *prices) for model, rates, *prices in fields.get("caches", ()))
@@ -333,6 +335,7 @@ def binning_of(requests: ibis.Table, cuts: Cuts = UNCUT, spared: frozenset[str] 
         needs=kinds.needs,
         prompts=kinds.prompts,
         kind_teams=kinds.teams,
+        in_groups=kinds.in_groups,
     )
 
 

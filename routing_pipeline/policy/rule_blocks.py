@@ -14,7 +14,7 @@ import numpy as np
 
 from routing_pipeline.policy.cells import Binning, Floats
 from routing_pipeline.policy.scores import ANSWERED, CALLS, QUALITY, ScoreCube
-from routing_pipeline.policy.segments import Segment, teams_of, when
+from routing_pipeline.policy.segments import Segment, named, teams_of, when
 from routing_pipeline.rules.model import Rule, When
 
 MAX_FALLBACKS = 2
@@ -52,13 +52,29 @@ def _adjacent(cube: ScoreCube, shares: Floats) -> list[Block]:
     return blocks
 
 
+def _over_teams(cube: ScoreCube, blocks: Iterable[Block]) -> list[Block]:
+    """Blocks that differ in nothing but their groups of teams, joined; teams are named where others send such requests."""
+    binning = cube.cells.binning
+    joined: dict[tuple[object, ...], Block] = {}
+    for block in blocks:
+        same = block.condition.model_copy(update={"team": None})
+        key = (block.route, same)
+        if key in joined:
+            before, task = joined[key], cube.segments[block.places[0]].task_type
+            teams = named(binning, task, sorted({*(before.condition.team or ()), *(block.condition.team or ())}))
+            block = Block((*before.places, *block.places), block.route, same.model_copy(update={"team": teams or None}))
+        joined[key] = block
+    return list(joined.values())
+
+
 def blocks_of(cube: ScoreCube, shares: Floats) -> list[Block]:
-    """As few rules as say the same: neighbours joined, then tasks of equal route and condition listed together.
+    """As few rules as say the same: neighbours joined, then groups of teams, then tasks of equal route and condition listed together.
 
     shares: by (place, action); a place that is not left as it is goes to models alone.
     """
     joined: dict[tuple[object, ...], Block] = {}
-    for block in _adjacent(cube, shares):
+    adjacent = _adjacent(cube, shares)
+    for block in _over_teams(cube, adjacent) if cube.cells.binning.kind_teams else adjacent:
         same = block.condition.model_copy(update={"task_type": None})
         # A rule is per request or per session.
         is_by_request = cube.segments[block.places[0]].task_type in cube.cells.binning.by_request
@@ -100,9 +116,15 @@ def _request(binning: Binning, segment: Segment, level: int) -> dict[str, object
         "task_type": segment.task_type if binning.tasks_logged else None,
         "complexity": at if binning.axis == "complexity" else None,
         "prompt_tokens": _prompt(binning, segment.task, at if binning.axis == "prompt_tokens" else 0),
-        "team": next(iter(teams_of(binning, segment.task)), None),
+        "team": _team(binning, segment.task),
         **dict(binning.needs[segment.task] if binning.needs else ()),
     }
+
+
+def _team(binning: Binning, task: int) -> str | None:
+    """A team that sends requests of this kind and that rules may reach."""
+    own = binning.kind_teams[task] if binning.kind_teams else ()
+    return next(iter(teams_of(binning, task) or own), None)
 
 
 def _prompt(binning: Binning, task: int, tokens: float) -> float:

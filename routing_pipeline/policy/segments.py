@@ -8,6 +8,7 @@ kinds of request.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,17 @@ def teams_of(binning: Binning, task: int) -> tuple[str, ...]:
     """The teams that a rule for a kind must name; none where it need not ask for the team."""
     own = binning.kind_teams[task] if binning.kind_teams else binning.teams
     if not binning.teams:
-        return own
+        return named(binning, binning.tasks[task], own)
     return tuple(team for team in own if team in binning.teams) or NO_OTHER_TEAM
+
+
+def named(binning: Binning, task_type: str, teams: Collection[str]) -> tuple[str, ...]:
+    """These teams, or none where they are all that send such requests: then the condition would decide nothing."""
+    if not binning.kind_teams:
+        return tuple(teams)
+    senders = {team for name, own in zip(binning.tasks, binning.kind_teams, strict=True) if name == task_type for team in own}
+    matters = task_type not in binning.in_groups or not senders <= set(teams)
+    return tuple(teams) if matters else ()
 
 
 def _within(between: Between | None, low: float | None, high: float | None) -> Between | None:

@@ -42,6 +42,7 @@ class Kinds:
     needs: tuple[tuple[tuple[str, bool], ...], ...] = ()
     prompts: tuple[tuple[float | None, float | None], ...] = ()
     teams: tuple[tuple[str, ...], ...] = ()
+    in_groups: tuple[str, ...] = ()
 
     @property
     def edges(self) -> tuple[float, ...]:
@@ -77,21 +78,26 @@ def kinds_of(final: ibis.Table, cuts: Cuts) -> Kinds:
     columns = [column_of(need) for need in NEEDS if any(need in needs for needs in cuts.needs.values())]
     reached = edges_reached(final.prompt_tokens.fill_null(0), cuts.edges)
     grouped = with_groups(final.mutate(reached=reached), cuts.teams)
-    rows = grouped.filter(grouped.team_group.notnull()).select(
-        "task_type", "reached", "team_group", **{each: grouped[each].fill_null(False) for each in columns}
-    )
+    rows = grouped.select("task_type", "reached", "team_group", **{each: grouped[each].fill_null(False) for each in columns})
     counted = rows.group_by(*rows.columns).agg(n=rows.count()).to_pyarrow().to_pylist()
     parts: dict[tuple[str, tuple[tuple[str, bool], ...], tuple[float | None, float | None], tuple[str, ...]], int] = {}
     bounds = (None, *cuts.edges, None)
+    beyond = set()
     for row in counted:
         task = row["task_type"]
+        if row["team_group"] is None:
+            beyond.add(task)
+            continue
         needs = tuple((column_of(need), bool(row[column_of(need)])) for need in cuts.needs.get(task, ()))
         prompts = bounds[row["reached"] : row["reached"] + 2] if task in cuts.long_tasks else (None, None)
         key = (task, needs, (prompts[0], prompts[1]), cuts.teams[row["team_group"]] if cuts.teams else ())
         parts[key] = parts.get(key, 0) + row["n"]
     largest = sorted(parts, key=lambda each: (-parts[each], each[0], each[1], each[2][0] or 0.0, each[3]))[:MAX_TASKS]
     tasks, needs_of, prompts_of, teams_of = zip(*largest, strict=True) if largest else ((), (), (), ())
-    return Kinds(tasks, needs_of, prompts_of, teams_of if cuts.teams else ())
+    if not cuts.teams:
+        return Kinds(tasks, needs_of, prompts_of)
+    beyond |= {task for task, *_ in parts.keys() - set(largest)}
+    return Kinds(tasks, needs_of, prompts_of, teams_of, tuple(sorted(set(tasks) - beyond)))
 
 
 def with_groups(final: ibis.Table, groups: tuple[tuple[str, ...], ...]) -> ibis.Table:

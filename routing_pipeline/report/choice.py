@@ -25,6 +25,8 @@ from routing_pipeline.rules.model import Rule, RuleSet, When
 
 MOST = 3
 """Options; more than that is no choice but a list."""
+RULES_OF_ONE, RULES_OF_EACH = 5, 3
+"""Rules that page one tells of an option that stands alone, and of each of several: a column is narrow and the page one sheet."""
 TEAMS = 2
 """More are counted: the appendix names them."""
 TASK_TYPES = 8
@@ -47,6 +49,8 @@ class Offered:
 
     option: RoutingOption
     rules: tuple[str, ...]
+    """The first of them, in a line each."""
+    more_rules: int
     approve: str | None
     """Command that records an approval; null where nothing was proven."""
 
@@ -54,9 +58,16 @@ class Offered:
 def options(report: Report) -> tuple[Offered, ...]:
     """What can be chosen on page one; empty where nothing was found."""
     is_proven = headlines.is_proven(report)
+    shown = report.routing_rules.options[:MOST]
+    most = RULES_OF_ONE if len(shown) == 1 else RULES_OF_EACH
     return tuple(
-        Offered(each, lines(each.rule_set, each.impacts), report.approval_of(each.rule_set) if is_proven else None)
-        for each in report.routing_rules.options[:MOST]
+        Offered(
+            option=each,
+            rules=lines(each.rule_set, each.impacts)[:most],
+            more_rules=max(len(each.rule_set.rules) - most, 0),
+            approve=report.approval_of(each.rule_set) if is_proven else None,
+        )
+        for each in shown
     )
 
 

@@ -26,6 +26,7 @@ from routing_pipeline.report.model import Report
 from routing_pipeline.report.rendering import TEMPLATES, Language, context, environment
 
 _TAG = re.compile(r"<[^<>]*>")
+_NUMBER = re.compile(r'<span class="n">([^<]*)</span>')
 
 
 def escape(text: str) -> Markup:
@@ -35,6 +36,11 @@ def escape(text: str) -> Markup:
     """
     safe = str(markupsafe.escape(text)).replace("{", "&#123;").replace("}", "&#125;")
     return Markup(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", safe))  # noqa: S704 - escaped here
+
+
+def code(text: str) -> Markup:
+    """Text that stands between tags, never in an attribute: quotation marks, of which JSON is full, stay as they are."""
+    return Markup(str(escape(text)).replace("&#34;", '"'))  # noqa: S704 - escaped but for quotation marks
 
 
 def _show(number: Markup, interval: Markup | None) -> Markup:
@@ -61,6 +67,11 @@ def _stressed(name: Markup) -> Markup:
     return Markup("<em>{}</em>").format(name)
 
 
+def bare(cell: object) -> object:
+    """A cell of a column of numbers, whose style is the column's."""
+    return Markup(_NUMBER.sub(r"\1", cell)) if isinstance(cell, Markup) else cell  # noqa: S704 - markup before
+
+
 @pass_context
 def picture(page: Context, chart: Chart | decision_tree.Picture) -> Markup:
     """A chart's SVG in the page's own colours; the text alternative stands beside it in the template."""
@@ -74,7 +85,7 @@ def picture(page: Context, chart: Chart | decision_tree.Picture) -> Markup:
 @cache
 def _template() -> Template:
     made = environment(Language(escape, _show, _unknown, _link, _stressed, _named))
-    made.filters |= {"picture": picture, "code": escape, "csv": csv_link}
+    made.filters |= {"picture": picture, "code": code, "bare": bare, "csv": csv_link}
     return made.get_template("report.html.j2")
 
 

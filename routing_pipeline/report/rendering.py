@@ -42,6 +42,8 @@ MAX_IN_FULL = 1
 """Improvements of one level that are told in full before the appendix."""
 MAX_RULES = 30
 """Rules shown one by one; rules.json has them all."""
+MAX_RULE_SETS = 5
+"""Earlier rule sets whose promises are compared, newest first; report.json has them all."""
 
 ON_THE_SHEETS = ("Options", "Why, by task", "What to watch")
 """Tables of pages one and two, whose numbers stand in the appendix with how they were counted."""
@@ -215,6 +217,7 @@ def environment(language: Language) -> Environment:
         "kinds": wording.KINDS,
         "MAX_ROWS": MAX_ROWS,
         "MAX_RULES": MAX_RULES,
+        "MAX_RULE_SETS": MAX_RULE_SETS,
         "MAX_IN_FULL": MAX_IN_FULL,
     }
     return made
@@ -239,7 +242,7 @@ def context(report: Report) -> dict[str, Any]:
         "answer_to": partial(choice.answer_to, report),
         "asks": cards[2].command is not None,
         "query_of": partial(queries.query_of, report),
-        "figures": figures.figures(report, report.routing_rules.options),
+        "figures": figures.figures(report, [each.option for each in options]),
         "summary": headlines.summary(report),
         "cards": cards,
         "plain": rule_sentences.plain_rules(report.routing_rules, report.scope.covered_days),

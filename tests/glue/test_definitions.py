@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ import pytest
 from assets import automation
 from assets.definitions import build_defs, defs
 from assets.resources import HomeResource, ResultsIOManager
+from assets.scope import run_tags
+from assets.waiting import IMPATIENT
 from routing_pipeline import schema
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.home import Home
+from tests.made_up_report import scope_of
 
 ROOT = Path(__file__).parents[2]
 GRAPH = Path(__file__).with_name("graph.json")
@@ -44,6 +49,11 @@ OPERATIONS = {
 
 def asset_specs() -> list[dg.AssetSpec]:
     return sorted(defs.resolve_all_asset_specs(), key=lambda spec: spec.key)
+
+
+def our_specs() -> list[dg.AssetSpec]:
+    """Without the sources, which others make."""
+    return [spec for spec in asset_specs() if spec.group_name != "sources"]
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
@@ -76,7 +86,7 @@ def test_every_operation_of_the_task_is_an_asset() -> None:
     assert {spec.key.to_user_string() for spec in asset_specs()} >= OPERATIONS
 
 
-@pytest.mark.parametrize("spec", asset_specs(), ids=lambda spec: spec.key.to_user_string())
+@pytest.mark.parametrize("spec", our_specs(), ids=lambda spec: spec.key.to_user_string())
 def test_every_asset_says_what_it_is_and_whose_and_by_when_it_is_renewed(spec: dg.AssetSpec) -> None:
     assert re.search(r"One [a-z ]+ per [a-z]+", spec.description or ""), "what one entry of it is"
     assert spec.group_name not in {None, "default"}
@@ -85,6 +95,28 @@ def test_every_asset_says_what_it_is_and_whose_and_by_when_it_is_renewed(spec: d
     assert spec.code_version
     assert spec.freshness_policy
     assert spec.automation_condition is None, "schedules and sensors start runs, and nothing else"
+
+
+def test_lineage_begins_at_the_gateway_and_its_bucket() -> None:
+    assets = graph()["assets"]
+    assert assets["request_log"]["depends_on"] == ["log_objects"]
+    assert assets["log_objects"]["depends_on"] == ["gateway"]
+    outside = {name for name, said in assets.items() if said["group"] == "sources"}
+    assert outside == {"gateway", "log_objects", "feedback_objects"}
+    assert not outside & {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        ({"reason": "weekly review"}, "weekly review"),
+        ({IMPATIENT: "somebody waits at a terminal"}, "asked for at a terminal"),
+        ({}, "started by hand"),
+    ],
+)
+def test_a_list_of_runs_says_goal_window_and_why_however_a_run_was_started(tags: dict[str, str], why: str) -> None:
+    said = run_tags(dg.DagsterRun(job_name="optimize_routing", tags=tags), scope_of(Parameters(goal="speed")))
+    assert said == {"goal": "speed", "window": "7d to 2026-11-23 00:00 UTC", "why": why}
 
 
 def test_every_job_schedule_and_sensor_says_what_it_is_for() -> None:
@@ -135,6 +167,7 @@ def test_under_dagster_dev_an_asset_leads_to_its_code_and_elsewhere_no_path_is_t
     files = {
         name: [str(Path(each.file_path).relative_to(ROOT)) for each in spec.metadata["dagster/code_references"].code_references]
         for name, spec in specs.items()
+        if spec.group_name != "sources"
     }
     assert files["request_log"] == ["assets/ingest.py"]
     assert files["bottlenecks"] == ["routing_pipeline/analysis/bottlenecks.py", "assets/operations.py"]
@@ -147,7 +180,12 @@ def test_resources_that_are_handed_over_take_the_place_of_the_environments(tmp_p
     (tmp_path / "logs.jsonl").write_text(json.dumps(record), encoding="utf-8")
     root = str(tmp_path / "home")
     handed = {"home": HomeResource(root=root, logs=str(tmp_path / "logs.jsonl")), "io_manager": ResultsIOManager(root=root)}
-    assert build_defs(handed).resolve_job_def("ingest_logs").execute_in_process().success
+    result = build_defs(handed).resolve_job_def("ingest_logs").execute_in_process()
+    assert result.success
+    again = build_defs(handed).resolve_job_def("ingest_logs").execute_in_process()
+    assert [metadata_of(each, "request_log")["ingested"].value for each in (result, again)] == [1, 0]
+    rows = [metadata_of(each, "request_log")["dagster/row_count"].value for each in (result, again)]
+    assert rows == [1, 1], "of the table, not of what a run added"
     assert Lake(Home(tmp_path / "home")).totals().ingested == 1
     assert not (tmp_path / "elsewhere").exists()
 
@@ -164,6 +202,11 @@ def test_parameters_enter_at_the_scope_and_nowhere_else() -> None:
     assert configured == {"request_log", "feedback", "analysis_scope", "incidents", "optimization_report"}
 
 
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> Mapping[str, Any]:
+    made = [event.event_specific_data.materialization for event in result.get_asset_materialization_events()]  # type: ignore[union-attr]
+    return next(each.metadata for each in made if each.asset_key == dg.AssetKey(asset))
+
+
 def assets_of(job: str) -> set[str]:
     return {key.to_user_string() for key in defs.resolve_job_def(job).asset_layer.executable_asset_keys}
 
@@ -172,7 +215,7 @@ def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
     assert assets_of("ingest_logs") == {"request_log", "feedback"}
     assert assets_of("maintain_lake") == {"lake_upkeep"}
     assert assets_of("look_at_rollout") == {"rollout"}
-    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in asset_specs()} - {"lake_upkeep", "rollout"}
+    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in our_specs()} - {"lake_upkeep", "rollout"}
 
 
 def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:

@@ -183,6 +183,7 @@ def test_the_report_validates_against_its_schema(report: dict[str, Any]) -> None
 def test_the_html_is_self_contained(demo: Path) -> None:
     html = (demo / "demo" / "report" / "report.html").read_text()
     assert html.count("<svg") >= 4
+    assert len(html.encode()) < 500_000
     for outside in ('src="http', "src='http", 'href="http', "@import", "url(http"):
         assert outside not in html
 

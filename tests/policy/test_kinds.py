@@ -17,7 +17,7 @@ from routing_pipeline.policy.evidence import infeasible_because
 from routing_pipeline.policy.halves import one_hot
 from routing_pipeline.policy.kinds import binning_by_needs, window_needs
 from routing_pipeline.policy.rule_blocks import blocks_of, fallbacks, shares_of
-from routing_pipeline.policy.segments import label, segments_of, when
+from routing_pipeline.policy.segments import Segment, label, segments_of, when
 from routing_pipeline.policy.tasks import NO_OTHER_TEAM
 from routing_pipeline.recommendation.refused_rules import refuse_infeasible
 from routing_pipeline.rules.reading import read_given_rules
@@ -188,3 +188,57 @@ def test_rules_by_hand_that_break_the_policy_are_refused_with_the_count() -> Non
 
 def test_rules_per_session_are_refused_for_what_any_request_of_the_session_needs() -> None:
     assert "cannot serve" in str(refused([{"per": "session", "route": CHEAP}], drawn(has_image=image()), **KNOWN))
+
+
+def test_rules_name_teams_only_where_others_send_such_requests_too() -> None:
+    rows = drawn()
+    first, second = WORLD.tasks
+    red_alone = np.where(np.array(rows["task_type"].to_pylist()) == first, "red", either())
+    requests = ibis.memtable(worlds.with_column(rows, "team", red_alone.tolist()))
+    needs = window_needs(requests, Parameters())
+    binning = binning_by_needs(requests, needs, (("red",), ("blue",)))
+    assert binning.in_groups == tuple(sorted((first, second)))
+    assert Binning.from_json(binning.to_json()) == binning
+    asked = {(name, when(binning, task, 0, binning.levels).team) for task, name in enumerate(binning.tasks)}
+    assert asked == {(first, None), (second, ("red",)), (second, ("blue",))}
+    some_nameless = [None if place % 100 == 0 else team for place, team in enumerate(red_alone.tolist())]
+    nameless = ibis.memtable(worlds.with_column(rows, "team", some_nameless))
+    beyond = binning_by_needs(nameless, needs, (("red",), ("blue",)))
+    assert beyond.in_groups == ()
+    assert all(when(beyond, task, 0, beyond.levels).team for task in range(len(beyond.tasks))), "a rule must not reach who has no team"
+
+
+def test_rules_that_differ_only_in_teams_are_one_rule_and_decide_each_request_alike() -> None:
+    rows = worlds.with_column(drawn(), "team", either().tolist())
+    requests = ibis.memtable(rows)
+    binning = binning_by_needs(requests, window_needs(requests, Parameters()), (("red",), ("blue",)))
+    cube = scores.score_cube(cells_.cells_of(cells_.aggregate(requests, binning)))
+    rng = np.random.default_rng(7)
+    by_task = {name: int(rng.integers(0, 2)) for name in sorted(set(binning.tasks))}
+    policies = [np.array([by_task[each.task_type] for each in cube.segments]), *rng.integers(0, cube.keep + 1, (20, len(cube.segments)))]
+    assert [block.condition.team for block in blocks_of(cube, one_hot(policies[0], cube))] == [None] * len(set(by_task.values()))
+    drawn_rows = rows.select(["task_type", "complexity", "prompt_tokens", "team"]).take(rng.integers(0, rows.num_rows, 300)).to_pylist()
+    for actions in policies:
+        blocks = blocks_of(cube, one_hot(actions, cube))
+        for request in drawn_rows:
+            (place,) = (place for place, each in enumerate(cube.segments) if holds(binning, each, request))
+            met = [block for block in blocks if block.condition.matches(request)]
+            assert len(met) <= 1
+            assert (met[0].arms if met else [cube.keep]) == [actions[place]]
+        read = read_given_rules(
+            [{"when": each.condition.model_dump(exclude_none=True), "route": cube.models[each.arms[0]]} for each in blocks], Parameters()
+        )
+        assert np.array_equal(shares_of(cube, read.rules), one_hot(actions, cube))
+
+
+def either(n: int = 4_000) -> np.ndarray[tuple[int, ...], np.dtype[np.str_]]:
+    """A team by request, whatever it asks."""
+    return np.where(np.random.default_rng(5).random(n) < 0.5, "red", "blue")
+
+
+def holds(binning: Binning, segment: Segment, request: dict[str, Any]) -> bool:
+    """Whether a segment holds a request: by its parts, without any rule."""
+    if segment.task_type != request["task_type"] or request["team"] not in binning.kind_teams[segment.task]:
+        return False
+    level = sum(request[binning.axis] >= edge for edge in binning.level_edges[segment.task])
+    return segment.first <= level < segment.last

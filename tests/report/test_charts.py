@@ -32,6 +32,7 @@ from routing_pipeline.recommendation.model_mix import ModelMix, ModelMove
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, ModelPart, TradeoffFrontier
 from routing_pipeline.report.charts import mix_flow as mix_flow_
 from routing_pipeline.report.charts.cell_map import in_two_lines, overlap_map, quality_map
+from routing_pipeline.report.charts.compact import INHERITED, compact
 from routing_pipeline.report.charts.cost_change import cost_change
 from routing_pipeline.report.charts.daily_cost import daily_cost
 from routing_pipeline.report.charts.drawing import Chart, hatching, kept, labels
@@ -489,3 +490,35 @@ def test_a_picture_is_drawn_once_for_the_same_results_and_anew_for_others(worlds
     later_s = time.time() + (UNUSED_DAYS + 1) * SECONDS_PER_DAY
     assert [store.prune(time.time()), store.prune(later_s)] == [0, 2]
     assert not list((tmp_path / "pictures").iterdir())
+
+
+def painted(svg: str) -> list[tuple[object, ...]]:
+    """Every mark with all that it inherits and where it lies, in order: what an SVG draws, however it is written."""
+    found: list[tuple[object, ...]] = []
+
+    def walk(element: ElementTree.Element, given: dict[str, str], moved: tuple[str, ...]) -> None:
+        given = given | {name: element.attrib[name] for name in INHERITED if name in element.attrib}
+        place = (element.get("transform"), element.get("x"), element.get("y"))
+        if element.tag.endswith("text") and element.get("transform") is None and element.get("x"):
+            place = (f"translate({element.get('x')},{element.get('y')})", None, None)
+        moved = moved if place == (None, None, None) else (*moved, str(place))
+        if len(element) == 0:
+            own = {name: value for name, value in element.attrib.items() if name not in {*INHERITED, "transform", "x", "y"}}
+            found.append((element.tag, element.text, tuple(sorted(given.items())), tuple(sorted(own.items())), moved))
+        for child in element:
+            walk(child, given, moved)
+
+    walk(ElementTree.fromstring(svg), {}, ())  # noqa: S314 - made here
+    return found
+
+
+def test_a_compact_picture_draws_the_same_marks_in_fewer_bytes() -> None:
+    line = '<line transform="translate({0},0)" x2="0" y2="5" stroke="#111111" stroke-width="2"/>'
+    label = '<text text-anchor="end" transform="translate(7,{0})" font-size="12px" fill="#222222">&lt;b> &amp; "c"</text>'
+    mixed = '<path d="M0,0L1.5,2" fill="#333333"/><path d="M0,0L9,9" stroke="#444444" fill="#333333"/><path d="M1,1L2,2"/>'
+    parts = "".join(f"<g><g>{''.join(each.format(place) for place in range(10, 14))}</g></g>" for each in (line, label))
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><g fill="none"><g>{parts}</g><g stroke="#555555">{mixed}</g></g></svg>'
+    smaller = compact(svg)
+    assert painted(smaller) == painted(svg)
+    assert len(smaller) < 0.8 * len(svg)
+    assert compact(smaller) == smaller

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from routing_pipeline import text as wording
 from routing_pipeline.estimates import Result
+from routing_pipeline.report.charts.compact import compact
 from routing_pipeline.report.charts.palette import GRID, INK
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.results import ResultStore, key_of
@@ -34,7 +35,6 @@ _UNSEEN = re.compile(r'<path class="(?:back|fore)ground"[^<>]*/>')
 _SPOKEN = re.compile(
     r' (?:(?:class|role|aria-roledescription|aria-hidden|pointer-events)="[^"]*"|(?:opacity|stroke-width)="1"|stroke-miterlimit="10")'
 )
-_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 Row = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Chart:
 
         spec: dict[str, Any] = self.drawn().to_dict()
         spec["config"] = _STYLE
-        return _shorter(_with_own_ids(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])))
+        return compact(_shorter(_with_own_ids(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))))
 
 
 def svg_of(chart: Chart) -> str:
@@ -169,8 +169,8 @@ def _with_own_ids(svg: str) -> str:
 
 
 def _shorter(svg: str) -> str:
-    """Half the size: places to a hundredth of a pixel, no marks for scripts and styles, nothing that holds anyway.
+    """No marks for scripts and styles, nothing that holds anyway.
 
     Only tags are touched: a label is text between them, in which the renderer has escaped every `<`.
     """
-    return _TAG.sub(lambda tag: _NUMBER.sub(lambda number: f"{float(number[0]):.2f}", _SPOKEN.sub("", tag[0])), _UNSEEN.sub("", svg))
+    return _TAG.sub(lambda tag: _SPOKEN.sub("", tag[0]), _UNSEEN.sub("", svg))

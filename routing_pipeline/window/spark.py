@@ -71,7 +71,7 @@ class Application:
     """What runs now: the session, how many use it, the rows that are kept in it by name."""
 
     users: int = 0
-    settings: Callable[[], Mapping[str, str]] = dict
+    settings: Callable[[], Mapping[str, str]] | None = None
     session: Any = None
     kept: dict[str, Any] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
@@ -89,7 +89,7 @@ def one_application(settings: Callable[[], Mapping[str, str]] | None = None) -> 
     """
     with _NOW.lock:
         _NOW.users += 1
-        if settings is not None and _NOW.session is None and _NOW.settings is dict:
+        if settings is not None and _NOW.session is None and _NOW.settings is None:
             _NOW.settings = settings
     try:
         yield
@@ -115,7 +115,7 @@ def session_of(master: str, log: Path | None) -> Iterator[Any]:
     with one_application():
         with _NOW.lock:
             if _NOW.session is None:
-                _NOW.session = _begin(master, {**SETTINGS, **_NOW.settings(), **FIXED}, log)
+                _NOW.session = _begin(master, {**SETTINGS, **(_NOW.settings or dict)(), **FIXED}, log)
             session = _NOW.session
         yield session
 
@@ -166,7 +166,7 @@ def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
 
 
 def _end() -> None:
-    session, _NOW.session, _NOW.settings = _NOW.session, None, dict
+    session, _NOW.session, _NOW.settings = _NOW.session, None, None
     _NOW.kept.clear()
     if session is not None:
         session.stop()

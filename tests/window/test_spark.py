@@ -65,4 +65,4 @@ def test_a_run_without_spark_starts_and_stops_nothing(monkeypatch: pytest.Monkey
     monkeypatch.setattr(spark, "_begin", lambda *_: pytest.fail("started"))
     with one_application(), one_application(lambda: {"spark.executor.memory": "4g"}):
         pass
-    assert (spark._NOW.users, spark._NOW.session, spark._NOW.settings) == (0, None, dict)
+    assert (spark._NOW.users, spark._NOW.session, spark._NOW.settings) == (0, None, None)

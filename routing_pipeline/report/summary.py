@@ -84,7 +84,7 @@ def _spending(report: Report) -> Iterator[str]:
         per_1000 = f"{wording.usd(1000 * costs.chat_usd / report.scope.requests)} per 1,000 requests."
         if report.scope.other_calls:
             yield f"{wording.usd(costs.chat_usd)} of it went to chat: {per_1000}"
-            yield f"The rest went to {_other_kinds(costs)}; everything below is about chat."
+            yield f"The rest went to {_other_kinds(costs)}. Everything below is about chat."
         else:
             yield f"That is {per_1000}"
     if costs.unpriced.attempts_without_list_price:
@@ -327,10 +327,10 @@ def _hidden(report: Report) -> str | None:
         return None
     safe = min(tipping.low, tipping.estimate)
     if safe <= 0:
-        return "Factors missing from the logs could make quality fall further than that; only a trial can tell."
+        return "What the logs do not show could make quality fall further than that. Only a trial can tell."
     shown = wording.size_of_100(safe)
     much = "even slightly" if wording.size_of_100(0.0) == shown else f"by more than {shown}"
-    return f"If unlogged factors favoured the new models {much}, quality could fall further; only a trial can tell."
+    return f"Quality could fall further if something that is not logged favoured the new models {much}. Only a trial can tell."
 
 
 def _slower(latency: Chance | Unidentifiable) -> str | None:

@@ -87,5 +87,6 @@ def test_the_live_page_lists_the_reports_of_a_home_and_opens_each(home: Home, re
     assert "<h1>LLM Routing Optimization Report</h1>" in found
     assert "script-src 'sha256-" in policy
     assert policy.endswith("frame-ancestors 'none'")
+    assert served.report_page(home, "latest") == (found, policy)
     assert "No report has been made" in served.index(Home(home.root / "other").create(), None)
     del reports

@@ -330,6 +330,9 @@ def test_filters_narrow_the_figures_without_a_reload_and_stay_in_the_address(chr
         assert page.locator("[data-figure=requests]").inner_text() == after
         assert page.locator("select[name=team] option:checked").inner_text() == "search"
         assert opened.errors == []
+        data = page.locator("a[href^='figures.json']").get_attribute("href") or ""
+        linked, of_all = figures(page_of[0], data.partition("?")[2])["requests"], figures(page_of[0])["requests"]
+        assert linked == figures(page_of[0], page.url.partition("?")[2])["requests"] < of_all
 
 
 def test_without_scripts_the_page_shows_the_same_and_filters(chromium: Browser, page_of: tuple[str, Follower]) -> None:

@@ -212,5 +212,6 @@ def test_a_large_report_stays_small_and_opens(chromium: Browser, pages: dict[str
     assert max(path.stat().st_size for kind, path in pages.items() if kind != "large") < 500_000
     with opened(chromium, pages["large"].as_uri()) as found:
         assert found.page.locator("h5").count() == 30
+        found.page.click("#unfold")
         assert "all of them are in rules.json" in found.page.locator("main").inner_text()
         assert found.errors == []

@@ -35,4 +35,4 @@ def _text(named: Sequence[Point]) -> str:
     said = [
         f"{each.label}: {text.usd(each.cost.estimate)} per 1,000 requests at quality {text.score(each.quality.estimate)}." for each in named
     ]
-    return " ".join([*said, "The line is what else could be had."])
+    return " ".join([*said, "The line shows what else could be had."])

@@ -19,6 +19,7 @@ from routing_pipeline.rules.record import RuleSetRecord
 from routing_pipeline.storage.home import Home
 
 MOST = 50
+NEWEST = "latest"
 _POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 
 
@@ -40,17 +41,23 @@ def _page(rows: list[list[str]]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         '<title>Reports</title><link rel="stylesheet" href="/page.css"></head><body><main><h1>Reports</h1><p><a href="/">Live page</a></p>'
-        f"{none}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></main></body></html>"
+        f'{none}<div class="scroll told" tabindex="0" role="region" aria-label="Reports"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></main></body></html>"
     )
 
 
-@lru_cache(maxsize=8)
-def report_page(home: Home, run_id: str) -> tuple[str, str]:
-    """A run's report, and the policy that it is sent with: its own, which lets its script run and no other.
+def report_page(home: Home, run: str) -> tuple[str, str]:
+    """A run's report, or the newest for `latest`, and the policy that it is sent with.
 
     Raises:
         UnusableInputError: there is no such run, or another version made it.
     """
+    return _page_of(home, find_run(home.runs, None if run == NEWEST else run).run_id)
+
+
+@lru_cache(maxsize=8)
+def _page_of(home: Home, run_id: str) -> tuple[str, str]:
+    """The policy is the page's own, which lets its script run and no other."""
     page = report_html(report_of(find_run(home.runs, run_id)), kept(home.results))
     policy = _POLICY.search(page)
     # What only a header can say: nobody puts the report into a frame.

@@ -11,6 +11,8 @@ import pytest
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
+from routing_pipeline.gateways.litellm_classifier import Classifier
+from routing_pipeline.gateways.planned import plain_models
 from routing_pipeline.gateways.rollout import Rollout
 from routing_pipeline.gateways.rollout_settings import RolloutSettings, read_rollout
 from routing_pipeline.recommendation.canary import ALPHA, CanaryLook, Guardrail, Standing, Watched
@@ -114,6 +116,23 @@ def test_a_broken_guardrail_writes_the_way_back_at_the_same_look(world: World) -
     assert world.record.live() is None
     assert world.written["rule_set_id"] is None
     assert world.rollout.go(None, now=world.now) is None
+
+
+def test_a_gateway_that_still_runs_the_canarys_configuration_follows_nobody_after_a_roll_back(world: World, tmp_path: Path) -> None:
+    models = [*plain_models(world.rule_set), "today"]
+    current = tmp_path / "config.yaml"
+    current.write_text(
+        "model_list:\n" + "".join(f"- {{model_name: {each}, litellm_params: {{model: openai/{each}}}}}\n" for each in models)
+    )
+    world.settings = RolloutSettings(automatic=True, gateway="litellm", to=str(world.out), current=str(current), default_model="today")
+    world.go()
+    deciding = Classifier(path=str(world.out / "routing_rules.json"))
+    asked = {"task_type": world.rule_set.rules[0].when.task_type[0], "complexity": 0.01, "prompt_tokens": 10}
+    assert any(deciding.decide(asked, f"s{n}")[1] for n in range(200))
+    world.after(0.1).go(quality="crossed")
+    assert (world.out / "config.yaml").read_text() == current.read_text()
+    deciding = Classifier(path=str(world.out / "routing_rules.json"))
+    assert {deciding.decide(asked, f"s{n}")[0] for n in range(200)} == {"unchanged"}
 
 
 def test_without_a_sure_quality_the_last_step_waits_for_a_person_and_a_reason(world: World) -> None:

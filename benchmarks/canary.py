@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.simulation.canary_worlds import World, outcome_of
 
-
 KINDS = ("0 to 1", "pass or fail", "seldom fails")
 
 
@@ -36,7 +35,9 @@ def main() -> None:
     asked = parser.parse_args()
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
     print(f"seed {seed}, {asked.runs} roll-outs each, margin {asked.margin}, {asked.sessions_per_hour:g} sessions an hour", flush=True)
-    print("| scores | true fall, in margins | begins on day | go through | turned back | undecided | median days since |\n|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| scores | true fall, in margins | begins on day | go through | turned back | undecided | median days since |\n|---|---:|---:|---:|---:|---:|---:|"
+    )
     began_at = {0.0: (0,), 0.5: (0,), 1.0: (0,), 1.1: (0,), 3.0: (0, 2, 7, 14), 10.0: (0, 2, 7, 14)}
     for kind in asked.scores:
         for fall in asked.falls:

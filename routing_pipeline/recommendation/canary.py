@@ -100,7 +100,11 @@ def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, step
         rule_set: what is rolled out.
         steps: oldest first; at least one.
     """
-    moments = _moments(requests, rule_set, steps)
+    return look_of(_moments(requests, rule_set, steps), all_requests, rule_set, len(steps))
+
+
+def look_of(moments: Sequence[Mapping[str, float]], all_requests: int, rule_set: RuleSet, steps: int) -> CanaryLook:
+    """The same from sums over sessions: a row for each step, day and arm, as `_moments` has them."""
     canary = [each for each in moments if each["is_canary"]]
     control = [each for each in moments if not each["is_canary"]]
     requests_n = [round(math.fsum(each["n_completion"] for each in arm)) for arm in (canary, control)]
@@ -113,7 +117,7 @@ def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, step
         canary_requests=requests_n[0],
         control_requests=requests_n[1],
         canary_sessions=round(math.fsum(each["sessions"] for each in canary)),
-        sessions_in_step=round(math.fsum(each["sessions"] for each in canary if each["step"] == len(steps) - 1)),
+        sessions_in_step=round(math.fsum(each["sessions"] for each in canary if each["step"] == steps - 1)),
         guardrails=tuple(_guardrail(name, moments, rule_set, share) for name in ALPHA),
     )
 

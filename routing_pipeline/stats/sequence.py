@@ -51,7 +51,6 @@ class Sums:
         """Sum over sessions of (t - mean n)^2."""
         return max(self.total_squared - 2 * self.mean * self.total_n + self.mean**2 * self.n_squared, 0.0)
 
-
     def __add__(self, other: Sums) -> Sums:
         return Sums(
             self.sessions + other.sessions,

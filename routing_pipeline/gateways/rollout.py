@@ -25,7 +25,7 @@ from routing_pipeline.gateways.table import gateway_of
 from routing_pipeline.gateways.tiers import tiers_for
 from routing_pipeline.recommendation.canary import CanaryLook
 from routing_pipeline.rules.lifecycle import Standing, checked_name, checked_reason
-from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.model import Rule, RuleSet
 from routing_pipeline.rules.published_weights import Period, PublishedWeights, save_weights
 from routing_pipeline.rules.record import RuleSetRecord
 from routing_pipeline.rules.record_files import open_record_files
@@ -288,6 +288,13 @@ class Rollout:
             raise ServiceUnavailableError("somebody else changed the roll-out just now; look again: routing-pipeline rollout status")
         return transition
 
+    def _as_told(self, rule_set: RuleSet) -> tuple[Rule, ...]:
+        """The rules with models in the place of tiers, as the gateway has them and its logs will say; as they are where that cannot be told now."""
+        try:
+            return plan_of(rule_set, 1.0, tiers_for(rule_set, self.settings.current_text(), self.config)).rules
+        except UnusableInputError:
+            return rule_set.rules
+
     def _weights(self, stand: _Stand) -> PublishedWeights:
         """What was published when, for whoever reads the logs of that time."""
         periods = []
@@ -295,7 +302,7 @@ class Rollout:
             if each.change == "roll_back":
                 continue
             until = stand.transitions[place + 1].at.timestamp() if place + 1 < len(stand.transitions) else None
-            rules = self._rule_set(each.rule_set_id).rules
+            rules = self._as_told(self._rule_set(each.rule_set_id))
             periods.append(
                 Period(
                     rule_set_id=each.rule_set_id,

@@ -16,7 +16,7 @@ from routing_pipeline.gateways.planned import plain_models
 from routing_pipeline.gateways.rollout import Rollout
 from routing_pipeline.gateways.rollout_settings import RolloutSettings, read_rollout
 from routing_pipeline.recommendation.canary import ALPHA, CanaryLook, Guardrail, Standing, Watched
-from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.model import RuleSet, WeightedModel
 from routing_pipeline.rules.published_weights import published_weights
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.storage.home import Home
@@ -220,6 +220,19 @@ def test_the_home_notes_which_weights_were_published_when(world: World) -> None:
     one, two = published_weights(world.home).periods
     assert (one.share, two.share, one.end_s, two.end_s) == (0.01, 0.05, two.start_s, None)
     assert all(abs(sum(route.values()) - 1) < 1e-9 for route in two.routes.values())
+
+
+def test_weights_are_noted_of_the_models_that_a_tier_stood_for(tmp_path: Path, worlds: SimpleNamespace) -> None:
+    made = worlds.proposing().rule_set
+    tier = (WeightedModel(model="tier:economy", weight=1.0),)
+    rules = tuple(rule.model_copy(update={"route": tier, "fallbacks": ()}) for rule in made.rules)
+    world = World(tmp_path, made.model_copy(update={"rules": rules}))
+    config = tmp_path / "routing.toml"
+    config.write_text("".join(f'[models.{each}]\ntier = "economy"\n' for each in ("small", "tiny")))
+    Rollout(world.home, world.record, world.settings, config).advance("Ada", "", None, now=NOW)
+    noted = published_weights(world.home).periods[0].routes
+    assert noted == {rule.id: {"small": 0.5, "tiny": 0.5} for rule in rules}
+    assert "tiny" in (world.out / "routing_rules.json").read_text()
 
 
 @pytest.mark.parametrize(

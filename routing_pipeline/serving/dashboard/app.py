@@ -257,6 +257,7 @@ def _environment() -> Environment:
         "name": wording.name,
         "sentence": lambda text: wording.name(text, LONGEST_SENTENCE),
         "moment": lambda value: f"{value:%d %b %Y %H:%M} UTC",
+        "day": lambda value: f"{datetime.fromtimestamp(value, UTC):%d %b}",
         "short": lambda value: f"{value:%d %b %H:%M}",
     }
     return made

@@ -2,8 +2,9 @@
 
 Belongs here: the two questions and what their failures mean. Does not belong here: the configuration (`litellm`), when it is written (`rollout`).
 
-The interface takes no classifier: LiteLLM loads one from its configuration's folder alone. So the files go there, and the running proxy
-reads the rules again by itself; the interface judges what is to be loaded with the router's own model, and says which tiers run.
+The interface takes no classifier: LiteLLM loads one from its configuration's folder alone, and refuses the name of one here. So the files go
+there, and the running proxy reads the rules again by itself; the interface judges all else of what is to be loaded with the router's own
+model, and says which tiers run.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LiteLLMApi:
 
     def refused(self, settings: Mapping[str, Any]) -> str | None:
         """Why it would not load a router's `complexity_router_config`; None where it would."""
-        answer = self._asked("/auto_router/validate_complexity_router_config", {"complexity_router_config": settings})
+        answer = self._asked("/auto_router/validate_complexity_router_config", {"complexity_router_config": _without_classifier(settings)})
         if answer.get("valid") is True:
             return None
         return str(answer.get("error") or "it gives no reason")
@@ -77,3 +78,12 @@ class LiteLLMApi:
         if not isinstance(found, dict):
             raise ServiceUnavailableError(f"{self.url}{path}: answered something that is no object; is it LiteLLM?")
         return found
+
+
+def _without_classifier(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a model in the place of the classifier: what else may have tiers of its own, and may be asked about."""
+    if settings.get("classifier_type") != "custom":
+        return dict(settings)
+    model = next(iter((settings.get("tiers") or {}).values()), "")
+    rest = {name: value for name, value in settings.items() if name != "classifier_plugin"}
+    return {**rest, "classifier_type": "llm", "classifier_llm_config": {"model": model}}

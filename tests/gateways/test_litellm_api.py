@@ -22,7 +22,7 @@ from routing_pipeline.storage.home import Home
 
 VALIDATING = "/auto_router/validate_complexity_router_config"
 CONFIGURATION = """model_list:
-- {model_name: smart-router, litellm_params: {model: auto_router/complexity_router, complexity_router_config: {tiers: {a: m, b: m}}}}
+- {model_name: smart-router, litellm_params: {model: auto_router/complexity_router, complexity_router_config: {classifier_type: custom, classifier_plugin: ours.classifier, tiers: {a: m, b: m}}}}
 """
 
 
@@ -63,7 +63,8 @@ def gateway() -> Iterator[Gateway]:
 
 def test_the_router_of_the_configuration_is_what_is_asked_about(gateway: Gateway) -> None:
     LiteLLMApi(gateway.url, "sk-1").check(CONFIGURATION)
-    assert gateway.asked == [("Bearer sk-1", {"complexity_router_config": {"tiers": {"a": "m", "b": "m"}}})]
+    told = {"classifier_type": "llm", "classifier_llm_config": {"model": "m"}, "tiers": {"a": "m", "b": "m"}}
+    assert gateway.asked == [("Bearer sk-1", {"complexity_router_config": told})], "LiteLLM takes no classifier over its interface"
 
 
 @pytest.mark.parametrize(

@@ -364,7 +364,7 @@ def _is_router(entry: Any) -> bool:
 
 def router_settings(content: Any) -> dict[str, Any]:
     """What a configuration's first router goes by, as plain values; empty without one."""
-    found = next((_settings(entry) for entry in content.get("model_list") or [] if _is_router(entry)), {})
+    found: Any = next((_settings(entry) for entry in content.get("model_list") or [] if _is_router(entry)), {})
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
 

@@ -221,3 +221,5 @@ def test_what_the_gateway_itself_would_not_load_is_not_recorded(loop: Loop, stor
         with pytest.raises(UnusableInputError, match="LiteLLM would not load"):
             found.advance("Ada", WHY, None)
         assert found.steps.transitions() == before
+        loop.current.write_text(text)
+        assert found.status(None).is_loaded is True, "the proxy began with what was exported"

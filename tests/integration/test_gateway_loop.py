@@ -169,7 +169,7 @@ def loop(tmp_path: Path, worlds: SimpleNamespace, monkeypatch: pytest.MonkeyPatc
 def models_by_session(loop: Loop, names: list[str]) -> dict[str, Any]:
     with open_engine() as engine:
         rows = engine.read_parquet(Lake(loop.home).attempt_files(0.0, time.time() + 3600))
-        rows = rows.filter(rows.session_id.isin(names)).select("session_id", "routing_rule_id", "rule_arm", "routed_model").distinct()
+        rows = rows.filter(rows.session_id.isin(names)).select("session_id", "rule_arm", "model").distinct()
         found = rows.to_pyarrow().to_pylist()
     assert len(found) == len(names), "a session keeps its arm"
     return {each["session_id"]: each for each in found}
@@ -185,7 +185,7 @@ def test_the_loop_closes_through_the_gateway_and_a_planted_fall_is_taken_back(lo
         for name in names:
             ours = decided(loop.rule_set, {"task_type": "code", "complexity": 0.1}, name, share=0.25, own=TODAY)
             assert told[name]["rule_arm"] == ours.arm
-            assert told[name]["routed_model"] == (CHEAP if ours.arm == CHEAP else TODAY)
+            assert told[name]["model"] == (CHEAP if ours.arm == CHEAP else TODAY)
         parameters = Parameters(timeframe="1h")
         given = {"promised": loop.record.promised()}
         realized = Analyst(loop.home).answer("realized_outcomes", Analyst(loop.home).scope(parameters), given=given)

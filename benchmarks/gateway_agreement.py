@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import secrets
+import sys
 import time
 from typing import Any
 
@@ -124,6 +125,7 @@ def main() -> None:
         found, seconds = disagreements(made_up_rules(draw), SHARES[place % len(SHARES)], asked, rows)
         wrong += found
         took += seconds
+        print(f"   after {place + 1} rule sets: {wrong} disagreements", file=sys.stderr, flush=True)
     print(f"seed {seed}: {given.requests} requests x {given.rule_sets} rule sets: {wrong} disagreements")
     print(f"classifier: median {np.median(took) * 1e6:.1f} us, 99th percentile {np.percentile(took, 99) * 1e6:.1f} us a decision")
     if wrong:

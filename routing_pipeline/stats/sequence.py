@@ -24,6 +24,7 @@ from scipy.special import ndtr
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.stats.inference import quantile
 
+ROUNDING = 1e-12
 FARTHEST = 35.0
 """Standard errors: beyond them a bound says nothing."""
 LEAST_SESSIONS = 30
@@ -49,7 +50,12 @@ class Sums:
     @property
     def residual(self) -> float:
         """Sum over sessions of (t - mean n)^2."""
-        return max(self.total_squared - 2 * self.mean * self.total_n + self.mean**2 * self.n_squared, 0.0)
+        return self.about(self.mean)
+
+    def about(self, mean: float) -> float:
+        """Sum over sessions of (t - mean n)^2; what rounding leaves of nothing is nothing."""
+        found = self.total_squared - 2 * mean * self.total_n + mean**2 * self.n_squared
+        return found if found > ROUNDING * self.total_squared else 0.0
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -71,6 +77,11 @@ class Split:
     step: int = 0
     start_s: float = 0.0
     """Since 1970."""
+
+    @property
+    def common_mean(self) -> float:
+        """Of the outcomes of both arms."""
+        return (self.canary.total + self.control.total) / (self.canary.n + self.control.n)
 
     @property
     def weight(self) -> float:
@@ -122,6 +133,9 @@ def differences_since(splits: Sequence[Split]) -> list[Difference | Unidentifiab
     sessions, n, mean, residual = (np.array([[getattr(arm, name) for arm in both] for both in arms]) for name in _OF_AN_ARM)
     free = n * (1 - 1 / np.maximum(sessions, 1))
     pooled = float(residual.sum() / free.sum()) if free.any() else 0.0
+    if pooled <= 0 and free.any():
+        # Each arm is even in itself: a canary that fails always beside a control that never does. They vary about what is common to them.
+        pooled = math.fsum(arm.about(each.common_mean) for each in known for arm in (each.canary, each.control)) / float(free.sum())
     if pooled <= 0:
         return [Unidentifiable(unidentifiable="all outcomes are equal; they do not show how much they vary")] * len(splits)
     weight = np.array([each.weight for each in known])

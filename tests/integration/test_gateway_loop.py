@@ -151,7 +151,9 @@ def store(swift_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
     }
     for name, value in found.items():
         monkeypatch.setenv(name, value)
-    boto3.session.Session().client("s3").create_bucket(Bucket=BUCKET)
+    client = boto3.session.Session().client("s3")
+    if BUCKET not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=BUCKET)
     return found
 
 

@@ -74,6 +74,13 @@ def test_outcomes_that_never_vary_cannot_tell() -> None:
     assert isinstance(difference_of([Split(sums(np.ones(100)), sums(np.ones(100)))]), Unidentifiable)
 
 
+def test_a_canary_that_always_fails_beside_a_control_that_never_does_is_surely_worse() -> None:
+    splits = [Split(sums(np.zeros(40)), sums(np.ones(400)))]
+    told, _ = alarm_of(splits, -0.05, (0.05, 0.4), 0.015, below=True)
+    assert isinstance(told, Estimate)
+    assert told.high < -0.5
+
+
 def test_more_power_takes_more_information() -> None:
     assert information_to_tell(0.01, 0.05, 0.9) > information_to_tell(0.01, 0.05, 0.8)
     assert information_to_tell(0.005, 0.05, 0.8) == pytest.approx(4 * information_to_tell(0.01, 0.05, 0.8))

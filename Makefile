@@ -102,7 +102,7 @@ $(VENV)/.gateways:
 loop: $(VENV)/.dev $(VENV)/.gateways  ## Exports in the gateways themselves (LiteLLM, Portkey, vLLM-SR; installed once), and a whole roll-out
 	@ROUTING_PIPELINE_LITELLM_PYTHON=$(GATEWAYS)/litellm/bin/python ROUTING_PIPELINE_VLLM_SR=$(GATEWAYS)/vllm-sr/bin/vllm-sr \
 	ROUTING_PIPELINE_PORTKEY=$(GATEWAYS)/portkey/node_modules/@portkey-ai/gateway/build/start-server.js \
-	LOOP=1 $(BIN)/pytest -q tests/integration/test_litellm_router.py tests/integration/test_gateways_installed.py tests/integration/test_rollout_circle.py
+	LOOP=1 $(BIN)/pytest -q tests/integration/test_litellm_router.py tests/integration/test_gateways_installed.py tests/integration/test_rollout_circle.py tests/integration/test_gateway_loop.py
 
 clean:  ## Remove the demo and its home
 	@rm -rf demo .coverage .pytest_cache .mypy_cache .ruff_cache

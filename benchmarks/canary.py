@@ -10,6 +10,7 @@ import argparse
 import secrets
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.simulation.canary_worlds import World, outcome_of
 
+KINDS = ("0 to 1", "pass or fail", "seldom fails")
+
 
 def main() -> None:
     """Print a line for each world."""
@@ -25,21 +28,30 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--margin", type=float, default=0.02)
     parser.add_argument("--sessions-per-hour", type=float, default=60.0)
+    parser.add_argument("--every", type=int, default=1, help="hours between looks")
+    parser.add_argument("--scores", nargs="*", choices=KINDS, default=KINDS)
+    parser.add_argument("--falls", nargs="*", type=float, default=[0.0, 0.5, 1.1, 3.0, 10.0], help="in margins")
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
     asked = parser.parse_args()
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
     print(f"seed {seed}, {asked.runs} roll-outs each, margin {asked.margin}, {asked.sessions_per_hour:g} sessions an hour", flush=True)
-    print("| scores | true fall, in margins | go through | turned back | undecided | median days |\n|---|---:|---:|---:|---:|---:|")
-    for is_pass_fail in (False, True):
-        for fall in (0.0, 0.5, 1.1, 3.0, 10.0):
-            began = time.monotonic()
-            world = World(fall * asked.margin, asked.margin, asked.sessions_per_hour, is_pass_fail=is_pass_fail)
-            ends = [outcome_of(world, seed + run) for run in range(asked.runs)]
-            shares = [sum(end == name for end, _ in ends) / asked.runs for name in ("through", "turned back", "undecided")]
-            told = " | ".join(f"{100 * share:.1f} %" for share in shares)
-            kind = "pass or fail" if is_pass_fail else "0 to 1"
-            print(f"| {kind} | {fall:g} | {told} | {np.median([days for _, days in ends]):.1f} |", flush=True)
-            print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    print(
+        "| scores | true fall, in margins | begins on day | go through | turned back | undecided | median days since |\n|---|---:|---:|---:|---:|---:|---:|"
+    )
+    began_at = {0.0: (0,), 0.5: (0,), 1.0: (0,), 1.1: (0,), 3.0: (0, 2, 7, 14), 10.0: (0, 2, 7, 14)}
+    for kind in asked.scores:
+        for fall in asked.falls:
+            for begins in began_at.get(fall, (0,)):
+                began = time.monotonic()
+                world = World(fall * asked.margin, asked.margin, asked.sessions_per_hour, is_pass_fail=kind != "0 to 1", begins_day=begins)
+                if kind == "seldom fails":
+                    world = replace(world, level=0.99, drift=0.0, scored=1.0)
+                ends = [outcome_of(world, seed + run, asked.every) for run in range(asked.runs)]
+                shares = [sum(end == name for end, _ in ends) / asked.runs for name in ("through", "turned back", "undecided")]
+                told = " | ".join(f"{100 * share:.1f} %" for share in shares)
+                days = np.median([days - begins for _, days in ends])
+                print(f"| {kind} | {fall:g} | {begins} | {told} | {days:.1f} |", flush=True)
+                print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,7 @@ class Parameters(_Asked):
     capabilities: CapabilitiesFile | None = Field(default=None, description="api.json of models.dev, in place of the bundled list")
     policy: RoutingPolicy = Field(default_factory=RoutingPolicy, description="What rules may never do")
     budgets_by_team: dict[str, float] = Field(default_factory=dict, description="USD per month by team")
+    budgets_by_tier: dict[str, float] = Field(default_factory=dict, description="USD per month by tier of model")
     alerts: AlertThresholds = Field(default_factory=AlertThresholds)
     weights: Weights = Field(default_factory=Weights)
 

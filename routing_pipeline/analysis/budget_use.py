@@ -1,4 +1,4 @@
-"""The window's spend against the budgets, of all and by team.
+"""The window's spend against the budgets, of all, by team and by tier of model.
 
 Belongs here: what a window spent of its share, and taking over what a projection says of the month. Does not belong here: projecting
 (`budget_projection`), what to do about an exceeded budget (`recommendation`).
@@ -84,7 +84,7 @@ def budget_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: Anal
                 by_day[hour // 24] += sums.cost
         found.append(_budget_use(None, asked.budget, by_day, scope, is_priced=is_priced))
     if asked.budgets_by_team:
-        spend = _team_days(requests, tuple(asked.budgets_by_team))
+        spend = _days_by(requests, "team", tuple(asked.budgets_by_team))
         found += [
             _budget_use(team, budget, spend.get(team, {}), scope, is_priced=is_priced)
             for team, budget in sorted(asked.budgets_by_team.items())
@@ -92,15 +92,56 @@ def budget_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: Anal
     return tuple(found)
 
 
-def _team_days(requests: ibis.Table, teams: tuple[str, ...]) -> dict[str, dict[int, float]]:
-    """Spend by team and day; a team of which nothing is priced is absent."""
+class TierUse(Result):
+    """What the models of one tier spent in the window; month and quarter are projected in all and by team alone."""
+
+    tier: LogName
+    budget_usd_per_month: float = quantity("As configured", "USD/month")
+    window_usd: Known = quantity("Spend in the window", "USD", default=NO_COST)
+    window_allowed_usd: Known = quantity("The budget's share for the time of the window that the logs cover", "USD", default=NO_COST)
+    share: float | None = quantity("Of all priced spend in the window; null where nothing is priced", "0..1", default=None)
+    days_over: tuple[str, ...] = Field(default=(), description="UTC days of the window that spent more than a day's share of the budget")
+
+    @property
+    def breached(self) -> bool | None:
+        """Whether the window spent more than its share of the budget; None where that cannot be told."""
+        if isinstance(self.window_usd, Unidentifiable) or isinstance(self.window_allowed_usd, Unidentifiable):
+            return None
+        return self.window_usd > self.window_allowed_usd
+
+
+def tier_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: AnalysisScope) -> tuple[TierUse, ...]:
+    """Tiers with a budget, by name; empty when none is configured."""
+    asked = scope.parameters.budgets_by_tier
+    spend = _days_by(requests, "tier", tuple(asked)) if asked else {}
+    whole = math.fsum(sums.cost for sums in hours.values() if sums.priced)
+    found = []
+    for tier, budget in sorted(asked.items()):
+        use = _budget_use(tier, budget, spend.get(tier, {}), scope, is_priced=any(sums.priced for sums in hours.values()))
+        mine = math.fsum(spend.get(tier, {}).values())
+        found.append(
+            TierUse(
+                tier=LogName(tier),
+                budget_usd_per_month=budget,
+                window_usd=use.window_usd if tier in spend or isinstance(use.window_usd, Unidentifiable) else NO_TIER,
+                window_allowed_usd=use.window_allowed_usd,
+                share=mine / whole if tier in spend and whole > 0 else None,
+                days_over=use.days_over,
+            )
+        )
+    return tuple(found)
+
+
+def _days_by(requests: ibis.Table, column: str, names: tuple[str, ...]) -> dict[str, dict[int, float]]:
+    """Spend by team or tier and day; one of which nothing is priced is absent."""
     spend: dict[str, dict[int, float]] = defaultdict(dict)
-    own = requests.filter(requests.team.isin(teams), requests.cost_usd.notnull())
-    for row in rows_of(own.group_by("team", "day").agg(cost=own.cost_usd.sum())):
-        spend[row["team"]][row["day"]] = row["cost"]
+    own = requests.filter(requests[column].isin(names), requests.cost_usd.notnull())
+    for row in rows_of(own.group_by(column, "day").agg(cost=own.cost_usd.sum())):
+        spend[row[column]][row["day"]] = row["cost"]
     return spend
 
 
+NO_TIER = Unidentifiable(unidentifiable="no priced attempt of a model of this tier in the window; check how it is spelled")
 NOT_PROJECTED = Unidentifiable(unidentifiable="month and quarter were not projected")
 
 

@@ -197,7 +197,7 @@ def _notices(scope: AnalysisScope, evidence: RoutingEvidence, priced: int, unpri
         notices.append(f"{unpriced} successful attempts have no cost: every dollar figure is a lower bound; name their models' prices")
     if evidence.refusal is None and evidence.grade != "A":
         notices.append(f"evidence grade {evidence.grade}: avoidable spend is worth an A/B test, not a promise. {evidence.grade_reason}")
-    if scope.parameters.budget is None and not scope.parameters.budgets_by_team:
+    if scope.parameters.budget is None and not scope.parameters.budgets_by_team and not scope.parameters.budgets_by_tier:
         notices.append("no budget is configured, so none can be exceeded; set --budget, or budgets_by_team in the configuration")
     if scope.parameters.cost_threshold is None:
         notices.append("no cost threshold was given; give --cost-threshold to see which task types cost more per request")

@@ -16,7 +16,7 @@ import ibis
 from pydantic import Field
 
 from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection
-from routing_pipeline.analysis.budget_use import BudgetUse, budget_uses, with_projected_use
+from routing_pipeline.analysis.budget_use import BudgetUse, TierUse, budget_uses, tier_uses, with_projected_use
 from routing_pipeline.analysis.cost_checks import CostCheck, cost_checks
 from routing_pipeline.analysis.daily_spend import NO_COST, CostTrend, DayCost, HourSums, hour_sums, ledger_of, trend_of
 from routing_pipeline.analysis.patient_work import PatientWork, patient_work
@@ -85,6 +85,7 @@ class RoutingCosts(Result):
     )
     quarter: PeriodProjection | None = Field(default=None, description="The calendar quarter, likewise")
     budgets: tuple[BudgetUse, ...] = Field(description="The whole budget first, then teams; empty when none is configured")
+    tier_budgets: tuple[TierUse, ...] = Field(default=(), description="Tiers of models that have a budget, by name")
     unpriced: UnpricedSpend
     checks: tuple[CostCheck, ...] = Field(
         description="Logged against recomputed cost by model, provider and what was called, dearest first"
@@ -148,6 +149,7 @@ def routing_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisSco
         days=ledger.days,
         trend=trend_of(ledger, hours, hours_before, scope),
         budgets=budget_uses(requests, hours, scope),
+        tier_budgets=tier_uses(requests, hours, scope),
         unpriced=unpriced_spend(whole, cells),
         checks=checks,
         checks_not_listed=more_checks,

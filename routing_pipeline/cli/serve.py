@@ -65,10 +65,11 @@ def dashboard(
     """Serve the live page, and an index of all reports. It shows what the gateway does now against what is usual, while logs arrive."""
     request = read_asked(asked)
     opened, record = open_record(home, request.config)
+    from routing_pipeline.gateways.rollout_settings import read_rollout
     from routing_pipeline.serving.dashboard.app import TOKEN_VARIABLE, serve
     from routing_pipeline.serving.dashboard.data import Follower
 
-    follower = Follower(opened, request.parameters, record)
+    follower = Follower(opened, request.parameters, record, read_rollout(request.config))
     with saying(STOPPED):
         serve(follower, host, port, token=os.environ.get(TOKEN_VARIABLE) or None, ready=lambda url: _ready(f"live page at {url}"))
 

@@ -14,7 +14,8 @@ a version that takes tiers without definitions (1.110 does).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -110,6 +111,15 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     rules = _rules_file(plan, kept, default)
     files = {"config.yaml": yaml_text(content, current or ""), RULES_FILE: json_text(rules), CLASSIFIER_FILE: _classifier_source()}
     return Exported(files, (*plan.notes, *_limits(plan)))
+
+
+def withdrawn(files: Mapping[str, str]) -> dict[str, str]:
+    """What lies beside the configuration when none of our rules is followed: a gateway that has loaded it reads rules that decide nothing.
+
+    It reads its configuration when it starts, and its rules whenever they change.
+    """
+    rules = read_json(files[RULES_FILE], RULES_FILE)
+    return {RULES_FILE: json_text({**rules, "rules": []}), CLASSIFIER_FILE: files[CLASSIFIER_FILE]}
 
 
 def read(text: str, folder: Path) -> list[dict[str, Any]]:
@@ -350,6 +360,13 @@ def _limits(plan: Plan) -> Iterator[str]:
 
 def _is_router(entry: Any) -> bool:
     return str((entry.get("litellm_params") or {}).get("model", "")) == COMPLEXITY_ROUTER
+
+
+def router_settings(content: Any) -> dict[str, Any]:
+    """What a configuration's first router goes by, as plain values; empty without one."""
+    found: Any = next((_settings(entry) for entry in content.get("model_list") or [] if _is_router(entry)), {})
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
 
 
 def _settings(entry: Any) -> Any:

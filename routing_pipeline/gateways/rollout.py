@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.gateways.exported import json_text
 from routing_pipeline.gateways.planned import plan_of
@@ -25,7 +25,7 @@ from routing_pipeline.gateways.table import gateway_of
 from routing_pipeline.gateways.tiers import tiers_for
 from routing_pipeline.recommendation.canary import CanaryLook
 from routing_pipeline.rules.lifecycle import Standing, checked_name, checked_reason
-from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.model import Rule, RuleSet
 from routing_pipeline.rules.published_weights import Period, PublishedWeights, save_weights
 from routing_pipeline.rules.record import RuleSetRecord
 from routing_pipeline.rules.record_files import open_record_files
@@ -47,6 +47,9 @@ class RolloutStatus(Result):
     next: str = Field(description="advance, roll_back, wait or done")
     because: str
     transitions: tuple[Transition, ...] = ()
+    is_loaded: bool | None = Field(
+        default=None, description="Whether the gateway that runs knows all arms of these rules; null where it is not asked"
+    )
     written: tuple[str, ...] = Field(default=(), description="Where the gateway's configuration was written just now")
 
 
@@ -95,8 +98,20 @@ class Rollout:
             next=then.kind,
             because=then.because,
             transitions=stand.state.transitions,
+            is_loaded=self._is_loaded(stand),
             written=written,
         )
+
+    def _is_loaded(self, stand: _Stand) -> bool | None:
+        """Whether the gateway that runs has the tiers of what is followed; unknown where it cannot be asked now."""
+        if stand.followed is None or not self.settings.api:
+            return None
+        try:
+            running = self.settings.running()
+            files = self._files(stand)
+            return None if running is None else running.has_loaded(files[next(reversed(files))])
+        except PipelineError:
+            return None
 
     # Deciding
 
@@ -170,7 +185,8 @@ class Rollout:
         files = dict(gateway.write(plan, current, self.settings.default_model or None).files)
         main = next(iter(files))
         if stand.followed is None:
-            files = {main: json_text({"rule_set_id": None, "decide": None, "routes": {}}) if current is None else current}
+            none = json_text({"rule_set_id": None, "decide": None, "routes": {}})
+            files = {**gateway.withdrawn(files), main: none if current is None else current}
         return {**{name: files[name] for name in files if name != main}, main: files[main]}
 
     def _put(self, files: dict[str, str]) -> tuple[str, ...]:
@@ -258,7 +274,10 @@ class Rollout:
         )
         # What cannot be written is not recorded as if it had been.
         if change == "advance":
-            self._files(_Stand(stand.standing, (*stand.transitions, transition), state, None, state.rule_set_id))
+            files = self._files(_Stand(stand.standing, (*stand.transitions, transition), state, None, state.rule_set_id))
+            running = self.settings.running()
+            if running is not None:
+                running.check(files[next(reversed(files))])
         if not self.steps.append(stand.transitions, transition):
             return None
         self.settle()
@@ -269,6 +288,13 @@ class Rollout:
             raise ServiceUnavailableError("somebody else changed the roll-out just now; look again: routing-pipeline rollout status")
         return transition
 
+    def _as_told(self, rule_set: RuleSet) -> tuple[Rule, ...]:
+        """The rules with models in the place of tiers, as the gateway has them and its logs will say; as they are where that cannot be told now."""
+        try:
+            return plan_of(rule_set, 1.0, tiers_for(rule_set, self.settings.current_text(), self.config)).rules
+        except UnusableInputError:
+            return rule_set.rules
+
     def _weights(self, stand: _Stand) -> PublishedWeights:
         """What was published when, for whoever reads the logs of that time."""
         periods = []
@@ -276,7 +302,7 @@ class Rollout:
             if each.change == "roll_back":
                 continue
             until = stand.transitions[place + 1].at.timestamp() if place + 1 < len(stand.transitions) else None
-            rules = self._rule_set(each.rule_set_id).rules
+            rules = self._as_told(self._rule_set(each.rule_set_id))
             periods.append(
                 Period(
                     rule_set_id=each.rule_set_id,

@@ -6,7 +6,7 @@ Belongs here: the decision from where it stands and what was seen. Does not belo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from routing_pipeline.clock import SECONDS_PER_DAY
@@ -100,4 +100,5 @@ def in_words(guardrail: Guardrail) -> str:
         form.format(each) for each in (guardrail.difference.estimate, guardrail.difference.low, guardrail.difference.high, guardrail.limit)
     )
     told = {"crossed": "surely beyond", "cleared": "surely within", "open": "not surely within", "cannot tell": "not told against"}
-    return f"{name} of the canary less its control is {value} ({low} to {high}), {told[guardrail.standing]} the limit of {limit}"
+    since = "" if guardrail.since_s is None else f" since {datetime.fromtimestamp(guardrail.since_s, UTC):%d %b}"
+    return f"{name} of the canary less its control is {value} ({low} to {high}){since}, {told[guardrail.standing]} the limit of {limit}"

@@ -5,11 +5,14 @@ Belongs here: reading it. Does not belong here: what is done with it (`rollout`)
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from routing_pipeline.errors import UnusableInputError, did_you_mean
-from routing_pipeline.gateways import json_logic
+from routing_pipeline.gateways import json_logic, litellm, litellm_api
+from routing_pipeline.gateways.litellm_api import LiteLLMApi
 from routing_pipeline.gateways.table import gateway_of
 from routing_pipeline.parameters import read_table
 
@@ -27,6 +30,9 @@ class RolloutSettings:
     """Folder or `s3://bucket/prefix` that the gateway's configuration is written to; empty: `gateway` in the home."""
     default_model: str = ""
     """What serves requests that no rule decides, where one model does."""
+    api: str = ""
+    """Address of a running LiteLLM, which is then asked whether it would load a step before that is recorded; its key is in
+    LITELLM_MASTER_KEY."""
     approval_days: float = 30.0
     """An approval that is older lets nothing go on by itself."""
 
@@ -45,6 +51,18 @@ class RolloutSettings:
             raise UnusableInputError(
                 f"[rollout] current = {self.current}: {why}; name the configuration that a roll-back is to write"
             ) from error
+
+    def running(self) -> LiteLLMApi | None:
+        """The gateway that is asked; None where none is named.
+
+        Raises:
+            UnusableInputError: its key is not set.
+        """
+        if not self.api:
+            return None
+        if not os.environ.get(litellm_api.KEY):
+            raise UnusableInputError(f"[rollout] api: the environment variable {litellm_api.KEY} is not set; put the proxy's key there")
+        return LiteLLMApi(self.api, os.environ[litellm_api.KEY])
 
 
 def read_rollout(config: Path | None) -> RolloutSettings:
@@ -65,6 +83,8 @@ def read_rollout(config: Path | None) -> RolloutSettings:
     found = RolloutSettings(**table)
     if not 0 < found.approval_days <= 3650:
         raise UnusableInputError("[rollout] approval_days: give a number of days above 0")
+    if found.api and (found.gateway != litellm.NAME or not re.fullmatch(r"https?://[^\s@]+", found.api)):
+        raise UnusableInputError('[rollout] api: give the address of a LiteLLM proxy, as in api = "http://localhost:4000", without a key')
     if found.gateway:
         gateway_of(found.gateway)
         if not found.current and found.gateway != json_logic.NAME:

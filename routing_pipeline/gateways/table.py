@@ -5,7 +5,7 @@ Belongs here: the table. Does not belong here: anything about one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Gateway:
     """The text of a configuration and its folder, as rules that `rules.reading` takes."""
     recognises: Callable[[Any], bool]
     """Whether parsed content is its configuration."""
+    withdrawn: Callable[[Mapping[str, str]], dict[str, str]] = lambda _: {}
+    """What lies beside its configuration when none of our rules is followed, from what was exported."""
 
 
 def _alone(read: Callable[[str], list[dict[str, Any]]]) -> Callable[[str, Path], list[dict[str, Any]]]:
@@ -34,7 +36,7 @@ def _alone(read: Callable[[str], list[dict[str, Any]]]) -> Callable[[str, Path],
 
 
 GATEWAYS: dict[str, Gateway] = {
-    litellm.NAME: Gateway(litellm.write, litellm.read, litellm.recognises),
+    litellm.NAME: Gateway(litellm.write, litellm.read, litellm.recognises, litellm.withdrawn),
     portkey.NAME: Gateway(portkey.write, _alone(portkey.read), portkey.recognises),
     vllm_sr.NAME: Gateway(vllm_sr.write, _alone(vllm_sr.read), vllm_sr.recognises),
     envoy.NAME: Gateway(envoy.write, _alone(envoy.read), envoy.recognises),

@@ -17,23 +17,26 @@ import ibis
 import pyarrow as pa
 from pydantic import Field
 
+from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP
 from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.model import RuleSet, logged_rule_id
-from routing_pipeline.stats.sequence import Split, Sums, bounds, difference_of, information_to_tell
+from routing_pipeline.stats.sequence import Split, Sums, alarm_of, bounds, difference_of, information_to_tell, periods_of
 
 Watched = Literal["quality", "completion", "cost_usd", "latency_ms"]
 Standing = Literal["crossed", "cleared", "open", "cannot tell"]
 
+FALLING: frozenset[Watched] = frozenset(("quality", "completion"))
+"""Harm is below their limit; of the others it is above."""
 ALPHA: Mapping[Watched, float] = {"quality": 0.025, "completion": 0.015, "cost_usd": 0.005, "latency_ms": 0.005}
 """Chance of a false alarm over the whole roll-out, by what is watched: 5 % in all."""
 ALPHA_GO_ON = 0.05
 """Chance that a change which falls by the limit or more is let through, over all looks."""
 POWER = 0.8
-ALARM_AT = 3.0
-"""The boundary that turns back is narrowest for a difference of so many limits: great harm is to be seen soon."""
+ALARM_AT: tuple[float, ...] = (1.0, 2.0, 4.0, 9.0)
+"""The boundary that turns back sees falls soonest that are beyond the limit by so many limits: great harm soon, small harm in the end."""
 WIDEST_MARGIN = 0.05
 """However few requests the rules decide, their own quality must not fall by more than this."""
 LEAST_MARGIN = 0.001
@@ -59,6 +62,7 @@ class Guardrail(Result):
     watched: Watched
     control: float | None = Field(description="Mean of the control: USD per request, ms, or 0..1; null where it cannot be told")
     difference: Measured = Field(description="Canary less control, between bounds that hold at every look")
+    since_s: float | None = quantity("The difference is of what came since then, since 1970; null: since the first step", "s", default=None)
     limit: float = Field(description="The difference that may not be: a fall of quality or completion (below 0), a rise of cost or latency")
     standing: Standing = Field(
         description="`crossed`: surely beyond the limit; `cleared`: surely within it; `open`: not told yet; `cannot tell`: too little is logged"
@@ -96,7 +100,11 @@ def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, step
         rule_set: what is rolled out.
         steps: oldest first; at least one.
     """
-    moments = _moments(requests, rule_set, steps)
+    return look_of(_moments(requests, rule_set, steps), all_requests, rule_set, len(steps))
+
+
+def look_of(moments: Sequence[Mapping[str, float]], all_requests: int, rule_set: RuleSet, steps: int) -> CanaryLook:
+    """The same from sums over sessions: a row for each step, day and arm, as `_moments` has them."""
     canary = [each for each in moments if each["is_canary"]]
     control = [each for each in moments if not each["is_canary"]]
     requests_n = [round(math.fsum(each["n_completion"] for each in arm)) for arm in (canary, control)]
@@ -109,7 +117,7 @@ def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, step
         canary_requests=requests_n[0],
         control_requests=requests_n[1],
         canary_sessions=round(math.fsum(each["sessions"] for each in canary)),
-        sessions_in_step=round(math.fsum(each["sessions"] for each in canary if each["step"] == len(steps) - 1)),
+        sessions_in_step=round(math.fsum(each["sessions"] for each in canary if each["step"] == steps - 1)),
         guardrails=tuple(_guardrail(name, moments, rule_set, share) for name in ALPHA),
     )
 
@@ -129,7 +137,7 @@ def margin_of(tolerance: float, share: float) -> float:
 
 
 def _moments(requests: ibis.Table, rule_set: RuleSet, steps: Sequence[Step]) -> list[dict[str, float]]:
-    """Sums over the sessions of each arm and step: a few rows."""
+    """Sums over the sessions of each arm, step and day: a few rows."""
     ids = pa.table({"logged_id": pa.array(deciding_rules(rule_set), pa.string())})
     lookup = ibis.memtable(ids)
     rows = requests.filter(requests.is_final).inner_join(lookup, requests.routing_rule_id == lookup.logged_id)
@@ -147,7 +155,9 @@ def _moments(requests: ibis.Table, rule_set: RuleSet, steps: Sequence[Step]) -> 
         "cost_usd": rows.request_cost_usd,
         "latency_ms": rows.request_latency_ms,
     }
+    # A session counts whole, on the day on which it began in its step.
     sessions = rows.group_by("step", "is_canary", "unit").agg(
+        day=(rows.started_s.min() / SECONDS_PER_DAY).floor().cast("int64"),
         last_s=rows.started_s.max(),
         **{f"n_{name}": value.count().cast("float64") for name, value in values.items()},
         **{f"t_{name}": value.sum().fill_null(0.0) for name, value in values.items()},
@@ -163,8 +173,8 @@ def _moments(requests: ibis.Table, rule_set: RuleSet, steps: Sequence[Step]) -> 
             f"total_n_{name}": (total * n).sum(),
             f"n_squared_{name}": (n * n).sum(),
         }
-    found = sessions.group_by("step", "is_canary").agg(sessions=sessions.count(), last_s=sessions.last_s.max(), **sums)
-    rows_found: list[dict[str, float]] = found.order_by("step", "is_canary").to_pyarrow().to_pylist()
+    found = sessions.group_by("step", "day", "is_canary").agg(sessions=sessions.count(), last_s=sessions.last_s.max(), **sums)
+    rows_found: list[dict[str, float]] = found.order_by("step", "day", "is_canary").to_pyarrow().to_pylist()
     return rows_found
 
 
@@ -173,25 +183,47 @@ _NONE = Sums(0, 0, 0, 0, 0, 0)
 
 
 def _splits(watched: Watched, moments: Sequence[Mapping[str, float]]) -> list[Split]:
-    arms = {(each["step"], bool(each["is_canary"])): Sums(*(float(each[f"{field}_{watched}"]) for field in _FIELDS)) for each in moments}
-    return [Split(arms.get((step, True), _NONE), arms.get((step, False), _NONE)) for step in sorted({step for step, _ in arms})]
+    arms = {
+        (each["step"], each["day"], bool(each["is_canary"])): Sums(*(float(each[f"{field}_{watched}"]) for field in _FIELDS))
+        for each in moments
+    }
+    days = sorted({(step, day) for step, day, _ in arms})
+    return periods_of(
+        [
+            Split(arms.get((*at, True), _NONE), arms.get((*at, False), _NONE), step=int(at[0]), start_s=at[1] * SECONDS_PER_DAY)
+            for at in days
+        ]
+    )
 
 
 def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_set: RuleSet, share: float) -> Guardrail:
-    found = difference_of(_splits(watched, moments))
+    periods = _splits(watched, moments)
+    found = difference_of(periods)
     control = None if isinstance(found, Unidentifiable) else found.control
     limit = _limit(watched, rule_set, share, control or 0.0)
+    alarm, since = alarm_of(periods, limit, beyond(limit), ALPHA[watched], below=watched in FALLING)
     planned = information_to_tell(max(abs(limit), 1e-12), ALPHA_GO_ON, POWER)
-    alarm, passing = bounds(found, planned / ALARM_AT**2, ALPHA[watched]), bounds(found, planned, ALPHA_GO_ON)
-    standing = standing_of(watched, alarm, passing, limit)
-    return Guardrail(watched=watched, control=control, difference=alarm, limit=limit, standing=standing)
+    standing = standing_of(watched, alarm, bounds(found, planned, ALPHA_GO_ON), limit)
+    return Guardrail(
+        watched=watched,
+        control=control,
+        difference=alarm,
+        since_s=periods[since].start_s if since and standing == "crossed" else None,
+        limit=limit,
+        standing=standing,
+    )
+
+
+def beyond(limit: float) -> tuple[float, ...]:
+    """Distances beyond a limit that the alarm is made for."""
+    return tuple(max(abs(limit), 1e-12) * each for each in ALARM_AT)
 
 
 def standing_of(watched: Watched, alarm: Measured, passing: Measured, limit: float) -> Standing:
     """Where a difference stands, from the bounds that raise an alarm and those that let go on."""
     if isinstance(alarm, Unidentifiable) or isinstance(passing, Unidentifiable):
         return "cannot tell"
-    falls = watched in {"quality", "completion"}
+    falls = watched in FALLING
     if alarm.high < limit if falls else alarm.low > limit:
         return "crossed"
     return "cleared" if (passing.low > limit if falls else passing.high < limit) else "open"

@@ -16,11 +16,11 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
 from routing_pipeline.policy.exploration import Trial, requests_to_judge, trials_of
 from routing_pipeline.recommendation.applied_limits import quality_floor
-from routing_pipeline.recommendation.canary import ALARM_AT, ALPHA, ALPHA_GO_ON, LEAST_MARGIN, POWER, WIDEST_MARGIN, margin_of
+from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, LEAST_MARGIN, POWER, WIDEST_MARGIN, beyond, margin_of
 from routing_pipeline.recommendation.kpis import Kpi, kpis
 from routing_pipeline.recommendation.routing_rules import RoutingRules, quality_change
 from routing_pipeline.stats.inference import standard_error
-from routing_pipeline.stats.sequence import critical, information_to_tell
+from routing_pipeline.stats.sequence import critical_of_distances, information_to_tell, parts_of_alpha
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -350,12 +350,11 @@ def _step(
     planned = float(min(max(least_days, math.ceil(days_needed)), LONGEST_STEP_DAYS)) if share == 0.5 else float(least_days)
     scored_per_day = per_day * spread.label_rate
     weight_per_day = scored_per_day * share * (1 - share)
-    information = information_to_tell(distance, ALPHA_GO_ON, POWER)
     looks = tuple(
         Look(
             day=day,
             labelled=day * scored_per_day * share,
-            rollback_below=_turned_back_below(before + day * weight_per_day, spread, margin, information),
+            rollback_below=_turned_back_below(before + day * weight_per_day, spread, margin),
         )
         for day in LOOK_DAYS
         if day <= planned
@@ -377,10 +376,11 @@ def _step(
     return step, before + planned * weight_per_day
 
 
-def _turned_back_below(weight: float, spread: Spread, margin: float, information: float) -> float:
+def _turned_back_below(weight: float, spread: Spread, margin: float) -> float:
     """The observed difference below which a fall of the margin or more is sure, after so much."""
     error = spread.standard_deviation * math.sqrt(spread.design_effect / weight)
-    return max(-margin - critical(1 / error**2 / (information / ALARM_AT**2), ALPHA["quality"]) * error, -1.0)
+    wide = critical_of_distances(1 / error**2, ALPHA["quality"] * parts_of_alpha(1)[0], beyond(margin))
+    return max(-margin - wide * error, -1.0)
 
 
 def _exploration(

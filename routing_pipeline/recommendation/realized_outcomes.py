@@ -25,6 +25,7 @@ from routing_pipeline.recommendation.against_control import AgainstControl, Arms
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.lifecycle import RuleSetStatus, State
 from routing_pipeline.rules.model import Rule, RuleSet, logged_rule_id
+from routing_pipeline.rules.rollout_record import TakenStep
 from routing_pipeline.stats.inference import Floats, clustered_mean, independent_sum, weighted_sum
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
@@ -79,6 +80,7 @@ class RealizedRuleSet(Result):
     )
     rules: tuple[RealizedRule, ...] = Field(description="Most traffic first")
     missed: tuple[str, ...] = Field(description="Promises that the measurement missed, in words")
+    steps: tuple[TakenStep, ...] = Field(default=(), description="Of its roll-out, oldest first")
 
 
 class RealizedOutcomes(Result):
@@ -113,8 +115,8 @@ def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequ
 def outcomes_among(requests: ibis.Table, all_requests: int, promises: Sequence[Promise]) -> RealizedOutcomes:
     """The same from rows that hold at least the requests that the rules decided, of `all_requests` final requests in the window."""
     found = sorted((each for each in promises if each[0].rules), key=_newest, reverse=True)
-    states = {rule_set.rule_set_id: status.state for rule_set, status in found}
-    known = sorted(found, key=lambda each: states[each[0].rule_set_id] not in FOLLOWED)[:MAX_RULE_SETS]
+    states = {rule_set.rule_set_id: status for rule_set, status in found}
+    known = sorted(found, key=lambda each: each[1].state not in FOLLOWED)[:MAX_RULE_SETS]
     return _held_all(requests, all_requests, [rule_set for rule_set, _ in sorted(known, key=_newest, reverse=True)], states)
 
 
@@ -127,7 +129,7 @@ def _newest(promise: Promise) -> str:
     return promise[0].rule_set_id
 
 
-def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet], states: dict[str, State]) -> RealizedOutcomes:
+def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet], states: dict[str, RuleSetStatus]) -> RealizedOutcomes:
     if not known:
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to compare with the outcome."
@@ -139,7 +141,7 @@ def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet],
         if (counted["set"] == place).any()
     ]
     ids = {each.rule_set_id for each in found}
-    waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids and states[each.rule_set_id] in FOLLOWED)
+    waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids and states[each.rule_set_id].state in FOLLOWED)
     return RealizedOutcomes(
         rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known, waiting)
     )
@@ -200,7 +202,9 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
     return columns | {"stratum": stratum.astype(np.float64)}
 
 
-def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, state: State, arms: Arms) -> RealizedRuleSet:
+def _held(
+    promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, status: RuleSetStatus, arms: Arms
+) -> RealizedRuleSet:
     of = counted["set"] == place
     counted = _by_requests_of_the_promise(promise, of, counted)
     parts = []
@@ -229,7 +233,8 @@ def _held(promise: RuleSet, place: int, counted: dict[str, Floats], all_requests
     return RealizedRuleSet(
         rule_set_id=promise.rule_set_id,
         promised_on=promise.window.end,
-        state=state,
+        state=status.state,
+        steps=status.steps,
         requests=round(total),
         share=min(total / max(all_requests, 1), 1.0),
         days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / SECONDS_PER_DAY,

@@ -46,10 +46,11 @@ def deciding(rules: Iterable[Rule], request: Mapping[str, Any], first: Mapping[s
         request: fields of the request, by name; what is missing is null.
         first: fields of the first request of its session, which rules per session go by; the request itself where it is the first.
     """
-    of_session = dict(request if first is None else first)
-    of_request = dict(request)
-    ordered = sorted(rules, key=lambda rule: rule.priority)
-    return next((rule for rule in ordered if rule.when.matches(of_session if rule.per == "session" else of_request)), None)
+    of_session = request if first is None else first
+    for rule in sorted(rules, key=lambda rule: rule.priority):
+        if rule.when.matches(of_session if rule.per == "session" else request):
+            return rule
+    return None
 
 
 def decided(

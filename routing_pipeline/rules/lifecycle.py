@@ -17,6 +17,7 @@ from pydantic import Field
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.rules.model import RuleSet, Status
+from routing_pipeline.rules.rollout_record import TakenStep
 
 State = Literal["no_change", "proposed", "approved", "published", "rolled_back"]
 Move = Literal["approve", "publish", "roll_back"]
@@ -84,6 +85,7 @@ class RuleSetStatus(Result):
     live: str | None = Field(description="Id of the rule set that is live; null when none is")
     next_step: str | None = Field(description="Command that comes next; null when there is none")
     verdict: str = Field(description="One sentence for a manager")
+    steps: tuple[TakenStep, ...] = Field(default=(), description="Of its roll-out, oldest first")
 
 
 @dataclass(frozen=True)

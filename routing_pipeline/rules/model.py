@@ -7,6 +7,7 @@ finding rules (`policy.search`), proving them (`policy.proof`), deciding about t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,7 +89,7 @@ class When(Result):
             held = held & condition.fill_null(False)
         return held
 
-    def matches(self, request: dict[str, Any]) -> bool:
+    def matches(self, request: Mapping[str, Any]) -> bool:
         """The same for one request given as a dict; the reference that `holds` is tested against."""
         for name in ("task_type", "team", "tier"):
             values = getattr(self, name)
@@ -101,7 +102,11 @@ class When(Result):
             value = request.get(name)
             if value is None or (between.gte is not None and value < between.gte) or (between.lt is not None and value >= between.lt):
                 return False
-        return all(getattr(self, name) is None or request.get(name) is getattr(self, name) for name in NEEDS)
+        for name in NEEDS:
+            asked = getattr(self, name)
+            if asked is not None and request.get(name) is not asked:
+                return False
+        return True
 
 
 class WeightedModel(Result):

@@ -44,6 +44,7 @@ from routing_pipeline.rules.lifecycle import (
 )
 from routing_pipeline.rules.model import RuleSet, rules_json
 from routing_pipeline.rules.record_files import RecordFiles, open_record_files
+from routing_pipeline.rules.rollout_record import RolloutRecord, Transition, taken_steps
 from routing_pipeline.storage.files import Stored
 from routing_pipeline.storage.home import Home
 
@@ -297,7 +298,17 @@ class RuleSetRecord:
             if rule_set_id not in found and is_id(rule_set_id):
                 self._keep(found, rule_set_id, read)
         by_time = sorted(found.values(), key=lambda each: (each[0], each[1][0].rule_set_id), reverse=True)
-        return tuple(told for _, told in by_time)
+        taken = self._transitions()
+        return tuple(
+            (rule_set, status.model_copy(update={"steps": taken_steps(rule_set.rule_set_id, taken)})) for _, (rule_set, status) in by_time
+        )
+
+    def _transitions(self) -> tuple[Transition, ...]:
+        """Of all roll-outs; none where their record cannot be used, which whoever rolls out is told."""
+        try:
+            return RolloutRecord(self.place).transitions()
+        except UnusableInputError:
+            return ()
 
     def _keep(self, found: dict[str, tuple[datetime, tuple[RuleSet, RuleSetStatus]]], rule_set_id: str, read: _Read) -> None:
         try:

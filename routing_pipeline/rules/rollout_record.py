@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, ValidationError
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.estimates import Measured, Result, quantity
 from routing_pipeline.rules.record_files import RecordFiles
 
 FOLDER = "rollout"
@@ -44,6 +44,21 @@ class Transition(Result):
         default=None, description="The look at canary and control that it rests on; null where there was none"
     )
     before_sha256: str | None = Field(description="Of the transition before, as it is stored; null for the first")
+
+
+class TakenStep(Result):
+    """A transition in short, with the quality that had been seen by then."""
+
+    change: Change
+    share: float = quantity("Of the sessions that follow the rules from then on", "0..1")
+    at: datetime = Field(description="UTC")
+    by: str
+    because: str = ""
+    is_override: bool = False
+    quality: Measured | None = Field(
+        default=None, description="Canary less control by then, between bounds that hold at every look; null where nobody had looked"
+    )
+    limit: float | None = Field(default=None, description="The fall of quality that may not be, below 0; null where nobody had looked")
 
 
 class RolloutState(Result):
@@ -103,6 +118,24 @@ class RolloutRecord:
             found.append(transition)
             before = hashlib.sha256(stored.content).hexdigest()
         return tuple(found), before
+
+
+def taken_steps(rule_set_id: str, transitions: Sequence[Transition]) -> tuple[TakenStep, ...]:
+    """Those of one rule set, oldest first."""
+    return tuple(_taken(each) for each in transitions if each.rule_set_id == rule_set_id)
+
+
+def _taken(transition: Transition) -> TakenStep:
+    short = {name: getattr(transition, name) for name in ("change", "share", "at", "by", "because", "is_override")}
+    rails = (transition.evidence or {}).get("guardrails")
+    quality = (
+        next((each for each in rails if isinstance(each, dict) and each.get("watched") == "quality"), None)
+        if isinstance(rails, list)
+        else None
+    )
+    if quality is None:
+        return TakenStep(**short)
+    return TakenStep.model_validate({**short, "quality": quality.get("difference"), "limit": quality.get("limit")})
 
 
 def state_of(rule_set_id: str, transitions: Sequence[Transition], published_at: datetime | None) -> RolloutState:

@@ -187,6 +187,17 @@ def test_a_budgets_share_of_the_window_goes_by_covered_time_too(costs: Any) -> N
     assert (tighter.breached, tighter.days_over) == (True, ("2026-03-07", "2026-03-08"))
 
 
+def test_a_tier_has_a_budget_and_a_share_of_its_own(costs: Any) -> None:
+    rows = days_of([10.0] * 7, tier="premium") + days_of([2.0] * 7, tier="economy")
+    economy, ghost, premium = costs(rows, budgets_by_tier={"premium": 200.0, "economy": 100.0, "ghost": 1.0}).tier_budgets
+    assert (economy.tier, economy.window_usd, economy.breached) == ("economy", pytest.approx(14.0), False)
+    assert (premium.window_usd, premium.share, premium.breached) == (pytest.approx(70.0), pytest.approx(70 / 84), True)
+    assert len(premium.days_over) == 7
+    assert "check how it is spelled" in ghost.window_usd.unidentifiable
+    assert (ghost.share, ghost.breached) == (None, None)
+    assert costs(rows).tier_budgets == ()
+
+
 def test_a_budget_is_not_held_against_some_of_the_task_types(costs: Any) -> None:
     (use,) = costs(days_of([10.0] * 7), budget=10.0, task_types=("code",)).budgets
     assert use.breached is None

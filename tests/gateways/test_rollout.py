@@ -11,10 +11,12 @@ import pytest
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
+from routing_pipeline.gateways.litellm_classifier import Classifier
+from routing_pipeline.gateways.planned import plain_models
 from routing_pipeline.gateways.rollout import Rollout
 from routing_pipeline.gateways.rollout_settings import RolloutSettings, read_rollout
 from routing_pipeline.recommendation.canary import ALPHA, CanaryLook, Guardrail, Standing, Watched
-from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.rules.model import RuleSet, WeightedModel
 from routing_pipeline.rules.published_weights import published_weights
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.storage.home import Home
@@ -116,6 +118,23 @@ def test_a_broken_guardrail_writes_the_way_back_at_the_same_look(world: World) -
     assert world.rollout.go(None, now=world.now) is None
 
 
+def test_a_gateway_that_still_runs_the_canarys_configuration_follows_nobody_after_a_roll_back(world: World, tmp_path: Path) -> None:
+    models = [*plain_models(world.rule_set), "today"]
+    current = tmp_path / "config.yaml"
+    current.write_text(
+        "model_list:\n" + "".join(f"- {{model_name: {each}, litellm_params: {{model: openai/{each}}}}}\n" for each in models)
+    )
+    world.settings = RolloutSettings(automatic=True, gateway="litellm", to=str(world.out), current=str(current), default_model="today")
+    world.go()
+    deciding = Classifier(path=str(world.out / "routing_rules.json"))
+    asked = {"task_type": world.rule_set.rules[0].when.task_type[0], "complexity": 0.01, "prompt_tokens": 10}
+    assert any(deciding.decide(asked, f"s{n}")[1] for n in range(200))
+    world.after(0.1).go(quality="crossed")
+    assert (world.out / "config.yaml").read_text() == current.read_text()
+    deciding = Classifier(path=str(world.out / "routing_rules.json"))
+    assert {deciding.decide(asked, f"s{n}")[0] for n in range(200)} == {"unchanged"}
+
+
 def test_without_a_sure_quality_the_last_step_waits_for_a_person_and_a_reason(world: World) -> None:
     for days in (0, 3, 6, 8):
         world.after(days).go()
@@ -201,6 +220,19 @@ def test_the_home_notes_which_weights_were_published_when(world: World) -> None:
     one, two = published_weights(world.home).periods
     assert (one.share, two.share, one.end_s, two.end_s) == (0.01, 0.05, two.start_s, None)
     assert all(abs(sum(route.values()) - 1) < 1e-9 for route in two.routes.values())
+
+
+def test_weights_are_noted_of_the_models_that_a_tier_stood_for(tmp_path: Path, worlds: SimpleNamespace) -> None:
+    made = worlds.proposing().rule_set
+    tier = (WeightedModel(model="tier:economy", weight=1.0),)
+    rules = tuple(rule.model_copy(update={"route": tier, "fallbacks": ()}) for rule in made.rules)
+    world = World(tmp_path, made.model_copy(update={"rules": rules}))
+    config = tmp_path / "routing.toml"
+    config.write_text("".join(f'[models.{each}]\ntier = "economy"\n' for each in ("small", "tiny")))
+    Rollout(world.home, world.record, world.settings, config).advance("Ada", "", None, now=NOW)
+    noted = published_weights(world.home).periods[0].routes
+    assert noted == {rule.id: {"small": 0.5, "tiny": 0.5} for rule in rules}
+    assert "tiny" in (world.out / "routing_rules.json").read_text()
 
 
 @pytest.mark.parametrize(

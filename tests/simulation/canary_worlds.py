@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pipeline.recommendation.canary import ALARM_AT, ALPHA, ALPHA_GO_ON, POWER, standing_of
+from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, POWER, beyond, standing_of
 from routing_pipeline.recommendation.monitoring_plan import CANARY_STEPS
-from routing_pipeline.stats.sequence import Split, Sums, bounds, difference_of, information_to_tell
+from routing_pipeline.stats.sequence import Split, Sums, alarm_of, bounds, difference_of, information_to_tell, periods_of
 
 LONGEST_DAYS = 45
 """At the step that decides; then a person is asked."""
@@ -27,31 +27,33 @@ class World:
     sessions_per_hour: float = 60.0
     scored: float = 0.5
     is_pass_fail: bool = False
+    level: float = 0.85
     drift: float = 0.05
+    begins_day: float = 0.0
+    """When the fall begins, since the first step."""
 
 
 def outcome_of(world: World, seed: int, every_h: int = 1) -> tuple[str, float]:
     """`through`, `turned back` or `undecided`, and after how many days."""
     rng = np.random.default_rng(seed)
-    planned = information_to_tell(world.margin, ALPHA_GO_ON, POWER)
-    kept: list[np.ndarray] = []
+    planned, distances = information_to_tell(world.margin, ALPHA_GO_ON, POWER), beyond(world.margin)
+    days: list[tuple[int, int, np.ndarray]] = []
     began = hour = 0
-    for share, least_days in CANARY_STEPS[:-1]:
-        kept.append(np.zeros((2, 6)))
+    for step, (share, least_days) in enumerate(CANARY_STEPS[:-1]):
         while True:
-            kept[-1] += _arrived(rng, world, share, hour, every_h)
+            if not days or days[-1][:2] != (step, hour // 24):
+                days.append((step, hour // 24, np.zeros((2, 6))))
+            days[-1][2][:] += _arrived(rng, world, share, hour, every_h)
             hour += every_h
-            found = difference_of([Split(Sums(*each[1]), Sums(*each[0])) for each in kept])
-            if not hasattr(found, "value"):
-                continue
-            alarm, passing = bounds(found, planned / ALARM_AT**2, ALPHA["quality"]), bounds(found, planned, ALPHA_GO_ON)
-            standing = standing_of("quality", alarm, passing, -world.margin)
-            days = (hour - began) / 24
+            splits = periods_of([Split(Sums(*each[1]), Sums(*each[0]), of, 24 * 3600 * day) for of, day, each in days])
+            alarm, _ = alarm_of(splits, -world.margin, distances, ALPHA["quality"], below=True)
+            standing = standing_of("quality", alarm, bounds(difference_of(splits), planned, ALPHA_GO_ON), -world.margin)
+            in_step = (hour - began) / 24
             if standing == "crossed":
                 return "turned back", hour / 24
-            if days >= least_days and (share < 0.5 or standing == "cleared"):
+            if in_step >= least_days and (share < 0.5 or standing == "cleared"):
                 break
-            if days >= LONGEST_DAYS:
+            if in_step >= LONGEST_DAYS:
                 return "undecided", hour / 24
         began = hour
     return "through", hour / 24
@@ -63,7 +65,8 @@ def _arrived(rng: np.random.Generator, world: World, share: float, hour: int, ho
     sizes = rng.geometric(0.4, sessions)
     n = rng.binomial(sizes, world.scored).astype(float)
     is_canary = rng.random(sessions) < share
-    level = 0.85 + world.drift * np.sin(hour / 168) - world.fall * is_canary
+    fall = world.fall if hour / 24 >= world.begins_day else 0.0
+    level = world.level + world.drift * np.sin(hour / 168) - fall * is_canary
     of_session = np.clip(level + rng.normal(0, 0.08, sessions), 0, 1) if not world.is_pass_fail else level
     total = (
         rng.binomial(n.astype(int), np.clip(of_session, 0, 1))

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routing_pipeline.estimates import Unidentifiable
-from routing_pipeline.stats.sequence import Difference, Split, Sums, bounds, critical, difference_of, information_to_tell
+from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.stats.sequence import (
+    Difference,
+    Split,
+    Sums,
+    alarm_of,
+    bounds,
+    critical,
+    critical_of_distances,
+    difference_of,
+    information_to_tell,
+    parts_of_alpha,
+    periods_of,
+)
 
 
 def sums(values: np.ndarray) -> Sums:
@@ -62,6 +74,62 @@ def test_outcomes_that_never_vary_cannot_tell() -> None:
     assert isinstance(difference_of([Split(sums(np.ones(100)), sums(np.ones(100)))]), Unidentifiable)
 
 
+def test_a_canary_that_always_fails_beside_a_control_that_never_does_is_surely_worse() -> None:
+    splits = [Split(sums(np.zeros(40)), sums(np.ones(400)))]
+    told, _ = alarm_of(splits, -0.05, (0.05, 0.4), 0.015, below=True)
+    assert isinstance(told, Estimate)
+    assert told.high < -0.5
+
+
 def test_more_power_takes_more_information() -> None:
     assert information_to_tell(0.01, 0.05, 0.9) > information_to_tell(0.01, 0.05, 0.8)
     assert information_to_tell(0.005, 0.05, 0.8) == pytest.approx(4 * information_to_tell(0.01, 0.05, 0.8))
+
+
+def test_the_parts_of_the_chance_of_a_false_alarm_add_up_to_all_of_it() -> None:
+    assert sum(parts_of_alpha(1_000)) == pytest.approx(1, abs=0.01)
+    assert sum(parts_of_alpha(100_000)) < 1
+
+
+def test_a_boundary_for_a_few_distances_holds_at_all_looks_and_is_near_for_each_of_them() -> None:
+    rng = np.random.default_rng(12)
+    runs, looks, alpha, distances = 4_000, 80, 0.05, (0.1, 0.4)
+    information = np.arange(1.0, looks + 1)
+    z = np.cumsum(rng.normal(size=(runs, looks)), axis=1) / np.sqrt(information)
+    limits = np.array([critical_of_distances(each, alpha, distances) for each in information])
+    assert (z > limits).any(axis=1).mean() <= alpha
+    for distance in distances:
+        at = round(2 * np.log(2 / alpha) / distance**2)
+        assert critical_of_distances(at, alpha, distances) < np.sqrt(2 * np.log(2 / alpha)) + 0.01
+
+
+def days(rng: np.random.Generator, falls: list[float], sessions: int = 200) -> list[Split]:
+    return [
+        Split(sums(rng.normal(0.8 - fall, 0.2, sessions)), sums(rng.normal(0.8, 0.2, sessions)), start_s=86_400.0 * day)
+        for day, fall in enumerate(falls)
+    ]
+
+
+def test_a_fall_that_begins_late_is_told_of_the_days_since_then() -> None:
+    splits = days(np.random.default_rng(4), [0.0] * 20 + [0.12] * 3)
+    whole = bounds(difference_of(splits), information_to_tell(0.03, 0.05, 0.8) / 9, 0.0125)
+    assert isinstance(whole, Estimate)
+    assert whole.high > -0.03, "the sound days hide it from one sequence over all"
+    told, since = alarm_of(splits, -0.03, (0.03, 0.09), 0.025, below=True)
+    assert isinstance(told, Estimate)
+    assert told.high < -0.03
+    assert since >= 17
+
+
+def test_a_difference_within_the_limit_is_told_of_all_days() -> None:
+    told, since = alarm_of(days(np.random.default_rng(6), [0.0] * 30), -0.03, (0.03, 0.09), 0.025, below=True)
+    assert isinstance(told, Estimate)
+    assert (since, told.low < 0 < told.high) == (0, True)
+
+
+def test_days_of_few_sessions_are_one_period_and_steps_never_are() -> None:
+    rng = np.random.default_rng(7)
+    thin = [Split(sums(rng.random(12)), sums(rng.random(900)), step=step, start_s=day) for day, step in enumerate((0, 0, 0, 0, 1))]
+    found = periods_of(thin)
+    assert [(each.step, each.canary.n, each.start_s) for each in found] == [(0, 36, 0), (0, 12, 3), (1, 12, 4)]
+    assert sum(each.control.total for each in found) == pytest.approx(sum(each.control.total for each in thin))

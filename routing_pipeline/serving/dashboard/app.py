@@ -237,13 +237,27 @@ def _environment() -> Environment:
         show = wording.fitting(forms[form], value)
         return f"{show(value.low)} to {show(value.high)}"
 
+    def difference(value: Any, form: str) -> str:
+        """With its sign, and the bounds it lies between."""
+        if isinstance(value, Unidentifiable):
+            return value.unidentifiable
+
+        def signed(number: float) -> str:
+            return wording.points(number) if form == "score" else ("+" if number >= 0 else wording.MINUS) + forms[form](abs(number))
+
+        if not isinstance(value, Estimate):
+            return signed(value)
+        return f"{signed(value.estimate)} ({signed(value.low)} to {signed(value.high)})"
+
     made.filters |= {
         "shown": shown,
+        "difference": difference,
         "interval": interval,
         "change_of": wording.change,
         "name": wording.name,
         "sentence": lambda text: wording.name(text, LONGEST_SENTENCE),
         "moment": lambda value: f"{value:%d %b %Y %H:%M} UTC",
+        "day": lambda value: f"{datetime.fromtimestamp(value, UTC):%d %b}",
         "short": lambda value: f"{value:%d %b %H:%M}",
     }
     return made

@@ -27,11 +27,15 @@ from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, SpendHisto
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.errors import PipelineError
+from routing_pipeline.gateways.rollout import Rollout, RolloutStatus
+from routing_pipeline.gateways.rollout_looks import look_at
+from routing_pipeline.gateways.rollout_settings import RolloutSettings
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, Promise, RealizedOutcomes, outcomes_among
 from routing_pipeline.rules.model import logged_rule_id
 from routing_pipeline.rules.record import RuleSetRecord, record_of
+from routing_pipeline.rules.rollout_record import FOLDER as ROLLED_OUT
 from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot, names_in
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.files import write_whole
@@ -57,9 +61,12 @@ _log = logging.getLogger(__name__)
 class Follower:
     """Follows one home; `snapshot` is what was known at the last moment, None while the lake is empty or not looked at yet."""
 
-    def __init__(self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None) -> None:
+    def __init__(
+        self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None, rollout: RolloutSettings | None = None
+    ) -> None:
         self.home, self.parameters = home, parameters
         self.record = record or record_of(home)
+        self.rollout = Rollout(home, self.record, rollout or RolloutSettings())
         self.snapshot: Snapshot | None = None
         self.has_looked = False
         self.trouble: str | None = None
@@ -129,7 +136,7 @@ class Follower:
         if now - self._decided_at > DECISIONS_EVERY_S:
             with contextlib.suppress(PipelineError):
                 # Ids of one window differ in letters that follow no order, so their number tells of a proposal, and the last name may not.
-                listed = [self.record.place.names(folder) for folder in ("proposed", "record")]
+                listed = [self.record.place.names(folder) for folder in ("proposed", "record", ROLLED_OUT)]
                 self._decisions = [word for names in listed for word in (str(len(names)), *names[-1:])]
                 self._decided_at = now
         return self._decisions
@@ -179,6 +186,7 @@ class Follower:
             rule_set=None if before is None else before.rule_set,
             status=None if before is None else before.status,
             outcomes=None if before is None else before.outcomes,
+            rollout=None if before is None else before.rollout,
         )
         # Pages of the same sums stay as they are.
         if before is None or replace(now, seen_s=before.seen_s) != before:
@@ -207,8 +215,20 @@ class Follower:
             status=newest[1],
         )
         outcomes = self._outcomes(engine, lake, attempts.series, snapshot, known)
-        self.snapshot = replace(snapshot, serial=next(self._serial), outcomes=outcomes)
+        self.snapshot = snapshot = replace(snapshot, serial=next(self._serial), outcomes=outcomes)
+        self.snapshot = replace(snapshot, serial=next(self._serial), rollout=self._rolled_out(engine))
         self._remember(self.snapshot)
+
+    def _rolled_out(self, engine: Engine) -> RolloutStatus | None:
+        """Where the roll-out stands, and what one look at it sees; None where no rule set is live."""
+        try:
+            live = self.rollout.live()
+            if live is None:
+                return None
+            return self.rollout.status(look_at(self.home, engine, self.parameters, *live))
+        except PipelineError as error:
+            _log.warning("the roll-out cannot be read: %s", error)
+            return None
 
     # Beside the sums, and gone with them
 

@@ -28,6 +28,7 @@ from routing_pipeline.analysis.budget_projection import BudgetProjection
 from routing_pipeline.analysis.daily_spend import NO_COST
 from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Known, Measured, Result, quantity
+from routing_pipeline.gateways.rollout import RolloutStatus
 from routing_pipeline.parameters import TIMEFRAMES, AlertThresholds, Timeframe
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.rules.lifecycle import RuleSetStatus
@@ -94,6 +95,7 @@ class Snapshot:
     rule_set: RuleSet | None = None
     status: RuleSetStatus | None = None
     outcomes: RealizedOutcomes | None = None
+    rollout: RolloutStatus | None = None
 
 
 class Tile(Result):

@@ -141,6 +141,9 @@ def _costs(result: RoutingCosts) -> Lines:
         projected = None if result.budget_projection is None else result.budget_projection.of(budget.of)
         used = None if projected is None else periods.budget_use(projected.month)
         yield f"{whose}: {used or f'{measured(budget.used, text.percent)}; month: {budget.verdict}'}"
+    for tier in result.tier_budgets[:SHOWN]:
+        stands = "" if tier.breached is None else f", {'above' if tier.breached else 'within'} its share"
+        yield f"Budget of tier {_name(tier.tier)}: the window spent {measured(tier.window_usd, text.usd)}{stands}"
     for grouping in result.groupings:
         shown = (
             f"{' / '.join(_name(each) for each in line.group)} {measured(line.cost_usd, text.usd, brief=True)}"

@@ -144,7 +144,7 @@ OPERATIONS = table(
             routing_costs,
             ("calls", "previous_calls", "scope"),
             part_of="routing_costs",
-            asks=("budget", "budgets_by_team", "quality_threshold"),
+            asks=("budget", "budgets_by_team", "budgets_by_tier", "quality_threshold"),
         ),
         Operation(
             "routing_costs",
@@ -218,7 +218,7 @@ OPERATIONS = table(
             ("calls", "previous_calls", "scope", "routing_evidence", "window_costs.budgets", "earlier_hours"),
             "bottlenecks",
             "Avoidable spend: overused expensive models, waste, spikes, and what changed since the window before. One entry per task type and model.",
-            asks=("cost_threshold", "quality_threshold", "max_quality_drop", "budget", "budgets_by_team"),
+            asks=("cost_threshold", "quality_threshold", "max_quality_drop", "budget", "budgets_by_team", "budgets_by_tier"),
         ),
         Operation(
             "incidents",

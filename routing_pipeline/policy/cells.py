@@ -78,8 +78,21 @@ SUMS: tuple[str, ...] = ("n", "n_cost", "cost", "n_latency", "latency", "slow", 
 are not of teams without scores; those labelled, and the sum of quality; the requests of all units."""
 
 
+JUDGE_SUMS: tuple[str, ...] = (
+    "judged",
+    "judge",
+    "both",
+    "both_judge",
+    "both_judge_squares",
+    "both_quality",
+    "both_quality_squares",
+    "both_product",
+)
+"""Where answers carry a judge's score j beside the trusted q of some: how many have j, and its sum; how many have both, and over those the
+sums of j, j^2, q, q^2 and j q."""
+
 _WHERE_CUT = frozenset(
-    {"needs", "prompts", "infeasible", "kind_teams", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
+    {"has_judge", "needs", "prompts", "infeasible", "kind_teams", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
 )
 """Fields that are written where they say something."""
 
@@ -116,6 +129,8 @@ class Binning:
     strata: Strata | None = None
     """What takes the place of lengths: values of a column that steers and that no rule can ask for."""
 
+    has_judge: bool = False
+    """Cells carry the sums of a judge's scores (JUDGE_SUMS)."""
     of_sessions: bool = False
     """A unit is a session, decided at its first request; else a request."""
     is_scored_one_by_one: bool = False
@@ -162,7 +177,8 @@ class Cells:
     """Cells as arrays of one length. `level` is 0..levels-1, or `levels` for requests that no rule reaches.
 
     `task` is len(tasks) for tasks beyond MAX_TASKS, `arm` is len(models) for models beyond MAX_MODELS.
-    `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
+    `sums` has `scored` besides: the answers that `quality` is the sum over, which are those labelled unless a judge's scores are put
+    to use (`policy.pseudo_labels`). `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
     where `is_logged`; None when propensities are not logged. They are the weights of estimates where `is_weighted`: in contexts
     (task and level) of which nearly all requests carry one. Elsewhere such requests count
     by the share that a model has in the context.
@@ -265,12 +281,18 @@ def _summary(final: ibis.Table) -> dict[str, Any]:
             sized=final.prompt_tokens.notnull().sum().fill_null(0),
             weighted=(alone & final.propensity.notnull()).sum().fill_null(0),
             chosen=alone.sum().fill_null(0),
+            judged=_judge(final).notnull().cast("int64").sum().fill_null(0),
         )
         .to_pyarrow()
         .to_pylist()[0]
     )
     counted["p95_ms"] = learning.agg(p95=learning.request_latency_ms.quantile(0.95)).to_pyarrow().to_pylist()[0]["p95"]
     return counted
+
+
+def _judge(rows: ibis.Table) -> ibis.expr.types.NumericValue:
+    """A judge's score of the answer."""
+    return rows.judge_quality if "judge_quality" in rows.columns else ibis.null("float64")
 
 
 def _calls(rows: ibis.Table) -> ibis.expr.types.NumericValue:
@@ -330,6 +352,7 @@ def binning_of(requests: ibis.Table, cuts: Cuts = UNCUT, spared: frozenset[str] 
         has_gaps=axis == "complexity" and counted["levelled"] < n,
         unscored_teams=unscored,
         teams=teams,
+        has_judge=counted["judged"] > 0,
         needs=kinds.needs,
         prompts=kinds.prompts,
         kind_teams=kinds.teams,
@@ -410,6 +433,20 @@ def _aggregates(rows: ibis.Table, binning: Binning) -> dict[str, Any]:
         "quality": rows.quality,
         "calls": rows.cell_calls,
     }
+    if binning.has_judge:
+        judge, both = _judge(rows), rows.quality + 0.0 * _judge(rows)
+        of_both = ibis.ifelse(both.notnull(), judge, ibis.null("float64"))
+        of_judge = (
+            judge.notnull().cast("float64"),
+            judge,
+            both.notnull().cast("float64"),
+            of_both,
+            of_both * of_both,
+            both,
+            both * both,
+            of_both * both,
+        )
+        terms |= dict(zip(JUDGE_SUMS, of_judge, strict=True))
     sums = {name: total(term) for name, term in terms.items()}
     if binning.caches:
         sums["cost_today"] = total(rows[COST_TODAY])
@@ -498,9 +535,10 @@ def cells_of(table: pa.Table) -> Cells:
             ("arm", "cell_arm"),
         )
     }
-    of_weights = [*(f"weighted_{name}" for name in SUMS), "weight_squared"] if binning.weighted else []
+    counted = [*SUMS, *(JUDGE_SUMS if binning.has_judge else ())]
+    of_weights = [*(f"weighted_{name}" for name in counted), "weight_squared"] if binning.weighted else []
     today = ["cost_today"] if binning.caches else []
-    names = [*SUMS, *today, *of_weights]
+    names = [*counted, *today, *of_weights]
     keys["logged"] = column["cell_logged"].astype(np.int64) if binning.weighted else np.zeros(len(keys["task"]), dtype=np.int64)
     sums = {name: column[name].astype(np.float64) for name in names}
     share = _shares(keys["task"], keys["level"], keys["length"], sums["n"], binning)
@@ -522,11 +560,13 @@ def cells_of(table: pa.Table) -> Cells:
     context = (keys["task"], keys["level"])
     shape = (len(binning.tasks) + 1, binning.levels + 1)
     logged, all_of = sum_by(context, sums["n"] * is_logged, shape), sum_by(context, sums["n"], shape)
+    of_requests = {name: sums[name] for name in (*counted, *today)}
+    by_weight = {name.removeprefix("weighted_"): sums[name] for name in of_weights}
     return Cells(
         binning=binning,
         **keys,
-        sums={name: sums[name] for name in (*SUMS, *today)},
-        weighted={name.removeprefix("weighted_"): sums[name] for name in of_weights} if binning.weighted else None,
+        sums=of_requests | {"scored": of_requests["labelled"]},
+        weighted=by_weight | {"scored": by_weight["labelled"]} if binning.weighted else None,
         is_weighted=is_logged & (logged >= LOGGED_SHARE * all_of)[context],
         is_logged=is_logged,
         length_share=share,

@@ -38,6 +38,7 @@ from routing_pipeline.policy.expected_errors import Expected, failure_variance, 
 from routing_pipeline.policy.known_parts import Known, KnownParts, known_parts
 from routing_pipeline.policy.model_error import OF_OUTCOME, model_errors
 from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
+from routing_pipeline.policy.pseudo_labels import with_pseudo_labels
 from routing_pipeline.policy.segments import Segment, segment_map, segments_of
 from routing_pipeline.stats.inference import Statistic, ratio_of_sums
 from routing_pipeline.window.scope import CLUSTERS
@@ -214,7 +215,7 @@ def _halves(clusters: slice) -> list[int]:
 
 def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, Floats]:
     """Sums of requests weighted by 1 / propensity: the logged one where there is one, else the cell's."""
-    estimated: dict[str, Floats] = {name: cells.sums[name][reach] / propensity for name in SUMS}
+    estimated: dict[str, Floats] = {name: cells.sums[name][reach] / propensity for name in (*SUMS, "scored")}
     if cells.weighted is None or cells.distrusts_weights:
         return estimated
     logged = cells.is_weighted[reach]
@@ -230,7 +231,7 @@ def _by_cell(nuisances: Nuisances, fold: Ints, context: tuple[Ints, ...]) -> dic
 def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats]) -> list[Floats]:
     """By cell and outcome: sum w (y - mu), missing outcomes corrected for; w = 1 gives KEEP's score less mu n."""
     m = fitted["quality"]
-    answered = m * sums["success"] + (sums["quality"] - m * sums["labelled"]) / fitted["labelled"]
+    answered = m * sums["success"] + (sums["quality"] - m * sums["scored"]) / fitted["labelled"]
     return [
         (sums["cost"] - fitted["cost"] * sums["n_cost"]) / fitted["priced"],
         (sums["latency"] - fitted["latency"] * sums["n_latency"]) / fitted["timed"],
@@ -260,7 +261,7 @@ def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
         ("cost", "n_cost", "n"),
         ("latency", "n_latency", "n"),
         ("slow", "n_latency", "n"),
-        ("quality", "labelled", "answered"),
+        ("quality", "scored", "answered"),
     ):
         total, seen, base = (sum_by(keys, cells.sums[each][rest], shape) for each in (name, observed, of))
         by_half = total.sum(axis=(1, 2), keepdims=True) / np.maximum(seen.sum(axis=(1, 2), keepdims=True), 1e-300)
@@ -284,7 +285,7 @@ def _unreached(cells: Cells, rest: Ints) -> list[Floats]:
         filled("cost", "n_cost", "n"),
         filled("latency", "n_latency", "n"),
         sums["success"],
-        filled("quality", "labelled", "answered"),
+        filled("quality", "scored", "answered"),
         filled("slow", "n_latency", "n"),
         sums["answered"],
         sums["calls"],
@@ -306,6 +307,7 @@ def score_cube(cells: Cells, nuisances: Nuisances | None = None, segments: tuple
 
     Nuisances are fitted unless given; segments are those of the cells unless given.
     """
+    cells = with_pseudo_labels(cells)
     segments = segments_of(cells) if segments is None else segments
     binning = cells.binning
     keep = len(binning.models)

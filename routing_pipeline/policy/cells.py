@@ -281,7 +281,7 @@ def _summary(final: ibis.Table) -> dict[str, Any]:
             sized=final.prompt_tokens.notnull().sum().fill_null(0),
             weighted=(alone & final.propensity.notnull()).sum().fill_null(0),
             chosen=alone.sum().fill_null(0),
-            judged=_judge(final).notnull().cast("int64").sum().fill_null(0),
+            judged=(final.is_final & _judge(final).notnull()).sum().fill_null(0),
         )
         .to_pyarrow()
         .to_pylist()[0]

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from routing_pipeline.clock import hour_of
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.feasibility.needs import Cuts
+from routing_pipeline.policy.counting import NOT_CHANGED, Counting
 from routing_pipeline.policy.strata import Strata, strata_of, with_stratum
 from routing_pipeline.policy.tasks import UNCUT, Kinds, edges_reached, kinds_of, largest_of, lookup, teams_beside, with_tasks
 from routing_pipeline.policy.unscored_teams import NO_TEAM, UnscoredTeam, unscored_teams
@@ -92,7 +93,19 @@ JUDGE_SUMS: tuple[str, ...] = (
 sums of j, j^2, q, q^2 and j q."""
 
 _WHERE_CUT = frozenset(
-    {"has_judge", "needs", "prompts", "infeasible", "kind_teams", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
+    {
+        "counting",
+        "has_judge",
+        "needs",
+        "prompts",
+        "infeasible",
+        "kind_teams",
+        "strata",
+        "of_sessions",
+        "is_scored_one_by_one",
+        "caches",
+        "by_request",
+    }
 )
 """Fields that are written where they say something."""
 
@@ -129,6 +142,8 @@ class Binning:
     strata: Strata | None = None
     """What takes the place of lengths: values of a column that steers and that no rule can ask for."""
 
+    counting: Counting = NOT_CHANGED
+    """What is done to the scores of rows before they are aggregated, so that a replay does the same."""
     has_judge: bool = False
     """Cells carry the sums of a judge's scores (JUDGE_SUMS)."""
     of_sessions: bool = False
@@ -144,6 +159,7 @@ class Binning:
         """For the Parquet file's metadata."""
         strata = None if self.strata is None else self.strata.__dict__
         fields = self.__dict__ | {"unscored_teams": [each.__dict__ for each in self.unscored_teams], "strata": strata}
+        fields["counting"] = None if self.counting.changes_nothing else self.counting.__dict__
         return json.dumps({name: value for name, value in fields.items() if value or name not in _WHERE_CUT})
 
     @staticmethod
@@ -157,6 +173,8 @@ class Binning:
         fields["strata"] = strata_of(fields.get("strata"))
         fields["caches"] = tuple((model, tuple(rates), *prices) for model, rates, *prices in fields.get("caches", ()))
         fields["needs"] = tuple(tuple((column, holds) for column, holds in each) for each in fields.get("needs", ()))
+        counting = fields.get("counting") or {}
+        fields["counting"] = Counting(**counting | {"thinned": tuple(map(tuple, counting.get("thinned", ())))})
         return Binning(**fields | {"unscored_teams": tuple(UnscoredTeam(**each) for each in fields["unscored_teams"])})
 
     @property

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from routing_pipeline.policy.cells import COST_TODAY, FIXED, LOGGED_CLIP, MISSING, Binning, Cells, Floats, Ints, with_cells
+from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
 from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF
 from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
@@ -287,6 +288,7 @@ def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half 
     half: which of the window's halves that is; the other one for a cube whose halves are swapped (`policy.halves`).
     """
     binning = cube.cells.binning
+    requests = as_counted(requests, binning.counting)
     if binning.caches:
         with held(whole_session_rows(half_of(requests, half), tuple(ModelCache(*each) for each in binning.caches))) as rows:
             return _replayed(rule_set, rows, cube, half)

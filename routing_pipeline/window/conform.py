@@ -152,7 +152,7 @@ def conform_days(
     )
     rows = rows.mutate(logged_quality=rows.quality_score, logged_rating=rows.user_rating, is_complexity_derived=rows.complexity.isnull())
     session = ibis.coalesce(rows.session_id, rows.request_id)
-    rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
+    rows = rows.mutate(cluster=hex_pair(session.hexdigest("md5")))
     return scored_anew(rows, scores)
 
 
@@ -182,7 +182,7 @@ def with_all_columns(attempts: ibis.Table) -> ibis.Table:
     return attempts.mutate(**{column.name: ibis.null(_IBIS_TYPE[column.type]) for column in later})
 
 
-def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
+def hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
     """First two hexadecimal digits as 0..255; position in a string is the same on every engine."""
     digits = ibis.literal("0123456789abcdef")
     # Spark finds 32-bit places that Ibis takes for 64-bit ones: the first cast makes the second one happen.
@@ -245,4 +245,4 @@ def half_of(requests: ibis.Table, half: Half) -> ibis.Table:
 def learning_half_as_whole(requests: ibis.Table) -> ibis.Table:
     """The half that rules are learnt on, as if it were all there is: parted into halves of its own, by the last digits of the md5."""
     digest = ibis.coalesce(requests.session_id, requests.request_id).hexdigest("md5")
-    return half_of(requests, "learn").mutate(cluster=_hex_pair(digest.substr(30, 2)))
+    return half_of(requests, "learn").mutate(cluster=hex_pair(digest.substr(30, 2)))

@@ -32,23 +32,9 @@ from routing_pipeline.policy.incident_free import unusual_hours, warnings_of
 from routing_pipeline.policy.judge_check import judge_check
 from routing_pipeline.policy.kinds import feasibility_told, window_needs
 from routing_pipeline.policy.known_parts import COUNTED, ENOUGH, MAX_UNKNOWN, Known, unknown_parts
-from routing_pipeline.policy.scores import (
-    BOTH,
-    COST,
-    LATENCY,
-    LEARN,
-    MIN_COVERED,
-    MIN_LABELS,
-    MIN_SENT,
-    PROVE,
-    SUCCESS,
-    ScoreCube,
-    Support,
-    joined,
-    score_cube,
-    support,
-)
+from routing_pipeline.policy.scores import BOTH, COST, LATENCY, LEARN, PROVE, SUCCESS, ScoreCube, score_cube
 from routing_pipeline.policy.segments import Segment, label, when
+from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, Support, joined, support
 from routing_pipeline.policy.unit_cells import cells_of_units, decided_in, told_of_units
 from routing_pipeline.policy.window_scores import account_of
 from routing_pipeline.rules.model import NEEDS

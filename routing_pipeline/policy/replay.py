@@ -16,14 +16,16 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from routing_pipeline.policy.cells import COST_TODAY, FIXED, LOGGED_CLIP, MISSING, Binning, Cells, Floats, Ints, with_cells
+from routing_pipeline.policy.binning import FIXED, MISSING, Binning
+from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, Floats, Ints, with_cells
 from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
 from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF
 from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
 from routing_pipeline.policy.pseudo_labels import judge_model
-from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, seen_levels, unreached_means
+from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, unreached_means
 from routing_pipeline.policy.segments import segment_map
+from routing_pipeline.policy.support import seen_levels
 from routing_pipeline.policy.units import held, session_rows
 from routing_pipeline.rules.model import NEEDS, RuleSet
 from routing_pipeline.window.conform import half_of

@@ -114,10 +114,10 @@ class ScoreAccount(Result):
             who = "One user" if len(users) == 1 else f"{len(users)} users"
             given, counted = sum(each.share for each in users), sum(each.counted_share for each in users)
             words.append(f"{who} gave {100 * given:.0f} % of the scores; {_counts(given, counted)}.")
-        for each in self.influence:
-            if each.by == "team":
-                words.append(f"Team {each.name} gave {100 * each.share:.0f} % of the scores; {_counts(each.share, each.counted_share)}.")
-        return words
+        teams = [each for each in self.influence if each.by == "team"]
+        return words + [
+            f"Team {each.name} gave {100 * each.share:.0f} % of the scores; {_counts(each.share, each.counted_share)}." for each in teams
+        ]
 
 
 def _counts(given: float, counted: float) -> str:

@@ -14,8 +14,8 @@ import ibis
 import pyarrow as pa
 
 from routing_pipeline.policy import cells as cells_
+from routing_pipeline.policy.binning import SLOW_FACTOR, Binning
 from routing_pipeline.policy.carry_over import carried_over
-from routing_pipeline.policy.cells import Binning
 from routing_pipeline.policy.context import context_of, with_strata
 from routing_pipeline.policy.counting import NOT_CHANGED, Counting
 from routing_pipeline.policy.evidence_model import CarriedOver, SteeringTest, UnusualHours
@@ -137,7 +137,7 @@ def _cells_of(
 def _cells_of_sessions(
     requests: ibis.Table, unit: WindowUnit, needs: WindowNeeds, unusual: Sequence[UnusualHours], counting: Counting
 ) -> Gathered:
-    slow_above_ms = None if unit.slow_above_ms is None else unit.slow_above_ms * cells_.SLOW_FACTOR
+    slow_above_ms = None if unit.slow_above_ms is None else unit.slow_above_ms * SLOW_FACTOR
     counted: dict[str, Any] = {"is_scored_one_by_one": unit.is_scored_one_by_one, "by_request": unit.by_request}
     with held(session_rows(requests, slow_above_ms, **counted)) as rows:
         return _cells_of(rows, needs, unusual, of_sessions=True, slow_above_ms=slow_above_ms, counting=counting, **counted)

@@ -12,6 +12,7 @@ import pytest
 
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy import cells as cells_
+from routing_pipeline.policy.binning import binning_of
 from routing_pipeline.policy.cells import Cells
 from routing_pipeline.policy.judge_check import family_of, judge_check
 from routing_pipeline.policy.pseudo_labels import is_used, with_pseudo_labels
@@ -32,7 +33,7 @@ def rows_of(seed: int = 1, people: float = 0.1, loved: int | None = None) -> pa.
 
 def cells_of(rows: pa.Table) -> Cells:
     requests = ibis.memtable(rows)
-    return cells_.cells_of(cells_.aggregate(requests, cells_.binning_of(requests)))
+    return cells_.cells_of(cells_.aggregate(requests, binning_of(requests)))
 
 
 def test_a_judge_narrows_the_interval_and_hardly_moves_the_mean_that_trusted_scores_tell() -> None:

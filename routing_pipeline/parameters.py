@@ -135,7 +135,7 @@ class Weights(_Asked):
 class ScoreShares(_Asked):
     """How much of all scores one user, or one team, may have given. More are thinned out at random, where others are left to make up the rest."""
 
-    user: float = Field(default=0.25, gt=0, le=1, description="Largest share of the scores by one user; 1: no such limit")
+    user: float = Field(default=0.5, gt=0, le=1, description="Largest share of the scores by one user; 1: no such limit")
     team: float = Field(default=1.0, gt=0, le=1, description="Largest share of the scores by one team; 1: no such limit")
 
 

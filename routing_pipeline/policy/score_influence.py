@@ -20,6 +20,8 @@ COLUMNS: dict[Literal["user", "team"], str] = {"user": "user_hash", "team": "tea
 LEAST_SCORED = 300
 TOLD = 0.5
 """Share of all scores from which on whoever gave them is told of, whether a cap is set or not."""
+ALONE = 0.995
+"""A team with so much of the scores is the only one there is, and nothing to tell of."""
 MOST_HEAVY = 20
 
 
@@ -61,7 +63,11 @@ def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, .
         rows = heavy.order_by(ibis.desc("scored"), ibis.asc(column)).limit(MOST_HEAVY).to_pyarrow().to_pylist()
         shares = {str(row[column]): row["scored"] / total for row in rows}
         kept = kept_shares(shares, cap)
-        told += [Influence(by, "" if by == "user" else name, share, kept[name]) for name, share in shares.items() if share > limit]
+        told += [
+            Influence(by, "" if by == "user" else name, share, kept[name])
+            for name, share in shares.items()
+            if share > limit and not (by == "team" and share > ALONE)
+        ]
         thinned += [(column, name, share) for name, share in kept.items() if share < 1.0]
     return tuple(told), tuple(thinned)
 
@@ -72,7 +78,7 @@ def kept_shares(shares: dict[str, float], most: float) -> dict[str, float]:
     Those with less stay as they are. Where h of them would need h x most of everything, nobody is left to make up the rest: all is kept.
     """
     heavy = {name: share for name, share in shares.items() if share > most}
-    while heavy and len(heavy) * most < 1.0:
+    while heavy and len(heavy) * most < 1.0 and sum(heavy.values()) < 1.0 - 1e-9:
         level = most * (1.0 - sum(heavy.values())) / (1.0 - len(heavy) * most)
         more = {name: share for name, share in shares.items() if share > level * (1 + 1e-12)}
         if more.keys() <= heavy.keys():

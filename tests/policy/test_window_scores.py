@@ -100,13 +100,13 @@ def test_users_are_clusters_where_their_sessions_resemble_each_other_and_session
 
 def test_rows_are_counted_as_was_decided_and_keep_their_columns() -> None:
     rows = ibis.memtable(rated(0.05))
-    account, counting = account_of(rows, ScoreShares(user=0.1))
+    account, counting = account_of(rows, ScoreShares(user=0.03))
     counted = as_counted(rows, counting)
     assert counting.by_user
     assert counted.columns == rows.columns
     by_user = counted.group_by("user_hash").agg(n=counted.quality.count(), clusters=counted.cluster.nunique()).to_pyarrow()
     n = by_user["n"].to_numpy()
-    assert n.max() / n.sum() == pytest.approx(0.1, abs=0.02)
+    assert n.max() / n.sum() == pytest.approx(0.03, abs=0.006)
     assert by_user["clusters"].to_pylist() == [1] * len(n)
     assert any("of the scores; they count for" in words for words in account.told)
     cut = as_counted(rows, Counting(scored_before_s=worlds.START_S + 3_000 * 60.0))

@@ -27,18 +27,12 @@ MOST_HEAVY = 20
 
 @dataclass(frozen=True)
 class Influence:
-    """Somebody with a large share of the scores, and the share of those that counts. name: empty for users, whom no report names."""
+    """Somebody with a large share of the scores, and the share of the scores that count. name: empty for users, whom no report names."""
 
     by: Literal["user", "team"]
     name: str
     share: float
-    kept: float
-
-    @property
-    def counted_share(self) -> float:
-        """Share of the scores as they count, others unchanged."""
-        own = self.share * self.kept
-        return own / max(own + 1.0 - self.share, 1e-12)
+    counted_share: float
 
 
 def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, ...], tuple[tuple[str, str, float], ...]]:
@@ -63,8 +57,9 @@ def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, .
         rows = heavy.order_by(ibis.desc("scored"), ibis.asc(column)).limit(MOST_HEAVY).to_pyarrow().to_pylist()
         shares = {str(row[column]): row["scored"] / total for row in rows}
         kept = kept_shares(shares, cap)
+        left = 1.0 - sum(share * (1.0 - kept[name]) for name, share in shares.items())
         told += [
-            Influence(by, "" if by == "user" else name, share, kept[name])
+            Influence(by, "" if by == "user" else name, share, share * kept[name] / left)
             for name, share in shares.items()
             if share > limit and not (by == "team" and share > ALONE)
         ]

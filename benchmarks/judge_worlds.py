@@ -63,20 +63,30 @@ def main() -> None:
     with open_engine() as engine:
         for name in asked.world:
             world, judge = JUDGES[name]
-            means = {}
-            for scores in asked.scores:
-                began = time.perf_counter()
-                found = [saved(engine, world, judge, scores, asked.requests, asked.first + run) for run in range(asked.runs)]
-                proposed, saving, below = (np.array(each, dtype=np.float64) for each in zip(*found, strict=True))
-                broken = (below > 0) & (proposed > 0)
-                means[scores] = float(saving.mean())
-                print(
-                    f"| {name} | {scores} | {asked.runs} | {proposed.mean():.0%} | {broken.mean():.0%} | {max(float((below * broken).max()), 0.0):.4f} "
-                    f"| {saving.mean():.1%} |   {time.perf_counter() - began:.0f} s",
-                    flush=True,
-                )
-            if means.get("people"):
-                print(f"   {name}: together {means.get('people and judge', float('nan')) / means['people']:.2f} x people alone", flush=True)
+            found: dict[Scores, list[tuple[bool, float, float]]] = {scores: [] for scores in asked.scores}
+            began = time.perf_counter()
+            for run in range(asked.runs):
+                for scores, own in found.items():
+                    own.append(saved(engine, world, judge, scores, asked.requests, asked.first + run))
+                if (run + 1) % 5 == 0 or run + 1 == asked.runs:
+                    print(f"   after {run + 1}, {time.perf_counter() - began:.0f} s", flush=True)
+                    told(name, found)
+
+
+def told(name: str, found: dict[Scores, list[tuple[bool, float, float]]]) -> None:
+    """A line for each kind of scores, and how the two kinds together compare with people's alone."""
+    means = {}
+    for scores, own in found.items():
+        proposed, saving, below = (np.array(each, dtype=np.float64) for each in zip(*own, strict=True))
+        broken = (below > 0) & (proposed > 0)
+        means[scores] = float(saving.mean())
+        print(
+            f"| {name} | {scores} | {len(own)} | {proposed.mean():.0%} | {broken.mean():.0%} | {max(float((below * broken).max()), 0.0):.4f} "
+            f"| {saving.mean():.1%} |",
+            flush=True,
+        )
+    if means.get("people") and "people and judge" in means:
+        print(f"   {name}: together {means['people and judge'] / means['people']:.2f} x people alone", flush=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ class ScoreAccount(Result):
             who = "One user" if len(users) == 1 else f"{len(users)} users"
             given, counted = sum(each.share for each in users), sum(each.counted_share for each in users)
             words.append(f"{who} gave {100 * given:.0f} % of the scores; {_counts(given, counted)}.")
-        teams = [each for each in self.influence if each.by == "team"]
+        # One team often has most of the traffic; that is news where it was limited.
+        teams = [each for each in self.influence if each.by == "team" and each.counted_share < each.share - 0.005]
         return words + [
             f"Team {each.name} gave {100 * each.share:.0f} % of the scores; {_counts(each.share, each.counted_share)}." for each in teams
         ]

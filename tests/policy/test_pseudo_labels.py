@@ -36,8 +36,13 @@ def cells_of(rows: pa.Table) -> Cells:
     return cells_.cells_of(cells_.aggregate(requests, binning_of(requests)))
 
 
+@lru_cache
+def usual_cells() -> Cells:
+    return cells_of(rows_of())
+
+
 def test_a_judge_narrows_the_interval_and_hardly_moves_the_mean_that_trusted_scores_tell() -> None:
-    with_judge, alone = (score_cube(cells_of(rows)) for rows in (rows_of(), rows_of().drop_columns(["judge_quality"])))
+    with_judge, alone = (score_cube(each) for each in (usual_cells(), cells_of(rows_of().drop_columns(["judge_quality"]))))
     kept = np.full(with_judge.scores.shape[1], with_judge.keep)
     sharp, plain = (cube.chosen(kept, BOTH).quality() for cube in (with_judge, alone))
     assert sharp.standard_error < 0.75 * plain.standard_error
@@ -45,7 +50,7 @@ def test_a_judge_narrows_the_interval_and_hardly_moves_the_mean_that_trusted_sco
 
 
 def test_what_a_judge_says_in_favour_of_a_model_is_told_and_taken_out() -> None:
-    cells = cells_of(rows_of())
+    cells = usual_cells()
     found = judge_check(cells)
     assert found is not None
     bias = {each.name: each.bias for each in found.by_model}
@@ -64,8 +69,8 @@ def test_what_a_judge_says_in_favour_of_a_model_is_told_and_taken_out() -> None:
 
 
 def test_a_constant_answer_that_the_judge_loves_is_worth_what_trusted_scores_say() -> None:
-    made = with_pseudo_labels(cells_of(rows_of(loved=0)))
     rows = rows_of(loved=0)
+    made = with_pseudo_labels(cells_of(rows))
     of_loved = np.array(rows["routed_model"].to_pylist()) == WORLD.models[0]
     trusted = rows["quality"].to_numpy(zero_copy_only=False)[of_loved]
     arm = made.arm == made.binning.models.index(WORLD.models[0])
@@ -88,14 +93,14 @@ def test_nothing_of_the_proving_half_s_trusted_scores_reaches_the_half_that_lear
     proves = rows["cluster"].to_numpy() >= PROVE.start
     quality = rows["quality"].to_numpy(zero_copy_only=False)
     other = worlds.with_column(rows, "quality", np.where(proves, 1.0 - quality, quality), np.isnan(quality))
-    one, two = (with_pseudo_labels(cells_of(each)) for each in (rows, other))
+    one, two = (with_pseudo_labels(each) for each in (usual_cells(), cells_of(other)))
     learn = one.learning
     np.testing.assert_array_equal(one.sums["quality"][learn], two.sums["quality"][learn])
     assert np.abs(one.sums["quality"][~learn] - two.sums["quality"][~learn]).max() > 0
 
 
 def test_pseudo_labels_made_twice_are_made_once() -> None:
-    once = with_pseudo_labels(cells_of(rows_of()))
+    once = with_pseudo_labels(usual_cells())
     np.testing.assert_array_equal(once.sums["quality"], with_pseudo_labels(once).sums["quality"])
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from routing_pipeline.errors import UnusableInputError, complaint, did_you_mean
+from routing_pipeline.schema import TRUSTED, ScoreSource
 
 Timeframe = Literal["1h", "24h", "7d", "30d"]
 Goal = Literal["cost", "speed", "quality", "balanced"]
@@ -131,6 +132,13 @@ class Weights(_Asked):
     speed: float = Field(default=0.25, ge=0)
 
 
+class ScoreShares(_Asked):
+    """How much of all scores one user, or one team, may have given. More are thinned out at random, where others are left to make up the rest."""
+
+    user: float = Field(default=0.5, gt=0, le=1, description="Largest share of the scores by one user; 1: no such limit")
+    team: float = Field(default=1.0, gt=0, le=1, description="Largest share of the scores by one team; 1: no such limit")
+
+
 class Parameters(_Asked):
     """Everything that one analysis was asked. Same parameters, same data, same answer."""
 
@@ -169,6 +177,12 @@ class Parameters(_Asked):
         description="Most requests that estimates of other routing rest on: of more, whole sessions are drawn; counts and sums stay exact",
     )
     quality_feedback: str = Field(default="quality", description="Name of the feedback that is a request's quality")
+    trusted_scores: tuple[ScoreSource, ...] = Field(
+        default=TRUSTED,
+        description="Sources whose scores are what quality means where other sources score answers too; those are put to use as a judge's",
+        min_length=1,
+    )
+    max_score_share: ScoreShares = Field(default_factory=ScoreShares, description="How much of the scores may come from one user or team")
     models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
     capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")
     capabilities: CapabilitiesFile | None = Field(default=None, description="api.json of models.dev, in place of the bundled list")

@@ -132,6 +132,11 @@ ADDED_LATER: tuple[str, ...] = (
 )
 """Columns of the request log that files of earlier versions lack; they read as null there."""
 
+ScoreSource = Literal["judge", "user", "check", "eval"]
+"""Who gave a score: a model, whoever asked, a program that can tell right from wrong, people who were asked to judge."""
+TRUSTED: tuple[ScoreSource, ...] = ("eval", "check")
+"""Sources whose scores are what quality means, unless told otherwise. A model's are cheap, and users score what moves them to."""
+
 FEEDBACK: tuple[Column, ...] = (
     _text("request_id", "Request that was scored; null when the attempt is named instead"),
     _text("attempt_id", "Attempt that was scored; null when the request is named instead"),
@@ -220,6 +225,12 @@ SCOPED_REQUESTS: tuple[Column, ...] = (
     Column("request_latency_ms", "double", "On final rows: from the first attempt's start to the final one's end", "ms"),
     Column("attempts", "bigint", "On final rows: attempts of the request in the log", "attempts"),
     Column("quality", "double", "Newest feedback of the quality name, else the logged score; successful final rows only", "0..1"),
+    Column(
+        "judge_quality",
+        "double",
+        "Newest score of the quality name by a source that is not trusted, where trusted ones score it too",
+        "0..1",
+    ),
     Column("is_complexity_derived", "boolean", "complexity was not logged: rank of prompt_tokens within the task type", required=True),
     Column("is_task_type_logged", "boolean", "task_type was logged; otherwise it reads `unknown`", required=True),
     Column("cluster", "bigint", "md5 of the session (else the request) into 0..255; the unit of resampling", required=True),

@@ -122,7 +122,9 @@ def cached_sums(
     store = SumsStore(lake.home, engine, Catalog(parameters.models))
     attempts = scores = store.attempts(files).series
     if with_scores:
-        scores = store.scores(files, Feedback(lake.feedback_files(), lake.feedback_version(), parameters.quality_feedback)).series
+        scores = store.scores(
+            files, Feedback(lake.feedback_files(), lake.feedback_version(), parameters.quality_feedback, parameters.trusted_scores)
+        ).series
     return None if attempts is None or scores is None else (attempts, scores)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from routing_pipeline import text
 from routing_pipeline.ingest.feedback_totals import FeedbackTotals, OutsideScale, UnmatchedExample
 from routing_pipeline.lake.totals import QuarantineReason
+from routing_pipeline.schema import ScoreSource
 from routing_pipeline.window.scope import AnalysisScope
 
 Named = Callable[[str], str]
@@ -37,7 +38,7 @@ def lines(totals: FeedbackTotals | None, quality_name: str | None = None, named:
     """
     if totals is None or not totals.records:
         return ()
-    return (f"Feedback: {counts(totals)}.", *_troubles(totals, quality_name, named))
+    return (f"Feedback: {counts(totals)}.", *by_source(totals), *_troubles(totals, quality_name, named))
 
 
 def of_window(totals: FeedbackTotals | None, scope: AnalysisScope) -> tuple[str, ...]:
@@ -89,6 +90,16 @@ def counts(totals: FeedbackTotals) -> str:
         *([f"{text.count(totals.duplicates)} repeated"] if totals.duplicates else []),
     ]
     return f"{_scores(totals.records)} read, {', '.join(known)}"
+
+
+WORDS: dict[ScoreSource, str] = {"judge": "a judge", "user": "users", "check": "checks", "eval": "evaluations"}
+
+
+def by_source(totals: FeedbackTotals) -> Iterator[str]:
+    """Who gave how many scores, where there is more than one kind of source."""
+    found = totals.by_source
+    if len(found) > 1:
+        yield f"Scores by source: {', '.join(f'{text.count(n)} by {WORDS[source]}' for source, n in found.items())}."
 
 
 def refusals(totals: FeedbackTotals, named: Named = quoted) -> str:

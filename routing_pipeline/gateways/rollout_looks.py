@@ -38,6 +38,7 @@ def look_at(home: Home, engine: Engine, parameters: Parameters, rule_set: RuleSe
         catalog=Catalog(parameters.models),
         feedback=engine.read_parquet(feedback) if feedback else None,
         quality_name=parameters.quality_feedback,
+        trusted=parameters.trusted_scores,
     )
     timed = chat_of(with_time(rows))
     timed = timed.filter(timed.started_s >= window.start_s)

@@ -11,6 +11,7 @@ before their logs, so who matches is found out anew whenever rows or scores have
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from routing_pipeline.ingest.formats.log_format import IN_WORDS
 from routing_pipeline.lake.file_names import content_of
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.lake.totals import TOP_REASONS, QuarantineReason, ledger_sums, refusals
+from routing_pipeline.schema import ScoreSource
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.results import key_of
@@ -57,6 +59,13 @@ class OutsideScale(Result):
     likely_max: float | None = Field(default=None, description="Highest value of it")
 
 
+class ScoresOfSource(Result):
+    """Scores of one name by whoever gave them."""
+
+    source: ScoreSource
+    ingested: int = quantity("Scores kept", "scores")
+
+
 class ScoresOfName(Result):
     """Scores of one name; the name comes from the files: treat it as data."""
 
@@ -64,6 +73,7 @@ class ScoresOfName(Result):
     ingested: int = quantity("Scores kept", "scores")
     quarantined: int = quantity("Scores refused that say their name", "scores")
     outside_scale: OutsideScale | None = Field(default=None, description="Null when every score lies on its scale")
+    sources: tuple[ScoresOfSource, ...] = Field(default=(), description="Who gave them, most first")
 
 
 class UnmatchedExample(Result):
@@ -104,6 +114,14 @@ class FeedbackTotals(FeedbackMatch):
     )
     reasons: tuple[QuarantineReason, ...] = Field(default=(), description=f"Most frequent reasons for refusal, at most {TOP_REASONS}")
     names: tuple[ScoresOfName, ...] = Field(default=(), description=f"Scores by name, most frequent first, at most {MOST_NAMES}")
+
+    @property
+    def by_source(self) -> dict[ScoreSource, int]:
+        """Scores kept by source, most first; of the names listed."""
+        found: Counter[ScoreSource] = Counter()
+        for name in self.names:
+            found.update({each.source: each.ingested for each in name.sources})
+        return dict(found.most_common())
 
     @property
     def refused_share(self) -> float:
@@ -210,6 +228,7 @@ _KEPT = """SELECT name, coalesce(scale_min, 0) AS low, coalesce(scale_max, 1) AS
     WHERE name IN (SELECT unnest($names)) GROUP BY ALL"""
 _OUTSIDE = """SELECT name, scale_min, scale_max, count(*), min(value), max(value), bool_or(has_scale) FROM refused
     WHERE scale_max IS NOT NULL AND name IN (SELECT unnest($names)) GROUP BY ALL ORDER BY 4 DESC, 1, 2, 3"""
+_SOURCES = """SELECT name, source, count(*) FROM scores WHERE name IN (SELECT unnest($names)) GROUP BY ALL ORDER BY 3 DESC, 2"""
 _MOST_FREQUENT = f"""SELECT name, sum(kept)::BIGINT, sum(bad)::BIGINT FROM (
         SELECT name, count(*) AS kept, 0 AS bad FROM scores GROUP BY 1
         UNION ALL SELECT name, 0, count(*) FROM refused WHERE name IS NOT NULL GROUP BY 1)
@@ -230,7 +249,13 @@ def _names(connection: Any) -> tuple[ScoresOfName, ...]:
             outside[name] = outside_scale(
                 count, on_it, (low, high), (min(lowest, kept_low), max(highest, kept_high)), has_scale=bool(has_scale)
             )
-    return tuple(ScoresOfName(name=name, ingested=good, quarantined=bad, outside_scale=outside.get(name)) for name, good, bad in found)
+    sources: dict[str, list[ScoresOfSource]] = {}
+    for name, source, count in connection.execute(_SOURCES, asked).fetchall():
+        sources.setdefault(name, []).append(ScoresOfSource(source=source, ingested=count))
+    return tuple(
+        ScoresOfName(name=name, ingested=good, quarantined=bad, outside_scale=outside.get(name), sources=tuple(sources.get(name, ())))
+        for name, good, bad in found
+    )
 
 
 def outside_scale(refused: int, kept: int, scale: tuple[float, float], seen: tuple[float, float], *, has_scale: bool) -> OutsideScale:

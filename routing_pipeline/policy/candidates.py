@@ -12,7 +12,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routing_pipeline.parameters import GOALS, Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
@@ -35,6 +34,7 @@ from routing_pipeline.policy.search import (
     utility,
     within_caps,
 )
+from routing_pipeline.policy.task_tolerance import gentle_to_tasks, priced_by_task
 from routing_pipeline.stats.inference import Statistic
 
 MARKS: tuple[tuple[float, float], ...] = ((0.25, 0.0), (0.5, 0.0), (1.0, 0.0), (0.25, 250.0), (0.0, 600.0))
@@ -72,11 +72,12 @@ FLOOR_STEPS: Floats = np.linspace(-0.016, 0.020, 6)
 TradeOff = tuple[tuple[float, float], float, float]
 
 
-def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool, at: TradeOff | None = None) -> list[Found]:
+def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool, at: TradeOff | None = None, most: float = 1.0) -> list[Found]:
     """Every policy that is best for some price of quality (of cost, for the quality goal), mark-down and price of slowness.
 
     By Lagrange's rule these are the policies on the convex frontier. Every range that leaves KEEP pays MIN_BENEFIT, so a
     rule that adds less is not written, and neighbours join unless cutting them apart is worth it. `at`: this trade-off alone.
+    `most`: by how much the quality of any one task may be predicted to fall, 0..1; it has no hold on a single trade-off.
     """
     today = learnt.today
     base = quality_margin(learnt, learnt.quality_today)
@@ -86,11 +87,15 @@ def sweep(learnt: Learned, gain: Floats, *, by_cost: bool, slow: bool, at: Trade
     fee = np.full(gain.shape[1], MIN_BENEFIT)
     fee[-1] = 0.0
     found: dict[Found, None] = {}
-    for (by_error, by_variance), slow_price, price in trade_offs(slow=slow) if at is None else (at,):
+    tried = trade_offs(slow=slow) if at is None else [at]
+    for ((by_error, by_variance), slow_price), same in itertools.groupby(tried, key=lambda each: each[:2]):
         marked = base - by_error * error - by_variance * error**2
-        worth = marked - price * cost if by_cost else gain + price * marked
-        worth = np.where(learnt.eligible, worth - slow_price * slowness - fee, -np.inf)
-        found.setdefault(_best(learnt, worth))
+        of_prices = []
+        for _, _, price in same:
+            worth = marked - price * cost if by_cost else gain + price * marked
+            of_prices.append(_best(learnt, np.where(learnt.eligible, worth - slow_price * slowness - fee, -np.inf)))
+        # The higher the price of cost, the worse the answers.
+        found |= dict.fromkeys(of_prices if at is not None or by_cost else priced_by_task(learnt, of_prices, most))
     return list(found)
 
 
@@ -124,9 +129,9 @@ def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> l
         learnt = replace(learnt, eligible=learnt.eligible & gentle(learnt))
     gain = utility(learnt, goal, weights)
     slow, by_cost = limits.max_slow is not None, goal == "quality"
-    found = sweep(learnt, gain, by_cost=by_cost, slow=slow)
+    found = sweep(learnt, gain, by_cost=by_cost, slow=slow, most=limits.max_task_drop)
     for left_alone in heavy_segments(learnt, gain):
-        found += sweep(left_alone, gain, by_cost=by_cost, slow=False)
+        found += sweep(left_alone, gain, by_cost=by_cost, slow=False, most=limits.max_task_drop)
     if limits.has_caps:
         floor = limits.floor(learnt.quality_today)
         ceiling = ceiling_of(learnt, limits)
@@ -205,6 +210,7 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     gain = utility(learnt, goal, weights)
     apart = judged_apart(learnt)
     found = policies(apart, limits, goal, weights) + [each for each in everywhere(learnt) if within_caps(learnt, each, limits)]
+    found += of_other_goals(apart, limits, goal, weights)
     path = _ordered(cube, learnt, limits, goal, gain, found)
     if len(path) < SHORT_PATH:
         found = policies(learnt, limits, goal, weights)
@@ -214,32 +220,22 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
         path = [rung for rung in rungs if rung.z > path[0].z and rung.gain < path[0].gain] + path
     filled = [step for step in between(learnt, path, gain) if within_caps(learnt, step, limits)]
     own = [_as_found(learnt, policy) for policy in path]
-    return _ordered(cube, learnt, limits, goal, gain, [*filled, *own, *better_in_everything(apart, own, limits, goal, weights)])
+    return _ordered(cube, learnt, limits, goal, gain, [*filled, *own])
 
 
-def better_in_everything(learnt: Learned, own: list[Found], limits: Limits, goal: Goal, weights: Weights) -> list[Found]:
-    """What the search for another goal finds that is predicted to be cheaper, better and no slower than one of these.
+def of_other_goals(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[Found]:
+    """What the search for each other goal finds.
 
-    So that what one goal proposes is not dominated by what another one would. They join the same walk, which is no further look.
+    So that what one goal proposes is not worse, by what it asks for itself, than what another one would. They join the same walk, which is
+    no further look.
     """
-    levels = np.array([_levels(learnt, each) for each in own]).reshape(-1, 3)
     found: dict[Found, None] = {}
     for other in GOALS:
         if other != goal:
-            found |= dict.fromkeys(sweep(learnt, utility(learnt, other, weights), by_cost=other == "quality", slow=False))
-    return [each for each in found if within_caps(learnt, each, limits) and _beats_any(_levels(learnt, each), levels)]
-
-
-def _beats_any(then: Floats, levels: Floats) -> bool:
-    """Whether some row of levels costs more and answers worse, and is not quicker."""
-    is_better: NDArray[np.bool_] = np.less(then, levels)[:, :2].all(axis=1) & np.less_equal(then, levels)[:, 2]
-    return bool(is_better.any())
-
-
-def _levels(learnt: Learned, found: Found) -> Floats:
-    """Predicted cost, quality (less is better) and latency."""
-    sums = learnt.predicted(found)
-    return np.array([sums[COST], -sums[QUALITY] / max(float(sums[ANSWERED]), 1e-300), sums[LATENCY]])
+            open_ = replace(learnt, eligible=learnt.eligible & gentle(learnt)) if other == "balanced" else learnt
+            gain = utility(open_, other, weights)
+            found |= dict.fromkeys(sweep(open_, gain, by_cost=other == "quality", slow=False, most=limits.max_task_drop))
+    return [each for each in found if within_caps(learnt, each, limits)]
 
 
 def _as_found(learnt: Learned, policy: Policy) -> Found:
@@ -270,29 +266,6 @@ def between(learnt: Learned, path: list[Policy], gain: Floats) -> list[Found]:
             actions[place] = bold.actions[place]
             steps.append(Found(tuple(range(learnt.segments)), tuple(actions)))
     return steps
-
-
-def gentle_to_tasks(learnt: Learned, found: Found, most: float) -> Found:
-    """The policy with parts left as they are, largest loss first, of tasks whose quality is predicted to fall by more than `most`."""
-    if most >= 1.0 or not learnt.names:
-        return found
-    actions = np.array(found.actions(learnt))
-    keep = learnt.sums.shape[1] - 1
-    single = learnt.sums[: learnt.segments]
-    names = np.array(learnt.names)
-    changed = False
-    for name in dict.fromkeys(learnt.names):
-        own = np.flatnonzero(names == name)
-        now = single[own, keep]
-        level = float(now[:, QUALITY].sum() / max(float(now[:, ANSWERED].sum()), 1e-300))
-        while (actions[own] != keep).any():
-            then = single[own, actions[own]]
-            if float(then[:, QUALITY].sum() / max(float(then[:, ANSWERED].sum()), 1e-300)) >= level - most:
-                break
-            lost = (now[:, QUALITY] - level * now[:, ANSWERED]) - (then[:, QUALITY] - level * then[:, ANSWERED])
-            actions[own[int(np.where(actions[own] != keep, lost, -np.inf).argmax())]] = keep
-            changed = True
-    return Found(tuple(range(learnt.segments)), tuple(int(each) for each in actions)) if changed else found
 
 
 def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain: Floats, policies_: list[Found]) -> list[Policy]:

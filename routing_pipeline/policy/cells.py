@@ -1,7 +1,7 @@
 """The aggregate that every estimate starts from: sums per cluster, context and model.
 
-Belongs here: binning the context, the one aggregation over request rows, its Parquet file, and reading it back as
-arrays. Does not belong here: any model of outcomes (`policy.nuisance`) or estimate (`policy.scores`).
+Belongs here: the one aggregation over request rows, its Parquet file, and reading it back as arrays. Does not belong here:
+how requests become cells (`policy.binning`), any model of outcomes (`policy.outcome_model`) or estimate (`policy.scores`).
 
 Compressing rows to sums per (context, cluster) loses nothing that a cell-wise model with cluster-robust errors needs
 (the idea of duckreg: Lal, Fischer, Wardrop 2024, arXiv 2410.09952).
@@ -24,12 +24,10 @@ outcome. So requests without a length are spread over the lengths of the other r
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ibis
 import numpy as np
@@ -38,38 +36,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from routing_pipeline.clock import hour_of
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.feasibility.needs import Cuts
-from routing_pipeline.policy.strata import Strata, strata_of, with_stratum
-from routing_pipeline.policy.tasks import UNCUT, Kinds, edges_reached, kinds_of, largest_of, lookup, teams_beside, with_tasks
-from routing_pipeline.policy.unscored_teams import NO_TEAM, UnscoredTeam, unscored_teams
+from routing_pipeline.policy.binning import FIXED, LOGGED_SHARE, MISSING, Binning, calls_of, judge_of
+from routing_pipeline.policy.strata import with_stratum
+from routing_pipeline.policy.tasks import Kinds, edges_reached, lookup, with_tasks
+from routing_pipeline.policy.unscored_teams import NO_TEAM
 from routing_pipeline.storage.bucket import read_shared
 from routing_pipeline.storage.files import write_parquet_whole
-from routing_pipeline.window.conform import half_of
 from routing_pipeline.window.scope import CLUSTERS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Axis = Literal["complexity", "prompt_tokens", "none"]
 
-MAX_MODELS = 24
-"""Models beyond these, by traffic, are counted in the totals and left as they are."""
-MAX_CELLS = 1_000_000
-LOGGED_SHARE = 0.9
-"""Complexity, and propensities, count as logged from this share of requests on."""
-SLOW_FACTOR = 1.1
-"""A request is slow when it takes longer than today's 95th percentile by this factor."""
 CLIP = 0.004
 """Least estimated propensity that is ever divided by."""
 LOGGED_CLIP = 5e-4
 """The same of logged ones: exploration that is spread over many models is known to be as rare as it is."""
-MIN_WEIGHTED = 100
-"""Requests with a logged propensity from which on they are looked at."""
-TOKEN_EDGES: tuple[float, ...] = tuple(digit * 10.0**power for power in range(1, 6) for digit in (1, 1.5, 2, 3, 4, 5, 7))
-"""Lengths at which bins may begin, and so the numbers that rules may show."""
-MISSING = -1
-FIXED = -2
 
 COST_TODAY = "cost_today_usd"
 """Column of rows whose cost is not what was logged (`policy.prompt_caches`): that. Its sum stands beside the others as `cost_today`."""
@@ -78,85 +60,18 @@ SUMS: tuple[str, ...] = ("n", "n_cost", "cost", "n_latency", "latency", "slow", 
 are not of teams without scores; those labelled, and the sum of quality; the requests of all units."""
 
 
-_WHERE_CUT = frozenset(
-    {"needs", "prompts", "infeasible", "kind_teams", "in_groups", "strata", "of_sessions", "is_scored_one_by_one", "caches", "by_request"}
+JUDGE_SUMS: tuple[str, ...] = (
+    "judged",
+    "judge",
+    "both",
+    "both_judge",
+    "both_judge_squares",
+    "both_quality",
+    "both_quality_squares",
+    "both_product",
 )
-"""Fields that are written where they say something."""
-
-
-@dataclass(frozen=True)
-class Binning:
-    """How requests become cells. Edges are inner ones, ascending, by task."""
-
-    tasks: tuple[str, ...]
-    models: tuple[str, ...]
-    axis: Axis
-    levels: int
-    lengths: int
-    level_edges: tuple[tuple[float, ...], ...]
-    length_edges: tuple[tuple[float, ...], ...]
-    bin_tokens: tuple[tuple[float, ...], ...]
-    slow_above_ms: float | None
-    weighted: bool
-    tasks_logged: bool
-    busiest_hour_requests: float
-    has_gaps: bool
-    """Some requests lack the complexity that the others have: a rule for a whole task must still ask for it."""
-    unscored_teams: tuple[UnscoredTeam, ...] = ()
-    teams: tuple[str, ...] = ()
-    """Teams that every rule must name, because others are never scored or are spared; empty where rules need not ask for the team."""
-    needs: tuple[tuple[tuple[str, bool], ...], ...] = ()
-    """By task, the columns of needs that it is cut by and what they hold in this part; empty where no task is cut."""
-    prompts: tuple[tuple[float | None, float | None], ...] = ()
-    """By task, the range [from, below) of its prompts' tokens that this part holds; empty where no task is cut."""
-    infeasible: tuple[tuple[int, int, str], ...] = ()
-    """(task, model) that may not be, and why."""
-    kind_teams: tuple[tuple[str, ...], ...] = ()
-    """By task, the teams whose requests this part holds; empty where no task is cut by teams."""
-    in_groups: tuple[str, ...] = ()
-    """Task types of which every request is of a team that some part names: a rule for all of their parts need not name any."""
-    strata: Strata | None = None
-    """What takes the place of lengths: values of a column that steers and that no rule can ask for."""
-
-    of_sessions: bool = False
-    """A unit is a session, decided at its first request; else a request."""
-    is_scored_one_by_one: bool = False
-    """A session's quality is the mean of its scores; else the last of them."""
-    caches: tuple[tuple[Any, ...], ...] = ()
-    """Fields of `prompt_caches.ModelCache`, where requests count as their whole session would have them; empty elsewhere."""
-    by_request: tuple[str, ...] = ()
-    """Task types whose requests are units of their own where the others' units are sessions."""
-
-    def to_json(self) -> str:
-        """For the Parquet file's metadata."""
-        strata = None if self.strata is None else self.strata.__dict__
-        fields = self.__dict__ | {"unscored_teams": [each.__dict__ for each in self.unscored_teams], "strata": strata}
-        return json.dumps({name: value for name, value in fields.items() if value or name not in _WHERE_CUT})
-
-    @staticmethod
-    def from_json(text: str | bytes) -> Binning:
-        """The inverse of `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
-        for name in ("level_edges", "length_edges", "bin_tokens"):
-            fields[name] = tuple(tuple(each) for each in fields[name])
-        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request", "in_groups")}
-        fields |= {name: tuple(map(tuple, fields.get(name, ()))) for name in ("prompts", "infeasible", "kind_teams")}
-        fields["strata"] = strata_of(fields.get("strata"))
-        fields["caches"] = tuple((model, tuple(rates), *prices) for model, rates, *prices in fields.get("caches", ()))
-        fields["needs"] = tuple(tuple((column, holds) for column, holds in each) for each in fields.get("needs", ()))
-        return Binning(**fields | {"unscored_teams": tuple(UnscoredTeam(**each) for each in fields["unscored_teams"])})
-
-    @property
-    def feasible(self) -> NDArray[np.bool_]:
-        """(task, model), whether a rule may send such requests there."""
-        found = np.ones((len(self.tasks), len(self.models)), dtype=bool)
-        for task, arm, _ in self.infeasible:
-            found[task, arm] = False
-        return found
-
-    def infeasible_because(self, task: int, arm: int) -> str | None:
-        """Why a model may not get such requests; None when it may."""
-        return next((why for at, model, why in self.infeasible if (at, model) == (task, arm)), None)
+"""Where answers carry a judge's score j beside the trusted q of some: how many have j, and its sum; how many have both, and over those the
+sums of j, j^2, q, q^2 and j q."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +79,8 @@ class Cells:
     """Cells as arrays of one length. `level` is 0..levels-1, or `levels` for requests that no rule reaches.
 
     `task` is len(tasks) for tasks beyond MAX_TASKS, `arm` is len(models) for models beyond MAX_MODELS.
-    `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
+    `sums` has `scored` besides: the answers that `quality` is the sum over, which are those labelled unless a judge's scores are put
+    to use (`policy.pseudo_labels`). `weighted` holds the same sums (and weight_squared) with each request weighted by 1 / its logged propensity, in cells
     where `is_logged`; None when propensities are not logged. They are the weights of estimates where `is_weighted`: in contexts
     (task and level) of which nearly all requests carry one. Elsewhere such requests count
     by the share that a model has in the context.
@@ -211,132 +127,6 @@ def sum_by(keys: tuple[Ints, ...], values: Floats, shape: tuple[int, ...]) -> Fl
     """Sum of `values` per combination of keys, as a dense array of `shape`."""
     sums = np.bincount(np.ravel_multi_index(keys, shape), values, minlength=math.prod(shape)).astype(np.float64)
     return sums.reshape(shape)
-
-
-COMPLEXITY_STEPS: tuple[int, ...] = (20, 10, 5)
-
-
-def _complexity_edges(steps: int) -> tuple[float, ...]:
-    return tuple(step / steps for step in range(1, steps))
-
-
-def _lengths_of(final: ibis.Table, kinds: Kinds) -> tuple[Floats, Floats]:
-    """Requests and tokens of the learning half by (task, bin between TOKEN_EDGES)."""
-    learning = with_tasks(half_of(final, "learn"), kinds)
-    learning = learning.filter(learning.prompt_tokens.notnull(), learning.task_place.notnull())
-    binned = learning.select("task_place", "prompt_tokens", bin=edges_reached(learning.prompt_tokens, TOKEN_EDGES))
-    grouped = binned.group_by("task_place", "bin").agg(n=binned.count(), tokens=binned.prompt_tokens.cast("float64").sum())
-    counts, tokens = np.zeros((2, len(kinds.tasks), len(TOKEN_EDGES) + 1))
-    for row in grouped.to_pyarrow().to_pylist():
-        counts[row["task_place"], row["bin"]] = row["n"]
-        tokens[row["task_place"], row["bin"]] = row["tokens"]
-    return counts, tokens
-
-
-def quantile_cuts(counts: Floats, parts: int) -> tuple[int, ...]:
-    """Where to cut a row of bins into at most `parts` of about equal counts; each cut is the first bin of a part."""
-    total = counts.sum()
-    if total <= 0 or parts <= 1:
-        return ()
-    below = np.concatenate([[0.0], counts.cumsum()])
-    cuts = {int(np.abs(below - total * part / parts).argmin()) for part in range(1, parts)}
-    return tuple(sorted(cut for cut in cuts if 0 < below[cut] < total))
-
-
-def _length_bins(counts: Floats, tokens: Floats, parts: int) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
-    """Edges and mean tokens of each bin, by task."""
-    edges, means = [], []
-    for task_counts, task_tokens in zip(counts, tokens, strict=True):
-        cuts = quantile_cuts(task_counts, parts)
-        bounds = (0, *cuts, len(task_counts))
-        pairs = list(itertools.pairwise(bounds))
-        edges.append(tuple(TOKEN_EDGES[cut - 1] for cut in cuts))
-        means.append(tuple(float(task_tokens[a:b].sum() / max(task_counts[a:b].sum(), 1.0)) for a, b in pairs))
-    return tuple(edges), tuple(means)
-
-
-def _summary(final: ibis.Table) -> dict[str, Any]:
-    logged = ~final.is_complexity_derived & final.complexity.notnull()
-    alone = final.attempts.fill_null(1) == 1
-    learning = half_of(final, "learn")
-    counted: dict[str, Any] = (
-        final.agg(
-            n=final.count(),
-            levelled=logged.sum().fill_null(0),
-            typed=final.is_task_type_logged.sum().fill_null(0),
-            sized=final.prompt_tokens.notnull().sum().fill_null(0),
-            weighted=(alone & final.propensity.notnull()).sum().fill_null(0),
-            chosen=alone.sum().fill_null(0),
-        )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-    counted["p95_ms"] = learning.agg(p95=learning.request_latency_ms.quantile(0.95)).to_pyarrow().to_pylist()[0]["p95"]
-    return counted
-
-
-def _calls(rows: ibis.Table) -> ibis.expr.types.NumericValue:
-    """Requests of a unit."""
-    return rows.calls if "calls" in rows.columns else ibis.literal(1.0)
-
-
-def _busiest_hour(final: ibis.Table) -> float:
-    hours = final.select(hour=hour_of(final.started_s), calls=_calls(final))
-    counted = hours.group_by("hour").agg(n=hours.calls.sum())
-    return float(counted.agg(most=counted.n.max()).to_pyarrow().to_pylist()[0]["most"] or 0)
-
-
-def binning_of(requests: ibis.Table, cuts: Cuts = UNCUT, spared: frozenset[str] = frozenset()) -> Binning:
-    """Choose tasks, models, axis and edges; small queries over final rows, outcomes of the proving half are not read.
-
-    Args:
-        requests: rows of the window.
-        cuts: where tasks are cut by what their requests need.
-        spared: teams that no rule may reach.
-    """
-    final = requests.filter(requests.is_final)
-    counted = _summary(final)
-    n = max(int(counted["n"]), 1)
-    kinds, models = kinds_of(final, cuts), largest_of(final, "routed_model", MAX_MODELS)
-    tasks = kinds.tasks
-    axis: Axis = "complexity" if counted["levelled"] >= LOGGED_SHARE * n else "prompt_tokens" if counted["sized"] > 0 else "none"
-    per_level = len(tasks) * len(models) * CLUSTERS
-    room = max(MAX_CELLS, n if n < MAX_CELLS else 0) / max(per_level, 1)
-    is_small = n <= MAX_CELLS
-    lengths = 3 if axis == "complexity" and (is_small or room >= 3 * COMPLEXITY_STEPS[0]) else 1
-    steps = next((steps for steps in COMPLEXITY_STEPS if is_small or steps * lengths <= room), COMPLEXITY_STEPS[-1])
-    counts, tokens = _lengths_of(final, kinds)
-    level_edges: tuple[tuple[float, ...], ...] = ((),) * len(tasks)
-    length_edges, means = _length_bins(counts, tokens, lengths)
-    if axis == "complexity":
-        level_edges = (_complexity_edges(steps),) * len(tasks)
-    elif axis == "prompt_tokens":
-        level_edges, means = _length_bins(counts, tokens, 12 if is_small or room >= 12 else 6)
-    p95 = counted["p95_ms"]
-    unscored, teams = unscored_teams(final)
-    if spared:
-        teams = teams_beside(final, spared | {each.team for each in unscored})
-    return Binning(
-        tasks=tasks,
-        models=models,
-        axis=axis,
-        levels=max((len(edges) + 1 for edges in level_edges), default=1),
-        lengths=max((len(edges) + 1 for edges in length_edges), default=1),
-        level_edges=level_edges,
-        length_edges=length_edges,
-        bin_tokens=means,
-        slow_above_ms=None if p95 is None else float(p95) * SLOW_FACTOR,
-        weighted=counted["weighted"] >= MIN_WEIGHTED,
-        tasks_logged=counted["typed"] > 0,
-        busiest_hour_requests=_busiest_hour(final),
-        has_gaps=axis == "complexity" and counted["levelled"] < n,
-        unscored_teams=unscored,
-        teams=teams,
-        needs=kinds.needs,
-        prompts=kinds.prompts,
-        kind_teams=kinds.teams,
-        in_groups=kinds.in_groups,
-    )
 
 
 def _edge_columns(prefix: str, edges: tuple[tuple[float, ...], ...]) -> dict[str, list[Any]]:
@@ -390,7 +180,7 @@ def with_cells(requests: ibis.Table, binning: Binning) -> ibis.Table:
         cell_length=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(0, "int64"), length),
         cell_arm=rows.arm_place.fill_null(len(binning.models)),
         cell_slow=rows.slow if binning.of_sessions else is_slow.cast("float64"),
-        cell_calls=_calls(rows).cast("float64"),
+        cell_calls=calls_of(rows).cast("float64"),
         cell_success=(rows.status == "success").cast("float64"),
         cell_is_scored=is_scored,
     )
@@ -413,6 +203,20 @@ def _aggregates(rows: ibis.Table, binning: Binning) -> dict[str, Any]:
         "quality": rows.quality,
         "calls": rows.cell_calls,
     }
+    if binning.has_judge:
+        judge, both = judge_of(rows), rows.quality + 0.0 * judge_of(rows)
+        of_both = ibis.ifelse(both.notnull(), judge, ibis.null("float64"))
+        of_judge = (
+            judge.notnull().cast("float64"),
+            judge,
+            both.notnull().cast("float64"),
+            of_both,
+            of_both * of_both,
+            both,
+            both * both,
+            of_both * both,
+        )
+        terms |= dict(zip(JUDGE_SUMS, of_judge, strict=True))
     sums = {name: total(term) for name, term in terms.items()}
     if binning.caches:
         sums["cost_today"] = total(rows[COST_TODAY])
@@ -501,9 +305,10 @@ def cells_of(table: pa.Table) -> Cells:
             ("arm", "cell_arm"),
         )
     }
-    of_weights = [*(f"weighted_{name}" for name in SUMS), "weight_squared"] if binning.weighted else []
+    counted = [*SUMS, *(JUDGE_SUMS if binning.has_judge else ())]
+    of_weights = [*(f"weighted_{name}" for name in counted), "weight_squared"] if binning.weighted else []
     today = ["cost_today"] if binning.caches else []
-    names = [*SUMS, *today, *of_weights]
+    names = [*counted, *today, *of_weights]
     keys["logged"] = column["cell_logged"].astype(np.int64) if binning.weighted else np.zeros(len(keys["task"]), dtype=np.int64)
     sums = {name: column[name].astype(np.float64) for name in names}
     share = _shares(keys["task"], keys["level"], keys["length"], sums["n"], binning)
@@ -525,11 +330,13 @@ def cells_of(table: pa.Table) -> Cells:
     context = (keys["task"], keys["level"])
     shape = (len(binning.tasks) + 1, binning.levels + 1)
     logged, all_of = sum_by(context, sums["n"] * is_logged, shape), sum_by(context, sums["n"], shape)
+    of_requests = {name: sums[name] for name in (*counted, *today)}
+    by_weight = {name.removeprefix("weighted_"): sums[name] for name in of_weights}
     return Cells(
         binning=binning,
         **keys,
-        sums={name: sums[name] for name in (*SUMS, *today)},
-        weighted={name.removeprefix("weighted_"): sums[name] for name in of_weights} if binning.weighted else None,
+        sums=of_requests | {"scored": of_requests["labelled"]},
+        weighted=by_weight | {"scored": by_weight["labelled"]} if binning.weighted else None,
         is_weighted=is_logged & (logged >= LOGGED_SHARE * all_of)[context],
         is_logged=is_logged,
         length_share=share,

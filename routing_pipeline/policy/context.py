@@ -18,7 +18,7 @@ import ibis
 import numpy as np
 from scipy.stats import chi2
 
-from routing_pipeline.policy.cells import Binning
+from routing_pipeline.policy.binning import Binning
 from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.steering import MATERIAL, REST, TOO_MUCH, Dependence, examined
 from routing_pipeline.policy.strata import NONE, VALUES, Strata

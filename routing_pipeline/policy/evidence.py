@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy import cells as cells_
+from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.evidence_model import (
     ArmEvidence,
     HalfEvidence,
@@ -28,26 +29,14 @@ from routing_pipeline.policy.evidence_model import (
 )
 from routing_pipeline.policy.grade import grade_of, propensity_check, steering_warning
 from routing_pipeline.policy.incident_free import unusual_hours, warnings_of
+from routing_pipeline.policy.judge_check import judge_check
 from routing_pipeline.policy.kinds import feasibility_told, window_needs
 from routing_pipeline.policy.known_parts import COUNTED, ENOUGH, MAX_UNKNOWN, Known, unknown_parts
-from routing_pipeline.policy.scores import (
-    BOTH,
-    COST,
-    LATENCY,
-    LEARN,
-    MIN_COVERED,
-    MIN_LABELS,
-    MIN_SENT,
-    PROVE,
-    SUCCESS,
-    ScoreCube,
-    Support,
-    joined,
-    score_cube,
-    support,
-)
+from routing_pipeline.policy.scores import BOTH, COST, LATENCY, LEARN, PROVE, SUCCESS, ScoreCube, score_cube
 from routing_pipeline.policy.segments import Segment, label, when
+from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, Support, joined, support
 from routing_pipeline.policy.unit_cells import cells_of_units, decided_in, told_of_units
+from routing_pipeline.policy.window_scores import account_of
 from routing_pipeline.rules.model import NEEDS
 from routing_pipeline.stats.inference import POINTWISE, Statistic, interval
 from routing_pipeline.window.scope import AnalysisScope
@@ -72,14 +61,18 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, *, cells_path: P
         MIN_CLUSTERS clusters of sessions or without any label, `refusal` says so and every estimate is Unidentifiable.
     """
     inputs = frozenset(scope.parameters.router_inputs)
+    account, counting = account_of(requests, scope.parameters.max_score_share)
+    requests = as_counted(requests, counting)
     needs = window_needs(requests, scope.parameters)
     decided = decided_in(requests)
     unusual = unusual_hours(requests.filter(requests.is_final))
-    table, tests = cells_of_units(requests, decided, needs, unusual)
+    table, tests = cells_of_units(requests, decided, needs, unusual, counting)
     if table is None:
         return _nothing()
     cells_.write_cells(table, cells_path)
-    found = summarised(read_scores(str(cells_path)), str(cells_path), router_inputs=inputs, steering=tests)
+    cube = read_scores(str(cells_path))
+    found = summarised(cube, str(cells_path), router_inputs=inputs, steering=tests)
+    account = account.model_copy(update={"judge": judge_check(cube.cells)})
     return found.model_copy(
         update={
             **told_of_units(decided),
@@ -87,7 +80,8 @@ def gather_evidence(requests: ibis.Table, scope: AnalysisScope, *, cells_path: P
             "feasibility": feasibility_told(requests, needs),
             "assumptions": needs.assumptions,
             "unusual": unusual,
-            "warnings": (*found.warnings, *needs.warnings, *warnings_of(unusual)),
+            "scores": account,
+            "warnings": (*found.warnings, *account.told, *needs.warnings, *warnings_of(unusual)),
         }
     )
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from routing_pipeline.estimates import Estimate, Measured, Result, quantity
 from routing_pipeline.feasibility.feasible import ModelFeasibility
+from routing_pipeline.policy.score_account import ScoreAccount
 from routing_pipeline.rules.model import Grade, Outcomes, Unit, When
 from routing_pipeline.text import LogName
 
@@ -230,6 +231,9 @@ class RoutingEvidence(Result):
     today: TodayEvidence | None = Field(default=None, description="Null in reports of earlier versions, and where nothing can be estimated")
     unknown: tuple[UnknownPart, ...] = Field(default=(), description="Parts of the traffic without an outcome, largest first")
     unusual: tuple[UnusualHours, ...] = Field(default=(), description="Hours unlike the rest; limits are held with and without them")
+    scores: ScoreAccount | None = Field(
+        default=None, description="How the window's scores were counted; null in reports of earlier versions, and without any request"
+    )
     feasibility: tuple[ModelFeasibility, ...] = Field(
         default=(), description="What of the window's requests each model could not have served; empty where nothing shows what they need"
     )

@@ -68,7 +68,7 @@ def quality_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment
     reach = np.flatnonzero((cells.level < cells.binning.levels) & (cells.task < len(cells.binning.tasks)) & (cells.arm < keep))
     fold = fold_of(cells.cluster[reach])
     predicted = nuisances.quality[fold, cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach]]
-    labelled = cells.sums["labelled"][reach]
+    labelled = cells.sums["scored"][reach]
     squares = (cells.sums["quality"][reach] - predicted * labelled) ** 2
     found = np.zeros((2, len(segments), keep + 1))
     for half, own in enumerate((cells.learning, ~cells.learning)):

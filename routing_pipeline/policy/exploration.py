@@ -19,8 +19,9 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats
 from routing_pipeline.policy.evidence_model import RoutingEvidence
-from routing_pipeline.policy.scores import ANSWERED, COST, MIN_EFFECTIVE_LOGGED, MIN_LABELS, MIN_SENT, QUALITY, ScoreCube
+from routing_pipeline.policy.scores import ANSWERED, COST, QUALITY, ScoreCube
 from routing_pipeline.policy.segments import label, when
+from routing_pipeline.policy.support import MIN_EFFECTIVE_LOGGED, MIN_LABELS, MIN_SENT
 from routing_pipeline.rules.model import Change, Expected, RelativeChange, Rule, RuleEvidence, RuleSet, WeightedModel, cannot_tell, id_of
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from routing_pipeline.policy.cells import Binning, Cells, Floats, sum_by
+from routing_pipeline.policy.binning import Binning
+from routing_pipeline.policy.cells import Cells, Floats, sum_by
 from routing_pipeline.policy.evidence_model import PropensityCheck, SteeringTest
 from routing_pipeline.rules.model import Grade
 from routing_pipeline.text import counted

@@ -18,7 +18,7 @@ from routing_pipeline.feasibility.feasible import NOT_LOGGED, Kind, ModelFeasibi
 from routing_pipeline.feasibility.learned import ShownByErrors, lessons_of, shown_by_errors
 from routing_pipeline.feasibility.needs import NEEDS, Cuts, TaskNeeds, any_logged, column_of, cuts_of, needs_by_task
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.cells import Binning, binning_of
+from routing_pipeline.policy.binning import Binning, binning_of
 from routing_pipeline.policy.tasks import Kinds, with_tasks
 from routing_pipeline.text import counted
 

@@ -89,7 +89,7 @@ def model_errors(
     whole = {name: by_fold(cells, values) for name, values in cells.sums.items()}
     shape = whole["n"].shape
     keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
-    counted = ("n", "n_cost", "n_latency", "success", "labelled")
+    counted = ("n", "n_cost", "n_latency", "success", "scored")
     all_sent = {name: sum_by(keys, weighted[name], shape) for name in counted}
     own, sent = {}, {}
     for counts, known_share in share.items():
@@ -168,8 +168,8 @@ def _derivatives(
                 yield len(OF_OUTCOME), (n + np.zeros_like(by), np.zeros_like(by))
         else:
             rate = nuisances.labelled[half]
-            moved = nuisances.success * (n - sent["n"]) + sent["success"] - sent["labelled"] / rate
-            yield outcome, (moved, own["success"] - own["labelled"] / rate)
+            moved = nuisances.success * (n - sent["n"]) + sent["success"] - sent["scored"] / rate
+            yield outcome, (moved, own["success"] - own["scored"] / rate)
 
 
 def _by_action(derivative: Derivative, keep: int) -> Iterator[tuple[int, int, Floats]]:

@@ -68,7 +68,7 @@ REGRESSIONS: dict[str, tuple[str, str, bool]] = {
     "latency": ("n_latency", "latency", True),
     "success": ("n", "success", False),
     "slow": ("n_latency", "slow", False),
-    "quality": ("labelled", "quality", False),
+    "quality": ("scored", "quality", False),
     "calls": ("n", "calls", True),
 }
 """Of each regression: the sums that count its observations, that add up its outcome, and whether it is relative to the task's mean."""
@@ -198,17 +198,17 @@ def propensities(counts: Floats, x: Floats) -> Floats:
     return clipped
 
 
-def observed_rate(observed: Floats, of: Floats) -> Floats:
+def observed_rate(observed: Floats, of: Floats, *, least: float = LABEL_CLIP) -> Floats:
     """Probability that an outcome is observed, by (task, level, length, arm); each stage is pulled to the one before.
 
     Stages: task, task and level, task, level and model, the cell; each counts its parent for LABEL_PRIOR requests.
-    Where everything is observed the rate is exactly 1.
+    Where everything is observed the rate is exactly 1. `least`: what no rate is below.
     """
     rate = np.where(of.sum() > 0, observed.sum() / max(float(of.sum()), 1e-300), 1.0)
     for axes in ((1, 2, 3), (2, 3), (2,), ()):
         seen, base = observed.sum(axis=axes, keepdims=True), of.sum(axis=axes, keepdims=True)
         rate = (seen + LABEL_PRIOR * rate) / (base + LABEL_PRIOR)
-    clipped: Floats = np.maximum(rate, LABEL_CLIP)
+    clipped: Floats = np.maximum(rate, least)
     return clipped
 
 
@@ -270,7 +270,8 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
 
     def halves(outcome: Known) -> Floats:
         is_known = known.of_cells(cells, outcome)
-        seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in COUNTED[outcome])
+        observed, of = COUNTED[outcome]
+        seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in ("scored" if outcome == "quality" else observed, of))
         return np.stack([observed_rate(seen[each].sum(axis=0), base[each].sum(axis=0)) for each in (learn, both)])
 
     found = {

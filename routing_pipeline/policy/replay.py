@@ -16,12 +16,16 @@ import ibis
 import numpy as np
 import pyarrow as pa
 
-from routing_pipeline.policy.cells import COST_TODAY, FIXED, LOGGED_CLIP, MISSING, Binning, Cells, Floats, Ints, with_cells
+from routing_pipeline.policy.binning import FIXED, MISSING, Binning
+from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, Floats, Ints, with_cells
+from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
 from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF
 from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
-from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, seen_levels, unreached_means
+from routing_pipeline.policy.pseudo_labels import judge_model
+from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, unreached_means
 from routing_pipeline.policy.segments import segment_map
+from routing_pipeline.policy.support import seen_levels
 from routing_pipeline.policy.units import held, session_rows
 from routing_pipeline.rules.model import NEEDS, RuleSet
 from routing_pipeline.window.conform import half_of
@@ -109,7 +113,7 @@ _CARRIED: tuple[str, ...] = (
 
 def _carried(rows: ibis.Table) -> tuple[str, ...]:
     """The columns that the replay needs, needs and fields of the session's first request among them where they are there."""
-    return (*_CARRIED, *(name for name in rows.columns if name in NEEDS or name == COST_TODAY or name.startswith(FIRST)))
+    return (*_CARRIED, *(name for name in rows.columns if name in NEEDS or name in (COST_TODAY, "judge_quality") or name.startswith(FIRST)))
 
 
 def _rows(requests: ibis.Table, cells: Cells, rule_set: RuleSet, half: Half) -> ibis.Table:
@@ -199,6 +203,12 @@ def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
             values[name][where] = fill[None, :, None, :] if where[1] == slice(None) else fill[None, None, None, :]
             if name in rates:
                 values[rates[name]][where] = rate_fill[None, :, None, :] if where[1] == slice(None) else rate_fill[None, None, None, :]
+    judge = judge_model(cells)
+    if judge is not None:
+        at = np.zeros(shape)
+        values["judge_offset"] = judge.offset[folds][:, :, :, None][..., arms] + at
+        values["judge_slope"] = judge.slope[folds][:, None, None, None][..., arms] + at
+        values["judge_rate"] = judge.rate[1][None, :, :, None][..., arms] + at
     place = segment_map(cells, cube.segments)[:, :, None, None]
     values["left"] = (cube.known.left["quality"] | cube.known.left["cost"])[place].astype(np.float64) + np.zeros(shape)
     for outcome, kinds in cube.known.kinds.items():
@@ -236,7 +246,7 @@ def _corrections(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericV
         return ((value - fit(name)) / fit(rate)).fill_null(0.0)
 
     timed_slow = ibis.ifelse(rows.request_latency_ms.notnull(), rows.cell_slow, ibis.null("float64"))
-    answered = rows.cell_success * (fit("quality") + corrected(rows.quality, "quality", "labelled"))
+    answered = rows.cell_success * (fit("quality") + corrected(_label(rows), "quality", "labelled"))
     # Where costs are restated for what a rule does to them, today's are still what was logged.
     cost = rows[COST_TODAY] if prefix == "own" and COST_TODAY in rows.columns else rows.request_cost_usd
     return [
@@ -248,6 +258,14 @@ def _corrections(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericV
         rows.cell_success - fit("success"),
         rows.cell_calls - fit("calls"),
     ]
+
+
+def _label(rows: ibis.Table) -> ibis.expr.types.NumericValue:
+    """Quality as the cells have it: the score, or the pseudo-label that a judge's score makes (`policy.pseudo_labels`)."""
+    if "own_fit_judge_offset" not in rows.columns:
+        return rows.quality
+    told = rows.own_fit_judge_offset + rows.own_fit_judge_slope * rows.judge_quality
+    return told + ((rows.quality - told) / rows.own_fit_judge_rate).fill_null(0.0)
 
 
 def _means(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericValue]:
@@ -272,6 +290,7 @@ def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half 
     half: which of the window's halves that is; the other one for a cube whose halves are swapped (`policy.halves`).
     """
     binning = cube.cells.binning
+    requests = as_counted(requests, binning.counting)
     if binning.caches:
         with held(whole_session_rows(half_of(requests, half), tuple(ModelCache(*each) for each in binning.caches))) as rows:
             return _replayed(rule_set, rows, cube, half)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pipeline.policy.cells import Binning, Floats
+from routing_pipeline.policy.binning import Binning
+from routing_pipeline.policy.cells import Floats
 from routing_pipeline.policy.scores import ANSWERED, CALLS, QUALITY, ScoreCube
 from routing_pipeline.policy.segments import Segment, named, teams_of, when
 from routing_pipeline.rules.model import Rule, When

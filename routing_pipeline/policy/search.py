@@ -19,20 +19,8 @@ from numpy.typing import NDArray
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.known_parts import Known
-from routing_pipeline.policy.scores import (
-    ANSWERED,
-    COST,
-    LATENCY,
-    LEARN,
-    MIN_COVERED,
-    MIN_LABELS,
-    MIN_SENT,
-    OUTCOMES,
-    QUALITY,
-    SUCCESS,
-    ScoreCube,
-    support,
-)
+from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, LEARN, OUTCOMES, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, support
 
 HALF = 0.4
 """Of what a model needs to be judged over the window, each half of the sessions must hold so much."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pipeline.policy.cells import Binning, Cells, quantile_cuts
+from routing_pipeline.policy.binning import Binning, quantile_cuts
+from routing_pipeline.policy.cells import Cells
 from routing_pipeline.policy.tasks import NO_OTHER_TEAM
 from routing_pipeline.rules.model import NEEDS_IN_WORDS, Between, When
 from routing_pipeline.text import counted

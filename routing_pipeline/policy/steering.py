@@ -28,7 +28,8 @@ import ibis
 import numpy as np
 from numpy.typing import NDArray
 
-from routing_pipeline.policy.cells import FIXED, TOKEN_EDGES, Binning, Floats, Ints, sum_by, with_cells
+from routing_pipeline.policy.binning import FIXED, TOKEN_EDGES, Binning
+from routing_pipeline.policy.cells import Floats, Ints, sum_by, with_cells
 from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.strata import VALUES
 from routing_pipeline.policy.tasks import edges_reached

@@ -14,9 +14,10 @@ import ibis
 import pyarrow as pa
 
 from routing_pipeline.policy import cells as cells_
+from routing_pipeline.policy.binning import SLOW_FACTOR, Binning
 from routing_pipeline.policy.carry_over import carried_over
-from routing_pipeline.policy.cells import Binning
 from routing_pipeline.policy.context import context_of, with_strata
+from routing_pipeline.policy.counting import NOT_CHANGED, Counting
 from routing_pipeline.policy.evidence_model import CarriedOver, SteeringTest, UnusualHours
 from routing_pipeline.policy.incident_free import without
 from routing_pipeline.policy.kinds import WindowNeeds, binning_by_needs, join_names
@@ -90,7 +91,9 @@ def told_of_units(decided: Decided) -> dict[str, Any]:
 Gathered = tuple[pa.Table | None, tuple[SteeringTest, ...]]
 
 
-def cells_of_units(requests: ibis.Table, decided: Decided, needs: WindowNeeds, unusual: Sequence[UnusualHours] = ()) -> Gathered:
+def cells_of_units(
+    requests: ibis.Table, decided: Decided, needs: WindowNeeds, unusual: Sequence[UnusualHours] = (), counting: Counting = NOT_CHANGED
+) -> Gathered:
     """The aggregate over requests, or over sessions, None where there are none; and which columns steer their choice.
 
     Args:
@@ -98,15 +101,16 @@ def cells_of_units(requests: ibis.Table, decided: Decided, needs: WindowNeeds, u
         decided: what is decided about.
         needs: what tasks are cut by.
         unusual: hours whose units are left out in a second set of cells, written after the first.
+        counting: what was done to the rows' scores, for whoever reads rows again.
     """
     unit = decided.unit
     if decided.is_whole and decided.caching is not None:
         caches = decided.caching.models
         with held(whole_session_rows(requests, caches)) as rows:
-            return _cells_of(rows, needs, unusual, strata=BY_PLACE, caches=tuple(map(astuple, caches)))
+            return _cells_of(rows, needs, unusual, strata=BY_PLACE, caches=tuple(map(astuple, caches)), counting=counting)
     if unit.per == "session":
-        return _cells_of_sessions(requests, unit, needs, unusual)
-    return _cells_of(requests, needs, unusual)
+        return _cells_of_sessions(requests, unit, needs, unusual, counting)
+    return _cells_of(requests, needs, unusual, counting=counting)
 
 
 BY_PLACE = Strata(PLACE, tuple((str(place),) if place < 2 else (str(place), str(place + 1)) for place in (0, 1, 2, 4, 6)))
@@ -130,8 +134,10 @@ def _cells_of(
     return table, context.tests
 
 
-def _cells_of_sessions(requests: ibis.Table, unit: WindowUnit, needs: WindowNeeds, unusual: Sequence[UnusualHours]) -> Gathered:
-    slow_above_ms = None if unit.slow_above_ms is None else unit.slow_above_ms * cells_.SLOW_FACTOR
+def _cells_of_sessions(
+    requests: ibis.Table, unit: WindowUnit, needs: WindowNeeds, unusual: Sequence[UnusualHours], counting: Counting
+) -> Gathered:
+    slow_above_ms = None if unit.slow_above_ms is None else unit.slow_above_ms * SLOW_FACTOR
     counted: dict[str, Any] = {"is_scored_one_by_one": unit.is_scored_one_by_one, "by_request": unit.by_request}
     with held(session_rows(requests, slow_above_ms, **counted)) as rows:
-        return _cells_of(rows, needs, unusual, of_sessions=True, slow_above_ms=slow_above_ms, **counted)
+        return _cells_of(rows, needs, unusual, of_sessions=True, slow_above_ms=slow_above_ms, counting=counting, **counted)

@@ -275,6 +275,10 @@ def session_rows(
         back=ibis.row_number().over(ibis.window(group_by=SESSION, order_by=[ibis.desc("started_s"), ibis.desc("request_id")])),
     )
     last_score = rows.quality.argmax(rows.at, where=rows.quality.notnull())
+    judged: dict[str, Any] = {}
+    if "judge_quality" in rows.columns:
+        last = rows.judge_quality.argmax(rows.at, where=rows.judge_quality.notnull())
+        judged["judge_score"] = rows.judge_quality.mean() if is_scored_one_by_one else last
     sums: dict[str, Any] = {
         "calls": rows.count().cast("float64"),
         "cost_total": rows.request_cost_usd.sum(),
@@ -283,6 +287,7 @@ def session_rows(
         "slow": (rows.request_latency_ms > (float("inf") if slow_above_ms is None else slow_above_ms)).cast("float64").mean(),
         "ends_well": ((rows.back == 0) & (rows.status == "success")).cast("int64").sum(),
         "score": rows.quality.mean() if is_scored_one_by_one else last_score,
+        **judged,
         "hits": rows.is_cache_hit.fill_null(False).cast("int64").sum(),
         "longest_prompt": rows.prompt_tokens.max(),
         **{f"ever_{name}": rows[name].fill_null(False).cast("int64").max() for name in needs},
@@ -293,6 +298,9 @@ def session_rows(
     first = rows.filter(rows["at"] == 0).select(SESSION, *there)
     joined = first.join(whole, first[SESSION] == whole.whole_session)
     ends_well = joined.ends_well > 0
+    if judged:
+        joined = joined.mutate(judge_quality=ibis.ifelse(ends_well, joined.judge_score, ibis.null("float64"))).drop("judge_score")
+        ends_well = joined.ends_well > 0
     return joined.mutate(
         status=ibis.ifelse(ends_well, ibis.literal("success"), ibis.literal("failure")),
         quality=ibis.ifelse(ends_well, joined.score, ibis.null("float64")),

@@ -67,7 +67,7 @@ def strength_of_task(cube: ScoreCube, shares: Floats) -> float | None:
         return None
     place_of = np.array([*(names.index(each) for each in cells.binning.tasks), len(names)])
     shape = (len(names) + 1, keep + 1)
-    scored, good = (sum_by((place_of[cells.task], cells.arm), cells.sums[name], shape)[:-1, :keep] for name in ("labelled", "quality"))
+    scored, good = (sum_by((place_of[cells.task], cells.arm), cells.sums[name], shape)[:-1, :keep] for name in ("scored", "quality"))
     moved = np.zeros((len(names), keep))
     requests = cube.requests.sum(axis=0)
     for place, segment in enumerate(cube.segments):

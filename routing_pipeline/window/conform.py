@@ -8,14 +8,14 @@ belong here: which attempts make up a request (`chains`), which are one call log
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import ibis
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import MONDAY_OFFSET_HOURS, SECONDS_PER_DAY, day_of, hour_of
-from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG, SCOPED_REQUESTS, ColumnType, column_names
+from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG, SCOPED_REQUESTS, TRUSTED, ColumnType, column_names
 from routing_pipeline.window.chains import chains_of
 from routing_pipeline.window.kinds_of_call import chat_of, kind_of
 from routing_pipeline.window.price_columns import with_prices
@@ -27,7 +27,7 @@ DAYS_AROUND = 1
 LOOK_AROUND_S = DAYS_AROUND * SECONDS_PER_DAY
 """Files of a window and of so much before and after it hold all that its rows depend on."""
 Scores = tuple[ibis.Table, ibis.Table]
-"""Newest quality and rating by request, and by attempt (`newest_scores`)."""
+"""Newest quality, rating and judge's score by request, and by attempt (`newest_scores`)."""
 _IBIS_TYPE: dict[ColumnType, str] = {
     "text": "string",
     "double": "float64",
@@ -53,25 +53,41 @@ def with_day(attempts: ibis.Table) -> ibis.Table:
     return attempts.mutate(day=(attempts.started_at.truncate("s").epoch_seconds() / SECONDS_PER_DAY).floor().cast("int64"))
 
 
-def newest_scores(feedback: ibis.Table, quality_name: str) -> tuple[ibis.Table, ibis.Table]:
-    """Newest quality and newest user's rating by request and by attempt, each on 0..1 by its declared scale.
+MIN_TRUSTED = 300
+"""Scores of trusted sources from which on they alone are the quality of an answer, and those of other sources stand beside it."""
+
+
+def newest_scores(feedback: ibis.Table, quality_name: str, trusted: Sequence[str] = TRUSTED) -> tuple[ibis.Table, ibis.Table]:
+    """Newest quality, newest user's rating and newest judge's score by request and by attempt, each on 0..1 by its declared scale.
 
     Quality is the feedback called `quality_name`; every other score by a user is a rating. The two never mix: where anybody
-    but users gives that name, users' scores under it are ratings too. Of scores given at the same moment the lowest counts.
+    but users gives that name, users' scores under it are ratings too, unless users are trusted. Of scores given at the same moment the lowest counts.
+
+    Where at least MIN_TRUSTED scores of that name come from trusted sources, and some from others, the trusted ones alone are the
+    quality, and the others a judge's. With fewer of them all sources count alike, as if there were one kind of score.
     """
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
     scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
     is_named, is_users = scores.name == quality_name, scores.source == "user"
-    others = scores.filter(is_named & ~is_users).limit(1).count().execute()
-    is_quality = is_named & ~is_users if others else is_named
-    scores = scores.mutate(is_quality=is_quality).filter(is_quality | is_users)
+    is_trusted = is_named & scores.source.isin(trusted)
+    counted = scores.agg(
+        others=(is_named & ~is_users).sum().fill_null(0),
+        trusted=is_trusted.sum().fill_null(0),
+        judged=(is_named & ~is_users & ~scores.source.isin(trusted)).sum().fill_null(0),
+    )
+    found = counted.to_pyarrow().to_pylist()[0]
+    is_quality = is_named & ~is_users if found["others"] else is_named
+    if found["trusted"] >= MIN_TRUSTED and found["judged"] > 0:
+        is_quality = is_trusted
+    kind = ibis.cases((is_quality, "quality"), (is_named & ~is_users, "judge"), (is_users, "rating"))
+    scores = scores.mutate(kind=kind).filter(kind.notnull())
 
     def newest(by: str) -> ibis.Table:
         keyed = scores.filter(scores[by].notnull())
-        last = keyed.scored_at.max().over(ibis.window(group_by=[by, "is_quality"]))
+        last = keyed.scored_at.max().over(ibis.window(group_by=[by, "kind"]))
         keyed = keyed.mutate(newest_at=last)
         keyed = keyed.filter(keyed.scored_at == keyed.newest_at)
-        return keyed.group_by(by).agg(quality=keyed.score.min(where=keyed.is_quality), rating=keyed.score.min(where=~keyed.is_quality))
+        return keyed.group_by(by).agg(**{name: keyed.score.min(where=keyed.kind == name) for name in ("quality", "rating", "judge")})
 
     return newest("request_id"), newest("attempt_id")
 
@@ -83,6 +99,7 @@ def conform(
     catalog: Catalog,
     feedback: ibis.Table | None = None,
     quality_name: str = "quality",
+    trusted: Sequence[str] = TRUSTED,
     task_types: tuple[str, ...] = (),
     held: Callable[[ibis.Table], ibis.Table] = lambda table: table,
 ) -> ibis.Table:
@@ -91,7 +108,7 @@ def conform(
     `attempts` holds the days of the window and the day before and after (schema.REQUEST_LOG). Runs one small query now, for the
     distinct models to price; the result is an unevaluated expression. `held` may evaluate what is joined (`Engine.held`).
     """
-    scores = None if feedback is None else newest_scores(feedback, quality_name)
+    scores = None if feedback is None else newest_scores(feedback, quality_name, trusted)
     rows = conform_days(attempts, window, catalog=catalog, scores=scores, task_types=task_types, held=held)
     rows = chat_of(rows)
     return with_complexity(rows, held(length_ranks(rows)))
@@ -135,7 +152,7 @@ def conform_days(
     )
     rows = rows.mutate(logged_quality=rows.quality_score, logged_rating=rows.user_rating, is_complexity_derived=rows.complexity.isnull())
     session = ibis.coalesce(rows.session_id, rows.request_id)
-    rows = rows.mutate(cluster=_hex_pair(session.hexdigest("md5")))
+    rows = rows.mutate(cluster=hex_pair(session.hexdigest("md5")))
     return scored_anew(rows, scores)
 
 
@@ -165,7 +182,7 @@ def with_all_columns(attempts: ibis.Table) -> ibis.Table:
     return attempts.mutate(**{column.name: ibis.null(_IBIS_TYPE[column.type]) for column in later})
 
 
-def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
+def hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValue:
     """First two hexadecimal digits as 0..255; position in a string is the same on every engine."""
     digits = ibis.literal("0123456789abcdef")
     # Spark finds 32-bit places that Ibis takes for 64-bit ones: the first cast makes the second one happen.
@@ -174,18 +191,27 @@ def _hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerVal
 
 def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None) -> ibis.Table:
     """Quality and users' ratings: from the newest feedback, else as logged. A request's scores belong to its final attempt."""
-    quality, rating = rows.logged_quality, rows.logged_rating
+    quality, rating, judge = rows.logged_quality, rows.logged_rating, ibis.null("float64")
     if scores is not None:
         by_request, by_attempt = scores
-        by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
-        by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="quality", rating_by_attempt="rating")
+        by_request = keyed_by(by_request, "request")
+        by_attempt = keyed_by(by_attempt, "attempt")
         rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
         rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
         of_request = ibis.ifelse(rows.is_final, rows.rating_by_request, ibis.null("float64"))
         quality = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.logged_quality)
         rating = ibis.coalesce(rows.rating_by_attempt, of_request, rows.logged_rating)
+        judge = ibis.coalesce(rows.judge_by_attempt, rows.judge_by_request)
     is_scored = rows.is_final & (rows.status == "success")
-    return rows.mutate(quality=ibis.ifelse(is_scored, quality, ibis.null("float64")), user_rating=rating)
+    nothing = ibis.null("float64")
+    return rows.mutate(
+        quality=ibis.ifelse(is_scored, quality, nothing), judge_quality=ibis.ifelse(is_scored, judge, nothing), user_rating=rating
+    )
+
+
+def keyed_by(scores: ibis.Table, by: str) -> ibis.Table:
+    """One of `newest_scores`, for a join: scored_request_id, quality_by_request and so on, or the same of attempts."""
+    return scores.rename({f"scored_{by}_id": f"{by}_id"} | {f"{name}_by_{by}": name for name in ("quality", "rating", "judge")})
 
 
 def length_ranks(rows: ibis.Table) -> ibis.Table:
@@ -219,4 +245,4 @@ def half_of(requests: ibis.Table, half: Half) -> ibis.Table:
 def learning_half_as_whole(requests: ibis.Table) -> ibis.Table:
     """The half that rules are learnt on, as if it were all there is: parted into halves of its own, by the last digits of the md5."""
     digest = ibis.coalesce(requests.session_id, requests.request_id).hexdigest("md5")
-    return half_of(requests, "learn").mutate(cluster=_hex_pair(digest.substr(30, 2)))
+    return half_of(requests, "learn").mutate(cluster=hex_pair(digest.substr(30, 2)))

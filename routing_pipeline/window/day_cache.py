@@ -31,7 +31,7 @@ from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.results import key_of
-from routing_pipeline.window.conform import DAYS_AROUND, Scores, conform_days, newest_scores, scored_anew, with_day
+from routing_pipeline.window.conform import DAYS_AROUND, Scores, conform_days, keyed_by, newest_scores, scored_anew, with_day
 from routing_pipeline.window.engine import Engine
 from routing_pipeline.window.scope import Window
 
@@ -109,7 +109,9 @@ class DayCache:
     def _scores(self) -> Scores | None:
         if not self._feedback_files:
             return None
-        by_request, by_attempt = newest_scores(self.engine.read_parquet(self._feedback_files), self.parameters.quality_feedback)
+        by_request, by_attempt = newest_scores(
+            self.engine.read_parquet(self._feedback_files), self.parameters.quality_feedback, self.parameters.trusted_scores
+        )
         return self.engine.held(by_request), self.engine.held(by_attempt)
 
     def _digests(self, days: Collection[int], files: FilesByDay, kept: Mapping[int, Path]) -> dict[int, str]:
@@ -181,12 +183,12 @@ def score_digests(attempts: ibis.Table, scores: Scores) -> dict[int, str]:
     """
     by_request, by_attempt = scores
     rows = attempts.select("attempt_id", "request_id", "day")
-    by_request = by_request.rename(scored_request_id="request_id", quality_by_request="quality", rating_by_request="rating")
-    by_attempt = by_attempt.rename(scored_attempt_id="attempt_id", quality_by_attempt="quality", rating_by_attempt="rating")
+    by_request, by_attempt = keyed_by(by_request, "request"), keyed_by(by_attempt, "attempt")
     rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
     rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
     rows = rows.filter(rows.scored_request_id.notnull() | rows.scored_attempt_id.notnull())
-    found = [rows[f"{what}_by_{whose}"].cast("string").fill_null("") for whose in ("request", "attempt") for what in ("quality", "rating")]
+    kinds = ("quality", "rating", "judge")
+    found = [rows[f"{what}_by_{whose}"].cast("string").fill_null("") for whose in ("request", "attempt") for what in kinds]
     text = ibis.literal("|").join([rows.attempt_id, *found])
     summed = rows.group_by("day").agg(
         n=rows.count(), **{f"sum_{salt}": (text + salt).hash().cast("decimal(38, 0)").sum().cast("string") for salt in "ab"}

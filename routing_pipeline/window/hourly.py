@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
+from routing_pipeline.schema import TRUSTED
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.results import key_of
@@ -162,11 +163,12 @@ class Feedback:
     files: tuple[str, ...]
     version: str
     quality_name: str
+    trusted: tuple[str, ...] = TRUSTED
 
     @property
     def state(self) -> str:
         """Changes whenever a score may change."""
-        return key_of(version=self.version, quality_name=self.quality_name)
+        return key_of(version=self.version, quality_name=self.quality_name, trusted=self.trusted)
 
 
 def with_hour(attempts: ibis.Table) -> ibis.Table:
@@ -353,7 +355,8 @@ class SumsStore:
         if not folder.exists():
             making = folder.with_name(f"{feedback.state}.{uuid.uuid4().hex}")
             try:
-                for name, table in zip(_BY, newest_scores(self.engine.read_parquet(feedback.files), feedback.quality_name), strict=True):
+                newest = newest_scores(self.engine.read_parquet(feedback.files), feedback.quality_name, feedback.trusted)
+                for name, table in zip(_BY, newest, strict=True):
                     self.engine.write_parquet(table, making / f"{name}.parquet")
                 for other in folder.parent.iterdir():
                     if "." not in other.name:

@@ -211,6 +211,7 @@ def _asked(question: _Question, timeframe: Timeframe) -> _Asked:
         content=content_of(file for of_day in files.values() for file in of_day),
         feedback=question.feedback_version,
         quality_name=parameters.quality_feedback,
+        trusted=parameters.trusted_scores,
         catalog=question.days.catalog.version,
         overrides={name: override.model_dump(mode="json") for name, override in parameters.models.items()},
         task_types=parameters.task_types,

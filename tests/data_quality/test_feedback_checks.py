@@ -9,7 +9,7 @@ import pytest
 from routing_pipeline.data_quality import feedback_lines
 from routing_pipeline.data_quality.expectations import CheckResult
 from routing_pipeline.data_quality.feedback_checks import feedback_checks
-from routing_pipeline.ingest.feedback_totals import FeedbackTotals, ScoresOfName, UnmatchedExample, outside_scale
+from routing_pipeline.ingest.feedback_totals import FeedbackTotals, ScoresOfName, ScoresOfSource, UnmatchedExample, outside_scale
 from routing_pipeline.lake.totals import QuarantineReason
 
 WHY = QuarantineReason(reason="value is missing or not a finite number", count=6, object="s.jsonl in /scores", line=17)
@@ -151,3 +151,11 @@ def test_no_score_under_the_name_of_quality_is_told() -> None:
     (_, line) = feedback_lines.lines(found, "quality")
     assert line.startswith("No score is called 'quality', so none counts as the quality of an answer; they are called 'helpful', 'tone'.")
     assert len(feedback_lines.lines(found, "tone")) == 1
+
+
+def test_scores_are_told_by_who_gave_them_where_there_is_more_than_one_source() -> None:
+    by_judge, by_people = ScoresOfSource(source="judge", ingested=90), ScoresOfSource(source="eval", ingested=10)
+    one = ScoresOfName(name="quality", ingested=90, quarantined=0, sources=(by_judge,))
+    two = ScoresOfName(name="quality", ingested=100, quarantined=0, sources=(by_judge, by_people))
+    assert list(feedback_lines.by_source(totals(names=(one,)))) == []
+    assert list(feedback_lines.by_source(totals(names=(two,)))) == ["Scores by source: 90 by a judge, 10 by evaluations."]

@@ -12,7 +12,7 @@ import pytest
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy import cells as cells_, scores
-from routing_pipeline.policy.cells import Binning, binning_of
+from routing_pipeline.policy.binning import Binning, binning_of
 from routing_pipeline.policy.evidence import infeasible_because
 from routing_pipeline.policy.halves import one_hot
 from routing_pipeline.policy.kinds import binning_by_needs, window_needs

@@ -13,6 +13,7 @@ import pytest
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.policy import cells as cells_, outcome_model, proof, scores
+from routing_pipeline.policy.binning import binning_of
 from routing_pipeline.policy.evidence import part_in_words, read_scores
 from routing_pipeline.policy.evidence_model import UnknownPart
 from routing_pipeline.policy.halves import one_hot
@@ -37,7 +38,7 @@ def drawn(n: int = 12_000, seed: int = 1, **world: Any) -> pa.Table:
 
 def cube_of(rows: pa.Table) -> ScoreCube:
     requests = ibis.memtable(rows)
-    return scores.score_cube(cells_.cells_of(cells_.aggregate(requests, cells_.binning_of(requests))))
+    return scores.score_cube(cells_.cells_of(cells_.aggregate(requests, binning_of(requests))))
 
 
 def is_model(rows: pa.Table, place: int) -> np.ndarray:

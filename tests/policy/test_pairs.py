@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from routing_pipeline.policy import cells as cells_, proof, scores
+from routing_pipeline.policy.binning import binning_of
 from routing_pipeline.policy.halves import Halves, always, halves_of
 from routing_pipeline.policy.pairs import paired, pairs_of, turns_of
 from routing_pipeline.policy.search import Policy
@@ -19,7 +20,7 @@ def halves() -> Halves:
 
     rng = np.random.default_rng(3)
     rows = ibis.memtable(worlds.logged(worlds.CONFOUNDED, worlds.contexts(worlds.CONFOUNDED, 6_000, rng), rng))
-    return halves_of(scores.score_cube(cells_.cells_of(cells_.aggregate(rows, cells_.binning_of(rows)))))
+    return halves_of(scores.score_cube(cells_.cells_of(cells_.aggregate(rows, binning_of(rows)))))
 
 
 def everywhere(halves: Halves, arm: int) -> list[int]:

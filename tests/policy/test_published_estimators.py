@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy import cells as cells_, scores
+from routing_pipeline.policy.binning import binning_of
 from routing_pipeline.policy.scores import BOTH, COST, ScoreCube
 from routing_pipeline.stats.inference import POINTWISE, Statistic, interval
 from tests.simulation import worlds
@@ -65,7 +66,7 @@ def cube_of(logged: Bandit, predicted: NDArray[np.float64]) -> ScoreCube:
         place = rows.column_names.index(name)
         rows = rows.set_column(place, name, pa.array(values, rows.schema.field(name).type))
     table = ibis.memtable(rows)
-    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    cells = cells_.cells_of(cells_.aggregate(table, binning_of(table)))
     fitted = scores.score_cube(cells).nuisances
     by_task = np.array([predicted[int(name.removeprefix("task-"))] for name in cells.binning.tasks])
     by_task = by_task[:, [int(name.removeprefix("model-")) for name in cells.binning.models]]

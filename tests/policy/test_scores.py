@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from routing_pipeline.policy import cells as cells_, outcome_model, proof, scores
+from routing_pipeline.policy.binning import binning_of
 from routing_pipeline.policy.evidence import propensity_check, read_scores
 from routing_pipeline.policy.halves import always, halves_of
 from routing_pipeline.policy.scores import BOTH, COST, QUALITY, SUCCESS, ScoreCube
@@ -22,7 +23,7 @@ from tests.simulation.worlds import World
 
 def cube_of(rows: pa.Table) -> ScoreCube:
     requests = ibis.memtable(rows)
-    return scores.score_cube(cells_.cells_of(cells_.aggregate(requests, cells_.binning_of(requests))))
+    return scores.score_cube(cells_.cells_of(cells_.aggregate(requests, binning_of(requests))))
 
 
 def drawn(world: World, n: int, seed: int = 1) -> tuple[worlds.Requests, pa.Table]:
@@ -50,7 +51,7 @@ def test_with_true_shares_as_propensities_one_cell_gives_the_mean_of_those_sent(
     rows = with_column(rows, "prompt_tokens", np.full(n, 100))
     rows = with_column(rows, "propensity", [share[name] for name in model])
     table = ibis.memtable(rows)
-    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    cells = cells_.cells_of(cells_.aggregate(table, binning_of(table)))
     cost = rows["request_cost_usd"].to_numpy()
     for constant in (0.0, 5.0):
         fitted = scores.score_cube(cells).nuisances
@@ -153,7 +154,7 @@ def test_either_the_regression_or_the_propensities_may_be_wrong_but_not_both() -
     world = World(skills=(0.4, 0.9), prices=(1.0, 5.0), speeds=(500.0, 600.0), demands=(1.8,), sharpness=4.0, explored=0.1, labelled=0.9)
     requests, rows = drawn(world, 60_000)
     table = ibis.memtable(rows)
-    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    cells = cells_.cells_of(cells_.aggregate(table, binning_of(table)))
     fitted = scores.score_cube(cells).nuisances
     weak = cells.binning.models.index(world.models[0])
     truth = worlds.truth_of(requests, np.eye(2)[np.zeros(len(requests.task), dtype=int)]).quality
@@ -192,7 +193,7 @@ def test_logged_propensities_that_contradict_the_choices_are_found_out() -> None
     good = ibis.memtable(rows)
     lies = ibis.memtable(with_column(rows, "propensity", np.full(rows.num_rows, 0.9)))
     for table, honest in ((good, True), (lies, False)):
-        cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+        cells = cells_.cells_of(cells_.aggregate(table, binning_of(table)))
         check = propensity_check(cells)
         assert len(check) == 6
         assert all(each.matches for each in check) is honest
@@ -241,7 +242,7 @@ def test_what_a_cluster_adds_through_the_regressions_is_what_other_clusters_scor
         demands=(1.7, 2.1), skills=(0.3, 0.4, 0.5), prices=(1.0, 2.0, 3.0), speeds=(500.0, 600.0, 700.0), explored=0.1, labelled=0.6
     )
     table = ibis.memtable(drawn(world, 12_000)[1])
-    cells = cells_.cells_of(cells_.aggregate(table, cells_.binning_of(table)))
+    cells = cells_.cells_of(cells_.aggregate(table, binning_of(table)))
     before = scores.score_cube(cells)
     for cluster in (40, 200):
         cell = int(np.flatnonzero((cells.cluster == cluster) & (cells.sums["labelled"] > 0) & (cells.level < cells.binning.levels))[3])

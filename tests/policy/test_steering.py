@@ -6,7 +6,7 @@ import ibis
 import numpy as np
 
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.cells import Binning
+from routing_pipeline.policy.binning import Binning
 from routing_pipeline.policy.context import Context, context_of
 from routing_pipeline.policy.kinds import binning_by_needs, window_needs
 from routing_pipeline.policy.segments import when

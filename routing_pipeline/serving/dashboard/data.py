@@ -144,7 +144,9 @@ class Follower:
     def _catch_up(self, lake: Lake, engine: Engine, version: str, newest_s: float) -> None:
         by_day = lake.files_by_day()
         files = [file for _, file in by_day]
-        feedback = Feedback(lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback)
+        feedback = Feedback(
+            lake.feedback_files(), lake.feedback_version(), self.parameters.quality_feedback, self.parameters.trusted_scores
+        )
         sums = SumsStore(self.home, engine, Catalog(self.parameters.models))
         watermark = lake_watermark_s(self.home)
         hold_back_s = self.parameters.alerts.hold_back_minutes * 60
@@ -332,6 +334,7 @@ class Follower:
             catalog=Catalog(self.parameters.models),
             feedback=engine.read_parquet(feedback) if feedback else None,
             quality_name=self.parameters.quality_feedback,
+            trusted=self.parameters.trusted_scores,
         )
         days = [path for day, path in snapshot.requests.items() if (day + 1) * 24 > first]
         counted = engine.read_parquet(days)

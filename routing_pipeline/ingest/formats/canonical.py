@@ -15,7 +15,10 @@ from routing_pipeline.ingest.formats.needs import service_tier
 from routing_pipeline.schema import REQUEST_LOG
 
 # Everything as text: one meaning of "given but unusable" for JSON, CSV and Parquet alike.
-STRUCTURE = {column.name: "VARCHAR" for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS} | {"user_id": "VARCHAR", "api_key": "VARCHAR"}
+STRUCTURE = {column.name: "VARCHAR" for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS} | {
+    "user_id": "VARCHAR",
+    "api_key": "VARCHAR",
+}
 
 CANONICAL = column_map(
     "canonical",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from routing_pipeline.ingest.formats.kinds import first_kind, kind_of_model
 from routing_pipeline.ingest.formats.log_format import (
     LONGEST_ATTEMPT_S,
+    MOST_SCORE,
     Held,
     LogFormat,
     Optional,
@@ -27,7 +28,6 @@ from routing_pipeline.ingest.formats.log_format import (
     taken_from_json,
     text,
     time_reasons,
-    MOST_SCORE,
     user_hash,
     within,
 )

@@ -88,6 +88,7 @@ def model_errors(
     if not segments:
         return found[..., :-1], found[..., -1]
     x = basis(cells)
+    by_weight = fitting_sums(cells)
     shape = by_fold(cells, cells.sums["n"]).shape
     keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
     counted = ("n", "n_cost", "n_latency", "success", "labelled")
@@ -99,7 +100,7 @@ def model_errors(
         sent[counts] = {name: values * known_share[..., None] for name, values in all_sent.items()}
     clusters = [np.flatnonzero(fold_of(np.arange(CLUSTERS)) == fold) for fold in range(FOLDS)]
     for regression, (observed, total, by_scale) in REGRESSIONS.items():
-        fitted_to = fitting_sums(cells, regression)
+        fitted_to = cells.sums if regression == AS_SENT else by_weight
         weight, _, scale = trained_on(by_fold(cells, fitted_to[observed]), by_fold(cells, fitted_to[total]), by_scale=by_scale)
         residual = _residuals(cells, nuisances, x, regression, reach, fitted_to)
         for outcome, derivative in _derivatives(regression, nuisances, own, sent):

@@ -79,15 +79,15 @@ AS_SENT = "kept"
 """The regression of answers as they were sent: what stands in for those of today that nobody scored."""
 
 
-def fitting_sums(cells: Cells, regression: str) -> dict[str, Floats]:
-    """Sums by cell that a regression is fitted on: of requests as they were sent, or weighted with 1 / p where the router logs p.
+def fitting_sums(cells: Cells) -> dict[str, Floats]:
+    """Sums by cell that all regressions but AS_SENT are fitted on: requests count 1 / p where the router logs p, else as they were sent.
 
     A router that sees what the logs do not hold sends a model what suits it. What it answers well there says little of the
     requests of the same context that went elsewhere; its few answers to such requests, each of which stands for many, do.
     Of each task and model the weights add up to the requests that they are worth, (sum w)^2 / sum w^2 (Kish 1965), since penalties
     are counted in requests.
     """
-    if regression == AS_SENT or cells.weighted is None or cells.distrusts_weights or not cells.is_weighted.any():
+    if cells.weighted is None or cells.distrusts_weights or not cells.is_weighted.any():
         return cells.sums
     shape = (len(cells.binning.tasks) + 1, len(cells.binning.models) + 1)
     keys = (cells.task, cells.arm)
@@ -290,8 +290,9 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
     """All nuisances of a window; a second of numpy on a million cells. Rates of observation are those of the parts that are known."""
     x = basis(cells)
     sums = {name: by_fold(cells, values) for name, values in cells.sums.items()}
-    weighs = cells.weighted is not None and not cells.distrusts_weights and bool(cells.is_weighted.any())
-    by_weight = {name: by_fold(cells, values) for name, values in fitting_sums(cells, "").items()} if weighs else sums
+    fitted_to = fitting_sums(cells)
+    weighs = fitted_to is not cells.sums
+    by_weight = {name: by_fold(cells, values) for name, values in fitted_to.items()} if weighs else sums
     learn, both = list(range(FOLDS_PER_HALF)), list(range(FOLDS))
 
     def halves(outcome: Known) -> Floats:

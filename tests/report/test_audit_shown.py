@@ -13,7 +13,7 @@ from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.model import Report
 
-TOLD = "4 % of the requests carry the probability of their choice, and what they tell is this."
+TOLD = "By themselves they tell this of the others."
 
 
 def around(value: float, half: float) -> Estimate:

@@ -300,11 +300,11 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
         seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in COUNTED[outcome])
         return np.stack([observed_rate(seen[each].sum(axis=0), base[each].sum(axis=0)) for each in (learn, both)])
 
-    found = {
-        name: _predicted(*((sums if name == AS_SENT else by_weight)[each] for each in (observed, total)), x, by_scale=by_scale)
-        for name, (observed, total, by_scale) in REGRESSIONS.items()
-        if weighs or name != AS_SENT
-    }
+    found = {}
+    for name, (observed, total, by_scale) in REGRESSIONS.items():
+        if weighs or name != AS_SENT:
+            of = sums if name == AS_SENT else by_weight
+            found[name] = _predicted(of[observed], of[total], x, by_scale=by_scale)
     found.setdefault(AS_SENT, found["quality"])
     highest = dict.fromkeys(("success", "slow", "quality", AS_SENT), 1.0)
     return Nuisances(

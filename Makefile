@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 GATEWAYS := $(CURDIR)/$(VENV)/gateways
 FAST_TESTS := tests/stats tests/rules $(addprefix tests/test_,catalog.py estimates.py parameters.py text.py)
-SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py steering_worlds.py detectors.py projections.py session_worlds.py)
+SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py steering_worlds.py audit_worlds.py detectors.py projections.py session_worlds.py)
 # uv takes its certificates from the system, so that it works behind a company's proxy.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1

@@ -87,6 +87,9 @@ REQUEST_LOG: tuple[Column, ...] = (
     _text("workflow", "Workflow, agent or chain that the call belongs to"),
     _text("prompt_version", "Version of the prompt, with its name where that is logged"),
     _text("tags", "Tags that say no other column, in the order of the alphabet, with commas between them"),
+    _text("router_tier", "Tier that the gateway's own router sorted the request into; null where rules decided, or none is logged"),
+    Column("router_score", "double", "The gateway's own router's score of the request, on its own scale", "its own"),
+    _text("key_hash", "Keyed hash of the name of the API key, else of the key's own hash; never either of them"),
     _text("source_format", "Which log format the row came from", required=True),
     _text("source_object", "Object the row came from", required=True),
     Column("ingested_at", "timestamp", "When the row was committed to the lake, UTC", "UTC", required=True),
@@ -129,6 +132,9 @@ ADDED_LATER: tuple[str, ...] = (
     "workflow",
     "prompt_version",
     "tags",
+    "router_tier",
+    "router_score",
+    "key_hash",
 )
 """Columns of the request log that files of earlier versions lack; they read as null there."""
 

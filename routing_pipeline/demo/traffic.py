@@ -327,6 +327,8 @@ def traffic(requests: int = 200_000, seed: int = 20261116) -> Traffic:
             "reasoning_effort": pa.nulls(count, pa.string()),
             "service_tier": pa.nulls(count, pa.string()),
             **{name: pa.nulls(count, pa.string()) for name in ("model_version", "feature", "workflow", "prompt_version", "tags")},
+            **{name: pa.nulls(count, pa.string()) for name in ("router_tier", "key_hash")},
+            "router_score": pa.nulls(count, pa.float64()),
             "source_format": text(np.full(count, "demo", dtype=object)),
             "source_object": text(np.full(count, "demo", dtype=object)),
             "ingested_at": pa.array(np.full(count, started_us.max() + SECONDS_PER_HOUR * 1_000_000), type=pa.timestamp("us")),

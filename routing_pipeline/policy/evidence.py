@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy import cells as cells_
+from routing_pipeline.policy.audit import audited
 from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.evidence_model import (
     ArmEvidence,
@@ -27,7 +28,7 @@ from routing_pipeline.policy.evidence_model import (
     TodayEvidence,
     UnknownPart,
 )
-from routing_pipeline.policy.grade import grade_of, propensity_check, steering_warning
+from routing_pipeline.policy.grade import audit_warning, grade_of, propensity_check, steering_warning
 from routing_pipeline.policy.incident_free import unusual_hours, warnings_of
 from routing_pipeline.policy.judge_check import judge_check
 from routing_pipeline.policy.kinds import feasibility_told, window_needs
@@ -143,8 +144,9 @@ def summarised(
     refusal = refusal_of(calls, labelled, clusters)
     check = propensity_check(cells)
     uses_weights = cells.knows_weights
+    audit = None if refusal else audited(cube)
     grade, reason = grade_of(
-        cells, weights_match=bool(check) and not cells.distrusts_weights, router_inputs=router_inputs, steering=steering
+        cells, weights_match=bool(check) and not cells.distrusts_weights, router_inputs=router_inputs, steering=steering, audit=audit
     )
     axis = cells.binning.axis
     tasks = tuple(Segment(f"t{place + 1}", place, name, 0, cells.binning.levels) for place, name in enumerate(cells.binning.tasks))
@@ -163,13 +165,17 @@ def summarised(
         propensities="logged" if uses_weights else "estimated",
         propensity_check=check,
         steering=steering,
+        audit=audit,
         complexity="logged" if axis == "complexity" else "derived" if axis == "prompt_tokens" else "absent",
         tasks=tuple(_described(cube, tasks[own[0]], by_task, place, refusal, kinds=tuple(own)) for place, own in enumerate(parts_of_task)),
         segments=tuple(_described(cube, segment, cube.all, place, refusal) for place, segment in enumerate(cube.segments)),
         unsupported_share=1.0 if pairs == 0 or refusal else float((weight[:, None] * ~supported).sum() / pairs),
         today=_today(cube, refusal),
         unknown=parts,
-        warnings=(*_warnings(cube, check, n, labelled, parts), *(() if grade == "A" else steering_warning(steering))),
+        warnings=(
+            *_warnings(cube, check, n, labelled, parts),
+            *(() if grade == "A" else (*steering_warning(steering), *audit_warning(audit))),
+        ),
         refusal=refusal,
         cells_uri=cells_uri,
     )

@@ -189,6 +189,30 @@ class SteeringTest(Result):
     )
 
 
+class AuditedModel(Result):
+    """One model's quality as all traffic tells it, and as those requests do whose probability is known."""
+
+    model: LogName
+    requests: int = quantity("Requests sent to it whose probability is known, where both can be told", "requests")
+    share: float = quantity("Share of all requests that both estimates are of", "0..1")
+    quality_of_all: Measured = quantity("By all traffic: of successful requests, had all gone to this model", "0..1")
+    quality_of_known: Measured = quantity("The same by the requests alone whose probability is known", "0..1")
+    difference: Estimate = quantity("By all traffic less by those alone: above 0 where the logs flatter the model", "0..1")
+    p_value: float = quantity("Chance of as large a difference of any model where nothing hidden steers", "0..1")
+
+
+class ConfoundingAudit(Result):
+    """Whether the requests whose probability is known tell by themselves what all traffic tells (`policy.audit`)."""
+
+    share: float = quantity("Share of the requests that carry the probability of their choice", "0..1")
+    requests: int = quantity("How many these are", "requests")
+    models: tuple[AuditedModel, ...] = Field(description="Those of which both can be told, the difference least likely by chance first")
+    verdict: Literal["agree", "differ", "cannot tell"] = Field(
+        description="differ: something hidden steers the router, and these requests alone decide"
+    )
+    told: str = Field(description="In words")
+
+
 class UnusualHours(Result):
     """A stretch of the window in which a model did worse, or cost more, than in the rest of it."""
 
@@ -221,6 +245,10 @@ class RoutingEvidence(Result):
     propensity_check: tuple[PropensityCheck, ...] = ()
     steering: tuple[SteeringTest, ...] = Field(
         default=(), description="Logged columns that were tested for steering the router, strongest first"
+    )
+    audit: ConfoundingAudit | None = Field(
+        default=None,
+        description="Estimates from the requests alone whose probability is known, against those from all; null where none is known, or all are",
     )
     complexity: Literal["logged", "derived", "absent"] = Field(
         description="`derived` complexity may not appear in a rule; prompt_tokens takes its place"

@@ -37,6 +37,27 @@ class Expected:
         return Expected(self.failures + other.failures, self.borrowed + other.borrowed, self.quality + other.quality)
 
 
+def uneven(cells: Cells, nuisances: Nuisances, half: int) -> Floats:
+    """By model, how much larger sum (1 - p) / p over requests is than with the mean probability of each context in place of p.
+
+    Routers that see what the logs do not hold choose a model here and hardly ever there, within one context: the mean of 1 / p is larger
+    than 1 / the mean of p. A model's own requests tell it, E sum w (w - 1) = sum (1 - p) / p with w = 1 / p, those of the learning half in
+    the learning half and of both in the other. 1 where no probability is logged.
+    """
+    keep = len(cells.binning.models)
+    if cells.weighted is None or cells.distrusts_weights or not cells.is_weighted.any():
+        return np.ones(keep)
+    reach = cells.is_weighted & (cells.level < cells.binning.levels) & (cells.task < len(cells.binning.tasks)) & (cells.arm < keep)
+    reach &= cells.learning if half == 0 else True
+    seen = sum_by((cells.arm[reach],), (cells.weighted["weight_squared"] - cells.weighted["n"])[reach], (keep,))
+    n = cells.total("n", cells=cells.learning if half == 0 else None)[:-1, :-1].sum(axis=3)
+    logged = cells.total("n", cells=cells.is_weighted & (cells.learning if half == 0 else True))[:-1, :-1].sum(axis=(2, 3)) > 0
+    propensity = nuisances.propensity[half][..., :keep]
+    by_mean = ((n * logged[..., None])[..., None] * (1.0 - propensity) / propensity).sum(axis=(0, 1, 2))
+    found: Floats = np.where(seen > 0, np.maximum(seen / np.maximum(by_mean, 1e-300), 1.0), 1.0)
+    return found
+
+
 def failure_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...]) -> Floats:
     """By (half, segment, action): variance to expect of the sum of successes against KEEP's, from propensities and rates of failure alone.
 
@@ -52,8 +73,9 @@ def failure_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment
         propensity = nuisances.propensity[half][..., :keep]
         n = cells.total("n", cells=own)[:-1, :-1].sum(axis=3)
         by_level = (n[..., None] * (1.0 - propensity) / propensity).sum(axis=2)
+        factor = uneven(cells, nuisances, half)
         for place, segment in enumerate(segments):
-            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * rate * (1.0 - rate)
+            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * rate * (1.0 - rate) * factor
     return found
 
 
@@ -70,6 +92,10 @@ def quality_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment
     predicted = nuisances.quality[fold, cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach]]
     labelled = cells.sums["scored"][reach]
     squares = (cells.sums["quality"][reach] - predicted * labelled) ** 2
+    if cells.weighted is not None and not cells.distrusts_weights:
+        # How answers vary that stand for many counts as many times.
+        heavy = np.where(cells.is_weighted, cells.weighted["n"] / np.maximum(cells.sums["n"], 1e-300), 1.0)[reach]
+        squares, labelled = squares * heavy, labelled * heavy
     found = np.zeros((2, len(segments), keep + 1))
     for half, own in enumerate((cells.learning, ~cells.learning)):
         # What is learnt from may see nothing of the half that proves.
@@ -82,6 +108,7 @@ def quality_variance(cells: Cells, nuisances: Nuisances, segments: tuple[Segment
         propensity, rate = nuisances.propensity[half][..., :keep], nuisances.labelled[half][..., :keep]
         n = cells.total("n", cells=own)[:-1, :-1].sum(axis=3)
         by_level = (n[..., None] * success * (1.0 - propensity) / (propensity * rate)).sum(axis=2)
+        factor = uneven(cells, nuisances, half)
         for place, segment in enumerate(segments):
-            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * spread
+            found[half, place, :keep] = by_level[segment.task, segment.first : segment.last].sum(axis=0) * spread * factor
     return found

@@ -16,7 +16,7 @@ import numpy as np
 
 from routing_pipeline.policy.binning import Binning
 from routing_pipeline.policy.cells import Cells, Floats, sum_by
-from routing_pipeline.policy.evidence_model import PropensityCheck, SteeringTest
+from routing_pipeline.policy.evidence_model import ConfoundingAudit, PropensityCheck, SteeringTest
 from routing_pipeline.rules.model import Grade
 from routing_pipeline.text import counted
 from routing_pipeline.window.scope import CLUSTERS
@@ -72,7 +72,12 @@ def held_by(binning: Binning, steering: Sequence[SteeringTest]) -> set[str]:
 
 
 def grade_of(
-    cells: Cells, *, weights_match: bool, router_inputs: frozenset[str] = frozenset(), steering: Sequence[SteeringTest] = ()
+    cells: Cells,
+    *,
+    weights_match: bool,
+    router_inputs: frozenset[str] = frozenset(),
+    steering: Sequence[SteeringTest] = (),
+    audit: ConfoundingAudit | None = None,
 ) -> tuple[Grade, str]:
     """The grade with its reason.
 
@@ -81,11 +86,14 @@ def grade_of(
         weights_match: the logged propensities are those of the choices.
         router_inputs: all that the router decides by, where its owner has said so; else task type and complexity are taken for it.
         steering: what was tested beside them.
+        audit: what the requests whose probability is known tell of the others.
     """
     binning = cells.binning
     if weights_match and cells.knows_weights:
         return "A", "The router's own probabilities are logged and agree with what it chose."
-    tested = tested_in_words(steering)
+    tested = _joined(tested_in_words(steering), "" if audit is None or audit.verdict == "cannot tell" else audit.told)
+    if audit is not None and audit.verdict == "differ":
+        return "C", f"{tested} Results are worth an A/B test at most."
     left = [each.column for each in steering if each.verdict == "steers"]
     lacking = sorted(router_inputs - held_by(binning, steering))
     if lacking:
@@ -138,12 +146,17 @@ def steering_warning(steering: Sequence[SteeringTest]) -> list[str]:
     ]
 
 
+def audit_warning(audit: ConfoundingAudit | None) -> list[str]:
+    """That something hidden steers the router, so that nobody has to look for it."""
+    return [] if audit is None or audit.verdict != "differ" else [audit.told]
+
+
 def propensity_check(cells: Cells) -> tuple[PropensityCheck, ...]:
     """Whether 1 / logged propensity adds up to the requests of the contexts where a model may be chosen (Horvitz and Thompson 1952).
 
     Where one half of the sessions has seen a model MIN_SEEN times it may be chosen, and the other half's sum of 1 / p over requests sent to it
     estimates that half's requests: looking where it was seen often in the same requests would find too many of them. Off by
-    more than CHECK_TOLERANCE and three standard errors, clustered by session, the numbers are not the probabilities of these choices.
+    more than CHECK_TOLERANCE and three standard errors, clustered by session and at least those that the probabilities let expect, the numbers are not the probabilities of these choices.
     """
     if cells.weighted is None:
         return ()
@@ -165,6 +178,8 @@ def propensity_check(cells: Cells) -> tuple[PropensityCheck, ...]:
         ratio = float(total.sum() / of.sum())
         error = math.sqrt(float(((total - ratio * of) ** 2).sum())) / float(of.sum())
         sent = float(n[own].sum())
+        # Few requests happen to vary little, and those that are not there not at all: at least what 1 / p lets expect, sum (1 - p) / p.
+        error = max(error, math.sqrt(float(of.sum()) * max(float(total.sum()) / sent - 1.0, 0.0)) / float(of.sum()))
         found.append(
             PropensityCheck(
                 model=model,

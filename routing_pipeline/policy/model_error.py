@@ -29,6 +29,7 @@ import numpy as np
 from routing_pipeline.policy.cells import Cells, Floats, Ints, sum_by
 from routing_pipeline.policy.known_parts import Known, KnownParts
 from routing_pipeline.policy.outcome_model import (
+    AS_SENT,
     FOLDS,
     FOLDS_PER_HALF,
     REGRESSIONS,
@@ -36,6 +37,7 @@ from routing_pipeline.policy.outcome_model import (
     basis,
     by_fold,
     fitted_on,
+    fitting_sums,
     fold_of,
     ridge_adjoint,
     trained_on,
@@ -86,8 +88,8 @@ def model_errors(
     if not segments:
         return found[..., :-1], found[..., -1]
     x = basis(cells)
-    whole = {name: by_fold(cells, values) for name, values in cells.sums.items()}
-    shape = whole["n"].shape
+    by_weight = fitting_sums(cells)
+    shape = by_fold(cells, cells.sums["n"]).shape
     keys = (fold_of(cells.cluster[reach]), cells.task[reach], cells.level[reach], cells.length[reach], cells.arm[reach])
     counted = ("n", "n_cost", "n_latency", "success", "scored")
     all_sent = {name: sum_by(keys, weighted[name], shape) for name in counted}
@@ -98,8 +100,9 @@ def model_errors(
         sent[counts] = {name: values * known_share[..., None] for name, values in all_sent.items()}
     clusters = [np.flatnonzero(fold_of(np.arange(CLUSTERS)) == fold) for fold in range(FOLDS)]
     for regression, (observed, total, by_scale) in REGRESSIONS.items():
-        weight, _, scale = trained_on(whole[observed], whole[total], by_scale=by_scale)
-        residual = _residuals(cells, nuisances, x, regression, reach)
+        fitted_to = cells.sums if regression == AS_SENT else by_weight
+        weight, _, scale = trained_on(by_fold(cells, fitted_to[observed]), by_fold(cells, fitted_to[total]), by_scale=by_scale)
+        residual = _residuals(cells, nuisances, x, regression, reach, fitted_to)
         for outcome, derivative in _derivatives(regression, nuisances, own, sent):
             for arm, action, r in _by_action(derivative, keep):
                 if not r.any():
@@ -128,13 +131,13 @@ def _moved(r: Floats, weight: Floats, scale: Floats, x: Floats, penalty: float, 
     return by_half.reshape(2, FOLDS, len(segments), tasks * p)
 
 
-def _residuals(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints) -> Floats:
+def _residuals(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints, sums: dict[str, Floats]) -> Floats:
     """Sum x (y - mu) by (cluster, arm, task, p), with predictions that did not see the cluster."""
     binning = cells.binning
     cluster, task, level, length, arm = (each[reach] for each in (cells.cluster, cells.task, cells.level, cells.length, cells.arm))
     observed, total, _ = REGRESSIONS[regression]
     fitted = getattr(nuisances, regression)[fold_of(cluster), task, level, length, arm]
-    left = cells.sums[total][reach] - fitted * cells.sums[observed][reach]
+    left = sums[total][reach] - fitted * sums[observed][reach]
     at = x[task, level * binning.lengths + length]
     shape = (CLUSTERS, len(binning.models) + 1, len(binning.tasks))
     return np.stack([sum_by((cluster, arm, task), left * at[:, column], shape) for column in range(x.shape[2])], axis=-1)
@@ -150,7 +153,7 @@ def _derivatives(
     """By outcome that the regression predicts: derivative of score sums by its predictions (the formulas of `policy.scores`)."""
     half = np.arange(FOLDS) // FOLDS_PER_HALF
     for outcome, (name, (counts, used)) in enumerate(OF_OUTCOME.items()):
-        if regression not in used:
+        if regression not in used and not (regression == AS_SENT and name == "quality"):
             continue
         own, sent = all_own[counts], all_sent[counts]
         n = own["n"].sum(axis=4, keepdims=True)
@@ -166,10 +169,13 @@ def _derivatives(
             yield outcome, (by * (n - sent["n"]), np.zeros_like(by))
             if name == "success":
                 yield len(OF_OUTCOME), (n + np.zeros_like(by), np.zeros_like(by))
+        elif regression == AS_SENT:
+            kept = own["success"] - own["scored"] / nuisances.labelled[half]
+            yield outcome, (np.zeros_like(kept), kept)
         else:
             rate = nuisances.labelled[half]
             moved = nuisances.success * (n - sent["n"]) + sent["success"] - sent["scored"] / rate
-            yield outcome, (moved, own["success"] - own["scored"] / rate)
+            yield outcome, (moved, np.zeros_like(moved))
 
 
 def _by_action(derivative: Derivative, keep: int) -> Iterator[tuple[int, int, Floats]]:

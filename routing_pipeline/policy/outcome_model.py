@@ -45,7 +45,8 @@ def fitted_on(fold: int) -> tuple[int, ...]:
 class Nuisances:
     """Arrays over (fold, task, level, length, arm); `propensity` and the observation rates have 2 halves in place of folds.
 
-    cost, latency, calls: mean per unit; success, slow: probabilities; quality: mean of labelled successes.
+    cost, latency, calls: mean per unit; success, slow: probabilities; quality: mean of labelled successes. Each of all requests of a
+    context, whichever were sent to the model (`fitting_sums`); kept: quality of those that were.
     propensity: of the model in the context; labelled: probability that a success is labelled; priced, timed: that a
     request has a cost, a latency. penalties: by outcome, how strongly tasks were pulled to each other.
     """
@@ -56,6 +57,7 @@ class Nuisances:
     slow: Floats
     calls: Floats
     quality: Floats
+    kept: Floats
     propensity: Floats
     labelled: Floats
     priced: Floats
@@ -69,9 +71,31 @@ REGRESSIONS: dict[str, tuple[str, str, bool]] = {
     "success": ("n", "success", False),
     "slow": ("n_latency", "slow", False),
     "quality": ("scored", "quality", False),
+    "kept": ("scored", "quality", False),
     "calls": ("n", "calls", True),
 }
 """Of each regression: the sums that count its observations, that add up its outcome, and whether it is relative to the task's mean."""
+AS_SENT = "kept"
+"""The regression of answers as they were sent: what stands in for those of today that nobody scored."""
+
+
+def fitting_sums(cells: Cells) -> dict[str, Floats]:
+    """Sums by cell that all regressions but AS_SENT are fitted on: requests count 1 / p where the router logs p, else as they were sent.
+
+    A router that sees what the logs do not hold sends a model what suits it. What it answers well there says little of the
+    requests of the same context that went elsewhere; its few answers to such requests, each of which stands for many, do.
+    Of each task and model the weights add up to the requests that they are worth, (sum w)^2 / sum w^2 (Kish 1965), since penalties
+    are counted in requests.
+    """
+    if cells.weighted is None or cells.distrusts_weights or not cells.is_weighted.any():
+        return cells.sums
+    shape = (len(cells.binning.tasks) + 1, len(cells.binning.models) + 1)
+    keys = (cells.task, cells.arm)
+    # By half, so that none of them reads the other's numbers.
+    half = (~cells.learning).astype(np.int64)
+    weight, squared = (sum_by((half, *keys), cells.weighted[name] * cells.is_weighted, (2, *shape)) for name in ("n", "weight_squared"))
+    scale = (weight / np.maximum(squared, 1e-300))[(half, *keys)]
+    return {name: np.where(cells.is_weighted, cells.weighted.get(name, values) * scale, values) for name, values in cells.sums.items()}
 
 
 def by_fold(cells: Cells, values: Floats) -> Floats:
@@ -266,6 +290,9 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
     """All nuisances of a window; a second of numpy on a million cells. Rates of observation are those of the parts that are known."""
     x = basis(cells)
     sums = {name: by_fold(cells, values) for name, values in cells.sums.items()}
+    fitted_to = fitting_sums(cells)
+    weighs = fitted_to is not cells.sums
+    by_weight = {name: by_fold(cells, values) for name, values in fitted_to.items()} if weighs else sums
     learn, both = list(range(FOLDS_PER_HALF)), list(range(FOLDS))
 
     def halves(outcome: Known) -> Floats:
@@ -274,10 +301,13 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
         seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in ("scored" if outcome == "quality" else observed, of))
         return np.stack([observed_rate(seen[each].sum(axis=0), base[each].sum(axis=0)) for each in (learn, both)])
 
-    found = {
-        name: _predicted(sums[observed], sums[total], x, by_scale=by_scale) for name, (observed, total, by_scale) in REGRESSIONS.items()
-    }
-    highest = {"success": 1.0, "slow": 1.0, "quality": 1.0}
+    found = {}
+    for name, (observed, total, by_scale) in REGRESSIONS.items():
+        if weighs or name != AS_SENT:
+            of = sums if name == AS_SENT else by_weight
+            found[name] = _predicted(of[observed], of[total], x, by_scale=by_scale)
+    found.setdefault(AS_SENT, found["quality"])
+    highest = dict.fromkeys(("success", "slow", "quality", AS_SENT), 1.0)
     return Nuisances(
         **{name: np.clip(fitted, 0.0, highest.get(name)) for name, (fitted, _) in found.items()},
         propensity=np.stack([propensities(sums["n"][each].sum(axis=0), x) for each in (learn, both)]),

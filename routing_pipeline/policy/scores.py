@@ -37,7 +37,7 @@ from routing_pipeline.policy.completion import Completion, completion_of
 from routing_pipeline.policy.expected_errors import Expected, failure_variance, quality_variance
 from routing_pipeline.policy.known_parts import Known, KnownParts, known_parts
 from routing_pipeline.policy.model_error import OF_OUTCOME, model_errors
-from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF, Nuisances, fit, fold_of
+from routing_pipeline.policy.outcome_model import AS_SENT, FOLDS, FOLDS_PER_HALF, REGRESSIONS, Nuisances, fit, fold_of
 from routing_pipeline.policy.pseudo_labels import with_pseudo_labels
 from routing_pipeline.policy.segments import Segment, segment_map, segments_of
 from routing_pipeline.policy.support import Support, support
@@ -192,13 +192,16 @@ def _weighted_sums(cells: Cells, reach: Ints, propensity: Floats) -> dict[str, F
 
 def _by_cell(nuisances: Nuisances, fold: Ints, context: tuple[Ints, ...]) -> dict[str, Floats]:
     half = fold // FOLDS_PER_HALF
-    by_fold = {name: getattr(nuisances, name)[(fold, *context)] for name in ("cost", "latency", "success", "slow", "quality", "calls")}
+    by_fold = {name: getattr(nuisances, name)[(fold, *context)] for name in REGRESSIONS}
     return by_fold | {name: getattr(nuisances, name)[(half, *context)] for name in ("propensity", "labelled", "priced", "timed")}
 
 
-def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats]) -> list[Floats]:
-    """By cell and outcome: sum w (y - mu), missing outcomes corrected for; w = 1 gives KEEP's score less mu n."""
-    m = fitted["quality"]
+def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats], regression: str = "quality") -> list[Floats]:
+    """By cell and outcome: sum w (y - mu), missing outcomes corrected for; w = 1 gives KEEP's score less mu n.
+
+    regression: what predicts the quality of answers that nobody scored.
+    """
+    m = fitted[regression]
     answered = m * sums["success"] + (sums["quality"] - m * sums["scored"]) / fitted["labelled"]
     return [
         (sums["cost"] - fitted["cost"] * sums["n_cost"]) / fitted["priced"],
@@ -211,9 +214,9 @@ def _observed_part(sums: dict[str, Floats], fitted: dict[str, Floats]) -> list[F
     ]
 
 
-def _means(fitted: dict[str, Floats]) -> list[Floats]:
+def _means(fitted: dict[str, Floats], regression: str = "quality") -> list[Floats]:
     success = fitted["success"]
-    return [fitted["cost"], fitted["latency"], success, success * fitted["quality"], fitted["slow"], success, fitted["calls"]]
+    return [fitted["cost"], fitted["latency"], success, success * fitted[regression], fitted["slow"], success, fitted["calls"]]
 
 
 def unreached_means(cells: Cells) -> dict[str, tuple[Floats, Floats]]:
@@ -297,7 +300,7 @@ def score_cube(cells: Cells, nuisances: Nuisances | None = None, segments: tuple
     _add_direct(direct, cells, nuisances, segments, is_known)
     is_arm = cells.arm[reach] < keep
     for outcome, (corrected, kept, mean) in enumerate(
-        zip(_observed_part(weighted, fitted), _observed_part(today, fitted), _means(fitted), strict=True)
+        zip(_observed_part(weighted, fitted), _observed_part(today, fitted, AS_SENT), _means(fitted, AS_SENT), strict=True)
     ):
         counts = COUNTS[outcome]
         corrected = corrected * share[counts][cells.task[reach], cells.level[reach], cells.length[reach]]

@@ -73,6 +73,8 @@ class Column:
 
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, needs, value) for name, (needs, value) in VALUES.items()),
+    # Gateways add tags of what they chose, so they are named where they go with the choice, and never corrected for.
+    Column("tags", "tags", _known("tags")),
     Column("images", "has_image", _known("has_image")),
     Column("audio", "has_audio", _known("has_audio")),
     Column("tools", "has_tools", _known("has_tools")),

@@ -49,6 +49,8 @@ def _length(rows: ibis.Table) -> ibis.expr.types.StringValue:
 PLACE = "place in the session"
 VALUES: Mapping[str, tuple[str, Callable[[ibis.Table], ibis.expr.types.StringValue]]] = {
     "team": ("team", _text("team")),
+    "API key": ("key_hash", _text("key_hash")),
+    "feature": ("feature", _text("feature")),
     "user": ("user_hash", lambda rows: rows.user_hash.substr(0, 1).fill_null(NONE)),
     "hour of day": ("started_s", _hour),
     "day": ("day", _text("day")),

@@ -250,6 +250,7 @@ _OF_THE_FIRST: tuple[str, ...] = (
     *("is_final", "request_id", "session_id", "cluster", "started_s", "day", "hour_of_week", "model", "routed_model", "attempts"),
     *("task_type", "is_task_type_logged", "complexity", "is_complexity_derived", "prompt_tokens", "max_output_tokens"),
     *("team", "user_hash", "tier", "provider", "provider_model", "propensity", "routing_rule_id", "reasoning_effort", "service_tier"),
+    *("key_hash", "tags", "feature", "router_tier", "router_score"),
     *(column_of(need) for need in NEEDS),
 )
 """Columns that a session has from its first request, where they are there: what was known when it was decided."""

@@ -6,11 +6,12 @@ Does not belong here: answering it (`routing_rules`, `model_mix`, `tradeoff_fron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy import evidence as evidence_, search
+from routing_pipeline.policy.audit import NAME as KNOWN_ALONE, known_scores
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.grade import hidden_bias
 from routing_pipeline.policy.halves import Halves, both_of
@@ -22,6 +23,7 @@ from routing_pipeline.recommendation.applied_limits import AppliedLimit, applied
 from routing_pipeline.rules.model import Outcomes, RuleWindow, cannot_tell
 from routing_pipeline.window.scope import AnalysisScope
 
+BY_ALL = "by all traffic"
 WITHOUT_UNUSUAL = "without the window's unusual hours"
 
 
@@ -73,6 +75,11 @@ class Question:
         return self.cube.cells.binning.slow_above_ms if self.has_latency else None
 
 
+def is_refuted(evidence: RoutingEvidence) -> bool:
+    """Whether an audit has found that something hidden steers the router, so that the requests decide that it cannot touch."""
+    return evidence.audit is not None and evidence.audit.verdict == "differ"
+
+
 def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube: ScoreCube, *, has_latency: bool) -> Limits:
     """The user's constraints as numbers: thresholds, budget as a mean cost, capacities as shares of traffic."""
     asked = scope.parameters
@@ -95,7 +102,8 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
         keeps_cost=goal == "quality" and max_cost is None,
         max_slow=search.MAX_SLOW_SHARE if has_latency else None,
         caps=tuple(caps),
-        hidden_bias=hidden_bias(evidence.grade, evidence.steering),
+        # What is hidden does not touch the requests that decide where an audit has found it.
+        hidden_bias=0.0 if is_refuted(evidence) else hidden_bias(evidence.grade, evidence.steering),
         # Latency is a guard beside the other goals, held on what is timed.
         needs=("cost", "quality", "latency") if goal == "speed" else ("cost", "quality"),
         max_task_drop=asked.task_tolerance,
@@ -128,7 +136,11 @@ def question_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal | No
     goal = goal or scope.parameters.goal
     limits = limits_of(evidence, scope, goal, cube, has_latency=has_latency)
     further = tuple(both_of(calm, WITHOUT_UNUSUAL) for calm in calm_scores(evidence.cells_uri, cube))
-    return Question(goal, limits, scope.parameters.weights, both_of(cube), evidence, scope, has_cost, has_latency, test_number, further)
+    halves = both_of(cube)
+    if is_refuted(evidence):
+        # What is hidden flatters what all traffic tells, for better or worse: whatever is told is told by the requests that it cannot touch.
+        halves, further = both_of(known_scores(cube), KNOWN_ALONE), (replace(halves, name=BY_ALL), *further)
+    return Question(goal, limits, scope.parameters.weights, halves, evidence, scope, has_cost, has_latency, test_number, further)
 
 
 def goal_weights(question: Question) -> dict[str, float]:

@@ -18,6 +18,7 @@ from routing_pipeline.parameters import Goal
 from routing_pipeline.policy import proof, rule_blocks as rules_, search
 from routing_pipeline.policy.candidates import candidates
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.flattery import luck_in, unflattered
 from routing_pipeline.policy.pairs import Pair, pairs_of, within_caps
 from routing_pipeline.policy.proof import Evaluated, Verdict
 from routing_pipeline.policy.search import Learned
@@ -108,6 +109,9 @@ class RoutingRules(Result):
     moved_spend_share: float = quantity("Share of today's spend that those requests make up", "0..1")
     saving_usd_per_day: Measured = quantity("Over the window's traffic; positive is a saving", "USD/day")
     look: int = quantity("Which question to the same held-out sessions this was; 0: none, it was only explored", "questions", default=1)
+    luck: float = quantity(
+        "Taken off the quality of what passed, because what chance favours passes more easily", "standard errors", default=0.0
+    )
     stability: RuleStability | None = Field(
         default=None, description="Null where there are no rules, and for an option that is not the one proposed"
     )
@@ -176,13 +180,16 @@ def optimize_routing_rules(
     if missing is not None:
         return _unchanged(question, [missing], [], [], None)
     learnt, path = _searched(question)
-    verdicts = proof.walk(question.proofs, path, question.limits, proof.level_of(test_number))
+    level = proof.level_of(test_number)
     today = proof.today_of(question.halves)
+    verdicts = proof.walk(question.proofs, path, question.limits, level)
+    luck = luck_in(verdicts, today, question.limits, level)
+    verdicts = unflattered(verdicts, luck, today)
     found = offers(question, _improving(question, learnt, verdicts, today), today)
     best = chosen(question, found)
     if best is not None:
         # Rules that keep every limit show that the limits can hold together.
-        return _proposed(question, learnt, verdicts, best, found)
+        return _proposed(question, learnt, verdicts, best, found).model_copy(update={"luck": luck})
     conflicts = conflicts_of(question.cube, learnt[0], question.limits, question.weights, has_cost=question.has_cost)
     return _unchanged(
         question, reasons_against(question, path, verdicts, conflicts), verdicts, conflicts, _hypothesis(question, path, verdicts)

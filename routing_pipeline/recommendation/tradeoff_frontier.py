@@ -19,6 +19,7 @@ from routing_pipeline.parameters import Goal
 from routing_pipeline.policy import candidates, proof, rule_blocks as rules_, search
 from routing_pipeline.policy.cells import Floats, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.flattery import less
 from routing_pipeline.policy.halves import one_hot
 from routing_pipeline.policy.pairs import Pair, paired
 from routing_pipeline.policy.proof import Evaluated
@@ -149,6 +150,8 @@ def tradeoff_frontier(evidence: RoutingEvidence, scope: AnalysisScope, rules: Ro
     outcomes = proof.proven_weights(question.halves, [each.weights for each in family])
     evaluated = [each.why_not is None for each in family]
     now = outcomes[len(swept)]
+    # What was proposed is told as it was promised.
+    outcomes = [less(outcome, rules.luck, now) if each is proposal else outcome for each, outcome in zip(family, outcomes, strict=True)]
     intervals = joint_intervals(question, list(compress(outcomes, evaluated)), now)
     undominated = _undominated(outcomes, evaluated)
     points = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ibis
 import numpy as np
+import pyarrow as pa
 
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.binning import Binning
@@ -41,6 +42,17 @@ def test_a_day_that_steers_becomes_strata_and_no_rule_names_it() -> None:
     assert found.binning.lengths == len(found.binning.strata.groups) >= 2
     assert when(found.binning, 0, 0, found.binning.levels).team is None
     assert Binning.from_json(found.binning.to_json()) == found.binning
+
+
+def test_the_tier_of_a_gateways_own_router_is_corrected_for_and_tags_that_follow_the_choice_are_only_named() -> None:
+    rows = steered("team", 8_000, 4).rows
+    tiers = ["COMPLEX" if each in {"team-3", "team-4", "team-5"} else "SIMPLE" for each in rows["team"].to_pylist()]
+    rows = rows.drop_columns("team").append_column("router_tier", pa.array(tiers)).append_column("team", pa.nulls(8_000, pa.string()))
+    found = context(rows.append_column("tags", rows["routed_model"]))
+    assert verdicts(found)["router tier"] == "corrected for"
+    assert verdicts(found)["tags"] == "steers"
+    assert found.binning.strata is not None
+    assert found.binning.strata.groups == (("COMPLEX",), ("SIMPLE",))
 
 
 def test_a_team_that_only_asks_other_questions_is_not_named() -> None:

@@ -169,6 +169,15 @@ def logged(world: World, requests: Requests, rng: np.random.Generator) -> pa.Tab
     )
 
 
+def partly_known(world: World, n: int, share: float, rng: np.random.Generator) -> tuple[pa.Table, Requests]:
+    """A window in which a share of the requests, drawn by chance, goes to any model alike, and carries the probability of that."""
+    requests = contexts(world, n, rng)
+    is_known = rng.random(n) < share
+    requests = replace(requests, route=np.where(is_known[:, None], 1 / len(world.skills), requests.route))
+    rows = logged(replace(world, logs_propensity=True), requests, rng)
+    return with_column(rows, "propensity", rows["propensity"].to_numpy(zero_copy_only=False), ~is_known), requests
+
+
 def with_column(rows: pa.Table, name: str, values: Any, where: Any = None) -> pa.Table:
     """The rows with another column; null where `where` holds."""
     return rows.set_column(rows.column_names.index(name), name, pa.array(values, mask=where))

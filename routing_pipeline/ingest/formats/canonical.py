@@ -2,7 +2,7 @@
 
 For gateways that no other module speaks of: a few lines of the user's own SQL or Python produce it. `started_at` is
 ISO 8601 (UTC unless it names a zone) or seconds since 1970; `request_id` defaults to `attempt_id`; `user_id` may stand in
-for `user_hash`, and either is hashed again with the home's key. `operation` is one of schema.OPERATIONS or any name that other
+for `user_hash` and `api_key` (or better, its name) for `key_hash`, and whichever is there is hashed with the home's key. `operation` is one of schema.OPERATIONS or any name that other
 tools give a kind of call; flags are true or false.
 """
 
@@ -15,7 +15,10 @@ from routing_pipeline.ingest.formats.needs import service_tier
 from routing_pipeline.schema import REQUEST_LOG
 
 # Everything as text: one meaning of "given but unusable" for JSON, CSV and Parquet alike.
-STRUCTURE = {column.name: "VARCHAR" for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS} | {"user_id": "VARCHAR"}
+STRUCTURE = {column.name: "VARCHAR" for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS} | {
+    "user_id": "VARCHAR",
+    "api_key": "VARCHAR",
+}
 
 CANONICAL = column_map(
     "canonical",
@@ -26,6 +29,7 @@ CANONICAL = column_map(
     given={name: name for name in STRUCTURE}
     | {
         "user_id": "coalesce(nullif(user_id, ''), user_hash)",
+        "api_key": "coalesce(nullif(api_key, ''), key_hash)",
         "operation": kind_of_name("operation"),
         "service_tier": service_tier("service_tier"),
     },

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from routing_pipeline.ingest.formats.kinds import first_kind, kind_of_model
 from routing_pipeline.ingest.formats.log_format import (
     LONGEST_ATTEMPT_S,
+    MOST_SCORE,
     Held,
     LogFormat,
     Optional,
@@ -53,6 +54,7 @@ _TEXTS = (
     "workflow",
     "prompt_version",
     "tags",
+    "router_tier",
 )
 _FLAGS = ("is_cache_hit", "has_image", "has_audio", "has_tools", "has_schema")
 _OPTIONAL: dict[str, Callable[[str], Optional]] = {
@@ -66,6 +68,7 @@ _OPTIONAL: dict[str, Callable[[str], Optional]] = {
     "quality_score": lambda given: within(given, 0, 1),
     "user_rating": lambda given: within(given, 0, 1),
     "propensity": probability,
+    "router_score": lambda given: within(given, -MOST_SCORE, MOST_SCORE),
 }
 LONG = 60
 """Characters of SQL from which an expression is worked out once and mentioned by a name."""
@@ -143,7 +146,7 @@ def column_map(
         structure: As in LogFormat.
         keys: As in LogFormat.
         started: When the attempt began.
-        given: SQL by column of schema.REQUEST_LOG but `started_at`, and `user_id`; text for text columns and `complexity`. Where
+        given: SQL by column of schema.REQUEST_LOG but `started_at`, with `user_id` and `api_key` in place of their hashes; text for text columns and `complexity`. Where
             `operation` is null or not given, the model's name may tell.
         called: What reasons call a column, where the format calls it otherwise.
         failures_say_zero: Tokens and a cost of 0 on attempts that did not succeed mean that nobody counted.
@@ -168,6 +171,7 @@ def column_map(
         "latency_ms": f"TRY_CAST({of.get('latency_ms', NOT_GIVEN)} AS DOUBLE)",
         "operation": kind,
         "user_hash": user_hash(of.get("user_id", NOT_GIVEN)),
+        "key_hash": user_hash(of.get("api_key", NOT_GIVEN)),
     }
     columns |= {each: f"TRY_CAST({of[each]} AS BOOLEAN)" for each in _FLAGS if each in of}
     for each in ("prompt_tokens", "completion_tokens", "cost_usd"):

@@ -25,6 +25,7 @@ from routing_pipeline.ingest.formats.kinds import (
 )
 from routing_pipeline.ingest.formats.log_format import (
     LONGEST_ATTEMPT_S,
+    MOST_SCORE,
     OLDEST_S,
     LogFormat,
     Optional,
@@ -117,6 +118,7 @@ STRUCTURE = {
     "end_user": "VARCHAR",
     "metadata": {
         "user_api_key_hash": "VARCHAR",
+        "user_api_key_alias": "VARCHAR",
         "user_api_key_user_id": "VARCHAR",
         "user_api_key_end_user_id": "VARCHAR",
         "user_api_key_team_alias": "VARCHAR",
@@ -129,6 +131,7 @@ STRUCTURE = {
             "routed_model": "VARCHAR",
             "cause": "VARCHAR",
             "tier": "VARCHAR",
+            "score": "VARCHAR",
             "request_type": "VARCHAR",
         },
         "usage_object": {
@@ -242,6 +245,11 @@ _MODEL = f"CASE WHEN starts_with({_MODEL}, 'rules/') THEN regexp_replace({_MODEL
 _TIER = "metadata.routing_decision.tier"
 
 
+def built_in_tier(tier: str) -> str:
+    """The tier that LiteLLM's own complexity router sorted a request into: what it decided by, and no rule of a user's."""
+    return f"CASE WHEN {tier} IN {BUILT_IN_TIERS!r} THEN {tier} END"
+
+
 def rule_of_tier(tier: str, arm: str) -> str:
     """The rule that a router's tier stands for: a tier of ours is `<rule set>/<rule>/<arm>`, any that is not built in is a user's own rule.
 
@@ -301,6 +309,9 @@ _COLUMNS = {
     "user_hash": user_hash(
         """coalesce(nullif(end_user, ''), nullif(metadata.user_api_key_end_user_id, ''), nullif(metadata.user_api_key_user_id, ''))"""
     ),
+    # Keys are renewed under the same name.
+    "key_hash": user_hash("coalesce(nullif(metadata.user_api_key_alias, ''), nullif(metadata.user_api_key_hash, ''))"),
+    "router_tier": built_in_tier(_TIER),
     "routing_rule_id": text(
         f"""coalesce(nullif({_tag("rule:")}, ''), nullif(metadata.requester_metadata.routing_rule_id, ''),
         {rule_of_tier(_TIER, "metadata.requester_metadata.arm")})"""
@@ -352,6 +363,7 @@ _OPTIONAL = {
     "quality_score": within("metadata.requester_metadata.quality_score", 0, 1),
     "user_rating": within("metadata.requester_metadata.user_rating", 0, 1),
     "propensity": probability("metadata.requester_metadata.propensity"),
+    "router_score": within("metadata.routing_decision.score", -MOST_SCORE, MOST_SCORE),
 }
 
 _REJECT = f"""CASE WHEN {_IGNORES} THEN NULL

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, time_of
 from routing_pipeline.ingest.formats.kinds import first_kind, is_batch_read, is_nothing_by_name, kind_of_name, kind_of_path
-from routing_pipeline.ingest.formats.litellm import READS, WRITES, arm_of_tier, rule_of_tier
+from routing_pipeline.ingest.formats.litellm import READS, WRITES, arm_of_tier, built_in_tier, rule_of_tier
 from routing_pipeline.ingest.formats.log_format import json_tag, json_texts
 from routing_pipeline.ingest.formats.needs import is_listed, of_body, service_tier
 from routing_pipeline.ingest.formats.tokens import most_within, number, wholes
@@ -35,6 +35,7 @@ _TEXTS = (
     "model_group",
     "custom_llm_provider",
     "user",
+    "api_key",
     "end_user",
     "team_id",
     "session_id",
@@ -63,6 +64,8 @@ _METADATA = json_texts(
         "litellm_overhead_time_ms",
         "cost_breakdown",
         "user_api_key_team_alias",
+        "user_api_key_alias",
+        "user_api_key",
         "user_api_key_end_user_id",
         "user_api_key_user_id",
         "user_api_key_request_route",
@@ -74,6 +77,7 @@ _METADATA = json_texts(
         "routing_decision.request_type",
         "routing_decision.cause",
         "routing_decision.tier",
+        "routing_decision.score",
         "usage_object.service_tier",
         "cost_breakdown.service_tier",
         *(f"{place}.{name}" for place in ("requester_metadata", "spend_logs_metadata") for name in _LABELS),
@@ -175,6 +179,9 @@ LITELLM_SPEND_LOGS = replace(
             "is_cache_hit": f"CASE WHEN lower(cache_hit) IN ('true', 'false') THEN {_IS_HIT} END",
             "team": f"coalesce({_said('user_api_key_team_alias')}, nullif({json_tag('request_tags', 'team')}, ''), team_id)",
             "user_id": f"coalesce(nullif(end_user, ''), {_said('user_api_key_end_user_id', 'user_api_key_user_id')}, \"user\")",
+            "api_key": f"coalesce({_said('user_api_key_alias', 'user_api_key')}, nullif(api_key, ''))",
+            "router_tier": built_in_tier(_TIER),
+            "router_score": _METADATA["routing_decision.score"],
             "routing_rule_id": f"coalesce(nullif({json_tag('request_tags', 'rule')}, ''), "
             f"{_said('requester_metadata.routing_rule_id')}, {rule_of_tier(_TIER, _ARM)})",
             "rule_arm": arm_of_tier(_TIER, _ARM),

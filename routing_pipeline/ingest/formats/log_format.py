@@ -33,6 +33,9 @@ LONGEST_ATTEMPT_S = 7 * SECONDS_PER_DAY
 MAX_TEXT = 256
 """Longest name, tag or label kept; attempt keys that are longer are hashed instead, because cutting could make two equal."""
 
+MOST_SCORE = 1e6
+"""Routers' own scores have scales of their own; beyond this a number is none."""
+
 NULLABLE_WHEN_OUT_OF_RANGE: tuple[str, ...] = (
     "latency_ms",
     "ttft_ms",
@@ -49,6 +52,7 @@ NULLABLE_WHEN_OUT_OF_RANGE: tuple[str, ...] = (
     "audio_prompt_tokens",
     "audio_completion_tokens",
     "max_output_tokens",
+    "router_score",
 )
 """Optional columns whose unusable values become null and are counted; bit i of `_nulled` is the i-th of them."""
 

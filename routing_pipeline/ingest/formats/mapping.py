@@ -111,7 +111,10 @@ class Mapping(BaseModel):
 
     @model_validator(mode="after")
     def _are_columns(self) -> Mapping:
-        known = {column.name for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS | {"user_hash"}} | {"user_id"}
+        known = {column.name for column in REQUEST_LOG if column.name not in DERIVED_COLUMNS | {"user_hash", "key_hash"}} | {
+            "user_id",
+            "api_key",
+        }
         for name, source in self.columns.items():
             if name not in known:
                 raise ValueError(f"columns.{name[:80]}: no such column{did_you_mean(name, known)}; there are {', '.join(sorted(known))}")

@@ -36,6 +36,7 @@ from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, Pro
 from routing_pipeline.rules.model import logged_rule_id
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.rules.rollout_record import FOLDER as ROLLED_OUT
+from routing_pipeline.serving.dashboard.costs import reported_costs
 from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot, names_in
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.files import write_whole
@@ -131,13 +132,15 @@ class Follower:
         return key_of(version=version, looked=last_polled(self.home), decided=self._decided())
 
     def _decided(self) -> list[str]:
-        """Changes with every proposal and every decision; what cannot be reached now has not changed."""
+        """Changes with every proposal, decision and report; what cannot be reached now has not changed."""
         now = time.monotonic()
         if now - self._decided_at > DECISIONS_EVERY_S:
             with contextlib.suppress(PipelineError):
                 # Ids of one window differ in letters that follow no order, so their number tells of a proposal, and the last name may not.
                 listed = [self.record.place.names(folder) for folder in ("proposed", "record", ROLLED_OUT)]
+                newest = self.home.runs.latest()
                 self._decisions = [word for names in listed for word in (str(len(names)), *names[-1:])]
+                self._decisions += [] if newest is None else [newest.run_id]
                 self._decided_at = now
         return self._decisions
 
@@ -189,6 +192,7 @@ class Follower:
             status=None if before is None else before.status,
             outcomes=None if before is None else before.outcomes,
             rollout=None if before is None else before.rollout,
+            costs=None if before is None else before.costs,
         )
         # Pages of the same sums stay as they are.
         if before is None or replace(now, seen_s=before.seen_s) != before:
@@ -215,6 +219,7 @@ class Follower:
             projection=budget_projection(spend, snapshot.newest_s + 1e-6, self.parameters),
             rule_set=newest[0],
             status=newest[1],
+            costs=reported_costs(self.home.runs.latest()),
         )
         outcomes = self._outcomes(engine, lake, attempts.series, snapshot, known)
         self.snapshot = snapshot = replace(snapshot, serial=next(self._serial), outcomes=outcomes)

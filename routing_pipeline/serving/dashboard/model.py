@@ -34,6 +34,7 @@ from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes
 from routing_pipeline.rules.lifecycle import RuleSetStatus
 from routing_pipeline.rules.model import RuleSet
 from routing_pipeline.schema import CHAT, Operation
+from routing_pipeline.serving.dashboard.costs import ReportedCosts
 from routing_pipeline.stats.inference import proportion_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.engine import Engine
@@ -96,6 +97,7 @@ class Snapshot:
     status: RuleSetStatus | None = None
     outcomes: RealizedOutcomes | None = None
     rollout: RolloutStatus | None = None
+    costs: ReportedCosts | None = None
 
 
 class Tile(Result):

@@ -179,6 +179,28 @@ def test_rules_come_from_a_tag_then_the_client_then_a_tier_that_is_no_built_in_o
     assert column(rows, "routing_reason") == [None, "classifier_plugin", None, None]
 
 
+def test_what_the_built_in_router_went_by_is_a_column_and_a_rule_of_ours_is_none(read: Any) -> None:
+    rows = read(
+        {"metadata": {"routing_decision": {"router_type": "complexity", "tier": "COMPLEX", "score": 0.41}}},
+        {"metadata": {"routing_decision": {"tier": "r3_code_high", "cause": "classifier_plugin"}}},
+        {"metadata": {"routing_decision": {"tier": "SIMPLE", "score": "NaN"}}},
+    )
+    assert column(rows, "router_tier") == ["COMPLEX", None, "SIMPLE"]
+    assert column(rows, "router_score") == [0.41, None, None]
+
+
+def test_a_key_is_known_by_a_hash_of_its_name_so_that_a_renewed_one_stays_the_same(read: Any) -> None:
+    rows = read(
+        {"metadata": {"user_api_key_alias": "batch-jobs", "user_api_key_hash": "aaa"}},
+        {"metadata": {"user_api_key_alias": "batch-jobs", "user_api_key_hash": "bbb"}},
+        {"metadata": {"user_api_key_alias": None, "user_api_key_hash": "aaa"}},
+    )
+    one, renewed, unnamed = column(rows, "key_hash")
+    assert one == renewed != unnamed
+    assert len(one) == 32
+    assert "batch-jobs" not in (one, unnamed)
+
+
 def test_a_cost_of_zero_is_unknown_on_failures_and_where_the_gateway_says_it_could_not_price(read: Any) -> None:
     rows = read(
         {"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}},

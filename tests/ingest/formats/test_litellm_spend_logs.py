@@ -137,6 +137,14 @@ def test_retries_and_fallbacks_are_the_tables_own(read: Any) -> None:
     assert rows.column("routing_reason")[2] == "classifier_plugin"
 
 
+def test_what_the_built_in_router_went_by_and_whose_key_it_was_are_columns(read: Any) -> None:
+    routed = {"routing_decision": {"tier": "COMPLEX", "score": 0.41}}
+    rows = read({"metadata": routed | {"user_api_key_alias": "batch"}}, {"metadata": routed, "api_key": "aaa"}, {"api_key": "bbb"})
+    assert rows.column("router_tier") == ["COMPLEX", "COMPLEX", None]
+    assert rows.column("router_score") == [0.41, 0.41, None]
+    assert len(set(rows.column("key_hash")) - {None, "batch", "aaa", "bbb"}) == 3
+
+
 def test_the_failure_and_its_fallback_are_one_request(read: Any) -> None:
     failed = {"litellm_call_id": "c", "status": "failure", "model_group": "first", "spend": 0, "prompt_tokens": 0, "completion_tokens": 0}
     rows = read(failed, {"litellm_call_id": "c", "metadata": {"attempted_fallbacks": 1}})

@@ -22,9 +22,11 @@ from dataclasses import replace
 import numpy as np
 
 from routing_pipeline.estimates import Unidentifiable
-from routing_pipeline.policy.cells import MIN_WEIGHTED, Cells, Ints, sum_by
+from routing_pipeline.policy.binning import MIN_WEIGHTED
+from routing_pipeline.policy.cells import Cells, Ints, sum_by
 from routing_pipeline.policy.evidence_model import AuditedModel, ConfoundingAudit
-from routing_pipeline.policy.scores import BOTH, MIN_SENT, ScoreCube, score_cube
+from routing_pipeline.policy.scores import BOTH, ScoreCube, score_cube
+from routing_pipeline.policy.support import MIN_SENT
 from routing_pipeline.stats.inference import POINTWISE, interval, p_value
 from routing_pipeline.text import counted
 

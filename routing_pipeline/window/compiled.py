@@ -41,7 +41,7 @@ class UnknownShapeError(TypeError):
     """Part of an expression that this module cannot describe in full."""
 
 
-class CompilingOnce(Backend):
+class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
     """DuckDB through Ibis; queries of one shape are compiled once."""
 
     name = "duckdb"

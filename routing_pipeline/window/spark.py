@@ -156,7 +156,7 @@ def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
             if gateway is None:
                 # Standard error belongs to the command line. The Java process outlives this session and keeps the file.
                 words = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
-                gateway = launch_gateway(conf=conf, popen_kwargs={"stdout": words, "stderr": words})
+                gateway = launch_gateway(conf=conf, popen_kwargs={"stdout": words, "stderr": words})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=gateway)
             return SparkSession(context)
     except Exception as error:  # py4j raises many kinds, all of them mean that there is no session

@@ -20,7 +20,7 @@ from routing_pipeline.policy.binning import FIXED, MISSING, Binning
 from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, Floats, Ints, with_cells
 from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
-from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF
+from routing_pipeline.policy.outcome_model import AS_SENT, FOLDS, FOLDS_PER_HALF
 from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
 from routing_pipeline.policy.pseudo_labels import judge_model
 from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, unreached_means
@@ -175,7 +175,7 @@ def _targets(rule_set: RuleSet, binning: Binning) -> ibis.Table:
     )
 
 
-_FITTED: tuple[str, ...] = ("cost", "latency", "success", "quality", "slow", "calls", "propensity", "labelled", "priced", "timed")
+_FITTED: tuple[str, ...] = ("cost", "latency", "success", "quality", AS_SENT, "slow", "calls", "propensity", "labelled", "priced", "timed")
 
 
 def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
@@ -200,7 +200,8 @@ def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
         for where in ((slice(None), slice(None), levels), (slice(None), tasks, slice(None))):
             fill = mean[1][:, arms] if where[1] == slice(None) else mean[1][-1, arms]
             rate_fill = rate[1][:, arms] if where[1] == slice(None) else rate[1][-1, arms]
-            values[name][where] = fill[None, :, None, :] if where[1] == slice(None) else fill[None, None, None, :]
+            for each in (name, AS_SENT) if name == "quality" else (name,):
+                values[each][where] = fill[None, :, None, :] if where[1] == slice(None) else fill[None, None, None, :]
             if name in rates:
                 values[rates[name]][where] = rate_fill[None, :, None, :] if where[1] == slice(None) else rate_fill[None, None, None, :]
     judge = judge_model(cells)
@@ -240,7 +241,7 @@ def _corrections(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericV
     """Y - mu by outcome, missing outcomes corrected for (policy.scores)."""
 
     def fit(name: str) -> ibis.expr.types.NumericValue:
-        return rows[f"{prefix}_fit_{name}"]
+        return _fit(rows, prefix, name)
 
     def corrected(value: ibis.expr.types.NumericValue, name: str, rate: str) -> ibis.expr.types.NumericValue:
         return ((value - fit(name)) / fit(rate)).fill_null(0.0)
@@ -268,9 +269,14 @@ def _label(rows: ibis.Table) -> ibis.expr.types.NumericValue:
     return told + ((rows.quality - told) / rows.own_fit_judge_rate).fill_null(0.0)
 
 
+def _fit(rows: ibis.Table, prefix: str, name: str) -> ibis.expr.types.NumericValue:
+    """A regression of what serves a request ("own": as requests were sent) or of where a rule sends it ("new")."""
+    return rows[f"{prefix}_fit_{AS_SENT if prefix == 'own' and name == 'quality' else name}"]
+
+
 def _means(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericValue]:
     def fit(name: str) -> ibis.expr.types.NumericValue:
-        return rows[f"{prefix}_fit_{name}"]
+        return _fit(rows, prefix, name)
 
     return [fit("cost"), fit("latency"), fit("success"), fit("success") * fit("quality"), fit("slow"), fit("success"), fit("calls")]
 

@@ -125,7 +125,7 @@ OPERATIONS = table(
             "What the logs can tell about choices not made: doubly robust estimates, or why there are none. One entry per segment and model.",
             of_rows_alone=True,
             file="cells_uri",
-            asks=("policy", "capabilities", "router_inputs", "sample_above", "explore_only"),
+            asks=("policy", "capabilities", "router_inputs", "sample_above", "explore_only", "max_score_share"),
         ),
         # Step 1
         Operation(

@@ -26,7 +26,7 @@ MIN_LABELLED = 300
 """Labelled successes below which hardly any rule can be proven; what `days_to_collect` aims at, with MIN_REQUESTS."""
 CLUSTERS = 256
 UNKNOWN_TASK = "unknown"
-PARAMETERS_OF_ROWS = frozenset({"task_types", "quality_feedback", "models"})
+PARAMETERS_OF_ROWS = frozenset({"task_types", "quality_feedback", "trusted_scores", "models"})
 """Parameters that `rows_key` holds, beside those that the window's two ends say."""
 WEEK_DAYS = 6.5
 """Logs that cover less know nothing of the rhythm of a week, so nothing of a month; a week's first and last hours may be quiet ones."""

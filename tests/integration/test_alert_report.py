@@ -107,8 +107,8 @@ def alerted(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[
     ingest_logs(home, str(logs))
     resource = HomeResource(root=str(home.root), logs=str(logs), config=str(config))
     tick = next(each for each in sensors.ALERTING if each.name == sensor)
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
-        result = tick(context, home=resource)
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance, resources={"home": resource}) as context:
+        result = tick(context)
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests, result.skip_reason
     [request] = result.run_requests

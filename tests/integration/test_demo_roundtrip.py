@@ -18,7 +18,7 @@ from routing_pipeline.storage.home import Home
 
 REQUESTS = 3_000
 KEY = ("request_id", "started_at")
-MADE_BY_INGESTION = {"attempt_id", "user_hash", "source_format", "source_object", "ingested_at"}
+MADE_BY_INGESTION = {"attempt_id", "user_hash", "key_hash", "source_format", "source_object", "ingested_at"}
 COMPARED = [column for column in REQUEST_LOG if column.name not in MADE_BY_INGESTION and column.name not in KEY]
 
 

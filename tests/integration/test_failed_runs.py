@@ -45,8 +45,8 @@ def ingest(instance: dg.DagsterInstance, home: HomeResource, tags: dict[str, str
 
 
 def tick(instance: dg.DagsterInstance, home: HomeResource, cursor: str | None = None) -> dg.SensorResult:
-    with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
-        result = sensors.failed_runs(context, home=home)
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources={"home": home}) as context:
+        result = sensors.failed_runs(context)
     assert isinstance(result, dg.SensorResult)
     assert not result.run_requests
     return result

@@ -31,7 +31,7 @@ from routing_pipeline.ingest.quarantine import (
     read_slowly,
     write_wronged,
 )
-from routing_pipeline.ingest.staging.stager import SLICE_BYTES, Batch
+from routing_pipeline.ingest.staging.stager import Batch
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 MEMORY_LIMIT = "1GB"
@@ -102,6 +102,11 @@ def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT) -> Any:
     )
 
 
+IN_ORDER_BYTES = 16 << 20
+"""DuckDB reads a file of this size in one piece, whose rows keep their order. Of larger files it may take some out of it where pieces meet, so
+that the second look disagrees; what is read again for that must not be read so."""
+
+
 class BatchConformer:
     """Conforms batches one after another on one connection.
 
@@ -128,7 +133,7 @@ class BatchConformer:
         again = scratch / "again"
         again.mkdir()
         files = dict(enumerate(batch.files))
-        regained = Packs(again, "regained", SLICE_BYTES)
+        regained = Packs(again, "regained", IN_ORDER_BYTES)
         for group in _groups(list(files.items())):
             if self._read(group) is not None:
                 for number, staged in group:
@@ -265,7 +270,7 @@ class BatchConformer:
             error = self._read(group)
             if error is not None:
                 raise RuntimeError(f"records cannot be read back ({group[0][1].format.name})") from error
-        if disagreed := self._settle(files, again, Packs(again, "nothing", SLICE_BYTES), outcome):
+        if disagreed := self._settle(files, again, Packs(again, "nothing", IN_ORDER_BYTES), outcome):
             raise RuntimeError(f"the two passes disagree on what to refuse ({files[min(disagreed)].format.name})")
 
     def _account(self, taken: Taken, regained: Packs, outcome: Outcome) -> None:
@@ -287,7 +292,7 @@ class BatchConformer:
         wronged = []
         for number in agreed:
             if judged[number].wronged:
-                packs = Packs(again, f"wronged-{number}", SLICE_BYTES)
+                packs = Packs(again, f"wronged-{number}", IN_ORDER_BYTES)
                 write_wronged(files[number], judged[number].wronged, packs)
                 wronged += [(number, staged) for staged in packs.closed()]
         disagreed = judged.keys() - set(agreed)

@@ -103,7 +103,7 @@ def optimization_report(
         results,
         run=run_of(
             analysis_scope,
-            context.run_id,
+            context.run.run_id,
             home=opened.place,
             config=None if home.config_file() is None else str(home.config_file()),
             sources=opened.sources(),
@@ -130,7 +130,7 @@ def optimization_report(
     with whole():
         files = put(out, content)
         opened.runs.keep(
-            context.run_id,
+            context.run.run_id,
             report,
             exploration,
             content,
@@ -154,7 +154,7 @@ def optimization_report(
             "headlines": dg.MetadataValue.md("\n".join(f"- {line}" for line in headlines(report))),
             "report": dg.MetadataValue.path(opened.files.uri(f"{folder}/report.html") if opened.warehouse else str(out / "report.html")),
             "page one": dg.MetadataValue.md(page_one(content["report.md"].decode())),
-            **_opened_from(context.run_id),
+            **_opened_from(context.run.run_id),
             "files": len(files),
         }
     )

@@ -72,9 +72,9 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
         with home.reading() as engine:
             scope = resolve_scope(Lake(opened), parameters, engine=engine, engine_name=home.engine)
     if state is not None:
-        opened.runs.note_state(context.run_id, state)
+        opened.runs.note_state(context.run.run_id, state)
     scope = scope.model_copy(update={"router": health})
-    context.instance.add_run_tags(context.run_id, run_tags(context.run, scope))
+    context.instance.add_run_tags(context.run.run_id, run_tags(context.run, scope))
     context.add_output_metadata(
         {
             "dagster/row_count": scope.attempts,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from routing_pipeline.ingest.quarantine import (
     read_slowly,
     write_wronged,
 )
-from routing_pipeline.ingest.staging.stager import Batch
+from routing_pipeline.ingest.staging.stager import SLICE_BYTES, Batch
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
 
 MEMORY_LIMIT = "1GB"
@@ -102,11 +102,6 @@ def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT) -> Any:
     )
 
 
-IN_ORDER_BYTES = 16 << 20
-"""DuckDB reads a file of this size in one piece, whose rows keep their order. Of larger files it may take some out of it where pieces meet, so
-that the second look disagrees; what is read again for that must not be read so."""
-
-
 class BatchConformer:
     """Conforms batches one after another on one connection.
 
@@ -133,7 +128,7 @@ class BatchConformer:
         again = scratch / "again"
         again.mkdir()
         files = dict(enumerate(batch.files))
-        regained = Packs(again, "regained", IN_ORDER_BYTES)
+        regained = Packs(again, "regained", SLICE_BYTES)
         for group in _groups(list(files.items())):
             if self._read(group) is not None:
                 for number, staged in group:
@@ -270,7 +265,7 @@ class BatchConformer:
             error = self._read(group)
             if error is not None:
                 raise RuntimeError(f"records cannot be read back ({group[0][1].format.name})") from error
-        if disagreed := self._settle(files, again, Packs(again, "nothing", IN_ORDER_BYTES), outcome):
+        if disagreed := self._settle(files, again, Packs(again, "nothing", SLICE_BYTES), outcome):
             raise RuntimeError(f"the two passes disagree on what to refuse ({files[min(disagreed)].format.name})")
 
     def _account(self, taken: Taken, regained: Packs, outcome: Outcome) -> None:
@@ -280,11 +275,10 @@ class BatchConformer:
 
     def _settle(self, files: dict[int, StagedFile], again: Path, regained: Packs, outcome: Outcome) -> set[int]:
         """Put reasons in the place of the files' refused rows; gives the files on which the passes disagree, of which nothing is accounted."""
-        judged: dict[int, Judgement] = {}
-        for number, refused in self._refused(files).items():
-            found = explain(self.connection, files[number], self.now_s, refused, self.asked)
-            found.agrees &= found.looked_at == len(refused)
-            judged[number] = found
+        judged = self._judged(files)
+        if doubtful := [number for number, each in judged.items() if each.wronged or not each.agrees]:
+            judged = {number: each for number, each in judged.items() if number not in doubtful}
+            judged |= self._judged(self._read_in_order({number: files[number] for number in doubtful}))
         if not judged:
             return set()
         agreed = [number for number, each in judged.items() if each.agrees]
@@ -292,7 +286,7 @@ class BatchConformer:
         wronged = []
         for number in agreed:
             if judged[number].wronged:
-                packs = Packs(again, f"wronged-{number}", IN_ORDER_BYTES)
+                packs = Packs(again, f"wronged-{number}", SLICE_BYTES)
                 write_wronged(files[number], judged[number].wronged, packs)
                 wronged += [(number, staged) for staged in packs.closed()]
         disagreed = judged.keys() - set(agreed)
@@ -304,6 +298,32 @@ class BatchConformer:
             if number not in disagreed:
                 self._account(each, regained, outcome)
         return disagreed
+
+    def _judged(self, files: Mapping[int, StagedFile]) -> dict[int, Judgement]:
+        """A second look at what was refused of each file of which something was."""
+        judged = {}
+        for number, refused in self._refused(files).items():
+            judged[number] = explain(self.connection, files[number], self.now_s, refused, self.asked)
+            judged[number].agrees &= judged[number].looked_at == len(refused)
+        return judged
+
+    def _read_in_order(self, files: dict[int, StagedFile]) -> dict[int, StagedFile]:
+        """Read files again by one thread; gives them back.
+
+        Several threads may take a file's last line, or lines where pieces of a file meet, out of their place, whatever DuckDB is
+        told of order; the second look then looks at other lines than those that were refused.
+        """
+        threads = self._one("SELECT current_setting('threads')")
+        self.connection.execute("DELETE FROM conformed WHERE _file IN (SELECT unnest($files))", {"files": list(files)})
+        self.connection.execute("SET threads = 1")
+        try:
+            for group in _groups(list(files.items())):
+                error = self._read(group)
+                if error is not None:
+                    raise RuntimeError(f"records cannot be read again ({group[0][1].format.name})") from error
+        finally:
+            self.connection.execute(f"SET threads = {int(threads)}")
+        return files
 
     def _take_left_out(self, files: Iterable[StagedFile], outcome: Outcome) -> None:
         called = {staged.format.name: staged.format.left_out for staged in files if staged.format.ignores != "false"}

@@ -33,6 +33,9 @@ _RULES = "optimize_routing_rules goal={goal}"
 QUERIES: dict[str, Query] = {
     "Options": Query("proven rule sets; dollars are over 30 days at the window's pace", "routing_rules", _RULES),
     "Why, by task": Query(f"{_REQUESTS} that the rules were not found on, by task_type", "simulation.by_task"),
+    "Steps of the roll-out": Query(
+        f"quality over {_REQUESTS} of the canary less that of the control, at each step", "realized_outcomes.rule_sets.steps"
+    ),
     "Models by share of requests and spend": Query(
         f"count of {_REQUESTS}, sum of tokens and of cost_usd, by the model that answered", "routing_analytics.models", _ANALYTICS
     ),

@@ -134,7 +134,9 @@ def test_the_report_reads_what_the_checks_found_without_checking_again(good):
 def test_what_no_check_has_looked_at_is_looked_at_for_the_report(good, tmp_path):
     home, _ = good
     key = home.runs.key_of()
-    analysed = home.results.load("analysis_scope", key, AnalysisScope).model_copy(update={"key": "fresh", "rows_key": "fresh", "window_key": "fresh"})
+    analysed = home.results.load("analysis_scope", key, AnalysisScope).model_copy(
+        update={"key": "fresh", "rows_key": "fresh", "window_key": "fresh"}
+    )
     quality = data_quality(home, analysed, Lake(home), now_s=analysed.end_s + 60)
     assert len(quality.checks) == len((*INGEST, *FEEDBACK, *BLOCKING, *WARNING))
     assert quality.is_publishable

@@ -86,7 +86,10 @@ def lake_of(folder: Path, rows: list[dict[str, Any]], more: str = "") -> HomeRes
 
 def tick(name: str, home: HomeResource, cursor: str | None = None) -> dg.SensorResult:
     sensor = ALERTING.get(name, sensors.new_logs)
-    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance, cursor=cursor, resources={"home": home}) as context:
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, cursor=cursor, resources={"home": home}) as context,
+    ):
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)
     return result

@@ -159,7 +159,9 @@ def test_the_replay_of_the_rows_agrees_with_the_proof_from_the_cells(demo: Demo)
     for name in ("cost_usd", "quality", "latency_ms"):
         for side in ("baseline", "proposed"):
             proven, replayed = (getattr(getattr(each, side), name) for each in (demo.rules.rule_set.expected, replay.expected))
-            assert replayed.estimate == pytest.approx(proven.estimate, rel=1e-9)
+            # Of what passes the proof the luck of passing is taken off what is promised; the replay tells what the sessions show.
+            room = demo.rules.luck * (proven.high - proven.low) if (name, side) == ("quality", "proposed") else 0.0
+            assert -1e-9 <= replayed.estimate / proven.estimate - 1 <= room / proven.estimate + 1e-9
     assert len(replay.by_task) == len(TASKS)
     assert len(replay.by_day) == 7
     assert sum(task.requests for task in replay.by_task) == pytest.approx(replay.requests, abs=len(TASKS))

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from routing_pipeline.parameters import GOALS, Goal, Weights
+from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.halves import one_hot
 from routing_pipeline.policy.programme import programme
@@ -210,7 +210,6 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     gain = utility(learnt, goal, weights)
     apart = judged_apart(learnt)
     found = policies(apart, limits, goal, weights) + [each for each in everywhere(learnt) if within_caps(learnt, each, limits)]
-    found += of_other_goals(apart, limits, goal, weights)
     path = _ordered(cube, learnt, limits, goal, gain, found)
     if len(path) < SHORT_PATH:
         found = policies(learnt, limits, goal, weights)
@@ -221,21 +220,6 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     filled = [step for step in between(learnt, path, gain) if within_caps(learnt, step, limits)]
     own = [_as_found(learnt, policy) for policy in path]
     return _ordered(cube, learnt, limits, goal, gain, [*filled, *own])
-
-
-def of_other_goals(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[Found]:
-    """What the search for each other goal finds.
-
-    So that what one goal proposes is not worse, by what it asks for itself, than what another one would. They join the same walk, which is
-    no further look.
-    """
-    found: dict[Found, None] = {}
-    for other in GOALS:
-        if other != goal:
-            open_ = replace(learnt, eligible=learnt.eligible & gentle(learnt)) if other == "balanced" else learnt
-            gain = utility(open_, other, weights)
-            found |= dict.fromkeys(sweep(open_, gain, by_cost=other == "quality", slow=False, most=limits.max_task_drop))
-    return [each for each in found if within_caps(learnt, each, limits)]
 
 
 def _as_found(learnt: Learned, policy: Policy) -> Found:

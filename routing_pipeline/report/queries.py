@@ -33,6 +33,7 @@ _RULES = "optimize_routing_rules goal={goal}"
 QUERIES: dict[str, Query] = {
     "Options": Query("proven rule sets; dollars are over 30 days at the window's pace", "routing_rules", _RULES),
     "Why, by task": Query(f"{_REQUESTS} that the rules were not found on, by task_type", "simulation.by_task"),
+    "What to watch": Query("each figure as the window has it, and where it must raise an alarm", "monitoring_plan.kpis"),
     "Steps of the roll-out": Query(
         f"quality over {_REQUESTS} of the canary less that of the control, at each step", "realized_outcomes.rule_sets.steps"
     ),

@@ -1,14 +1,13 @@
-"""What the search does about the limit of each task, and about what other goals would find."""
+"""What the search does about the limit of each task."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from routing_pipeline.parameters import GOALS, Weights
+from routing_pipeline.parameters import Weights
 from routing_pipeline.policy import candidates, search
 from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, OUTCOMES, QUALITY, SLOW, SUCCESS
 from routing_pipeline.policy.search import Found, Learned
-from tests.policy.test_search import limits
 
 CHEAP, MIDDLE, KEEP = range(3)
 COSTS = np.array([[1.0, 4.0, 10.0], [1.0, 4.0, 10.0]])
@@ -64,18 +63,3 @@ def test_a_task_that_every_other_model_would_let_fall_is_left_alone_and_does_not
     limited = swept(0.015)
     assert (KEEP, CHEAP) in limited
     assert all(hard == KEEP for hard, _ in limited)
-
-
-def test_what_other_goals_would_propose_is_a_candidate_of_every_goal() -> None:
-    learnt, given = two_tasks(), limits(max_task_drop=0.03, caps=(None, None))
-    most = {
-        goal: max(
-            candidates.policies(learnt, given, goal, Weights()),
-            key=lambda each: search.utility(learnt, goal, Weights())[list(each.ranges), list(each.arms)].sum(),
-        )
-        for goal in GOALS
-    }
-    assert len({each.actions(learnt) for each in most.values()}) > 1, "the goals differ"
-    for goal in GOALS:
-        known = candidates.policies(learnt, given, goal, Weights()) + candidates.of_other_goals(learnt, given, goal, Weights())
-        assert {each.actions(learnt) for each in most.values()} <= actions(known, learnt)

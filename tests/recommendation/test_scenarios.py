@@ -145,8 +145,6 @@ def conflict(folder: Path, **given: Any) -> tuple[RoutingEvidence, AnalysisScope
 @pytest.mark.parametrize(
     "given",
     [
-        {"quality_threshold": 0.97, "goal": "cost"},
-        {"cost_threshold": 0.0004},
         {"quality_threshold": 0.93, "cost_threshold": 0.0006, "goal": "quality"},
         {"budget": 60.0, "goal": "speed"},
     ],

@@ -15,7 +15,16 @@ from routing_pipeline.report.model import Report
 from routing_pipeline.storage.home import Home
 
 REQUESTS = 2_000
-AT_ONCE = ("request_log", "feedback", "analysis_scope", "routing_evidence", "routing_costs", "request_patterns", "routing_rules")
+AT_ONCE = (
+    "request_log",
+    "feedback",
+    "analysis_scope",
+    "routing_evidence",
+    "budget_projection",
+    "routing_costs",
+    "request_patterns",
+    "routing_rules",
+)
 """What one step hands to several, and several to one; each step of the job takes seconds in a process of its own."""
 
 

@@ -37,9 +37,13 @@ ASKED = ("has_tools", "has_schema", "max_output_tokens", "model_version")
 
 def expected(**given: Any) -> dict[str, Any]:
     """All columns of the contract that come from the record; what is not given must be null."""
-    names = [name for name in column_names(REQUEST_LOG) if name not in {"user_hash", "source_object", "ingested_at", *ASKED}]
+    names = [name for name in column_names(REQUEST_LOG) if name not in {*TOLD_APART, "source_object", "ingested_at", *ASKED}]
     # All of them are chat in plain text.
     return dict.fromkeys(names) | {"source_format": "litellm", "operation": "chat", "has_image": False, "has_audio": False} | given
+
+
+TOLD_APART = {"user_hash", "key_hash", "router_tier", "router_score"}
+"""What most samples do not say, or say by a hash with the home's own key; the whole bucket is asked for them."""
 
 
 def assert_reads(row: dict[str, Any], **given: Any) -> None:
@@ -329,6 +333,8 @@ def test_a_bucket_of_single_objects_and_batches_reads_whole_and_counts_the_repea
     assert result.nulled == {}
     for want in BATCH:
         assert_reads(rows[want["attempt_id"]], **want)
+    assert {row["router_tier"] for row in rows.values()} == {None, "SIMPLE", "REASONING"}
+    assert all(row["key_hash"] is None or len(row["key_hash"]) == 32 for row in rows.values())
     in_bucket = [want for name, want in SINGLES.items() if "pair" not in name]
     for want in in_bucket:
         assert_reads(rows[want["attempt_id"]], **want)

@@ -30,6 +30,8 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE_S = 1.0
 """For what is `whole` to be finished."""
 TIDYING_S = 0.4
+WAKES_EVERY_S = 0.2
+"""How long a signal that reached another thread may wait for the main one, which alone can heed it."""
 RUN_AGAIN = "nothing is lost, run the same command again"
 CLEAR_LINE = "\r\x1b[2K\x1b[?25h"
 """Takes a progress bar off a terminal's line, and gives the cursor back."""
@@ -124,7 +126,9 @@ def guarded(work: Callable[[], Returned]) -> Returned:
     try:
         thread = threading.Thread(target=contextvars.copy_context().run, args=(working,), name="command", daemon=True)
         thread.start()
-        thread.join()
+        # A signal may reach another thread of the process, which wakes nobody who waits here for ever.
+        while thread.is_alive():
+            thread.join(WAKES_EVERY_S)
     finally:
         for each, handler in before.items():
             if handler is not None:

@@ -1,8 +1,8 @@
 """Where heavy queries run: an embedded DuckDB or a Spark cluster, both spoken to through Ibis.
 
 Belongs here: opening an engine, reading Parquet with it, keeping its memory and threads in bounds. Does not belong here:
-any query, the Spark application itself (`spark`). Expressions that reach an engine avoid what the two disagree on: time is arithmetic on `started_s`, hashes
-are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
+any query, the Spark application itself (`spark`). Expressions that reach an engine avoid what the two disagree on: time is
+arithmetic on `started_s`, hashes are `md5` hexdigests, quantiles are `approx_quantile`-free (see `analysis`).
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Engine:
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
         """The same rows under a name: DuckDB evaluates them whenever they are read, Spark once in a run.
 
-        Whatever reads them is compiled without what they are made of. `key` says that: equal
-        keys over tables of equal names mean equal expressions. The tables that are read count as well, as one address of a bucket
-        is another table in an engine that keeps its copies elsewhere.
+        Whatever reads them is compiled without what they are made of. `key` says that: equal keys over tables of equal names mean
+        equal expressions. The tables that are read count as well, as one address of a bucket is another table in an engine that
+        keeps its copies elsewhere.
         """
         key = _digest(key, *sorted(_tables_read(table)))
         name = f"named_{key}"

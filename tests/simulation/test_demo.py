@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from routing_pipeline.demo import traffic
 from routing_pipeline.demo.traffic import ARMS, TASKS
@@ -98,20 +98,15 @@ def test_each_rule_s_own_effect_is_what_truly_happens_to_its_requests(demo: Demo
     assert [each.rule_id for each in impacts] == [rule.id for rule in rules]
     today, _ = true_qualities(demo, None)
     then, decided = true_qualities(demo, demo.rules.rule_set)
-    missed = []
     for place, (rule, impact) in enumerate(zip(rules, impacts, strict=True)):
         mine = decided == place
         change = float(then[mine].mean() - today[mine].mean())
         assert isinstance(impact.quality_change, Estimate)
-        if not impact.quality_change.low <= change <= impact.quality_change.high:
-            missed.append((rule.id, change, impact.quality_change))
+        assert impact.quality_change.low <= change <= impact.quality_change.high, rule.id
         assert impact.requests == pytest.approx(mine.sum(), rel=0.15), "answers from the cache are decided by no model"
         assert sum(each.weight for each in impact.today) == pytest.approx(1)
         assert 0 < impact.moved_share <= 1
         assert impact.baseline != rule.expected
-    # Each interval is one of 95 %: more than so many miss by chance in one of a thousand weeks, if they are honest.
-    assert len(missed) <= binom.isf(0.001, len(rules), 0.05), missed
-    assert all(abs(change - told.estimate) < told.high - told.low for _, change, told in missed), missed
 
 
 def test_the_rules_savings_add_up_to_that_of_the_set(demo: Demo) -> None:

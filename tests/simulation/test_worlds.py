@@ -59,11 +59,10 @@ def holds(measured: Measured, truth: float) -> bool:
 def test_in_a_confounded_world_intervals_and_floor_hold_where_averages_break_it(tmp_path: Path) -> None:
     found = runs(worlds.CONFOUNDED, 20_000, 8, tmp_path, seed=40)
     proposed = [each for each in found if each.answer.rule_set.rules]
-    assert len(proposed) >= 5
+    assert len(proposed) >= 6
     floor = found[0].today.quality - DROP
-    assert sum(each.proposed.quality < floor for each in found) <= 1
-    assert all(each.proposed.quality >= floor - 0.005 for each in found)
-    assert sum(each.by_averages.quality < floor for each in found) >= 7
+    assert all(each.proposed.quality >= floor for each in found)
+    assert all(each.by_averages.quality < floor for each in found)
     covered = [
         (
             holds(each.answer.rule_set.expected.proposed.cost_usd, each.proposed.cost),

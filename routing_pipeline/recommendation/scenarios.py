@@ -58,7 +58,7 @@ def scenarios(
 ) -> tuple[Scenario, ...]:
     """One scenario for each priority, that of the goal asked for put to the proof first; empty where nothing is within reach.
 
-    Where a priority's own question has no answer, the answer of another one that is best for it stands in its place.
+    Where a priority's own question has no answer, the answer of another one that gives it more than today's routing stands in its place.
 
     Args:
         parameters: as asked; its limits exclude each other.
@@ -81,17 +81,22 @@ _Answer = tuple[Parameters, RoutingRules]
 
 
 def _best_for(priority: Goal, answers: Mapping[Goal, _Answer], parameters: Parameters, limits: Limits) -> _Answer:
-    """The priority's own answer where there is one, else of those that break fewest limits the one that gives it most."""
+    """The priority's own answer where there is one, else the one that gives it most; for balance the one that keeps most limits.
+
+    An answer that keeps a ceiling by giving up quality is no answer to who asked for quality, however few limits it breaks:
+    what gives a priority less than today's routing leaves it with today's.
+    """
     own = answers[priority]
-    others = [each for each in answers.values() if each[1].rule_set.rules]
-    if own[1].rule_set.rules or not others:
-        return own
 
-    def worth(answer: _Answer) -> tuple[int, float]:
+    def worth(answer: _Answer) -> tuple[float, float]:
         limits_met = sum(holds for _, holds in _limits(answer[1], parameters, limits))
-        return limits_met, _gain(priority, answer[1].rule_set.expected.change, parameters.weights)
+        return (limits_met, gain(answer)) if priority == "balanced" else (gain(answer), limits_met)
 
-    return max(others, key=worth)
+    def gain(answer: _Answer) -> float:
+        return _gain(priority, answer[1].rule_set.expected.change, parameters.weights)
+
+    others = [each for each in answers.values() if each[1].rule_set.rules and gain(each) > 0]
+    return own if own[1].rule_set.rules or not others else max(others, key=worth)
 
 
 def _gain(priority: Goal, change: Change, weights: Weights) -> float:

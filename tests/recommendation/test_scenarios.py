@@ -19,6 +19,7 @@ from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize
 from routing_pipeline.recommendation.scenarios import PRIORITIES, Scenario, scenarios
 from routing_pipeline.recommendation.tradeoff_frontier import tradeoff_frontier
 from routing_pipeline.recommendation.within_reach import Reach, Reached
+from routing_pipeline.rules.model import Change, RelativeChange
 from routing_pipeline.storage.results import key_of
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.scope import AnalysisScope
@@ -122,6 +123,33 @@ def test_the_goal_that_was_asked_for_is_put_to_the_proof_first_and_suggested(goa
 
 def test_what_is_out_of_reach_is_no_scenario() -> None:
     assert asked(Reach(TODAY, ()), cost_threshold=0.001)[2] == ()
+
+
+@pytest.mark.parametrize(("change", "stands_in"), [(-0.07, False), (0.02, True)])
+def test_an_answer_that_loses_quality_does_not_stand_for_quality(change: float, stands_in: bool) -> None:
+    def ask(other: Parameters) -> RoutingRules:
+        nothing, made = (), promise("scenario")
+        by = RelativeChange(relative=Estimate(estimate=change, low=change - 0.01, high=change + 0.01))
+        cheap = made.model_copy(
+            update={"expected": made.expected.model_copy(update={"change": Change(cost_usd=by, quality=by, latency_ms=by)})}
+        )
+        is_cheap = other.max_quality_drop > 0.01
+        rule_set = cheap if is_cheap else made.model_copy(update={"rules": nothing, "status": "no_change"})
+        return RoutingRules(
+            rule_set=rule_set,
+            reasons=(),
+            walk=(),
+            moved_share=0.5,
+            moved_spend_share=0.5,
+            saving_usd_per_day=Estimate(estimate=1.0, low=0.5, high=1.5),
+            tipping_point=Estimate(estimate=1.0, low=0.5, high=1.5),
+        )
+
+    given = Parameters(cost_threshold=0.003, quality_threshold=0.99)
+    held = limits(min_quality=0.99, max_cost=0.003)
+    found = {each.priority: each for each in scenarios(given, held, REACH, lambda _: 0.0, ask)}
+    assert found["cost"].rules == 2
+    assert found["quality"].rules == (2 if stands_in else 0)
 
 
 # On logs

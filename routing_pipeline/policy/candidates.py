@@ -15,6 +15,7 @@ import numpy as np
 
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
+from routing_pipeline.policy.fewer_rules import with_fewer_rules
 from routing_pipeline.policy.halves import one_hot
 from routing_pipeline.policy.programme import programme
 from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, LEARN, QUALITY, SLOW, SUCCESS, ScoreCube
@@ -219,7 +220,10 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
         path = [rung for rung in rungs if rung.z > path[0].z and rung.gain < path[0].gain] + path
     filled = [step for step in between(learnt, path, gain) if within_caps(learnt, step, limits)]
     own = [_as_found(learnt, policy) for policy in path]
-    return _ordered(cube, learnt, limits, goal, gain, [*filled, *own])
+    path = _ordered(cube, learnt, limits, goal, gain, [*filled, *own])
+    tasks = [segment.task for segment in cube.segments]
+    plainer = [with_fewer_rules(apart, tasks, policy.actions, gain, limits) for policy in path]
+    return _ordered(cube, learnt, limits, goal, gain, [each for each in plainer if within_caps(learnt, each, limits)]) or path
 
 
 def _as_found(learnt: Learned, policy: Policy) -> Found:

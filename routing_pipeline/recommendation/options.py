@@ -16,6 +16,7 @@ from typing import Literal
 from routing_pipeline.estimates import Measured, Result, quantity
 from routing_pipeline.policy import proof, task_floors
 from routing_pipeline.policy.proof import Evaluated, Verdict
+from routing_pipeline.policy.rule_blocks import blocks_of
 from routing_pipeline.policy.task_floors import TaskChange
 from routing_pipeline.recommendation.question import Question, goal_weights
 from routing_pipeline.stats.inference import POINTWISE, interval
@@ -25,6 +26,8 @@ OptionId = Literal["no_loss", "balanced", "boldest"]
 NAMES: dict[OptionId, str] = {"no_loss": "No loss", "balanced": "Balanced", "boldest": "Boldest"}
 SPARED = 0.5
 """Share of the allowed fall of quality that the balanced set leaves unused, as expected."""
+NEAR = 0.02
+"""Share of its gain that a set may give up for fewer rules."""
 
 
 class WorstHit(Result):
@@ -61,6 +64,7 @@ def offers(question: Question, passed: Sequence[Verdict], today: Evaluated) -> l
     """The sets to choose from, boldest last, each under its first name; of equal ones the first.
 
     A walk orders pairs by what one half predicts of the other; of those that passed, the boldest is the one that gives most on held-out sessions.
+    Where another gives nearly as much with fewer rules, that one is offered: somebody has to read them, approve them and run them.
 
     Args:
         question: what was asked.
@@ -74,18 +78,25 @@ def offers(question: Question, passed: Sequence[Verdict], today: Evaluated) -> l
         passed = _per_task(question, passed)
     parts = goal_weights(question)
     passed = sorted(passed, key=lambda each: proof.improvement(each.outcome, today, parts).value)
+    gains = [proof.improvement(each.outcome, today, parts).value for each in passed]
+    rules = [len(blocks_of(question.cube, each.pair.shares)) for each in passed]
+
+    def may_be_offered(place: int, floor: float) -> bool:
+        if passed[place].outcome.quality.value - today.quality.value < floor or _is_dominated(passed[place], passed):
+            return False
+        if place not in told:
+            told[place] = tuple(task_floors.task_changes(question.halves, passed[place].pair))
+        return task_floors.kept(list(told[place]), question.limits, proof.level_of(question.test_number))
+
     found: list[Offer] = []
     for name, floor in least.items():
-        for place in range(len(passed) - 1, -1, -1):
-            if passed[place].outcome.quality.value - today.quality.value < floor or _is_dominated(passed[place], passed):
-                continue
-            if place not in told:
-                told[place] = tuple(task_floors.task_changes(question.halves, passed[place].pair))
-            if not task_floors.kept(list(told[place]), question.limits, proof.level_of(question.test_number)):
-                continue
-            if not any(each.verdict is passed[place] for each in found):
-                found.append(Offer(name, passed[place], told[place]))
-            break
+        boldest = next((place for place in reversed(range(len(passed))) if may_be_offered(place, floor)), None)
+        if boldest is None:
+            continue
+        near = [place for place in range(boldest + 1) if gains[place] >= (1.0 - NEAR) * gains[boldest] and rules[place] <= rules[boldest]]
+        taken = min((place for place in near if may_be_offered(place, floor)), key=lambda place: (rules[place], -gains[place]))
+        if not any(each.verdict is passed[taken] for each in found):
+            found.append(Offer(name, passed[taken], told[taken]))
     return found
 
 

@@ -93,7 +93,11 @@ def offers(question: Question, passed: Sequence[Verdict], today: Evaluated) -> l
         boldest = next((place for place in reversed(range(len(passed))) if may_be_offered(place, floor)), None)
         if boldest is None:
             continue
-        near = [place for place in range(boldest + 1) if gains[place] >= (1.0 - NEAR) * gains[boldest] and rules[place] <= rules[boldest]]
+        near = [
+            place
+            for place in range(boldest + 1)
+            if gains[place] >= gains[boldest] - NEAR * abs(gains[boldest]) and rules[place] <= rules[boldest]
+        ]
         taken = min((place for place in near if may_be_offered(place, floor)), key=lambda place: (rules[place], -gains[place]))
         if not any(each.verdict is passed[taken] for each in found):
             found.append(Offer(name, passed[taken], told[taken]))

@@ -39,6 +39,8 @@ FROM_LOG = "x-from-log"
 _HIDDEN = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 _PERCENT = re.compile(r"(?<![\w/])([\d.,]*\d)%(?![\w%])")
+# A blank is part of every case, and no address holds one.
+_NEGATIVE = re.compile(r"(?<=[ (])-(?=\d+(?:\.\d+)?(?: %| points| and [+-]| to [+-]))|(?<= )-(?=\d+(?:\.\d+)?\))")
 
 Value = Estimate | Unidentifiable | float | int | None
 
@@ -141,8 +143,8 @@ def signed_usd(value: float) -> str:
 
 
 def spaced(text: str) -> str:
-    """68 % throughout: sentences of other parts write 68%. What stands in a word or an address stays."""
-    return _PERCENT.sub("\\1 %", text)
+    """68 % and a true minus sign throughout: sentences of other parts write 68% and -0.4. What stands in a word or an address stays."""
+    return _NEGATIVE.sub(MINUS, _PERCENT.sub("\\1 %", text))
 
 
 def tenths(value: float) -> str:

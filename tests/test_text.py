@@ -125,7 +125,7 @@ def test_times(value: float, told: str) -> None:
     ("text", "read"),
     [
         ("move 68% of 1,000.5%", "move 68 % of 1,000.5 %"),
-        ("(-77.3% to +4%).", "(-77.3 % to +4 %)."),
+        ("(-77.3% to +4%).", "(−77.3 % to +4 %)."),
         ("s3://logs/a%20b/5%/c", "s3://logs/a%20b/5%/c"),
         ("68 % stays", "68 % stays"),
     ],
@@ -223,3 +223,18 @@ def test_an_amount_of_bytes_never_reads_as_a_thousand_of_its_unit(size: float) -
 def test_what_the_rounding_of_a_sum_leaves_is_nothing() -> None:
     assert (wording.usd(3e-14), wording.usd(-3e-14), wording.number(2e-13)) == ("$0.00", "$0.00", "0")
     assert wording.usd(2.5e-7) == "$0.000000250"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("cost by -58.9 % (between -59.8 and -58.0 %)", "cost by −58.9 % (between −59.8 and −58.0 %)"),
+        ("quality by -0.39 points (-0.72 to -0.07)", "quality by −0.39 points (−0.72 to −0.07)"),
+        (
+            "gpt-4 of 2026-11-18, level-5 and s3://a/b-7 stay; so does --at -5",
+            "gpt-4 of 2026-11-18, level-5 and s3://a/b-7 stay; so does --at -5",
+        ),
+    ],
+)
+def test_numbers_below_zero_have_a_true_minus_sign(written: str, read: str) -> None:
+    assert wording.spaced(written) == read

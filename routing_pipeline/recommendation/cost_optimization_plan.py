@@ -26,6 +26,8 @@ from routing_pipeline.window.scope import AnalysisScope
 
 HEADROOM = 0.10
 """What recommended budgets leave above usual spend, as far as the planned spend allows."""
+ONE_OFF = 0.01
+"""A team whose usual spend is a smaller share of what it spent has no usual spend to go by."""
 MAX_TEAMS = 20
 MAX_OVERUSE = 5
 RISKS: tuple[Level, ...] = ("Low", "Medium", "High")
@@ -471,6 +473,10 @@ def _above_usual(drivers: CostDrivers, per_plan: float) -> dict[str, float]:
 def _team_budget(team: str, spend: float | None, usual: float | None, budget: float | None, factor: float) -> TeamBudget:
     if spend is None or usual is None:
         return TeamBudget(team=team, budget_usd=budget, why="no spend of this team has a price in the window")
+    if usual < ONE_OFF * spend and budget is None:
+        return TeamBudget(
+            team=team, spend_usd=spend, usual_usd=usual, why="all of its spend was one-off spikes, which tell nothing of what is usual"
+        )
     recommended = usual * factor
     if budget is not None and budget < recommended:
         why = "the configured budget is lower and applies"

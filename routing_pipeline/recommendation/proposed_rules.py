@@ -155,9 +155,9 @@ def _rationale(
     most = int(sent.argmax())
     total = max(rules_.units_of(cube, block.places), 1.0)
     model = " and ".join(cube.models[arm] for arm in block.arms)
+    elsewhere = "" if most in block.arms else f" and {100 * already:.0f} % to {model}"
     if len(block.arms) > 1:
         model = f"{model}, half each,"
-    elsewhere = "" if most in block.arms else f" and {100 * already:.0f} % to {model}"
     per = question.evidence.per_of(block.condition.task_type)
     units = "requests" if per == "request" or cube.cells.binning.caches else "sessions"
     text = f"{100 * share:.1f} % of requests; today {100 * sent[most] / total:.0f} % of {'them' if units == 'requests' else 'their sessions'} go to "
@@ -165,7 +165,7 @@ def _rationale(
     if question.has_cost:
         text += f" Sent to {model} {_costs(per, then, now)}"
     else:
-        text += f" Sent to {model}"
+        text += f" Sent to {model.removesuffix(',')}"
     text += f", at a quality of about {then.quality.value:.3f} instead of {now.quality.value:.3f}"
     quality = intervals.quality_change(then, now)
     if isinstance(quality, Estimate):

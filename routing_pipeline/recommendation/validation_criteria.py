@@ -101,4 +101,4 @@ def _up(cost: float) -> float:
 
 
 def _usd(value: float) -> str:
-    return f"${value:.6f}" if value >= SMALL_USD else f"${value:.3g}"
+    return f"${value:.6f}" if value >= SMALL_USD else text.usd(value)

@@ -24,6 +24,7 @@ class Query:
 
 _ATTEMPTS = "the window's attempts (every call to a model, retries included)"
 _REQUESTS = "the window's chat requests"
+_SCORED = "the window's scored chat requests"
 _COSTS = "get_routing_costs timeframe={timeframe} group_by="
 _ANALYTICS = "get_routing_analytics timeframe={timeframe}"
 _QUALITY = "get_quality_metrics timeframe={timeframe}"
@@ -100,9 +101,7 @@ QUERIES: dict[str, Query] = {
         "quality_metrics.models",
         _QUALITY,
     ),
-    "Quality against cost": Query(
-        f"rank correlation of quality and cost_usd over scored {_REQUESTS}", "quality_metrics.against_cost", _QUALITY
-    ),
+    "Quality against cost": Query(f"rank correlation of quality and cost_usd over {_SCORED}", "quality_metrics.against_cost", _QUALITY),
     "Models compared on the same requests": Query(
         f"mean quality and cost by task_type and model over {_REQUESTS}, adjusted for which requests each model got",
         "model_performance.performances",
@@ -117,7 +116,7 @@ QUERIES: dict[str, Query] = {
         "analyze_routing_decisions criteria={goal}",
     ),
     "Answers below the threshold": Query(
-        f"share of scored {_REQUESTS} whose quality is below the threshold, by kind",
+        f"share of {_SCORED} whose quality is below the threshold, by kind",
         "quality_issues.low_quality",
         "identify_quality_issues",
     ),

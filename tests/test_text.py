@@ -125,7 +125,7 @@ def test_times(value: float, told: str) -> None:
     ("text", "read"),
     [
         ("move 68% of 1,000.5%", "move 68 % of 1,000.5 %"),
-        ("(-77.3% to +4%).", "(−77.3 % to +4 %)."),
+        ("(-77.3% to +4%).", "(\N{MINUS SIGN}77.3 % to +4 %)."),
         ("s3://logs/a%20b/5%/c", "s3://logs/a%20b/5%/c"),
         ("68 % stays", "68 % stays"),
     ],
@@ -228,8 +228,11 @@ def test_what_the_rounding_of_a_sum_leaves_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("cost by -58.9 % (between -59.8 and -58.0 %)", "cost by −58.9 % (between −59.8 and −58.0 %)"),
-        ("quality by -0.39 points (-0.72 to -0.07)", "quality by −0.39 points (−0.72 to −0.07)"),
+        (
+            "cost by -58.9 % (between -59.8 and -58.0 %)",
+            "cost by \N{MINUS SIGN}58.9 % (between \N{MINUS SIGN}59.8 and \N{MINUS SIGN}58.0 %)",
+        ),
+        ("quality by -0.39 points (-0.72 to -0.07)", "quality by \N{MINUS SIGN}0.39 points (\N{MINUS SIGN}0.72 to \N{MINUS SIGN}0.07)"),
         (
             "gpt-4 of 2026-11-18, level-5 and s3://a/b-7 stay; so does --at -5",
             "gpt-4 of 2026-11-18, level-5 and s3://a/b-7 stay; so does --at -5",

@@ -6,8 +6,7 @@ Belongs here: days in Dagster's words. Does not belong here: the assets (`ingest
 Why days are an asset of their own, `request_log_days`, and `request_log` has none: Dagster takes a job for partitioned as soon as one of
 its assets is. Such a job has no launchpad, and started by hand it asks for days and becomes a backfill, whereas an analysis asks for a goal and a
 window, and reads what is new whatever days that is of (tried with Dagster 1.13). So jobs, schedules, sensors and commands run `request_log`, which tells
-of every day that it changed, and a backfill runs the days, which stand before it: whoever reads a day again makes Dagster mark all
-that rests on it as out of date.
+of every day that it changed, and a backfill runs the days, which stand before it.
 """
 
 import contextlib

@@ -44,7 +44,14 @@ class Finding(Result):
 def examine(home: Path, logs: str | None = None, warehouse: str = "", catalog: str = "") -> tuple[Finding, ...]:
     """Look at everything a run may need; never raises for what it finds."""
     opened = Home(home.absolute(), warehouse, catalog)
-    findings = [_python(), *(_package(name, module) for name, module in PACKAGES), *map(_extra, SERVING), _disk(opened), _spark(), _lake(opened)]
+    findings = [
+        _python(),
+        *(_package(name, module) for name, module in PACKAGES),
+        *map(_extra, SERVING),
+        _disk(opened),
+        _spark(),
+        _lake(opened),
+    ]
     if logs is not None:
         findings.append(_source(logs))
     return tuple(findings)

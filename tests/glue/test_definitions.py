@@ -216,7 +216,11 @@ def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
     assert assets_of("ingest_logs") == {"request_log", "feedback"}
     assert assets_of("maintain_lake") == {"lake_upkeep"}
     assert assets_of("look_at_rollout") == {"rollout"}
-    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in our_specs()} - {"lake_upkeep", "rollout", "request_log_days"}
+    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in our_specs()} - {
+        "lake_upkeep",
+        "rollout",
+        "request_log_days",
+    }
 
 
 def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:

@@ -47,7 +47,8 @@ def daily(**words: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         with warnings.catch_warnings():
             # In 1.13 the policy is beta; without it a backfill of a month is thirty runs.
             warnings.simplefilter("ignore", dg.BetaWarning)
-            return dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run(), **words)(body)
+            asset: dg.AssetsDefinition = dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run(), **words)(body)
+            return asset
 
     return made
 

@@ -63,7 +63,7 @@ def rows_behind(lake: Lake, snapshot: Snapshot, asked: PageQuery, what: Counted,
     """
     if not can_be_told(asked):
         raise UnusableInputError(f"{OTHERS} are summed together, and their rows are not kept apart; choose a name")
-    start_s, end_s = (hour * SECONDS_PER_HOUR for hour in hours_of(snapshot, asked))
+    start_s, end_s = (float(hour * SECONDS_PER_HOUR) for hour in hours_of(snapshot, asked))
     first = max(start_s, (math.ceil(end_s / SECONDS_PER_DAY) - MOST_DAYS) * SECONDS_PER_DAY)
     found: list[dict[str, Any]] = []
     since_s = end_s
@@ -79,9 +79,9 @@ def rows_behind(lake: Lake, snapshot: Snapshot, asked: PageQuery, what: Counted,
 def _newest_first(start_s: float, end_s: float) -> Iterator[Window]:
     """The window in two parts: its newest UTC day, which mostly is enough, and the rest at once: putting the query together takes longer than a small day."""
     midnight = max(float((math.ceil(end_s / SECONDS_PER_DAY) - 1) * SECONDS_PER_DAY), start_s)
-    yield Window(midnight, float(end_s))
+    yield Window(midnight, end_s)
     if midnight > start_s:
-        yield Window(float(start_s), midnight)
+        yield Window(start_s, midnight)
 
 
 def _of_window(

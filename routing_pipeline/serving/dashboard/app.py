@@ -139,6 +139,8 @@ class _Site:
             with open_engine("duckdb", memory_limit="500MB", spill_to=follower.home.scratch / "spill") as engine:
                 asked, _ = _query_of(snapshot, query)
                 return rows_behind(Lake(follower.home), snapshot, asked, counted(query.get("of")), engine, follower.parameters)
+        except (duckdb.IOException, OSError) as error:
+            raise ServiceUnavailableError("the lake changed while its rows were read; try again") from error
         finally:
             self._reading_rows.release()
 

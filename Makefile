@@ -28,7 +28,7 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.uv uv.lock pyproject.toml Makefile
-	@$(BIN)/uv sync --frozen --quiet --no-dev --inexact
+	@$(BIN)/uv sync --frozen --quiet --no-dev --extra serve --inexact
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv uv.lock pyproject.toml Makefile
@@ -59,7 +59,7 @@ audit: $(VENV)/.dev  ## Known vulnerabilities of what uv.lock names, asked of os
 	esac
 
 sbom: $(VENV)/.uv  ## What an installation consists of, as CycloneDX, in build/sbom.json
-	@mkdir -p build; $(BIN)/uv export --frozen --no-dev --quiet --preview-features sbom-export --format cyclonedx1.5 -o build/sbom.json > /dev/null
+	@mkdir -p build; $(BIN)/uv export --frozen --no-dev --extra serve --quiet --preview-features sbom-export --format cyclonedx1.5 -o build/sbom.json > /dev/null
 	@echo build/sbom.json
 
 # By itself and not part of `check`: measured, it makes the same tests half as slow again.

@@ -35,7 +35,7 @@ ingest_logs = dg.define_asset_job(
 
 optimize_routing = dg.define_asset_job(
     "optimize_routing",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep", "rollout"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("lake_upkeep", "rollout", "request_log_days"),
     description="Everything: ingest, check, analyse, recommend, report. Rules are published by a person, or by [publishing] automatic.",
 )
 

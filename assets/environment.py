@@ -6,6 +6,7 @@ for Dagster. Does not belong here: what the library reads (the command line and 
 
 import os
 import zoneinfo
+from datetime import UTC, date, datetime, timedelta
 
 from routing_pipeline.errors import UnusableInputError
 
@@ -30,7 +31,25 @@ def parallel_steps(asked: str | None) -> int | None:
     return int(asked)
 
 
+DAYS_WITHOUT_A_LAKE = 30
+
+
+def first_day(asked: str | None, noted: str = "") -> str:
+    """The first day that `request_log_days` has: the one asked for, else the one that an ingestion noted, else one a month ago. ISO 8601."""
+    if asked:
+        try:
+            return date.fromisoformat(asked).isoformat()
+        except ValueError as error:
+            raise UnusableInputError(f"ROUTING_PIPELINE_FIRST_DAY={asked}: no day; give one such as 2026-11-24, or leave it out") from error
+    today = datetime.now(UTC).date()
+    try:
+        return min(date.fromisoformat(noted), today).isoformat()
+    except ValueError:
+        return (today - timedelta(days=DAYS_WITHOUT_A_LAKE)).isoformat()
+
+
 def check_environment() -> None:
     """Raises UnusableInputError where a variable cannot be used."""
     timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))
     parallel_steps(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS"))
+    first_day(os.environ.get("ROUTING_PIPELINE_FIRST_DAY"))

@@ -5,7 +5,7 @@ Belongs here: assets that write to the lake. Analyses never do.
 
 import dagster as dg
 
-from assets import shown, waiting
+from assets import days, shown, waiting
 from assets.resources import HomeResource
 from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.ingest import pace
@@ -13,6 +13,7 @@ from routing_pipeline.ingest.compaction import KEPT_DAYS, MaintenanceResult, mai
 from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedback
 from routing_pipeline.ingest.formats.mapping import describes_format
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs, ingest_or_stand, together
+from routing_pipeline.ingest.reprocessing import ingest_days
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import read_scales
 from routing_pipeline.schema import KEPT_FEEDBACK, REQUEST_LOG
@@ -21,6 +22,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.retention import tidy
 
 OWNERS = ["team:llm-platform"]
+NO_SOURCE = "no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS"
 
 
 GATEWAY = dg.AssetSpec(
@@ -65,21 +67,54 @@ class FeedbackConfig(dg.Config):
     feedback: str = ""
 
 
+class DaysConfig(dg.Config):
+    """The format of the logs, as in `request_log`; where they lie, the home and the environment say."""
+
+    log_format: str = "auto"
+
+
+@days.daily(
+    key=days.KEY,
+    group_name="ingest",
+    kinds={"s3", "duckdb", "iceberg"},
+    owners=OWNERS,
+    code_version=code_key("routing_pipeline.ingest.reprocessing"),
+    deps=[LOG_OBJECTS],
+)
+def request_log_days(context: dg.AssetExecutionContext, config: DaysConfig, home: HomeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
+    """The days of `request_log`, for backfills: objects of these days are read, those read before once more. One set of rows per day."""
+    opened, sources, told = home.open(), home.log_sources(), pace.Pace(context.log.info)
+    if not sources:
+        raise dg.Failure(NO_SOURCE)
+    asked, log_format, lake = days.asked_for(context), _format(config.log_format, home), Lake(opened)
+    before = lake.held_by_day()
+    try:
+        result = together([ingest_days(opened, source, asked, log_format=log_format, progress=told) for source in sources])
+    except ServiceUnavailableError as error:
+        waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
+        raise
+    home.sum_up()
+    days.tell(context, opened, before, lake.held_by_day(), frozenset(context.partition_keys))
+    return dg.MaterializeResult(metadata={"dagster/row_count": lake.row_count(), **_counts(result)})
+
+
 @dg.asset(
     group_name="ingest",
     kinds={"s3", "duckdb", "iceberg"},
     owners=OWNERS,
     code_version=code_key("routing_pipeline.ingest.ingestion"),
     metadata=shown.columns(REQUEST_LOG, "one row per attempt", key="attempt_id"),
-    deps=[LOG_OBJECTS],
+    deps=[LOG_OBJECTS, request_log_days],
 )
 def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: HomeResource) -> IngestResult:
     """The gateway's request log in the lake; only objects not seen before are read. One row per attempt."""
     sources = (config.logs,) if config.logs else home.log_sources()
     if not sources:
-        raise dg.Failure("no source of logs; give --logs, or set ROUTING_PIPELINE_LOGS")
+        raise dg.Failure(NO_SOURCE)
+    log_format, lake = _format(config.log_format, home), Lake(home.open())
+    before = lake.held_by_day()
     try:
-        result = together([_read(home.open(), source, config, _format(config, home), pace.Pace(context.log.info)) for source in sources])
+        result = together([_read(home.open(), source, config, log_format, pace.Pace(context.log.info)) for source in sources])
     except ServiceUnavailableError as error:
         waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
         raise
@@ -87,14 +122,15 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
         waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, result.unavailable)
         context.log.warning("%s; what was read earlier stands", result.unavailable)
     home.sum_up()
-    context.add_output_metadata({"dagster/row_count": Lake(home.open()).row_count(), **_counts(result)})
+    days.tell(context, home.open(), before, lake.held_by_day())
+    context.add_output_metadata({"dagster/row_count": lake.row_count(), **_counts(result)})
     return result
 
 
-def _format(config: IngestConfig, home: HomeResource) -> str:
+def _format(asked: str, home: HomeResource) -> str:
     """The format that was asked for, else the one that the configuration file describes."""
     described = home.config_file()
-    return str(described) if config.log_format == "auto" and described is not None and describes_format(described) else config.log_format
+    return str(described) if asked == "auto" and described is not None and describes_format(described) else asked
 
 
 def _read(home: Home, source: str, config: IngestConfig, log_format: str, told: pace.Pace) -> IngestResult:

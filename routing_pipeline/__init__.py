@@ -43,6 +43,7 @@ What things are called; everything may import it
     text            numbers, moments and names in plain words
     suggested       commands that messages suggest, as they can be pasted
     stopping        how a command ends when it is interrupted
+    extras          parts that are installed when asked for, and what is said without
     errors          how a request can end badly, with the exit codes
 """
 

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.extras import how_to_install
 from routing_pipeline.parameters import read_table, refusal
 
 ENVIRONMENT = "ROUTING_PIPELINE_NOTIFY"
@@ -76,7 +77,7 @@ def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
     try:
         import apprise
     except ImportError:
-        return ("no channel was told: notifications need apprise; install routing-pipeline[alerts]",)
+        return (f"no channel was told: notifications need more than the basic installation: {how_to_install('alerts')}",)
     send = partial(_failure, title=_escaped(title)[:MAX_TITLE], body=_escaped(body)[:MAX_BODY], apprise=apprise)
     # All at once: a channel that never answers is given up after seconds, and a sensor has a minute for its look.
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:

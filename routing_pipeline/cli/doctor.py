@@ -16,17 +16,19 @@ from pydantic import Field
 
 from routing_pipeline.errors import PipelineError
 from routing_pipeline.estimates import Result
+from routing_pipeline.extras import how_to_install, is_installed
 from routing_pipeline.storage.home import Home
 
 PACKAGES: tuple[tuple[str, str], ...] = (
     ("dagster", "dagster"),
-    ("dagster-webserver", "dagster_webserver"),
     ("duckdb", "duckdb"),
     ("ibis-framework", "ibis"),
     ("pyiceberg", "pyiceberg"),
     ("great-expectations", "great_expectations"),
     ("vl-convert-python", "vl_convert"),
 )
+SERVING = {"ui": "the Dagster UI", "dashboard": "the live page", "mcp": "the MCP servers", "metrics": "Prometheus metrics"}
+"""Extras that a run needs none of, and what does."""
 ENOUGH_DISK_BYTES = 2 * 1024**3
 
 
@@ -42,7 +44,14 @@ class Finding(Result):
 def examine(home: Path, logs: str | None = None, warehouse: str = "", catalog: str = "") -> tuple[Finding, ...]:
     """Look at everything a run may need; never raises for what it finds."""
     opened = Home(home.absolute(), warehouse, catalog)
-    findings = [_python(), *(_package(name, module) for name, module in PACKAGES), _disk(opened), _spark(), _lake(opened)]
+    findings = [
+        _python(),
+        *(_package(name, module) for name, module in PACKAGES),
+        *map(_extra, SERVING),
+        _disk(opened),
+        _spark(),
+        _lake(opened),
+    ]
     if logs is not None:
         findings.append(_source(logs))
     return tuple(findings)
@@ -65,6 +74,11 @@ def _package(name: str, module: str) -> Finding:
     return Finding(name=name, works=True, is_needed=True, detail=found)
 
 
+def _extra(name: str) -> Finding:
+    works = is_installed(name)
+    return Finding(name=SERVING[name], works=works, is_needed=False, detail="ready" if works else f"not installed: {how_to_install(name)}")
+
+
 def _disk(home: Home) -> Finding:
     if not home.warehouse and not home.root.exists():
         return Finding(name="home", works=True, is_needed=True, detail=f"{home.root} is not there yet; run, ingest or demo make it")
@@ -81,9 +95,9 @@ def _disk(home: Home) -> Finding:
 
 def _spark() -> Finding:
     java = shutil.which("java")
-    installed = importlib.util.find_spec("pyspark") is not None
+    installed = is_installed("spark")
     works = java is not None and installed
-    missing = [] if installed else ["pyspark (install routing-pipeline[spark])"]
+    missing = [] if installed else [f"pyspark ({how_to_install('spark')})"]
     missing += [] if java else ["Java 17"]
     return Finding(name="spark engine", works=works, is_needed=False, detail="ready" if works else f"missing {' and '.join(missing)}")
 

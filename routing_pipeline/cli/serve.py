@@ -16,6 +16,7 @@ from routing_pipeline.cli.help import SERVE
 from routing_pipeline.cli.inputs import open_answers, open_record, read_asked
 from routing_pipeline.cli.options import PARAMETERS, EngineName, PublishingConfig, Root, command
 from routing_pipeline.errors import UnusableInputError, did_you_mean
+from routing_pipeline.extras import check_installed
 from routing_pipeline.stopping import saying
 
 STOPPED = "it served until now"
@@ -40,6 +41,7 @@ def mcp(
 
     if server not in SERVERS:
         raise UnusableInputError(f"{server}: the servers are {' and '.join(SERVERS)}{did_you_mean(server, SERVERS)}")
+    check_installed("mcp", "mcp")
     if http is not None:
         from routing_pipeline.serving.auth import address_of
 
@@ -63,15 +65,24 @@ def dashboard(
     home: Root = None,
 ) -> None:
     """Serve the live page, and an index of all reports. It shows what the gateway does now against what is usual, while logs arrive."""
+    check_installed("dashboard", "dashboard")
     request = read_asked(asked)
     opened, record = open_record(home, request.config)
+    from routing_pipeline.alerts.notifications import read_notifications
     from routing_pipeline.gateways.rollout_settings import read_rollout
     from routing_pipeline.serving.dashboard.app import TOKEN_VARIABLE, serve
     from routing_pipeline.serving.dashboard.data import Follower
 
     follower = Follower(opened, request.parameters, record, read_rollout(request.config))
     with saying(STOPPED):
-        serve(follower, host, port, token=os.environ.get(TOKEN_VARIABLE) or None, ready=lambda url: _ready(f"live page at {url}"))
+        serve(
+            follower,
+            host,
+            port,
+            token=os.environ.get(TOKEN_VARIABLE) or None,
+            ready=lambda url: _ready(f"live page at {url}"),
+            dagster_url=read_notifications(request.config).dagster_url,
+        )
 
 
 @command("metrics --http 127.0.0.1:9464", group=SERVE)
@@ -84,6 +95,7 @@ def metrics(
     """Print Prometheus metrics of the home, write or serve them. No rows are read."""
     if http is not None and textfile is not None:
         raise UnusableInputError("give --http or --textfile, not both")
+    check_installed("metrics", "metrics")
     opened, record = open_record(home, config)
     if http is not None:
         from routing_pipeline.serving.metrics_endpoint import TOKEN_VARIABLE, serve

@@ -6,6 +6,6 @@ stands around them (`json_values` out of what stands between them), `formats` sa
 conforms and refuses, `quarantine` says why (`unknown` of what nobody knows), `lake` commits. `ingestion` is the one function that does all of it for logs,
 `feedback` for scores.
 
-Afterwards: `lake.overwrite` takes out what an object gave before, `reprocessing` marks objects to be read again, `erasure`
+Afterwards: `lake.overwrite` takes out what an object gave before, `reprocessing` has objects of a day or a prefix read again (`days_in_keys`), `erasure`
 takes rows out for good, `compaction` joins small files and drops old snapshots.
 """

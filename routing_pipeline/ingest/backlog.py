@@ -15,14 +15,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.ingest.batch import connect
+from routing_pipeline.ingest.days_in_keys import DAYS_IN_KEY
 from routing_pipeline.ingest.erasure import forgotten_objects
 from routing_pipeline.ingest.objects import Source, StoredObject, open_source
 from routing_pipeline.lake.side_tables import SideTable
@@ -42,6 +44,10 @@ _UNREAD = f"""CREATE OR REPLACE TABLE unread AS SELECT object, arg_max(etag, pla
     FROM (SELECT rowid AS place, * FROM listing) ANTI JOIN ({_KNOWN}) AS known USING (object, etag, size_bytes) GROUP BY object"""  # noqa: S608
 _MARKED = """CREATE OR REPLACE TABLE unread AS SELECT object, any_value(etag) AS etag, any_value(size_bytes) AS size_bytes
     FROM listing WHERE object IN (SELECT object FROM ledger WHERE source = $source AND etag = $marked) GROUP BY object"""
+
+# What is marked for reading again was picked by the days of its rows; its key may name another.
+_OF_OTHER_DAYS = f"""DELETE FROM unread WHERE len({DAYS_IN_KEY}) > 0 AND NOT list_has_any({DAYS_IN_KEY}, $days)
+    AND object NOT IN (SELECT object FROM ledger WHERE source = $source AND etag = $marked)"""  # noqa: S608 (our own SQL)
 
 
 class Backlog:
@@ -93,6 +99,11 @@ class Backlog:
     def size_bytes(self) -> int:
         """How large the objects are together that are to be read."""
         return int(self.connection.execute("SELECT coalesce(sum(size_bytes), 0) FROM unread").fetchone()[0])
+
+    def leave_out_other_days(self, days: Collection[date], marked: str) -> None:
+        """From now on, nothing is to be read whose key names days and none of these, but what the ledger holds under the ETag `marked`."""
+        asked = [day.isoformat() for day in days]
+        self.connection.execute(_OF_OTHER_DAYS, {"days": asked, "source": self.source.uri, "marked": marked})
 
     def turn_to_marked(self, etag: str) -> None:
         """From now on, what is to be read is what the ledger holds under this ETag."""

@@ -12,8 +12,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def ingest_logs(
     *,
     log_format: str = "auto",
     add_source: bool = False,
+    days: Collection[date] | None = None,
     progress: Progress | None = None,
     now_s: float | None = None,
 ) -> IngestResult:
@@ -110,6 +112,7 @@ def ingest_logs(
         uri: Where the logs are.
         log_format: A format's name, or `auto` to tell by content, object by object.
         add_source: Accept a second source in this home.
+        days: Read nothing whose key names other UTC days alone (`reprocessing.ingest_days`); None reads all that is new.
         progress: Told how far it is.
         now_s: Now, seconds since 1970; the clock's by default.
 
@@ -131,6 +134,8 @@ def ingest_logs(
                     f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
                 )
             home.remember_source(source.uri, add=add_source)
+            if days is not None:
+                backlog.leave_out_other_days(days, READ_AGAIN)
             unfinished = leave_out_unfinished(home, backlog, LOG_TABLES)
             run = _Ingestion(home, lake, backlog, time.time() if now_s is None else now_s, report)
             run.read(asked)

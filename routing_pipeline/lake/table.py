@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.errors import ServiceUnavailableError
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 MAX_SIDE_FILES = 32
 """A side table of more files than this is rewritten as one at the next commit, while it fits in memory with ease."""
 MAX_ROWS_REWRITTEN = 2_000_000
+
+
+class HeldDay(NamedTuple):
+    """A day of the lake: its attempts, and the names of the files they lie in, which change whenever it does."""
+
+    attempts: int
+    files: frozenset[str]
 
 
 class CommitConflictError(ServiceUnavailableError):
@@ -96,6 +103,16 @@ class Lake:
     def sizes_by_day(self) -> list[tuple[int, str, int]]:
         """Every data file of the present snapshot by name: its day, its name, its bytes. Nothing is fetched."""
         return sorted((file.partition[0], self._name(file), file.file_size_in_bytes) for file in self.iceberg.data_files())
+
+    def held_by_day(self) -> dict[int, HeldDay]:
+        """Of each UTC day since 1970 with attempts, what the present snapshot holds. Nothing is fetched."""
+        files: dict[int, list[DataFile]] = {}
+        for file in self.iceberg.data_files():
+            files.setdefault(file.partition[0], []).append(file)
+        return {
+            day: HeldDay(sum(file.record_count for file in held), frozenset(self._name(file) for file in held))
+            for day, held in files.items()
+        }
 
     def readable(self, names: Iterable[str]) -> list[str]:
         """Paths of files of `sizes_by_day`."""

@@ -36,7 +36,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         head += [title, f"{title}, low", f"{title}, high"] if is_wide else [title]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_harmless(each) for each in head])
+    writer.writerow([harmless(each) for each in head])
     for row in rows:
         cells: list[str] = []
         for cell, is_wide in zip(row, wide, strict=False):
@@ -58,7 +58,7 @@ def _cells(cell: object, *, is_wide: bool) -> list[str]:
     elif isinstance(value, Unidentifiable):
         found = wording.CANNOT_TELL
     else:
-        found = _harmless(_plain(cell))
+        found = harmless(_plain(cell))
     return [found, "", ""] if is_wide else [found]
 
 
@@ -71,5 +71,6 @@ def _plain(cell: object) -> str:
     return wording.name(said, wording.LONGEST_TEXT)
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.extras import check_installed
 from routing_pipeline.storage.files import write_whole
 
 LOCK = 0x726F7574_696E67
@@ -230,10 +231,9 @@ class InPostgres:
             yield cursor
 
     def _connected(self) -> Any:
-        try:
-            import psycopg2
-        except ImportError as error:
-            raise UnusableInputError("ROUTING_PIPELINE_CATALOG needs psycopg2; install routing-pipeline[postgres]") from error
+        check_installed("postgres", "ROUTING_PIPELINE_CATALOG")
+        import psycopg2
+
         with self.explained():
             return psycopg2.connect(
                 self._uri,

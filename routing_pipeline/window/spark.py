@@ -19,6 +19,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.extras import check_installed
 from routing_pipeline.parameters import read_table
 
 if TYPE_CHECKING:
@@ -142,12 +143,11 @@ def evaluated_once(backend: Any, table: ibis.Table, name: str) -> Any:
 
 
 def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
-    try:
-        from pyspark import SparkConf, SparkContext
-        from pyspark.java_gateway import launch_gateway
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise UnusableInputError("--engine spark needs pyspark; install routing-pipeline[spark]") from error
+    check_installed("spark", "--engine spark")
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
     told = "nowhere" if log is None else f"in {log}"
     try:
         with contextlib.ExitStack() as stack:

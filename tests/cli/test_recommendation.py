@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from routing_pipeline.cli import main
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.report.model import Report
 from routing_pipeline.serving.dashboard import reports as served
 from routing_pipeline.storage.home import Home
@@ -89,4 +90,13 @@ def test_the_live_page_lists_the_reports_of_a_home_and_opens_each(home: Home, re
     assert policy.endswith("frame-ancestors 'none'")
     assert served.report_page(home, "latest") == (found, policy)
     assert "No report has been made" in served.index(Home(home.root / "other").create(), None)
+    del reports
+
+
+def test_a_report_leads_to_its_run_where_dagsters_ui_is_known(home: Home, reports: Reports) -> None:
+    assert "/runs/" not in served.index(home, None)
+    assert '<a href="https://dagster.example/runs/run-1">' in served.index(home, None, "https://dagster.example")
+    assert served.run_in_dagster("https://dagster.example", served.run_id_of(home, "latest")) == "https://dagster.example/runs/run-1"
+    with pytest.raises(UnusableInputError):
+        served.run_id_of(home, "../../etc/passwd")
     del reports

@@ -99,7 +99,8 @@ def test_every_asset_says_what_it_is_and_whose_and_by_when_it_is_renewed(spec: d
 
 def test_lineage_begins_at_the_gateway_and_its_bucket() -> None:
     assets = graph()["assets"]
-    assert assets["request_log"]["depends_on"] == ["log_objects"]
+    assert assets["request_log"]["depends_on"] == ["log_objects", "request_log_days"]
+    assert assets["request_log_days"]["depends_on"] == ["log_objects"]
     assert assets["log_objects"]["depends_on"] == ["gateway"]
     outside = {name for name, said in assets.items() if said["group"] == "sources"}
     assert outside == {"gateway", "log_objects", "feedback_objects"}
@@ -215,7 +216,11 @@ def test_the_jobs_are_ingestion_alone_upkeep_alone_and_all_the_rest() -> None:
     assert assets_of("ingest_logs") == {"request_log", "feedback"}
     assert assets_of("maintain_lake") == {"lake_upkeep"}
     assert assets_of("look_at_rollout") == {"rollout"}
-    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in our_specs()} - {"lake_upkeep", "rollout"}
+    assert assets_of("optimize_routing") == {spec.key.to_user_string() for spec in our_specs()} - {
+        "lake_upkeep",
+        "rollout",
+        "request_log_days",
+    }
 
 
 def test_the_budget_is_projected_every_quarter_and_with_every_review() -> None:

@@ -106,7 +106,7 @@ def test_the_image_holds_what_a_deployment_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for line in instructions("RUN"):
         extras = re.findall(r"--extra (\S+)", line)
-        assert not extras or set(extras) == {"postgres", "alerts", "kubernetes"} <= set(project["optional-dependencies"])
+        assert not extras or set(extras) == {"serve", "postgres", "alerts", "kubernetes"} <= set(project["optional-dependencies"])
     version = project["version"]
     assert f"routing-pipeline:{version}\n" in text("compose.yaml")
     assert f"tag: {version}\n" in text("helm", "values.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -41,6 +42,7 @@ from routing_pipeline.serving.auth import Door
 from routing_pipeline.serving.dashboard import model as live
 from routing_pipeline.serving.dashboard.app import TOKEN_VARIABLE, app_of, serve
 from routing_pipeline.serving.dashboard.data import Follower
+from routing_pipeline.serving.dashboard.rows import MOST_ROWS
 from routing_pipeline.serving.http import Guard
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import Engine, open_engine
@@ -221,6 +223,34 @@ def test_figures_are_those_of_the_analyses_of_the_same_hours(
     assert [(each["error_type"], each["attempts"], each["requests"]) for each in found["errors"]] == [
         (each.error_type, each.attempts, each.requests) for each in analytics.errors
     ]
+
+
+def rows_of(url: str, query: str) -> tuple[list[dict[str, str]], str]:
+    """Rows of a CSV file of the page, and the file's name."""
+    answer = requests.get(f"{url}rows.csv?{query}", timeout=60)
+    answer.raise_for_status()
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    return list(csv.DictReader(answer.text.splitlines())), answer.headers["Content-Disposition"]
+
+
+def test_the_rows_behind_a_figure_add_up_to_it(page_of: tuple[str, Follower]) -> None:
+    url, _ = page_of
+    of_search = f"timeframe=1h&{filtered_by('team', 'search')}"
+    whole, search = figures(url, "timeframe=1h"), figures(url, of_search)
+    assert math.fsum(float(row["cost_usd"]) for row in rows_of(url, "timeframe=1h&of=spend")[0]) == pytest.approx(whole["cost_usd"])
+    assert len(rows_of(url, f"{of_search}&of=requests")[0]) == search["requests"]
+    assert len(rows_of(url, f"{of_search}&of=failures")[0]) == sum(each["attempts"] for each in search["errors"])
+    scores = [float(row["quality"]) for row in rows_of(url, f"{of_search}&of=scores")[0]]
+    assert (len(scores), math.fsum(scores)) == (search["scored"], pytest.approx(search["quality"] * search["scored"]))
+
+
+def test_rows_are_the_newest_and_their_file_says_since_when_they_are_all(page_of: tuple[str, Follower]) -> None:
+    url, _ = page_of
+    rows, name = rows_of(url, "timeframe=30d")
+    began = [row["started_at"] for row in rows]
+    assert len(began) == MOST_ROWS
+    assert began == sorted(began, reverse=True)
+    assert f"requests-since-{began[-1][:10]}T{began[-1][11:19].replace(':', '')}Z.csv" in name
 
 
 @pytest.mark.parametrize("asked", [{}, {"task": "unknown"}, {"model": "gpt-4o"}, {"team": "search"}, {"task": "code", "team": "search"}])
@@ -413,6 +443,13 @@ def test_hostile_names_do_not_run_and_do_not_break_the_page(chromium: Browser, t
                 assert browser.violations(page) == []
                 assert opened.errors == []
                 assert all(each.startswith(url) for each in opened.asked)
+        for name in HOSTILE[5:10]:
+            rows, _ = rows_of(url, f"model={filtered_value(follower, name)}")
+            assert len(rows) == 5
+            cells = [cell for row in rows for cell in row.values()]
+            assert not [
+                cell for cell in cells if cell.startswith(("=", "+", "-", "@")) or len(cell) > wording.LONGEST_TEXT or "\x1b" in cell
+            ]
 
 
 def filtered_value(follower: Follower, name: str) -> str:
@@ -426,7 +463,7 @@ def test_only_this_machine_under_its_own_name_is_answered_and_scripts_of_others_
     policy = requests.get(url, timeout=60).headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    for path in ("", "live", "figures.json"):
+    for path in ("", "live", "figures.json", "rows.csv", "runs/latest"):
         for name in ("evil.example", "127.evil.example"):
             assert requests.get(url + path, headers={"Host": name}, timeout=60).status_code == 421
     assert requests.get(f"{url}serving.py", timeout=60).status_code == 404
@@ -444,7 +481,7 @@ def test_with_a_token_only_those_who_know_it_see_anything(chromium: Browser, tmp
     place.ingest(request(number, LAST, random.Random(3)) for number in range(30))  # noqa: S311
     with place.served(TOKEN) as (url, follower):
         caught_up(follower, place.home)
-        for path in ("", "live", "figures.json", "page.js", "nothing"):
+        for path in ("", "live", "figures.json", "rows.csv", "page.js", "nothing"):
             refused = requests.get(url + path, timeout=60)
             assert (refused.status_code, refused.headers["WWW-Authenticate"][:5]) == (401, "Basic")
             assert "30" not in refused.text

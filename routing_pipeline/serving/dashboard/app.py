@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlencode
 
 import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,13 +27,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from routing_pipeline import text as wording
 from routing_pipeline.clock import SECONDS_PER_HOUR
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import PipelineError, ServiceUnavailableError, UnusableInputError
 from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Timeframe
 from routing_pipeline.report import periods
 from routing_pipeline.serving import http
@@ -41,6 +43,7 @@ from routing_pipeline.serving.dashboard import reports
 from routing_pipeline.serving.dashboard.charts import Chart, chart
 from routing_pipeline.serving.dashboard.data import Follower
 from routing_pipeline.serving.dashboard.model import Bucket, LivePage, PageQuery, Snapshot, live_page
+from routing_pipeline.serving.dashboard.rows import MOST_ROWS, can_be_told, counted, rows_behind
 from routing_pipeline.window.engine import open_engine
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -110,19 +113,36 @@ class _Pages:
 
 
 class _Site:
-    """Answers to the four kinds of address."""
+    """Answers to every kind of address."""
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: Follower, dagster_url: str) -> None:
         self._follower, self._pages, self._templates = follower, _Pages(follower), _environment()
+        self._dagster_url, self._reading_rows = dagster_url.rstrip("/"), threading.Lock()
 
     def _rendered(self, template: str, query: Mapping[str, str]) -> str:
         asked, choices = _query_of(self._follower.snapshot, query)
         snapshot, page = self._pages.page(asked)
-        return self._templates.get_template(template).render(_context(self._follower, snapshot, page, asked, choices))
+        return self._templates.get_template(template).render(_context(self._follower, snapshot, page, asked, choices, self._dagster_url))
 
     def _figures(self, query: Mapping[str, str]) -> str | None:
         page = self._pages.page(_query_of(self._follower.snapshot, query)[0])[1]
         return None if page is None else page.model_dump_json(indent=1)
+
+    def _rows(self, query: Mapping[str, str]) -> tuple[str, str]:
+        follower, snapshot = self._follower, self._follower.snapshot
+        if snapshot is None or not snapshot.requests:
+            raise ServiceUnavailableError("nothing to show yet")
+        # Rows are read off the lake and not off kept sums: one reader at a time, so that the page stays quick.
+        if not self._reading_rows.acquire(blocking=False):
+            raise ServiceUnavailableError("rows are being read for somebody else; try again in a moment")
+        try:
+            with open_engine("duckdb", memory_limit="500MB", spill_to=follower.home.scratch / "spill") as engine:
+                asked, _ = _query_of(snapshot, query)
+                return rows_behind(Lake(follower.home), snapshot, asked, counted(query.get("of")), engine, follower.parameters)
+        except (duckdb.IOException, OSError) as error:
+            raise ServiceUnavailableError("the lake changed while its rows were read; try again") from error
+        finally:
+            self._reading_rows.release()
 
     def warm(self) -> None:
         """Make the page that most will ask for."""
@@ -147,9 +167,31 @@ class _Site:
             return PlainTextResponse("nothing to show yet", status_code=503, headers={"Retry-After": "2"})
         return Response(text, media_type="application/json")
 
+    async def rows(self, request: Request) -> Response:
+        """The newest attempts behind a figure, as CSV."""
+        try:
+            content, name = await run_in_threadpool(self._rows, dict(request.query_params))
+        except ServiceUnavailableError as error:
+            return PlainTextResponse(str(error), status_code=503, headers={"Retry-After": "2"})
+        except PipelineError as error:
+            return PlainTextResponse(wording.name(error, LONGEST_SENTENCE), status_code=404)
+        return Response(content, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+    async def run(self, request: Request) -> Response:
+        """To the run that made a report, in the Dagster UI."""
+        try:
+            run_id = await run_in_threadpool(reports.run_id_of, self._follower.home, request.path_params["run"])
+        except UnusableInputError as error:
+            return PlainTextResponse(wording.name(error, LONGEST_SENTENCE), status_code=404)
+        if not self._dagster_url:
+            return PlainTextResponse(f"run {run_id}; dagster_url under [notifications] says where Dagster's UI is", status_code=404)
+        return RedirectResponse(reports.run_in_dagster(self._dagster_url, run_id))
+
     async def reports(self, _: Request) -> Response:
         """The index of the home's reports."""
-        return Response(await run_in_threadpool(reports.index, self._follower.home, self._follower.record), media_type="text/html")
+        return Response(
+            await run_in_threadpool(reports.index, self._follower.home, self._follower.record, self._dagster_url), media_type="text/html"
+        )
 
     async def report(self, request: Request) -> Response:
         """One report, with the policy that it brings."""
@@ -167,9 +209,9 @@ class _Site:
         return Response((TEMPLATES / name).read_bytes(), media_type=FILES[name])
 
 
-def app_of(follower: Follower) -> Starlette:
+def app_of(follower: Follower, dagster_url: str = "") -> Starlette:
     """The application; it starts its follower and stops it, and has started once it can answer at once."""
-    site = _Site(follower)
+    site = _Site(follower, dagster_url)
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
@@ -189,6 +231,8 @@ def app_of(follower: Follower) -> Starlette:
             Route("/", site.whole),
             Route("/live", site.live),
             Route("/figures.json", site.figures),
+            Route("/rows.csv", site.rows),
+            Route("/runs/{run}", site.run),
             Route("/reports", site.reports),
             Route("/reports/{run}", site.report),
             Route("/{name}", site.file),
@@ -198,15 +242,15 @@ def app_of(follower: Follower) -> Starlette:
     )
 
 
-def serve(follower: Follower, host: str, port: int, *, token: str | None, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted; port 0 takes a free one.
+def serve(follower: Follower, host: str, port: int, *, token: str | None, ready: Callable[[str], None], dagster_url: str = "") -> None:
+    """Serve until interrupted; port 0 takes a free one. `dagster_url` is where runs are linked to; empty: nowhere.
 
     Raises:
         UnusableInputError: the address cannot be listened on, or a token is needed and missing.
     """
     option = f"--host {host} --port {port}"
     found = door(host, port, token, variable=TOKEN_VARIABLE, option=option, for_browsers=True)
-    http.serve(app_of(follower), found, lambda url: ready(f"{url}/"))
+    http.serve(app_of(follower, dagster_url), found, lambda url: ready(f"{url}/"))
 
 
 # What the templates are given
@@ -281,7 +325,12 @@ def _query_of(snapshot: Snapshot | None, query: Mapping[str, str]) -> tuple[Page
 
 
 def _context(
-    follower: Follower, snapshot: Snapshot | None, page: LivePage | None, asked: PageQuery, choices: Mapping[str, list[dict[str, Any]]]
+    follower: Follower,
+    snapshot: Snapshot | None,
+    page: LivePage | None,
+    asked: PageQuery,
+    choices: Mapping[str, list[dict[str, Any]]],
+    dagster_url: str,
 ) -> dict[str, Any]:
     tiles = {} if page is None else {tile.measured: tile for tile in page.tiles}
     spend = tiles.get("spend")
@@ -303,7 +352,16 @@ def _context(
         "per_day": None if spend is None or spend.now is None else spend.now * 24,
         "month_gone": None if snapshot is None or snapshot.projection is None else _gone(snapshot),
         "budget_use": periods.budget_use,
+        "dagster_url": dagster_url,
+        "query": urlencode({"timeframe": asked.timeframe} | _chosen(choices)),
+        "has_rows": can_be_told(asked),
+        "most_rows": MOST_ROWS,
     }
+
+
+def _chosen(choices: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Digests of the names that are chosen, by filter."""
+    return {kind: each["value"] for kind, options in choices.items() for each in options if each["is_chosen"]}
 
 
 def _gone(snapshot: Snapshot) -> float | None:

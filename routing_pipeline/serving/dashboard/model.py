@@ -186,8 +186,8 @@ class LivePage(Result):
 
 def live_page(snapshot: Snapshot, asked: PageQuery, engine: Engine, thresholds: AlertThresholds) -> LivePage:
     """What the page shows. Reads kept sums alone: the days of the window, and the hours of the baseline."""
-    end = int(snapshot.newest_s // SECONDS_PER_HOUR) + 1
-    hours = int(TIMEFRAMES[asked.timeframe].total_seconds()) // SECONDS_PER_HOUR
+    begins, end = hours_of(snapshot, asked)
+    hours = end - begins
     shown = max(hours, LEAST_SHOWN_H)
     attempts = _by_hour(engine, snapshot.attempts, asked, snapshot.until, thresholds.baseline_weeks, ())
     scores = _by_hour(engine, snapshot.scores, asked, end, thresholds.baseline_weeks, ("model",))
@@ -235,7 +235,13 @@ def _filters(asked: PageQuery) -> tuple[tuple[str, str | None], ...]:
     return (("task_type", asked.task), ("model", asked.model), ("team", asked.team))
 
 
-def _filtered(table: ibis.Table, asked: PageQuery) -> ibis.Table:
+def hours_of(snapshot: Snapshot, asked: PageQuery) -> tuple[int, int]:
+    """The window that is asked for: its first hour, from 1970, and the one after its last, which may still be filling."""
+    end = int(snapshot.newest_s // SECONDS_PER_HOUR) + 1
+    return end - int(TIMEFRAMES[asked.timeframe].total_seconds()) // SECONDS_PER_HOUR, end
+
+
+def filtered(table: ibis.Table, asked: PageQuery) -> ibis.Table:
     """Rows of the filters; a request without a task type is of the task `unknown`, as in every analysis."""
     for column, value in _filters(asked):
         if value is not None:
@@ -256,7 +262,7 @@ def _by_hour(engine: Engine, parts: Sequence[Path], asked: PageQuery, end: int, 
         return []
     table = _least(engine, parts, asked, by)
     table = table.filter(table.hour >= end - (weeks + NOISE_WEEKS) * HOURS_PER_WEEK, table.hour < end)
-    return _grouped(_filtered(table, asked), ("hour", *by))
+    return _grouped(filtered(table, asked), ("hour", *by))
 
 
 def _least(engine: Engine, parts: Sequence[Path], asked: PageQuery, by: Sequence[str]) -> ibis.Table:
@@ -280,7 +286,7 @@ def _counted(
     if not files:
         return []
     table = engine.read_parquet(files)
-    return _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), by)
+    return _grouped(filtered(table.filter(table.hour >= start, table.hour < end), asked), by)
 
 
 def _timed(engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, end: int, bucket_h: int) -> list[_Row]:
@@ -289,7 +295,7 @@ def _timed(engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, end
     if not files:
         return []
     table = engine.read_parquet(files)
-    table = _filtered(table.filter(table.hour >= start, table.hour < end), asked)
+    table = filtered(table.filter(table.hour >= start, table.hour < end), asked)
     back = (ibis.literal(end - 1, "int64") - table.hour) % bucket_h
     return _grouped(table.mutate(hour=table.hour + back), ("hour", "operation", "model", "step"))
 
@@ -299,7 +305,7 @@ def _errors(engine: Engine, snapshot: Snapshot, asked: PageQuery, start: int, en
     if not files:
         return ()
     table = chat_of(engine.read_parquet(files))
-    rows = _grouped(_filtered(table.filter(table.hour >= start, table.hour < end), asked), ("error_type",))
+    rows = _grouped(filtered(table.filter(table.hour >= start, table.hour < end), asked), ("error_type",))
     lines = [ErrorLine(error_type=row["error_type"], attempts=round(row["attempts"]), requests=round(row["failures"])) for row in rows]
     return tuple(sorted(lines, key=lambda line: (-line.attempts, line.error_type or "")))
 

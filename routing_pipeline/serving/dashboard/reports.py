@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from functools import lru_cache
+from urllib.parse import quote
 
 from routing_pipeline import text as wording
 from routing_pipeline.report.charts.drawing import kept
@@ -23,19 +24,35 @@ NEWEST = "latest"
 _POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 
 
-def index(home: Home, record: RuleSetRecord | None) -> str:
-    """All reports, newest first: what was asked, what was found, where its rules stand."""
-    return _page([_row(each) for each in past_reports(home.runs, record, MOST)])
+def index(home: Home, record: RuleSetRecord | None, dagster_url: str = "") -> str:
+    """All reports, newest first: what was asked, what was found, where its rules stand, and the run that made it, if Dagster's UI is known."""
+    return _page([_row(each, dagster_url) for each in past_reports(home.runs, record, MOST)], has_runs=bool(dagster_url))
 
 
-def _row(report: PastReport) -> list[str]:
+def run_id_of(home: Home, run: str) -> str:
+    """The id of a run, or of the newest for `latest`; raises UnusableInputError where there is no such run."""
+    return find_run(home.runs, None if run == NEWEST else run).run_id
+
+
+def run_in_dagster(dagster_url: str, run_id: str) -> str:
+    """Where Dagster's UI shows a run."""
+    return f"{dagster_url}/runs/{quote(run_id, safe='')}"
+
+
+def _row(report: PastReport, dagster_url: str) -> list[str]:
     link = f'<a href="/reports/{html.escape(report.run_id, quote=True)}">{wording.moment(report.published)}</a>'
     state = "live" if report.is_live else (report.state or wording.CANNOT_TELL).replace("_", " ")
-    return [link, report.kind, html.escape(asked(report)), html.escape(finding(report)), state if report.rules else ""]
+    cells = [link, report.kind, html.escape(asked(report)), html.escape(finding(report)), state if report.rules else ""]
+    if dagster_url:
+        cells.append(
+            f'<a href="{html.escape(run_in_dagster(dagster_url, report.run_id), quote=True)}">{html.escape(report.run_id[:8])}</a>'
+        )
+    return cells
 
 
-def _page(rows: list[list[str]]) -> str:
-    head = "".join(f'<th scope="col">{each}</th>' for each in ("Made", "Kind", "Asked", "Found", "State"))
+def _page(rows: list[list[str]], *, has_runs: bool) -> str:
+    titles = ("Made", "Kind", "Asked", "Found", "State", *(("Run",) if has_runs else ()))
+    head = "".join(f'<th scope="col">{each}</th>' for each in titles)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     none = "" if rows else "<p>No report has been made in this home yet.</p>"
     return (
@@ -52,7 +69,7 @@ def report_page(home: Home, run: str) -> tuple[str, str]:
     Raises:
         UnusableInputError: there is no such run, or another version made it.
     """
-    return _page_of(home, find_run(home.runs, None if run == NEWEST else run).run_id)
+    return _page_of(home, run_id_of(home, run))
 
 
 @lru_cache(maxsize=8)

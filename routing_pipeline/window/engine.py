@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills, in each process."""
 
+QUERIES = "queries"
+"""Folder beside what DuckDB spills, for the SQL of queries that were asked before."""
+
 ROWS_HELD_FOR_PARTS = 65_536
 """Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
 
@@ -194,6 +197,7 @@ def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) 
 
     with bounded(memory_limit, threads, spill_to) as settings:
         backend: Any = CompilingOnce().connect(":memory:", **settings)
+        backend.kept_in = None if spill_to is None else spill_to.parent / QUERIES
         backend.con.sql("SET enable_progress_bar = false")
         try:
             yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)

@@ -109,10 +109,9 @@ def main(requests: int, repeats: int) -> tuple[bool, str]:
             "",
             HEADING,
             "",
-            f"Written by `benchmarks/start_up.py`: {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-            f"a home of {requests:,} requests.",
-            f"Medians of {repeats} processes each. A floor is Python with Typer and pydantic alone: {floor_wall:.2f} s, "
-            f"{floor_processor:.2f} s of the processor.",
+            f"Written by `benchmarks/start_up.py`: {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+            f"Medians of {repeats} processes each, in a home of {requests:,} requests.",
+            f"A floor is Python with Typer and pydantic alone: {floor_wall:.2f} s, {floor_processor:.2f} s of the processor.",
             "",
             "| command | wall s | to reach | processor s | floors, wall | floors, processor | longest imports | heavy packages loaded |",
             "|---|--:|--:|--:|--:|--:|---|---|",

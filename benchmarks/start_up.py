@@ -126,7 +126,10 @@ def main(requests: int, repeats: int) -> tuple[bool, str]:
                 f"{', '.join(f'{package} {ms:.0f} ms' for package, ms in longest)} | {', '.join(heavy) or 'none'} |"
             )
             print(lines[-1], flush=True)
-        lines.append(f"\nLoad of the machine at the end {os.getloadavg()[0]:.1f}.")
+        lines.append(
+            f"\nLoad of the machine at the end {os.getloadavg()[0]:.1f}: where that is above the number of cores, "
+            "seconds of the processor tell more than those of the clock."
+        )
         return reached, "\n".join(lines) + "\n"
 
 

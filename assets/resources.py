@@ -19,7 +19,7 @@ from routing_pipeline.parameters import read_parameters
 from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.storage.home import Home
-from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
+from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, one_database, open_engine
 from routing_pipeline.window.scope import AnalysisScope
 from routing_pipeline.window.spark import one_application, spark_settings
 
@@ -40,8 +40,8 @@ class HomeResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["HomeResource"]:  # noqa: ARG002 (Dagster's name)
-        """For as long as a run lasts in one process, so that its steps share one Spark application, where they use any."""
-        with one_application(lambda: spark_settings(self.config_file())):
+        """For as long as a run lasts in one process, so that its steps share one DuckDB, and one Spark application where they use any."""
+        with one_database(), one_application(lambda: spark_settings(self.config_file())):
             yield self
 
     def open(self) -> Home:

@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import start_up
+
 HERE = Path(__file__).parent
 FILES, FEWER_FILES = 40, 8
 """The whole, and the part of it that is given to a tool which reads one file of a gigabyte at most."""
@@ -383,7 +385,8 @@ def main() -> None:
                 print(*(got_worse(ratios_in(before), ours) or [f"no ratio got worse by {WORSE:.0%} against {asked.write}"]), sep="\n")
             elif before:
                 print(f"{asked.write} holds ratios of another number of lines: nothing is held against it")
-            asked.write.write_text(document, encoding="utf-8")
+            # What another script has written there stays.
+            asked.write.write_text(start_up.written(document, start_up.section_of(before)), encoding="utf-8")
 
 
 if __name__ == "__main__":

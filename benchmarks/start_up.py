@@ -3,22 +3,27 @@
 Beside seconds of the clock stand seconds of the processor, which a busy machine leaves alone, and both are ratios to a floor measured
 in the same run: Python with what no command does without (Typer and pydantic). After each command come the imports that took longest.
 
-Run: python benchmarks/start_up.py [requests]
+    python benchmarks/start_up.py [--requests 2000] [--repeats 5] [--write docs/benchmarks.md]
+
+--write puts the table under its heading into a file whose other sections stay as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-REPEATS = 5
-SHOWN = 6
+SHOWN = 4
+HEADING = "## Start-up"
 FLOOR = ("-c", "import typer, pydantic; class_ = type('A', (pydantic.BaseModel,), {})")
 TO_REACH_S = {
     "--version": 0.2,
@@ -33,10 +38,10 @@ HEAVY = ("dagster", "great_expectations", "ibis", "pyiceberg", "altair", "scipy"
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|( *)(\S+)")
 
 
-def measured(words: tuple[str, ...]) -> tuple[float, float]:
+def measured(words: tuple[str, ...], repeats: int) -> tuple[float, float]:
     """Medians of wall seconds and of processor seconds of `python WORDS`."""
     walls, processors = [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         begin = time.perf_counter()
         child = os.posix_spawn(
             sys.executable,
@@ -61,7 +66,20 @@ def imports(words: tuple[str, ...]) -> tuple[list[tuple[str, float]], list[str]]
     return longest, [name for name in HEAVY if name in by_package]
 
 
-def main(requests: int) -> bool:
+def section_of(document: str) -> str:
+    """The section that this script writes, as it stands in a document; empty where there is none."""
+    _, heading, rest = document.partition(f"\n{HEADING}\n")
+    return f"{heading}{rest.partition(f'{chr(10)}## ')[0]}".rstrip("\n") + "\n" if heading else ""
+
+
+def written(document: str, section: str) -> str:
+    """The document with this section in place of the one before, or at its end."""
+    before = section_of(document)
+    return document.replace(before, section) if before else document.rstrip("\n") + "\n" + section
+
+
+def main(requests: int, repeats: int) -> tuple[bool, str]:
+    """Whether all that is to be reached is, and the section."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         command = ("-m", "routing_pipeline")
@@ -86,22 +104,43 @@ def main(requests: int) -> bool:
             begin = time.perf_counter()
             subprocess.run([sys.executable, *words], check=True, capture_output=True)
             print(f"once, {words[2]} of {requests:,} requests: {time.perf_counter() - begin:.1f} s")
-        floor_wall, floor_processor = measured(FLOOR)
-        print(f"floor: {floor_wall:.2f} s wall, {floor_processor:.2f} s processor")
+        floor_wall, floor_processor = measured(FLOOR, repeats)
+        lines = [
+            "",
+            HEADING,
+            "",
+            f"Written by `benchmarks/start_up.py`: {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+            f"Medians of {repeats} processes each, in a home of {requests:,} requests.",
+            f"A floor is Python with Typer and pydantic alone: {floor_wall:.2f} s, {floor_processor:.2f} s of the processor.",
+            "",
+            "| command | wall s | to reach | processor s | floors, wall | floors, processor | longest imports | heavy packages loaded |",
+            "|---|--:|--:|--:|--:|--:|---|---|",
+        ]
         reached = True
         for case, words in cases.items():
-            wall, processor = measured(words)
+            wall, processor = measured(words, repeats)
             longest, heavy = imports(words)
             reached = reached and wall <= TO_REACH_S[case]
-            print(
-                f"{case:20} {wall:5.2f} s wall = {wall / floor_wall:4.1f} floors (to reach: {TO_REACH_S[case]} s); "
-                f"{processor:5.2f} s processor = {processor / floor_processor:4.1f} floors"
+            lines.append(
+                f"| {case} | {wall:.2f} | {TO_REACH_S[case]} | {processor:.2f} | {wall / floor_wall:.1f} | {processor / floor_processor:.1f} | "
+                f"{', '.join(f'{package} {ms:.0f} ms' for package, ms in longest)} | {', '.join(heavy) or 'none'} |"
             )
-            print(
-                f"{'':20} imports: {', '.join(f'{package} {ms:.0f} ms' for package, ms in longest)}; heavy ones: {', '.join(heavy) or 'none'}"
-            )
-        return reached
+            print(lines[-1], flush=True)
+        lines.append(
+            f"\nLoad of the machine at the end {os.getloadavg()[0]:.1f}: where that is above the number of cores, "
+            "seconds of the processor tell more than those of the clock."
+        )
+        return reached, "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    raise SystemExit(0 if main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000) else "not reached")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args()
+    is_reached, section = main(asked.requests, asked.repeats)
+    print(section)
+    if asked.write is not None:
+        asked.write.write_text(written(asked.write.read_text(encoding="utf-8"), section), encoding="utf-8")
+    raise SystemExit(0 if is_reached else "not reached")

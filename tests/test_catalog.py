@@ -13,7 +13,7 @@ from routing_pipeline.lake.side_tables import arrow_schema
 from routing_pipeline.schema import REQUEST_LOG, column_names
 from routing_pipeline.window.conform import with_time
 from routing_pipeline.window.engine import open_engine
-from routing_pipeline.window.price_columns import with_prices
+from routing_pipeline.window.price_columns import prices_of, with_prices
 
 
 def listed(**values: Any) -> float | None:
@@ -24,7 +24,8 @@ def listed(**values: Any) -> float | None:
     row["provider_model"] = row["model"]
     table = ibis.memtable(pa.Table.from_pylist([row], schema=arrow_schema(REQUEST_LOG)))
     with open_engine("duckdb") as engine:
-        found: float | None = engine.backend.to_pyarrow(with_prices(with_time(table), Catalog())).to_pylist()[0]["list_cost_usd"]
+        rows = with_time(table)
+        found: float | None = engine.backend.to_pyarrow(with_prices(rows, prices_of(rows, Catalog()))).to_pylist()[0]["list_cost_usd"]
     return found
 
 

@@ -209,13 +209,14 @@ def _summed(read: _Read, folder: Path) -> dict[str, Any]:
     from routing_pipeline.window.conform import with_all_columns, with_time
     from routing_pipeline.window.engine import open_engine
     from routing_pipeline.window.kinds_of_call import kind_of
-    from routing_pipeline.window.price_columns import with_prices
+    from routing_pipeline.window.price_columns import prices_of, with_prices
     from routing_pipeline.window.repeats import logged_once
 
     with open_engine(spill_to=folder / "spill") as engine:
         timed = with_time(with_all_columns(engine.read_parquet(read.files)))
         timed = timed.mutate(operation=kind_of(timed))
-        calls = with_prices(logged_once(timed, held=engine.held), Catalog({}))
+        once = logged_once(timed, held=engine.held)
+        calls = with_prices(once, prices_of(once, Catalog({})))
         calls = calls.mutate(task_type=calls.task_type.fill_null("unknown"), hour=(calls.started_s / 3600).floor().cast("int64"))
         is_scored = (calls.status == "success") & calls.quality_score.notnull()
         sums = calls.group_by("model", "task_type", "hour").agg(

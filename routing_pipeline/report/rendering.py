@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from routing_pipeline import text as wording
@@ -35,6 +35,7 @@ from routing_pipeline.report import (
 )
 from routing_pipeline.report.model import Report
 from routing_pipeline.report.rule_sentences import Sentence
+from routing_pipeline.storage.code_keys import code_key
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 15
@@ -179,6 +180,18 @@ class Language:
         return self.show(Markup(estimate.replace("<", "&lt;")), Markup(interval.replace("<", "&lt;"))) + after  # noqa: S704
 
 
+def _compiled(language: Language) -> FileSystemBytecodeCache | None:
+    """Templates as they were compiled before, in Jinja2's own folder of this user: compiling takes a second. None where there is no safe one.
+
+    What templates print of constants is worked out as they are compiled: each language and each state of the code has its own.
+    """
+    module = language.show.__module__
+    try:
+        return FileSystemBytecodeCache(pattern=f"{module}-{code_key(module)}-%s.cache")
+    except (OSError, RuntimeError):
+        return None
+
+
 def environment(language: Language) -> Environment:
     """Jinja2 with the filters of both documents; every printed value passes `language.text`, autoescape stays on."""
     made = Environment(
@@ -190,6 +203,7 @@ def environment(language: Language) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=_compiled(language),
     )
     for name, form in FORMATS.items():
         made.filters[name] = partial(language.measured, form=form)

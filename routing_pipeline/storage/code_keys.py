@@ -46,7 +46,7 @@ def code_key(*modules: str, library: Path = LIBRARY) -> str:
     templates = {path for source in sources.values() for path in _templates(source)}
     for name, path in sorted([*sources.items(), *((path.name, path) for path in templates)]):
         digest.update(name.encode())
-        digest.update(hashlib.md5(path.read_bytes(), usedforsecurity=False).digest())
+        digest.update(_digest(path))
     return digest.hexdigest()[:16]
 
 
@@ -60,6 +60,11 @@ def reached(*modules: str, library: Path = LIBRARY) -> frozenset[str]:
             found.add(name)
             ahead += _imported(_source(name, library), library)
     return frozenset(found)
+
+
+@cache
+def _digest(path: Path) -> bytes:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()
 
 
 @cache

@@ -20,6 +20,8 @@ so it lies on two days, and what is said of an attempt depends on its own day an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ibis
 
 from routing_pipeline.clock import SECONDS_PER_DAY
@@ -32,13 +34,14 @@ CLOCK_ROUNDING_S = 0.01
 _GROUP = ("request_id", "operation")
 
 
-def chains_of(attempts: ibis.Table) -> ibis.Table:
+def chains_of(attempts: ibis.Table, priced: Callable[[ibis.Table], ibis.Table] = lambda table: table) -> ibis.Table:
     """Attempts of requests of several, one row each.
 
     Only ids under which something failed are looked at, so that the cost follows the failures and not the traffic.
 
     Args:
-        attempts: schema.REQUEST_LOG with `started_s`, `day` and a cost, `operation` never null; whole UTC days.
+        attempts: schema.REQUEST_LOG with `started_s` and `day`, `operation` never null; whole UTC days.
+        priced: gives attempts the costs that they have; asked of those alone that are looked at.
 
     Returns:
         chained_attempt_id; final_attempt_id, the attempt whose outcome the client saw; first_model and first_started_s (seconds
@@ -46,7 +49,7 @@ def chains_of(attempts: ibis.Table) -> ibis.Table:
         charged for; chain_unpriced, answers without a price; stood_in_for, the failed model where another one answered.
     """
     failed = attempts.filter(attempts.status != "success").select(*_GROUP).distinct()
-    rows = _linked(_known(attempts.semi_join(failed, _GROUP)))
+    rows = _linked(_known(priced(attempts.semi_join(failed, _GROUP))))
     rows = rows.mutate(chain=(~rows.stands_in).cast("int64").sum().over(_up_to_here(rows, _GROUP)))
     chain = ibis.window(group_by=(*_GROUP, "chain"))
     rows = rows.mutate(

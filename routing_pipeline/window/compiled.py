@@ -1,7 +1,7 @@
-"""A DuckDB backend that compiles each query once in a process, whatever the tables it reads are called.
+"""A DuckDB backend that compiles each query once, whatever the tables it reads are called.
 
-Belongs here: what makes two expressions one query, and the SQL that was compiled for it. Does not belong here: queries, and opening a
-connection (`engine`).
+Belongs here: what makes two expressions one query, and the SQL that was compiled for it. Does not belong here: queries, opening a
+connection (`engine`), files of SQL (`compiled_before`).
 
 Compiling takes Ibis longer than DuckDB needs to run a query over a small window: a third of a short run. Every window asks the same
 queries of other files, which have other names.
@@ -15,6 +15,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ibis.expr.datatypes as dt
@@ -23,6 +24,8 @@ import ibis.expr.schema as sch
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 from ibis.common.graph import Graph, Node
+
+from routing_pipeline.window import compiled_before
 
 QUERIES_KEPT = 2_000
 """Compiled queries that a process remembers; each is some kilobytes."""
@@ -45,6 +48,8 @@ class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
     """DuckDB through Ibis; queries of one shape are compiled once."""
 
     name = "duckdb"
+    kept_in: Path | None = None
+    """Folder in which what was compiled outlives the process; None where it does not."""
 
     def compile(self, expr: ir.Expr, /, *, limit: Any = None, params: Mapping[Any, Any] | None = None, pretty: bool = False) -> str:
         """SQL of an expression, as Ibis would write it."""
@@ -56,8 +61,12 @@ class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
             return str(super().compile(expr))
         found = _queries.get(key)
         if found is None:
-            places = {name: place for place, name in enumerate(tables)}
-            found = _QUOTED.sub(lambda quoted: _place(quoted, places), str(super().compile(expr)))
+            found = None if self.kept_in is None else compiled_before.find(self.kept_in, key)
+            if found is None:
+                places = {name: place for place, name in enumerate(tables)}
+                found = _QUOTED.sub(lambda quoted: _place(quoted, places), str(super().compile(expr)))
+                if self.kept_in is not None:
+                    compiled_before.keep(self.kept_in, key, found)
             if len(_queries) >= QUERIES_KEPT:
                 _queries.clear()
             _queries[key] = found

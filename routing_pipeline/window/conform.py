@@ -18,7 +18,7 @@ from routing_pipeline.clock import MONDAY_OFFSET_HOURS, SECONDS_PER_DAY, day_of,
 from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG, SCOPED_REQUESTS, TRUSTED, ColumnType, column_names
 from routing_pipeline.window.chains import chains_of
 from routing_pipeline.window.kinds_of_call import chat_of, kind_of
-from routing_pipeline.window.price_columns import with_prices
+from routing_pipeline.window.price_columns import prices_of, with_prices
 from routing_pipeline.window.repeats import logged_once
 from routing_pipeline.window.scope import CLUSTERS, UNKNOWN_TASK, Window
 
@@ -131,9 +131,11 @@ def conform_days(
     A row depends on the attempts of its UTC day, of the day before and of the day after, and on nothing else: it is the same in
     every window that holds it, and whole days can be kept (`rows`).
     """
-    around = with_prices(logged_once(_around(attempts, window), held=held), catalog)
+    logged = logged_once(_around(attempts, window), held=held)
+    prices = prices_of(logged, catalog)
+    around = with_prices(logged, prices)
     # Evaluated by themselves, over the few columns that they need: as parts of the whole they make DuckDB keep every column of every row.
-    chains = held(chains_of(around))
+    chains = held(chains_of(logged, lambda rows: with_prices(rows, prices)))
     rows = _within(around, window, task_types)
     rows = rows.left_join(chains, rows.attempt_id == chains.chained_attempt_id)
     is_chained = rows.chained_attempt_id.notnull()

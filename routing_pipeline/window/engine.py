@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills, in each process."""
 
+QUERIES = "queries"
+"""Folder beside what DuckDB spills, for the SQL of queries that were asked before."""
+
 ROWS_HELD_FOR_PARTS = 65_536
 """Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
 
@@ -44,6 +48,10 @@ class Engine:
     """Folder for copies of what is read from a bucket."""
     persisted: list[Any] = field(default_factory=list)
     """Frames that Spark's workers hold until the engine is closed."""
+    opened: dict[str, tuple[tuple[tuple[int, int], ...], ibis.Table]] = field(default_factory=dict)
+    """Of DuckDB: tables over Parquet files by their name, with when these were written and how long they are."""
+    views: dict[str, ibis.Table] = field(default_factory=dict)
+    """Of DuckDB: what was `named`."""
 
     def read_parquet(self, paths: Sequence[str | Path]) -> ibis.Table:
         """One table over Parquet files of one schema, or of schemas that grew by columns.
@@ -55,13 +63,26 @@ class Engine:
             raise UnusableInputError("nothing to read: the window holds no data file")
         files = [local_copy(str(path), self.copies) for path in paths]
         if self.name == "duckdb":
-            # By one name in every engine, so that what was compiled over it can be used again.
-            return self.backend.read_parquet(files, table_name=f"parquet_{_digest(*files)}", union_by_name=True)
+            return self._opened(files)
         spark: Any = self.backend
         frame = spark._session.read.option("mergeSchema", "true").parquet(*files)
         name = f"parquet_{_digest(*files)}"
         frame.createOrReplaceTempView(name)
         return spark.table(name)
+
+    def _opened(self, files: Sequence[str]) -> ibis.Table:
+        """By one name in every engine, so that what was compiled over it can be used again; looked into once while it stays as it is."""
+        name = f"parquet_{_digest(*files)}"
+        written = tuple((status.st_mtime_ns, status.st_size) for status in map(os.stat, files))
+        before = self.opened.get(name)
+        if before is not None and before[0] == written:
+            return before[1]
+        if before is not None:
+            # Views over it may have columns that it has no longer.
+            self.views.clear()
+        table: ibis.Table = self.backend.read_parquet(files, table_name=name, union_by_name=True)
+        self.opened[name] = written, table
+        return table
 
     def held(self, table: ibis.Table) -> ibis.Table:
         """Evaluate a table once and hold its rows in the engine until that is closed: DuckDB now, Spark when they are first read."""
@@ -87,9 +108,11 @@ class Engine:
         name = f"named_{key}"
         if self.name != "duckdb":
             return kept_rows(self.backend, table, name)
-        duckdb: Any = self.backend
-        duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {duckdb.compile(table)}')
-        return duckdb.table(name)
+        if name not in self.views:
+            duckdb: Any = self.backend
+            duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {duckdb.compile(table)}')
+            self.views[name] = duckdb.table(name)
+        return self.views[name]
 
     def write_parquet(self, table: ibis.Table, path: Path) -> None:
         """Write a table to one Parquet file (DuckDB) or a folder of them (Spark), in place of what lies there."""
@@ -160,7 +183,7 @@ def open_engine(
         ServiceUnavailableError: the Spark master does not answer.
     """
     if name == "duckdb":
-        return _open_duckdb(memory_limit, threads, spill_to)
+        return _taken_duckdb(memory_limit, threads, spill_to)
     check_engine(name)
     return _open_spark(name, spill_to)
 
@@ -188,12 +211,65 @@ def bounded(memory_limit: str, threads: int | None, spill_to: Path | None) -> It
         drop_spill()
 
 
+@dataclass
+class _Run:
+    """How many runs go on in this process, and the DuckDB that the last step has put back, by what it was opened with."""
+
+    users: int = 0
+    idle: dict[tuple[Any, ...], tuple[ExitStack, Engine]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_RUN = _Run()
+
+
+@contextmanager
+def one_database() -> Iterator[None]:
+    """Let engines that are opened one after the other meanwhile share one DuckDB: what they read is looked into once."""
+    with _RUN.lock:
+        _RUN.users += 1
+    try:
+        yield
+    finally:
+        with _RUN.lock:
+            _RUN.users -= 1
+            left = list(_RUN.idle.values()) if _RUN.users == 0 else []
+            if left:
+                _RUN.idle.clear()
+        for stack, _ in left:
+            stack.close()
+
+
+@contextmanager
+def _taken_duckdb(*asked: Any) -> Iterator[Engine]:
+    """The DuckDB that lies idle, else a new one; put back where a run goes on, unless an error has left it in whatever state."""
+    with _RUN.lock:
+        taken = _RUN.idle.pop(asked, None)
+    if taken is None:
+        stack = ExitStack()
+        taken = stack, stack.enter_context(_open_duckdb(*asked))
+    stack, engine = taken
+    with stack:
+        yield engine
+        _drop_tables(engine)
+        with _RUN.lock:
+            if _RUN.users and asked not in _RUN.idle:
+                _RUN.idle[asked] = stack.pop_all(), engine
+
+
+def _drop_tables(engine: Engine) -> None:
+    duckdb: Any = engine.backend
+    for (name,) in duckdb.con.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall():
+        duckdb.con.execute(f'DROP TABLE temp."{name}"')
+
+
 @contextmanager
 def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[Engine]:
     from routing_pipeline.window.compiled import CompilingOnce
 
     with bounded(memory_limit, threads, spill_to) as settings:
         backend: Any = CompilingOnce().connect(":memory:", **settings)
+        backend.kept_in = None if spill_to is None else spill_to.parent / QUERIES
         backend.con.sql("SET enable_progress_bar = false")
         try:
             yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)

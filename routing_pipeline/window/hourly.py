@@ -47,7 +47,7 @@ from routing_pipeline.window.conform import Scores, conform_days, newest_scores,
 from routing_pipeline.window.engine import Engine
 from routing_pipeline.window.few_names import short_names, with_few_names
 from routing_pipeline.window.kinds_of_call import chat_of, is_chat
-from routing_pipeline.window.price_columns import with_prices
+from routing_pipeline.window.price_columns import prices_of, with_prices
 from routing_pipeline.window.repeats import logged_once
 from routing_pipeline.window.roll_up import RolledUp, RollUp, Unit
 from routing_pipeline.window.scope import Window
@@ -179,7 +179,8 @@ def with_hour(attempts: ibis.Table) -> ibis.Table:
 def priced(attempts: ibis.Table, catalog: Catalog) -> ibis.Table:
     """Attempts with their cost as analyses count it: as logged, else at the list prices of the day."""
     timed = with_hour(attempts)
-    return with_prices(timed.mutate(day=(timed.hour / 24).floor().cast("int64")), catalog)
+    timed = timed.mutate(day=(timed.hour / 24).floor().cast("int64"))
+    return with_prices(timed, prices_of(timed, catalog))
 
 
 def attempt_sums(attempts: ibis.Table, *by: str) -> ibis.Table:

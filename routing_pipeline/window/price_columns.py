@@ -70,13 +70,13 @@ _PRICES = ibis.schema(
 )
 
 
-def with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+def with_prices(rows: ibis.Table, prices: ibis.Table) -> ibis.Table:
     """Tier, cost at the list prices of the `day`, and cost: as logged, else at list prices. Nothing priced stays null, never 0.
 
     A call that no price list is about (schema.OWN_COST_ONLY) costs what the log says, else nothing. A class of tokens, or a service
-    class, that the list does not price has no list price: its neighbour's would be a guess.
+    class, that the list does not price has no list price: its neighbour's would be a guess. `prices` as `prices_of` gives them.
     """
-    rows = _with_list_prices(rows, catalog)
+    rows = _with_list_prices(rows, prices)
     # The gateway's own cache costs nothing, nor does a tool; everything else that nobody priced does not become free.
     is_free = rows.is_cache_hit.fill_null(False) | kind_of(rows).isin(OWN_COST_ONLY)
     rows = rows.mutate(
@@ -88,15 +88,20 @@ def with_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
     return rows.mutate(cost_usd=ibis.coalesce(rows.logged_cost_usd, unlogged))
 
 
-def _with_list_prices(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
-    """Rows with the columns of `list_prices` that apply to their model, day and length; runs one small query now, for the distinct models."""
+def prices_of(rows: ibis.Table, catalog: Catalog) -> ibis.Table:
+    """`list_prices` of all that these rows name on their `day`; runs one small query now, for the distinct models."""
     keys = rows.select("model", "provider", "provider_model", "day").distinct().to_pyarrow().to_pylist()
-    prices = list_prices(
+    return list_prices(
         sorted(
             ((k["model"], k["provider"], k["provider_model"], k["day"]) for k in keys), key=lambda key: tuple(str(part) for part in key)
         ),
         catalog,
-    ).rename(price_model="model", price_day="day")
+    )
+
+
+def _with_list_prices(rows: ibis.Table, prices: ibis.Table) -> ibis.Table:
+    """Rows with the columns of `list_prices` that apply to their model, day and length."""
+    prices = prices.rename(price_model="model", price_day="day")
     length = rows.prompt_tokens.fill_null(0)
     return rows.left_join(
         prices,

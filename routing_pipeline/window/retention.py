@@ -16,6 +16,7 @@ from routing_pipeline.storage.bucket import SHARED_AGAIN_S, BucketStorage
 from routing_pipeline.storage.files import FolderStorage
 from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.retention import Limits, unused
+from routing_pipeline.window.engine import QUERIES
 from routing_pipeline.window.rows import WindowRows
 
 WINDOWS_KEPT = 8
@@ -26,9 +27,12 @@ DAYS_KEPT = 70
 """Kept days of conformed rows: two windows of 30 days with room to spare."""
 DAY_UNUSED_S = 10 * SECONDS_PER_DAY
 """A weekly analysis finds the days of the one before."""
+QUERIES_KEPT = 1_000
+"""A run asks some 160; a file of each is some kilobytes."""
 
 _WINDOWS = Limits(unused_s=WINDOW_UNUSED_S, most=WINDOWS_KEPT, spare_s=WINDOW_IN_USE_S)
 _DAYS = Limits(unused_s=DAY_UNUSED_S, most=DAYS_KEPT, spare_s=WINDOW_IN_USE_S)
+_QUERIES = Limits(unused_s=DAY_UNUSED_S, most=QUERIES_KEPT, spare_s=WINDOW_IN_USE_S)
 _DEBRIS = Limits(unused_s=WINDOW_UNUSED_S)
 """What a process that was killed left in the scratch folder; also how long windows stay in a bucket."""
 # What a window lists is not older than the window by more than a day (`BucketStorage.share`).
@@ -47,6 +51,7 @@ def _tidy_folder(home: Home, now_s: float) -> int:
     debris = [*scratch.children("spill"), *(each for each in scratch.children() if each.name.startswith("listing-"))]
     dropped = _dropped(made, unused(made.children("windows"), _WINDOWS, now_s=now_s))
     dropped += _dropped(scratch, unused(debris, _DEBRIS, now_s=now_s))
+    dropped += _dropped(scratch, unused(scratch.children(QUERIES), _QUERIES, now_s=now_s))
     # Only now: a window that went needs no days.
     needed = {name for listed in home.windows.glob("*/*.json") for name in _parts(listed)}
     return dropped + _dropped(made, unused(made.children("days"), _DAYS, now_s=now_s, reachable=needed, same=_day))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -78,3 +79,18 @@ def test_a_table_read_twice_is_not_two_tables(backend: Any) -> None:
 def test_rows_from_memory_keep_their_values_apart(backend: Any) -> None:
     tables = [ibis.memtable(pa.table({"name": [name]})) for name in ("a", "b")]
     assert [backend.to_pyarrow(table)["name"].to_pylist() for table in tables] == [["a"], ["b"]]
+
+
+def test_what_one_process_has_compiled_the_next_one_finds_unless_the_file_breaks_off(
+    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.kept_in = tmp_path / "queries"
+    first, second = held(backend, "first"), held(backend, "second")
+    expected = backend.compile(spend(first)).replace(first.get_name(), second.get_name())
+    compiled._queries.clear()
+    monkeypatch.setattr(compiled.Backend, "compile", lambda *_, **__: "compiled again")
+    assert backend.compile(spend(second)) == expected
+    (file,) = backend.kept_in.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    compiled._queries.clear()
+    assert backend.compile(spend(second)) == "compiled again"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.engine import Engine, one_database, open_engine
 
 
 @pytest.fixture
@@ -58,3 +59,30 @@ def test_one_key_over_copies_in_two_folders_is_two_tables_in_one_engine_and_in_t
     with open_engine() as engine, open_engine() as elsewhere:
         here, there, beside = named(engine, file), named(elsewhere, copy), named(engine, copy)
         assert [table.cost_usd.sum().execute() for table in (here, there, beside)] == [5.0, 7.0, 7.0]
+
+
+def test_engines_of_one_run_share_a_database_without_what_each_held(file: Path, tmp_path: Path) -> None:
+    with one_database():
+        with open_engine(spill_to=tmp_path / "spill") as first:
+            held: Any = first.held(first.read_parquet([file]))
+            assert held.count().execute() == 3
+        with open_engine(spill_to=tmp_path / "spill") as second:
+            assert second.backend is first.backend
+            assert held.get_name() not in second.backend.list_tables()
+            with open_engine(spill_to=tmp_path / "spill") as beside:
+                assert beside.backend is not second.backend
+            # What was read is looked at anew once it is another file.
+            pq.write_table(pa.table({"one": [1], "two": [2]}), file)
+            assert second.read_parquet([file]).columns == ("one", "two")
+        assert list((tmp_path / "spill").iterdir())
+    assert not list((tmp_path / "spill").iterdir())
+    with open_engine(spill_to=tmp_path / "spill") as after:
+        assert after.backend is not first.backend
+
+
+def test_an_engine_that_an_error_went_through_is_no_others(tmp_path: Path) -> None:
+    with one_database():
+        with pytest.raises(ZeroDivisionError), open_engine(spill_to=tmp_path / "spill") as first:
+            raise ZeroDivisionError
+        with open_engine(spill_to=tmp_path / "spill") as second:
+            assert second.backend is not first.backend

@@ -154,25 +154,23 @@ STRUCTURE = {
 BUILT_IN_TIERS = ("SIMPLE", "MEDIUM", "COMPLEX", "REASONING")
 """Tiers of LiteLLM's own complexity router; any other tier is the name that a user's classifier gave to a rule."""
 
-_START_US = "TRY_CAST(startTime * 1e6 AS BIGINT)"
-_END_S = "TRY_CAST(endTime AS DOUBLE)"
+_START_US, _END_S = "_start_us", "_end_s"
 _RETRIES = 'hidden_params.additional_headers."x-litellm-attempted-retries"'
 _FALLBACKS = 'TRY_CAST(hidden_params.additional_headers."x-litellm-attempted-fallbacks" AS BIGINT)'
 _IS_PROXY = "(metadata.user_api_key_request_route IS NOT NULL OR metadata.user_api_key_hash IS NOT NULL)"
-_CALL = key_text("coalesce(nullif(litellm_call_id, ''), nullif(id, ''))")
+_CALL = key_text("_call")
 _ROUTED = "nullif(metadata.routing_decision.routed_model, '')"
 _IS_FAILURE = "status = 'failure'"
-_COST = "TRY_CAST(response_cost AS DOUBLE)"
+_COST = "_cost"
 # A cost of 0 says that nobody knew a price, unless it comes with a calculation or out of the gateway's own cache.
 _IS_UNPRICED = """(zero_cost_diagnostic IS NOT NULL OR response_cost_failure_debug_info IS NOT NULL
-        OR (TRY_CAST(prompt_tokens AS DOUBLE) > 0 AND cost_breakdown IS NULL AND NOT coalesce(cache_hit, false)))"""
+        OR (_prompt > 0 AND cost_breakdown IS NULL AND NOT coalesce(cache_hit, false)))"""
 _USAGE = "metadata.usage_object"
 _SENT, _RECEIVED = f"{_USAGE}.prompt_tokens_details", f"{_USAGE}.completion_tokens_details"
 _CACHED = [f"{_SENT}.cached_tokens", *(f"{_USAGE}.{name}" for name in READS)]
 _WRITTEN = [*(f"{_USAGE}.{name}" for name in WRITES), f"{_SENT}.cache_creation_tokens", f"{_SENT}.cache_write_tokens"]
-_PROMPT, _COMPLETION, _READ, _WROTE = number("prompt_tokens"), number("completion_tokens"), most_of(_CACHED), most_of(_WRITTEN)
-_REASONED = number(f"{_RECEIVED}.reasoning_tokens")
-_EXCESS = f"({number('total_tokens')} - {_PROMPT} - {_COMPLETION})"
+_PROMPT, _COMPLETION, _READ, _WROTE, _REASONED = "_prompt", "_completion", "_read", "_wrote", "_reasoned"
+_EXCESS = f"(_total - {_PROMPT} - {_COMPLETION})"
 # The prompt holds what was read from a cache, and what was written unless the total counts it on top or it does not fit in.
 _PROMPT_BESIDE = f"""CASE WHEN {_READ} > {_PROMPT} THEN {_READ} + coalesce({_WROTE}, 0)
     WHEN {_WROTE} > 0 AND ({_EXCESS} = {_WROTE} OR {_EXCESS} = {_WROTE} + {_REASONED} OR coalesce({_READ}, 0) + {_WROTE} > {_PROMPT})
@@ -183,24 +181,23 @@ _COMPLETION_BESIDE = f"""CASE WHEN {_REASONED} > 0 AND ({_REASONED} > {_COMPLETI
 
 # --- Kinds of call
 
-_IS_PAID = f"({_COST} > 0 OR {number('total_tokens')} > 0 OR {number('prompt_tokens')} > 0)"
+_IS_PAID = f"({_COST} > 0 OR _total > 0 OR {_PROMPT} > 0)"
 _IS_BATCH = f"({is_batch_read('call_type')} AND {_IS_PAID})"
 # What was answered in the background costs when it is read.
 _IS_BACKGROUND = f"({is_named('call_type', 'get_responses')} AND coalesce(response.background, false) AND coalesce({_IS_PAID}, false))"
-_IS_SETTLED = f"(NOT coalesce(call_type = 'acompletion', false) AND coalesce({_IS_BATCH} OR {_IS_BACKGROUND}, false))"
+_IS_SETTLED = "_is_settled"
 _ROUTE = "metadata.user_api_key_request_route"
 # What a gateway passes through unseen is of a kind only where the provider's own path says so.
 _IS_PASSED = is_named("call_type", "pass_through_endpoint", "llm_passthrough_route")
 _PASSED = f"""CASE WHEN regexp_matches({_ROUTE}, '^/(anthropic|azure|azure_ai|bedrock|cohere|gemini|mistral|openai_passthrough|vertex[-_]ai|vllm)/')
     AND nullif(model, '') IS NOT NULL AND model <> 'unknown' THEN {kind_of_path(_ROUTE)} END"""
-_IS_HEALTH_CHECK = """(coalesce(list_contains(request_tags, 'litellm-internal-health-check'), false)
-    OR coalesce(metadata.user_api_key_team_alias = 'litellm-internal-health-check', false))"""
+_IS_HEALTH_CHECK = "_is_health_check"
 # Nearly all records are of one call type: the first look tells.
-_IS_COMPLETION = "coalesce(call_type = 'acompletion', false)"
+_IS_COMPLETION = "_is_completion"
 _KIND = f"""CASE WHEN {_IS_HEALTH_CHECK} THEN 'other' WHEN {_IS_COMPLETION} OR {_IS_BACKGROUND} THEN 'chat'
     WHEN {_IS_PASSED} THEN coalesce({_PASSED}, 'other')
     ELSE {first_kind(kind_of_name("call_type"), kind_of_path(_ROUTE), kind_of_model("model"))} END"""
-_IGNORES = f"""(CASE WHEN {_IS_HEALTH_CHECK} THEN coalesce({_COST}, 0) = 0 WHEN {_IS_COMPLETION} OR {_IS_BACKGROUND} THEN false
+_IS_IGNORED = f"""(CASE WHEN {_IS_HEALTH_CHECK} THEN coalesce({_COST}, 0) = 0 WHEN {_IS_COMPLETION} OR {_IS_BACKGROUND} THEN false
     WHEN {_IS_PASSED} OR coalesce(call_type, '') = '' THEN {is_nothing_by_path(_ROUTE)}
     ELSE {is_nothing_by_name("call_type", _IS_PAID)} END)"""
 
@@ -236,12 +233,10 @@ def _labelled(name: str) -> str:
 
 
 # After a fallback the routing decision still names the model that failed; the group then says who served.
-_MODEL = f"""coalesce(
+_SERVED = f"""coalesce(
     CASE WHEN NOT coalesce({_FALLBACKS} > 0 AND nullif(model_group, '') <> metadata.routing_decision.router_model_name, false)
          THEN {_ROUTED} END,
     nullif(model_group, ''), nullif(model, ''))"""
-# A group that an export of ours made for one rule ends in the model that it serves.
-_MODEL = f"CASE WHEN starts_with({_MODEL}, 'rules/') THEN regexp_replace({_MODEL}, '^rules/[^/]+/', '') ELSE {_MODEL} END"
 _TIER = "metadata.routing_decision.tier"
 
 
@@ -289,7 +284,7 @@ _COLUMNS = {
     ),
     "started_at": f"""make_timestamp(CASE WHEN {_IS_SETTLED} AND response.created_at BETWEEN {OLDEST_S} AND startTime
         THEN TRY_CAST(response.created_at * 1e6 AS BIGINT) WHEN startTime BETWEEN 0 AND 1e11 THEN {_START_US} END)""",
-    "model": text(_MODEL),
+    "model": text("_model"),
     "provider": text("custom_llm_provider"),
     "provider_model": text(
         f"""CASE WHEN {_IS_DEPLOYMENT} AND {_BASE} IS NOT NULL THEN regexp_extract({_BASE}, '[^/]*$')
@@ -366,7 +361,7 @@ _OPTIONAL = {
     "router_score": within("metadata.routing_decision.score", -MOST_SCORE, MOST_SCORE),
 }
 
-_REJECT = f"""CASE WHEN {_IGNORES} THEN NULL
+_REJECT = f"""CASE WHEN _is_ignored THEN NULL
     WHEN coalesce(litellm_call_id, '') = '' AND coalesce(id, '') = '' THEN 'no key: neither litellm_call_id nor id is there'
     {time_reasons("startTime", "startTime")}
     WHEN endTime IS NOT NULL AND {_END_S} IS NULL THEN 'endTime is not a number of seconds since 1970'
@@ -376,8 +371,34 @@ _REJECT = f"""CASE WHEN {_IGNORES} THEN NULL
     {amount_reasons("prompt_tokens", "prompt_tokens")}
     {amount_reasons("completion_tokens", "completion_tokens")}
     WHEN status IS NULL OR status NOT IN ('success', 'failure') THEN 'status is neither success nor failure'
-    WHEN {_MODEL} IS NULL THEN 'no model: routed_model, model_group and model are all empty'
+    WHEN _model IS NULL THEN 'no model: routed_model, model_group and model are all empty'
 END"""
+
+# Within CASE an engine works out each mention anew, and most of what is mentioned twice stands within one.
+_WORKED_OUT = (
+    {
+        "_start_us": "TRY_CAST(startTime * 1e6 AS BIGINT)",
+        "_end_s": number("endTime"),
+        "_cost": number("response_cost"),
+        "_prompt": number("prompt_tokens"),
+        "_completion": number("completion_tokens"),
+        "_total": number("total_tokens"),
+        "_read": most_of(_CACHED),
+        "_wrote": most_of(_WRITTEN),
+        "_reasoned": number(f"{_RECEIVED}.reasoning_tokens"),
+        "_call": "coalesce(nullif(litellm_call_id, ''), nullif(id, ''))",
+        "_is_completion": "coalesce(call_type = 'acompletion', false)",
+        "_is_health_check": """(coalesce(list_contains(request_tags, 'litellm-internal-health-check'), false)
+            OR coalesce(metadata.user_api_key_team_alias = 'litellm-internal-health-check', false))""",
+        "_served": _SERVED,
+    },
+    {
+        "_is_settled": f"(NOT {_IS_COMPLETION} AND coalesce({_IS_BATCH} OR {_IS_BACKGROUND}, false))",
+        "_is_ignored": _IS_IGNORED,
+        # A group that an export of ours made for one rule ends in the model that it serves.
+        "_model": "CASE WHEN starts_with(_served, 'rules/') THEN regexp_replace(_served, '^rules/[^/]+/', '') ELSE _served END",
+    },
+)
 
 LITELLM = LogFormat(
     name="litellm",
@@ -395,6 +416,7 @@ LITELLM = LogFormat(
     fallbacks=_FALLBACKS,
     # What Langfuse's interface answers has the names of the second set as well.
     lacks=frozenset({"spend", "traceId"}),
-    ignores=_IGNORES,
+    ignores="_is_ignored",
+    worked_out=_WORKED_OUT,
     left_out="calls that spend nothing and answer nothing new",
 )

@@ -60,6 +60,10 @@ DERIVED_COLUMNS = frozenset({"source_format", "source_object", "ingested_at"})
 """Columns of schema.REQUEST_LOG that do not come out of the record."""
 
 
+_USABLE = "_usable_{}"
+"""What the usable value of an optional column is called: its column and `_nulled` both look at it."""
+
+
 @dataclass(frozen=True)
 class Optional:
     """An optional number: what was given, and its usable value (null when what was given is out of range)."""
@@ -115,8 +119,9 @@ class LogFormat:
     worked_out: tuple[Mapping[str, str], ...] = ()
 
     def prepared(self, source: str) -> str:
-        """A query over a query that gives the fields: what is `worked_out` stands beside them."""
-        for step in self.worked_out:
+        """A query over a query that gives the fields: what is `worked_out` stands beside them, and what of optional numbers is usable."""
+        usable = {_USABLE.format(name): value.usable for name, value in self.optional.items()}
+        for step in filter(None, (*self.worked_out, usable)):
             named = ", ".join(f"({expression}) AS {name}" for name, expression in step.items())
             source = f"SELECT *, {named} FROM ({source})"  # noqa: S608 (our own SQL)
         return source
@@ -143,15 +148,18 @@ class LogFormat:
         return self.table_columns or frozenset(self.structure)
 
     def select_list(self) -> str:
-        """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_lone_id`, `_fallbacks`."""
-        expressions = {**self.columns, **{name: value.usable for name, value in self.optional.items()}}
+        """All record-borne columns of schema.REQUEST_LOG in order, then `_nulled`, `_shared_call_id`, `_lone_id`, `_fallbacks`.
+
+        Over `prepared`.
+        """
+        expressions = {**self.columns, **{name: _USABLE.format(name) for name in self.optional}}
         parts = [
             f"TRY_CAST({expressions.get(column.name, 'NULL')} AS {DUCKDB_TYPE[column.type]}) AS {column.name}"
             for column in REQUEST_LOG
             if column.name not in DERIVED_COLUMNS
         ]
         bits = [
-            f"CASE WHEN ({self.optional[name].given}) IS NOT NULL AND ({self.optional[name].usable}) IS NULL THEN {1 << bit} ELSE 0 END"
+            f"CASE WHEN ({self.optional[name].given}) IS NOT NULL AND {_USABLE.format(name)} IS NULL THEN {1 << bit} ELSE 0 END"
             for bit, name in enumerate(NULLABLE_WHEN_OUT_OF_RANGE)
             if name in self.optional
         ]
@@ -226,7 +234,7 @@ def json_tag(given: str, name: str) -> str:
 
 def text(expression: str) -> str:
     """Text cut to MAX_TEXT; empty is null."""
-    return f"CASE WHEN strlen({expression}) > {MAX_TEXT} THEN left({expression}, {MAX_TEXT}) ELSE nullif({expression}, '') END"
+    return f"nullif(left({expression}, {MAX_TEXT}), '')"
 
 
 def key_text(expression: str) -> str:

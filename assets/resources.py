@@ -20,8 +20,9 @@ from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
+from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.scope import AnalysisScope
-from routing_pipeline.window.spark import one_application, spark_settings
+from routing_pipeline.window.spark import LOG, ingests_on_workers, one_application, spark_settings
 
 
 class HomeResource(dg.ConfigurableResource[Any]):
@@ -70,6 +71,13 @@ class HomeResource(dg.ConfigurableResource[Any]):
         self.open().check_engine(self.engine)
         with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
             yield engine
+
+    def workers(self) -> SparkWorkers | None:
+        """Who reads logs beside this process, where the configuration wants that; nothing is started."""
+        if self.engine == "duckdb" or not ingests_on_workers(self.config_file()):
+            return None
+        self.open().check_engine(self.engine)
+        return SparkWorkers(self.engine, self.open().scratch / LOG)
 
     def sum_up(self) -> None:
         """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""

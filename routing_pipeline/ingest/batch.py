@@ -158,6 +158,18 @@ class BatchConformer:
         self.connection.execute(_CREATE)
         self.connection.execute("INSERT INTO conformed SELECT * FROM read_parquet($file)", {"file": str(path)})
 
+    def has_open_relations(self) -> bool:
+        """Whether `finish` might have done otherwise with attempts of the same requests in other batches."""
+        condition = "_lone_id IS NOT NULL OR (_fallbacks > 0 AND fallback_from IS NULL)"
+        return bool(self._one(f"SELECT count(*) FROM conformed WHERE {condition}"))  # noqa: S608 (our own SQL)
+
+    def meets(self, column: str, written: Sequence[str], files: Sequence[str]) -> bool:
+        """Whether a value of `attempt_id` or `request_id` in files that `finish` wrote stands in other ones."""
+        query = f"FROM read_parquet($written) SEMI JOIN (SELECT {column} FROM read_parquet($files)) AS others USING ({column})"  # noqa: S608
+        return bool(files and written) and bool(
+            self._one(f"SELECT count(*) FROM ({query})", {"written": list(written), "files": list(files)})  # noqa: S608 (our own SQL)
+        )
+
     def drop_known(self, files: Sequence[str], outcome: Outcome, superseded: Collection[str] = ()) -> None:
         """Take out the attempts that `files`, of the lake or waiting to be committed, hold already.
 

@@ -31,7 +31,7 @@ from routing_pipeline.ingest.ledger import UNKNOWN_FORMAT, Account, ledger_rows,
 from routing_pipeline.ingest.manifests import LOG_TABLES, leave_out_unfinished
 from routing_pipeline.ingest.objects import StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
-from routing_pipeline.ingest.shares import Conformed, Share, Workers, conformed_by, conformed_here, cut
+from routing_pipeline.ingest.shares import Conformed, Share, Workers, Written, conformed_by, conformed_here, cut
 from routing_pipeline.ingest.staging.stager import Stager
 from routing_pipeline.lake.overwrite import READ_AGAIN, Replacement, replacement
 from routing_pipeline.lake.table import CommitConflictError, Lake
@@ -315,33 +315,70 @@ class _Group:
         shares = [] if run.workers is None else cut(objects)
         if run.workers is None or len(shares) < 2:
             return conformed_here(conformer, Stager(run.source, scratch, asked, self._progressed), objects, scratch)
-        told = [Share(each, run.source.uri, run.log_format, run.home.root.absolute(), scratch.absolute(), run.now_s) for each in shares]
-        return conformed_by(run.workers, conformer, told, self._progressed)
+        where = run.source.uri, run.log_format, run.home.root.absolute(), scratch.absolute(), run.now_s
+        told = [Share(each, tuple(self.keys[number] for number, _ in each), *where) for each in shares]
+        return conformed_by(run.workers, told, self._progressed)
 
     def _progressed(self, size_bytes: int) -> None:
         self.bytes_done += size_bytes
         self.run.progress("reading logs", self.run.bytes_done + self.bytes_done, self.run.bytes_total)
 
     def _take(self, conformer: BatchConformer, batch: Conformed, number: int) -> None:
-        outcome = batch.outcome
-        self.forgotten = leave_out_forgotten(self.connection, self.run.lake, self.forgotten, self.run.now_s)
         self._check_unchanged(batch)
-        again = (self.objects[each] for each in {*batch.read, *batch.finished} if self.objects[each].key in self.run.known)
-        self.superseding.update((each.key, self.run.address(each)) for each in again)
+        again = {each.key: self.run.address(each) for each in self._read_by(batch) if each.key in self.run.known}
+        self.superseding.update(again)
+        written = batch.written
+        if written is not None and not again and self._stands_alone(conformer, written):
+            self._account(written.outcome)
+            if (span := written.outcome.span_us) is not None:
+                (folder := self._folder() / f"batch-{number}").mkdir()
+                for file in written.files:
+                    shutil.move(file, folder / file.name)
+                self.spans.append((*span, str(folder)))
+        else:
+            if written is not None:
+                conformer.read_conformed(written.rows)
+            self._finish(conformer, batch.outcome, number)
+        self.changed += batch.changed
+        self.finished += batch.finished
+
+    def _finish(self, conformer: BatchConformer, outcome: Outcome, number: int) -> None:
+        """Write what of the table `conformed` is not known yet."""
+        self.forgotten = leave_out_forgotten(self.connection, self.run.lake, self.forgotten, self.run.now_s)
         if outcome.span_us is not None:
             low, high = outcome.span_us
             conformer.drop_known(self._committed(low, high), outcome, self.superseding.values())
             conformer.drop_known(self._waiting(low, high), outcome)
-            if self.folder is None:
-                self.folder = self.run.lake.new_data_folder()
-            folder = self.folder / f"batch-{number}"
+            folder = self._folder() / f"batch-{number}"
             folder.mkdir()
-            around = low - LOOK_AROUND_US, high + LOOK_AROUND_US
-            conformer.finish(outcome, self.keys, folder, self._committed(*around) + self._waiting(*around), self.superseding.values())
-            self.spans.append((*outcome.span_us, str(folder)))
-        self.changed += batch.changed
-        self.finished += batch.finished
+            around = self._around(low, high)
+            conformer.finish(outcome, self.keys, folder, around, self.superseding.values())
+            self.spans.append((low, high, str(folder)))
         self._account(outcome)
+
+    def _stands_alone(self, conformer: BatchConformer, written: Written) -> bool:
+        """Whether nothing that is known would have made another batch of it than its worker did."""
+        if self.run.lake.side_files("forgotten"):
+            return False
+        span, files = written.outcome.span_us, [str(file) for file in written.files]
+        if span is None:
+            return True
+        is_known = conformer.meets("attempt_id", files, self._committed(*span) + self._waiting(*span))
+        return not is_known and not (written.has_open_relations and conformer.meets("request_id", files, self._around(*span)))
+
+    def _folder(self) -> Path:
+        """Where data files wait for the commit."""
+        if self.folder is None:
+            self.folder = self.run.lake.new_data_folder()
+        return self.folder
+
+    def _read_by(self, batch: Conformed) -> list[StoredObject]:
+        return [self.objects[number] for number in {*batch.read, *batch.finished}]
+
+    def _around(self, low_us: int, high_us: int) -> list[str]:
+        """Files that may hold other attempts of the same requests."""
+        span = low_us - LOOK_AROUND_US, high_us + LOOK_AROUND_US
+        return self._committed(*span) + self._waiting(*span)
 
     def _check_unchanged(self, batch: Conformed) -> None:
         """Files read in place must still be what was listed; fetched ones were compared when they were fetched."""
@@ -412,9 +449,7 @@ class _Group:
         }
         if not keys:
             return Replacement()
-        if self.folder is None:
-            self.folder = self.run.lake.new_data_folder()
-        return replacement(self.connection, self.run.lake, self.run.source.uri, keys, self.folder)
+        return replacement(self.connection, self.run.lake, self.run.source.uri, keys, self._folder())
 
     def discard(self) -> None:
         """Forget what was read since the last commit."""

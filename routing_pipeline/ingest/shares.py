@@ -1,11 +1,12 @@
 """Batches conformed here or by workers of a cluster, each of which reads a share of the objects by itself.
 
 Belongs here: what a worker is told, what it does with it, what it gives back. Does not belong here: a cluster (`window.on_workers`), what
-becomes of conformed rows, which is decided in one place however they came about (`ingestion`).
+becomes of what workers wrote, which is decided in one place (`ingestion`).
 
-A worker reads, tells formats, refuses and conforms, which is nearly all of the work. It writes its rows into a folder of its own among
-those that the reader clears away, whatever happens, and gives back the folder's files with the accounts. It never touches the lake.
-So a worker that dies, or two that do the same, leave nothing behind that counts.
+A worker reads, tells formats, refuses, conforms, and writes data files as if nobody else had read anything. It writes into a folder of its
+own among those that the reader clears away, whatever happens, and never touches the lake. So a worker that dies, or two that do the same,
+leave nothing behind that counts. Files of a batch in which no attempt, and no request that matters, is one of other batches or of the lake
+are as one process would have written them. For the other batches the worker also keeps the rows as they were before, to begin from there.
 
 What a worker is told may be seen by whoever sees the cluster. The key for user identifiers it reads in the home; credentials of an object
 store are those of its own environment.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -47,8 +49,25 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a worker wrote of a batch.
+
+    Attributes:
+        rows: The table `conformed`, to be finished by who knows of other batches.
+        files: Data files of the batch as if it were alone. By name: what a folder holds a network's file system may show later.
+        outcome: What became of it then.
+        has_open_relations: As of `BatchConformer`.
+    """
+
+    rows: Path
+    files: tuple[Path, ...]
+    outcome: Outcome
+    has_open_relations: bool
+
+
+@dataclass(frozen=True)
 class Conformed:
-    """A batch whose rows are conformed: the table `conformed` of a `BatchConformer`, or what a worker wrote of it to `rows`.
+    """A batch whose rows are conformed: in the table `conformed` of a `BatchConformer`, or `written` by a worker.
 
     Numbers are those of objects, as in `Outcome`. `is_complete`: no object goes on in the next batch.
     """
@@ -58,14 +77,15 @@ class Conformed:
     finished: tuple[int, ...]
     changed: tuple[int, ...]
     is_complete: bool
-    rows: Path | None = None
+    written: Written | None = None
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker is told. Paths are the same for all who have a part in it."""
+    """What one worker is told. Paths are the same for all who have a part in it; `addresses` are what the lake calls the objects."""
 
     objects: tuple[Numbered, ...]
+    addresses: tuple[str, ...]
     uri: str
     log_format: str
     home: Path
@@ -82,9 +102,7 @@ def conformed_here(conformer: BatchConformer, stager: Stager, objects: Sequence[
         yield Conformed(outcome, read, tuple(batch.finished), tuple(batch.changed), batch.is_complete)
 
 
-def conformed_by(
-    workers: Workers, conformer: BatchConformer, shares: Sequence[Share], on_bytes: Callable[[int], None]
-) -> Iterator[Conformed]:
+def conformed_by(workers: Workers, shares: Sequence[Share], on_bytes: Callable[[int], None]) -> Iterator[Conformed]:
     """The same of shares, in their order, whoever was done first.
 
     Raises:
@@ -93,10 +111,7 @@ def conformed_by(
     for share, found in zip(shares, workers.each(read_share, shares), strict=True):
         if isinstance(found, PipelineError):
             raise found
-        for each in found:
-            if each.rows is not None:
-                conformer.read_conformed(each.rows)
-            yield each
+        yield from found
         on_bytes(sum(listed.size_bytes for _, listed in share.objects))
 
 
@@ -136,7 +151,10 @@ def _read(share: Share, folder: Path, scratch: Path) -> Iterator[Conformed]:
     stager = Stager(source, scratch, asked)
     with connect(scratch / "spill", threads=THREADS) as connection:
         conformer = BatchConformer(connection, now_s=share.now_s, hash_key=Home(share.home).hash_key(), asked=asked)
+        keys = {number: address for (number, _), address in zip(share.objects, share.addresses, strict=True)}
         for number, each in enumerate(conformed_here(conformer, stager, share.objects, scratch)):
-            rows = folder / f"{number}.parquet"
+            rows, files, outcome = folder / f"{number}.parquet", folder / str(number), deepcopy(each.outcome)
             conformer.write_conformed(rows)
-            yield replace(each, rows=rows)
+            files.mkdir()
+            conformer.finish(outcome, keys, files, ())
+            yield replace(each, written=Written(rows, tuple(sorted(files.iterdir())), outcome, conformer.has_open_relations()))

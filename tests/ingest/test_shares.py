@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from killed_ingestion import write_logs
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest import shares
+from routing_pipeline.ingest.batch import BatchConformer
 from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.ingestion import IngestResult, ingest_logs
 from routing_pipeline.ingest.objects import StoredObject
@@ -51,6 +53,20 @@ def logs(tmp_path: Path) -> Path:
     return write_logs(folder, FILES, LINES, broken_every=100)
 
 
+@pytest.fixture
+def finished_anew(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Batches of which what their workers made could not stay: fills up as they come."""
+    found: list[Path] = []
+    read_conformed = BatchConformer.read_conformed
+
+    def noted(conformer: BatchConformer, path: Path) -> None:
+        found.append(path)
+        read_conformed(conformer, path)
+
+    monkeypatch.setattr(BatchConformer, "read_conformed", noted)
+    return found
+
+
 def homes(folder: Path) -> tuple[Home, Home]:
     """Two of one key, so that hashes of users can be compared."""
     found = Home(folder / "here").create(), Home(folder / "there").create()
@@ -71,6 +87,13 @@ def rows(home: Home) -> list[tuple[Any, ...]]:
     return found
 
 
+def attempts(home: Home) -> list[dict[str, Any]]:
+    names = "attempt_id", "request_id", "fallback_from", "model"
+    with duckdb.connect() as connection:
+        found = connection.execute(f"SELECT {', '.join(names)} FROM read_parquet($f)", {"f": list(Lake(home).all_files())}).fetchall()  # noqa: S608
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
 def side(home: Home, name: Any) -> list[dict[str, Any]]:
     return sorted(Lake(home).side_table(name).to_pylist(), key=str)
 
@@ -85,10 +108,11 @@ def test_neighbours_are_cut_into_shares_and_small_objects_count_for_the_time_of_
     assert cut([]) == []
 
 
-def test_shares_read_elsewhere_end_as_one_process_would_have_ended(logs: Path, tmp_path: Path) -> None:
+def test_shares_read_elsewhere_end_as_one_process_would_have_ended(logs: Path, tmp_path: Path, finished_anew: list[Path]) -> None:
     (here, there), workers = homes(tmp_path), Elsewhere()
     result = read(there, logs, workers)
-    assert len(workers.told) == FILES
+    # All but the first hold attempts of the one before.
+    assert (len(workers.told), len(finished_anew)) == (FILES, FILES - 1)
     assert result == read(here, logs, None)
     assert (result.records, result.quarantined) == (FILES * LINES, FILES)
     assert result.duplicates > 0
@@ -116,6 +140,31 @@ def test_what_was_uploaded_again_replaces_what_was_read_of_it_and_what_is_forgot
     assert teams == [("a",)]
 
 
+def test_attempts_of_one_request_find_each_other_whoever_read_them(tmp_path: Path, finished_anew: list[Path]) -> None:
+    """A fallback names the model that failed before it; a trace that goes on elsewhere names none of its calls."""
+    (folder := tmp_path / "logs").mkdir()
+    base = {"startTime": 1_795_400_000.0, "endTime": 1_795_400_001.0, "litellm_trace_id": "t"}
+    fell_back = {"hidden_params": {"additional_headers": {"x-litellm-attempted-fallbacks": 1}}}
+    failed = base | {"id": "1", "litellm_call_id": "c", "status": "failure", "model": "first"}
+    served = base | fell_back | {"id": "2", "litellm_call_id": "c", "status": "success", "model": "second", "endTime": 1_795_400_002.0}
+    times = {"start_time": "2026-11-23 10:00:00.000000", "end_time": "2026-11-23 10:00:01.000000"}
+    observed = {"type": "GENERATION", "provided_model_name": "m", "trace_id": "lone", "name": "chat", "usage_details": {}} | times
+    written: dict[str, list[dict[str, Any]]] = {
+        "0": [failed],
+        "1": [served],
+        "2": [observed | {"id": "o1"}],
+        "3": [observed | {"id": "o2"}],
+        "4": [base | {"id": "3", "litellm_call_id": "d", "status": "success", "model": "third"}],
+    }
+    for name, records in written.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    (here, there), workers = homes(tmp_path), Elsewhere()
+    assert read(there, folder, workers).ingested == read(here, folder, None).ingested == 5
+    assert (len(workers.told), len(finished_anew)) == (5, 2)
+    found = {(row["request_id"], row["model"]): row["fallback_from"] for row in attempts(there)}
+    assert found == {("c", "first"): None, ("c", "second"): "first", ("d", "third"): None, ("lone", "m"): None, ("o2", "m"): None}
+
+
 def test_nothing_secret_is_told_to_who_reads_elsewhere(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-access-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
@@ -129,10 +178,10 @@ def test_nothing_secret_is_told_to_who_reads_elsewhere(logs: Path, tmp_path: Pat
 
 def test_a_worker_without_the_home_says_so_and_makes_none(logs: Path, tmp_path: Path) -> None:
     listed = StoredObject("0.jsonl", "", 1)
-    share = Share(((0, listed),), str(logs), "auto", tmp_path / "elsewhere", tmp_path / "elsewhere" / "scratch", NOW_S)
+    share = Share(((0, listed),), ("0.jsonl",), str(logs), "auto", tmp_path / "elsewhere", tmp_path / "elsewhere" / "scratch", NOW_S)
     assert "a worker finds no such folder" in str(read_share(share))
     with pytest.raises(UnusableInputError, match="a worker finds no such folder"):
-        list(conformed_by(Elsewhere(), None, [share], lambda _: None))  # type: ignore[arg-type]
+        list(conformed_by(Elsewhere(), [share], lambda _: None))
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -142,10 +191,10 @@ def test_a_share_that_is_read_twice_is_written_to_two_places(logs: Path, tmp_pat
     path = logs / "0.jsonl"
     listed = StoredObject("0.jsonl", str(path.stat().st_mtime_ns), path.stat().st_size)
     (folder := tmp_path / "scratch").mkdir()
-    share = Share(((7, listed),), str(logs), "auto", home.root, folder, NOW_S)
+    share = Share(((7, listed),), ("0.jsonl",), str(logs), "auto", home.root, folder, NOW_S)
     found = [read_share(share) for _ in range(2)]
     assert all(isinstance(each, list) for each in found)
     (one,), (other,) = found  # type: ignore[misc]
-    assert one.rows != other.rows
-    assert replace(one, rows=None) == replace(other, rows=None)
+    assert not {one.written.rows, *one.written.files} & {other.written.rows, *other.written.files}
+    assert replace(one, written=None) == replace(other, written=None)
     assert (one.finished, one.read, one.is_complete) == ((7,), frozenset({7}), True)

@@ -3,6 +3,8 @@
 Belongs here: assets that write to the lake. Analyses never do.
 """
 
+from typing import Any
+
 import dagster as dg
 
 from assets import days, shown, waiting
@@ -18,7 +20,6 @@ from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import read_scales
 from routing_pipeline.schema import KEPT_FEEDBACK, REQUEST_LOG
 from routing_pipeline.storage.code_keys import code_key
-from routing_pipeline.storage.home import Home
 from routing_pipeline.window.retention import tidy
 
 OWNERS = ["team:llm-platform"]
@@ -114,7 +115,7 @@ def request_log(context: dg.AssetExecutionContext, config: IngestConfig, home: H
     log_format, lake = _format(config.log_format, home), Lake(home.open())
     before = lake.held_by_day()
     try:
-        result = together([_read(home.open(), source, config, log_format, pace.Pace(context.log.info)) for source in sources])
+        result = together([_read(home, source, config, log_format, pace.Pace(context.log.info)) for source in sources])
     except ServiceUnavailableError as error:
         waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
         raise
@@ -133,10 +134,11 @@ def _format(asked: str, home: HomeResource) -> str:
     return str(described) if asked == "auto" and described is not None and describes_format(described) else asked
 
 
-def _read(home: Home, source: str, config: IngestConfig, log_format: str, told: pace.Pace) -> IngestResult:
+def _read(home: HomeResource, source: str, config: IngestConfig, log_format: str, told: pace.Pace) -> IngestResult:
+    how: dict[str, Any] = {"log_format": log_format, "progress": told, "workers": home.workers()}
     if config.stand_if_unavailable and not config.add_source:
-        return ingest_or_stand(home, source, log_format=log_format, progress=told)
-    return ingest_logs(home, source, log_format=log_format, add_source=config.add_source, progress=told)
+        return ingest_or_stand(home.open(), source, **how)
+    return ingest_logs(home.open(), source, add_source=config.add_source, **how)
 
 
 @dg.asset(

@@ -13,6 +13,7 @@ import dagster as dg
 from assets.automation import is_of_alert
 from routing_pipeline.alerts.sensor import sum_up
 from routing_pipeline.ingest.ingestion import IngestResult, nothing_read
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.operations.analyst import Analyst
 from routing_pipeline.operations.table import OPERATIONS, Operations
 from routing_pipeline.parameters import read_parameters
@@ -20,8 +21,12 @@ from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, one_database, open_engine
+from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.scope import AnalysisScope
-from routing_pipeline.window.spark import one_application, spark_settings
+from routing_pipeline.window.spark import LOG, ingests_on_workers, one_application, spark_settings
+
+SUMMED_HERE_BYTES = 1 << 30
+"""Lakes of less, some 40 million requests, are summed up by DuckDB: a cluster takes longer to be told of that many small files."""
 
 
 class HomeResource(dg.ConfigurableResource[Any]):
@@ -67,13 +72,26 @@ class HomeResource(dg.ConfigurableResource[Any]):
     @contextmanager
     def reading(self) -> Iterator[Engine]:
         """An open engine that spills into the home."""
-        self.open().check_engine(self.engine)
-        with open_engine(self.engine, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
+        with self._reading_with(self.engine) as engine:
             yield engine
+
+    @contextmanager
+    def _reading_with(self, name: str) -> Iterator[Engine]:
+        self.open().check_engine(name)
+        with open_engine(name, memory_limit=self.memory_limit, spill_to=self.open().scratch / "spill") as engine:
+            yield engine
+
+    def workers(self) -> SparkWorkers | None:
+        """Who reads logs beside this process, where the configuration wants that; nothing is started."""
+        if self.engine == "duckdb" or not ingests_on_workers(self.config_file()):
+            return None
+        self.open().check_engine(self.engine)
+        return SparkWorkers(self.engine, self.open().scratch / LOG)
 
     def sum_up(self) -> None:
         """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""
-        with self.reading() as engine:
+        held = sum(size_bytes for _, _, size_bytes in Lake(self.open()).sizes_by_day())
+        with self._reading_with("duckdb" if held < SUMMED_HERE_BYTES else self.engine) as engine:
             sum_up(self.open(), engine, read_parameters(self.config_file()))
 
     def analyst(self, operations: Operations = OPERATIONS) -> Analyst:

@@ -75,8 +75,9 @@ def check_file(config: Path | None) -> None:
     from routing_pipeline.parameters import read_parameters, read_scales
     from routing_pipeline.rules.record import read_publishing
     from routing_pipeline.window.router_health import read_router
+    from routing_pipeline.window.spark import spark_settings
 
-    for read in (read_parameters, read_scales, read_router, read_notifications, read_publishing, read_rollout):
+    for read in (read_parameters, read_scales, read_router, read_notifications, read_publishing, read_rollout, spark_settings):
         read(config)
     from routing_pipeline.ingest.formats.mapping import describes_format, read_mapping
 

@@ -87,8 +87,8 @@ class Outcome:
     span_us: tuple[int, int] | None = None
 
 
-def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT) -> Any:
-    """An embedded DuckDB that reaches for no network and stays within its memory."""
+def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT, threads: int | None = None) -> Any:
+    """An embedded DuckDB that reaches for no network and stays within its memory; `threads` as many as there are cores unless given."""
     import duckdb
 
     spill_to.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT) -> Any:
         ":memory:",
         config={
             "memory_limit": memory,
-            "threads": min(os.cpu_count() or 1, MAX_THREADS),
+            "threads": threads or min(os.cpu_count() or 1, MAX_THREADS),
             "temp_directory": str(spill_to),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -151,6 +151,27 @@ class BatchConformer:
         low, high = self.connection.execute("SELECT epoch_us(min(started_at)), epoch_us(max(started_at)) FROM conformed").fetchone()
         outcome.span_us = None if low is None else (low, high)
         return outcome
+
+    def write_conformed(self, path: Path) -> None:
+        """What `conform` left in the table, for `read_conformed` of another one."""
+        self.connection.sql("FROM conformed").write_parquet(str(path), compression="zstd")
+
+    def read_conformed(self, path: Path) -> None:
+        """In place of `conform`: the table as another one wrote it."""
+        self.connection.execute(_CREATE)
+        self.connection.execute("INSERT INTO conformed SELECT * FROM read_parquet($file)", {"file": str(path)})
+
+    def has_open_relations(self) -> bool:
+        """Whether `finish` might have done otherwise with attempts of the same requests in other batches."""
+        condition = "_lone_id IS NOT NULL OR (_fallbacks > 0 AND fallback_from IS NULL)"
+        return bool(self._one(f"SELECT count(*) FROM conformed WHERE {condition}"))  # noqa: S608 (our own SQL)
+
+    def meets(self, column: str, written: Sequence[str], files: Sequence[str]) -> bool:
+        """Whether a value of `attempt_id` or `request_id` in files that `finish` wrote stands in other ones."""
+        query = f"FROM read_parquet($written) SEMI JOIN (SELECT {column} FROM read_parquet($files)) AS others USING ({column})"  # noqa: S608
+        return bool(files and written) and bool(
+            self._one(f"SELECT count(*) FROM ({query})", {"written": list(written), "files": list(files)})  # noqa: S608 (our own SQL)
+        )
 
     def drop_known(self, files: Sequence[str], outcome: Outcome, superseded: Collection[str] = ()) -> None:
         """Take out the attempts that `files`, of the lake or waiting to be committed, hold already.

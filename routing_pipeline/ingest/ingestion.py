@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -32,7 +32,8 @@ from routing_pipeline.ingest.ledger import UNKNOWN_FORMAT, Account, ledger_rows,
 from routing_pipeline.ingest.manifests import LOG_TABLES, leave_out_unfinished
 from routing_pipeline.ingest.objects import StoredObject, open_source
 from routing_pipeline.ingest.quarantine import Refused
-from routing_pipeline.ingest.staging.stager import Batch, Stager
+from routing_pipeline.ingest.shares import Conformed, Share, Workers, Written, conformed_by, conformed_here, cut
+from routing_pipeline.ingest.staging.stager import Stager
 from routing_pipeline.lake.overwrite import READ_AGAIN, Replacement, replacement
 from routing_pipeline.lake.table import CommitConflictError, Lake
 from routing_pipeline.lake.totals import IngestTotals
@@ -104,6 +105,7 @@ def ingest_logs(
     days: Collection[date] | None = None,
     progress: Progress | None = None,
     now_s: float | None = None,
+    workers: Workers | None = None,
 ) -> IngestResult:
     """Read new logs from a directory, a file, `file://` or `s3://bucket/prefix` into the home's lake.
 
@@ -115,10 +117,11 @@ def ingest_logs(
         days: Read nothing whose key names other UTC days alone (`reprocessing.ingest_days`); None reads all that is new.
         progress: Told how far it is.
         now_s: Now, seconds since 1970; the clock's by default.
+        workers: Who conforms what is more than a little; None: this process alone. Both give the same rows from the same batches.
 
     Raises:
         UnusableInputError: no such place, nothing in it, no permission, an unknown format, or a home of other logs.
-        ServiceUnavailableError: the object store does not answer.
+        ServiceUnavailableError: the object store does not answer, or the workers do not.
     """
     began = time.monotonic()
     asked = formats.named(log_format)
@@ -137,7 +140,7 @@ def ingest_logs(
             if days is not None:
                 backlog.leave_out_other_days(days, READ_AGAIN)
             unfinished = leave_out_unfinished(home, backlog, LOG_TABLES)
-            run = _Ingestion(home, lake, backlog, time.time() if now_s is None else now_s, report)
+            run = _Ingestion(home, lake, backlog, time.time() if now_s is None else now_s, report, log_format, workers)
             run.read(asked)
         return IngestResult(
             source=source.uri,
@@ -159,7 +162,9 @@ def ingest_logs(
         )
 
 
-def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress: Progress | None = None) -> IngestResult:
+def ingest_or_stand(
+    home: Home, uri: str, *, log_format: str = "auto", progress: Progress | None = None, workers: Workers | None = None
+) -> IngestResult:
     """`ingest_logs`, except that when the store does not answer, what the home read from it earlier stands, marked as such.
 
     Raises:
@@ -167,7 +172,7 @@ def ingest_or_stand(home: Home, uri: str, *, log_format: str = "auto", progress:
         ServiceUnavailableError: the store does not answer, and this home has never read anything from it.
     """
     try:
-        return ingest_logs(home, uri, log_format=log_format, progress=progress)
+        return ingest_logs(home, uri, log_format=log_format, progress=progress, workers=workers)
     except ServiceUnavailableError as error:
         source, standing = open_source(uri, exclude=home.root).uri, nothing_read(home)
         if standing.snapshot_id is None or source not in home.sources():
@@ -201,13 +206,17 @@ def together(results: Sequence[IngestResult]) -> IngestResult:
 class _Ingestion:
     """One run over the new objects of one source, committed group by group."""
 
-    def __init__(self, home: Home, lake: Lake, backlog: Backlog, now_s: float, progress: Progress) -> None:
+    def __init__(
+        self, home: Home, lake: Lake, backlog: Backlog, now_s: float, progress: Progress, log_format: str, workers: Workers | None
+    ) -> None:
         self.home = home
         self.lake = lake
         self.backlog = backlog
         self.source = backlog.source
         self.now_s = now_s
         self.progress = progress
+        self.log_format = log_format
+        self.workers = workers
         self.known: set[str] = set()
         self.bytes_done = 0
         self.bytes_total = 0
@@ -296,50 +305,92 @@ class _Group:
         self.began = time.monotonic()
 
     def read(self, asked: LogFormat | None, scratch: Path) -> None:
-        stager = Stager(self.run.source, scratch, asked, self._progressed)
         with connect(scratch / "spill") as connection:
             conformer = BatchConformer(connection, now_s=self.run.now_s, hash_key=self.run.home.hash_key(), asked=asked)
             self.connection: Any = connection
-            for number, batch in enumerate(stager.batches(list(enumerate(self.objects)))):
-                self._take(conformer, batch, number, scratch)
+            for number, batch in enumerate(self._conformed(conformer, asked, scratch)):
+                self._take(conformer, batch, number)
                 is_due = time.monotonic() - self.began > COMMIT_EVERY_S or len(self.refused) > MAX_REFUSED_WAITING
                 if batch.is_complete and is_due:
                     self._commit()
             self._commit()
 
+    def _conformed(self, conformer: BatchConformer, asked: LogFormat | None, scratch: Path) -> Iterator[Conformed]:
+        run, objects = self.run, list(enumerate(self.objects))
+        shares = [] if run.workers is None else cut(objects)
+        if run.workers is None or len(shares) < 2:
+            return conformed_here(conformer, Stager(run.source, scratch, asked, self._progressed), objects, scratch)
+        where = run.source.uri, run.log_format, run.home.root.absolute(), scratch.absolute(), run.now_s
+        told = [Share(each, tuple(self.keys[number] for number, _ in each), *where) for each in shares]
+        return conformed_by(run.workers, told, self._progressed)
+
     def _progressed(self, size_bytes: int) -> None:
         self.bytes_done += size_bytes
         self.run.progress("reading logs", self.run.bytes_done + self.bytes_done, self.run.bytes_total)
 
-    def _take(self, conformer: BatchConformer, batch: Batch, number: int, scratch: Path) -> None:
-        outcome = conformer.conform(batch, scratch)
+    def _take(self, conformer: BatchConformer, batch: Conformed, number: int) -> None:
+        self._check_unchanged(batch)
+        again = {each.key: self.run.address(each) for each in self._read_by(batch) if each.key in self.run.known}
+        self.superseding.update(again)
+        written = batch.written
+        if written is not None and not again and self._stands_alone(conformer, written):
+            self._account(written.outcome)
+            if (span := written.outcome.span_us) is not None:
+                (folder := self._folder() / f"batch-{number}").mkdir()
+                for file in written.files:
+                    shutil.move(file, folder / file.name)
+                self.spans.append((*span, str(folder)))
+        else:
+            if written is not None:
+                conformer.read_conformed(written.rows)
+            self._finish(conformer, batch.outcome, number)
+        self.changed += batch.changed
+        self.finished += batch.finished
+
+    def _finish(self, conformer: BatchConformer, outcome: Outcome, number: int) -> None:
+        """Write what of the table `conformed` is not known yet."""
         self.forgotten = leave_out_forgotten(self.connection, self.run.lake, self.forgotten, self.run.now_s)
-        read = self._check_unchanged(batch)
-        again = (self.objects[each] for each in {*read, *batch.finished} if self.objects[each].key in self.run.known)
-        self.superseding.update((each.key, self.run.address(each)) for each in again)
         if outcome.span_us is not None:
             low, high = outcome.span_us
             conformer.drop_known(self._committed(low, high), outcome, self.superseding.values())
             conformer.drop_known(self._waiting(low, high), outcome)
-            if self.folder is None:
-                self.folder = self.run.lake.new_data_folder()
-            folder = self.folder / f"batch-{number}"
+            folder = self._folder() / f"batch-{number}"
             folder.mkdir()
-            around = low - LOOK_AROUND_US, high + LOOK_AROUND_US
-            conformer.finish(outcome, self.keys, folder, self._committed(*around) + self._waiting(*around), self.superseding.values())
-            self.spans.append((*outcome.span_us, str(folder)))
-        self.changed += batch.changed
-        self.finished += batch.finished
+            around = self._around(low, high)
+            conformer.finish(outcome, self.keys, folder, around, self.superseding.values())
+            self.spans.append((low, high, str(folder)))
         self._account(outcome)
 
-    def _check_unchanged(self, batch: Batch) -> set[int]:
-        """Files read in place must still be what was listed; fetched ones were compared when they were fetched. Gives what was read."""
-        read = {number for staged in batch.files for number in staged.objects()}
-        in_place = [number for number in read if self.run.source.local_path(self.objects[number]) is not None]
+    def _stands_alone(self, conformer: BatchConformer, written: Written) -> bool:
+        """Whether nothing that is known would have made another batch of it than its worker did."""
+        if self.run.lake.side_files("forgotten"):
+            return False
+        span, files = written.outcome.span_us, [str(file) for file in written.files]
+        if span is None:
+            return True
+        is_known = conformer.meets("attempt_id", files, self._committed(*span) + self._waiting(*span))
+        return not is_known and not (written.has_open_relations and conformer.meets("request_id", files, self._around(*span)))
+
+    def _folder(self) -> Path:
+        """Where data files wait for the commit."""
+        if self.folder is None:
+            self.folder = self.run.lake.new_data_folder()
+        return self.folder
+
+    def _read_by(self, batch: Conformed) -> list[StoredObject]:
+        return [self.objects[number] for number in {*batch.read, *batch.finished}]
+
+    def _around(self, low_us: int, high_us: int) -> list[str]:
+        """Files that may hold other attempts of the same requests."""
+        span = low_us - LOOK_AROUND_US, high_us + LOOK_AROUND_US
+        return self._committed(*span) + self._waiting(*span)
+
+    def _check_unchanged(self, batch: Conformed) -> None:
+        """Files read in place must still be what was listed; fetched ones were compared when they were fetched."""
+        in_place = [number for number in batch.read if self.run.source.local_path(self.objects[number]) is not None]
         changed = [number for number in in_place if self.run.source.describe(self.objects[number].key) != self.objects[number]]
         if changed:
             raise _ChangedWhileReadError(changed)
-        return read
 
     def _committed(self, low_us: int, high_us: int) -> list[str]:
         """Files of the lake that overlap a time."""
@@ -403,9 +454,7 @@ class _Group:
         }
         if not keys:
             return Replacement()
-        if self.folder is None:
-            self.folder = self.run.lake.new_data_folder()
-        return replacement(self.connection, self.run.lake, self.run.source.uri, keys, self.folder)
+        return replacement(self.connection, self.run.lake, self.run.source.uri, keys, self._folder())
 
     def discard(self) -> None:
         """Forget what was read since the last commit."""

@@ -10,7 +10,10 @@ so (`one_application`), and all engines that are opened meanwhile share one; oth
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +39,10 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.shuffle.partitions": "8",
 }
 """What `[spark]` may change."""
+INGEST = "spark.ingest"
+"""The one setting of ours: whether its workers read the logs too."""
+PYTHON = "spark.pyspark.python"
+"""What Python its workers start; pyspark reads that where it is started by a script of its own alone."""
 FIXED: Mapping[str, str] = {"spark.sql.session.timeZone": "UTC", "spark.sql.ansi.enabled": "false"}
 """What numbers depend on, and nobody may change."""
 
@@ -51,7 +58,14 @@ def spark_settings(config: Path | None) -> dict[str, str]:
         if name in FIXED or name == "spark.master":
             reason = "--engine says where Spark is" if name == "spark.master" else f"results rest on {FIXED[name]}"
             raise UnusableInputError(f"[spark] {name}: cannot be set; {reason}")
+    if found.pop(INGEST, "false") not in {"true", "false"}:
+        raise UnusableInputError("[spark] ingest: give true or false")
     return found
+
+
+def ingests_on_workers(config: Path | None) -> bool:
+    """Whether `[spark]` says that its workers read the logs: off unless it does. Raises UnusableInputError as `spark_settings`."""
+    return dict(_flat(read_table(config, "spark"), "")).get(INGEST) == "true"
 
 
 def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
@@ -65,6 +79,10 @@ def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
             yield whole, str(value)
         else:
             raise UnusableInputError(f"[spark] {whole}: give text, a number, true or false")
+
+
+WORKER_WITHIN_S = 180.0
+"""How long a run waits for the first worker of a cluster."""
 
 
 @dataclass
@@ -158,10 +176,35 @@ def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
                 words = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
                 gateway = launch_gateway(conf=conf, popen_kwargs={"stdout": words, "stderr": words})  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=gateway)
-            return SparkSession(context)
+            context.pythonExec = settings.get(PYTHON) or os.environ.get("PYSPARK_PYTHON") or sys.executable
     except Exception as error:  # py4j raises many kinds, all of them mean that there is no session
         raise ServiceUnavailableError(
             f"--engine {master}: Spark did not start ({type(error).__name__}); check that Java 17 and the master are up; its words are {told}"
+        ) from error
+    if master.startswith("spark://") and settings.get("spark.dynamicAllocation.enabled") != "true":
+        _wait_for_a_worker(context, master)
+    return SparkSession(context)
+
+
+def _wait_for_a_worker(context: Any, master: str) -> None:
+    """Without one the first query would wait for ever, and Spark says so where nobody looks."""
+    from py4j.protocol import Py4JError
+
+    deadline = time.monotonic() + WORKER_WITHIN_S
+    try:
+        # The driver counts as one.
+        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:
+            if time.monotonic() > deadline:
+                context.stop()
+                raise ServiceUnavailableError(
+                    f"--engine {master}: no worker has joined in {WORKER_WITHIN_S:.0f} s; all may be busy, or none has as much as [spark] asks "
+                    "of one (executor.memory, 1g unless set): the master's page shows what they have"
+                )
+            time.sleep(0.2)
+    except Py4JError as error:
+        context.stop()
+        raise ServiceUnavailableError(
+            f"--engine {master}: the master ended the application, as workers died when they began; their own logs say why"
         ) from error
 
 

@@ -17,7 +17,7 @@ Ingest = Callable[[list[list[Any]]], list[int]]
 """Runs several at once, each (arguments of its Home, logs, now_s, bytes of a batch or None, owner, function, when); gives their exit codes.
 
 With an owner a run kills itself, before or after the second call of the owner's function; the owner `moment` kills it after `when`
-seconds, whatever it does just then. Without one it goes through.
+seconds, whatever it does just then. Without one it goes through. With a further argument it reads in shares, as if workers had them.
 """
 
 _SCRIPT = """
@@ -25,11 +25,16 @@ import json, os, signal, sys
 from pathlib import Path
 import boto3, duckdb, psycopg2, pyarrow.parquet, pyiceberg.catalog.sql, pyiceberg.table
 from routing_pipeline.storage.home import Home
-from routing_pipeline.ingest import batch, ingestion
+from routing_pipeline.ingest import batch, ingestion, shares
 from routing_pipeline.ingest.staging import stager
 from routing_pipeline.lake import table
 
-def run(home, logs, now_s, batch_bytes, owner, function, when):
+class Workers:
+    def each(self, work, given):
+        return map(work, given)
+
+def run(home, logs, now_s, batch_bytes, owner, function, when, in_shares=False):
+    shares.SHARE_BYTES = 1
     if batch_bytes is not None:
         stager.BATCH_BYTES = batch_bytes
         ingestion.COMMIT_EVERY_S = 0.0
@@ -50,7 +55,7 @@ def run(home, logs, now_s, batch_bytes, owner, function, when):
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
         setattr(holder, function, dying)
-    ingestion.ingest_logs(Home(Path(home[0]), *home[1:]), logs, now_s=now_s)
+    ingestion.ingest_logs(Home(Path(home[0]), *home[1:]), logs, now_s=now_s, workers=Workers() if in_shares else None)
 
 for line in sys.stdin:
     children = []

@@ -30,6 +30,8 @@ POINTS = [
     ("Lake", "commit", "after"),
     ("upkeep", "drop_unnamed_side_files", "before"),
 ]
+IN_SHARES = [("BatchConformer", "read_conformed", "after", "in shares"), ("Lake", "commit", "before", "in shares")]
+"""Of who commits what workers have read."""
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +71,9 @@ def test_the_undisturbed_run_adds_up(undisturbed: tuple[tuple[int, ...], int, in
     assert refused == quarantined
 
 
-@pytest.mark.parametrize("point", POINTS, ids=[f"{when}-{function.strip('_')}" for _, function, when in POINTS])
+@pytest.mark.parametrize("point", [*POINTS, *IN_SHARES], ids=lambda point: "-".join(point[1:]).replace(" ", "-").strip("_"))
 def test_a_kill_and_a_second_run_end_where_one_run_ends(
-    point: tuple[str, str, str], ingest: Ingest, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
+    point: tuple[str, ...], ingest: Ingest, logs: Path, undisturbed: tuple[tuple[int, ...], int, int, int], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
     assert ingest([[[str(home.root)], str(logs), NOW_S, BATCH_BYTES, *point]]) == [-signal.SIGKILL]

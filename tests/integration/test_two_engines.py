@@ -1,141 +1,136 @@
-"""The same report on both engines: DuckDB in this process, Spark on two threads of this machine.
+"""The same pipeline on both engines: DuckDB in this process, Spark on a standalone cluster of two workers that also read the logs.
 
 Counts, names and times must be equal, floating-point sums to 1e-9 relative (the order of addition differs).
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import json
 import math
-import shutil
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import spark_cluster
+from in_process import delivered
+from killed_ingestion import write_logs
 
-from routing_pipeline.catalog import Catalog
 from routing_pipeline.demo import traffic
-from routing_pipeline.estimates import Result
+from routing_pipeline.demo.logs import write_demo
+from routing_pipeline.ingest import shares
+from routing_pipeline.ingest.ingestion import ingest_logs
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.evidence import gather_evidence
-from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.schema import SCOPED_REQUESTS, column_names
-from routing_pipeline.window.conform import conform
+from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.rows import rows_at
-from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
-from tests.lakes import lake_of
+from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.spark import one_application
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no `java` here"),
-    pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed; the extra `spark` brings it"),
-]
+pytestmark = spark_cluster.NEEDS_SPARK
 
-START_S = traffic.WEEK_START.timestamp()
-WINDOW = Window(START_S, START_S + 7 * 86_400)
-PARAMETERS = Parameters(budget=500.0, budgets_by_team={"growth": 50.0}, cost_threshold=0.01)
+REQUESTS, REQUESTS_BEFORE = 2_400, 600
+END_S = traffic.WEEK_START.timestamp() + 7 * 86_400
+NOW_S = 1_795_500_000.0
+SETTINGS = {
+    "spark.executor.memory": "600m",
+    "spark.sql.shuffle.partitions": "2",
+    # For a few thousand rows, and processes that live for a minute, it is not worth compiling code, nor planning anew between stages.
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+SCOPE_OF_ITS_OWN = ("key", "rows_key", "window_key", "requests_uri", "previous_uri", "engine")
+ITS_OWN = (*(f".scope.{name}" for name in SCOPE_OF_ITS_OWN), ".snapshot_id", ".cells_uri", ".rule_set_id", ".rule_set_status.next_step")
+"""How places of a report end that say which run and which home it is of, beside all of `run`."""
+BY_THE_CLOCK = ".numbers.lag_s"
+"""Measured against the moment of the run."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One engine with the conformed rows of the week and of the week before."""
+    """What one engine made of the logs."""
 
     engine: Engine
-    requests: ibis.Table
-    previous: ibis.Table
+    name: str
+    home: Home
+    report: dict[str, Any]
+    scope: AnalysisScope
+
+    def rows(self, location: str) -> pa.Table:
+        """Rows of a window, as the analyses read them."""
+        return rows_at(self.engine, location).order_by("attempt_id").to_pyarrow()
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Both engines over the same log."""
+    """Both engines over the same logs."""
 
     duckdb: Side
     spark: Side
-    scope: AnalysisScope
-    evidence: RoutingEvidence
-    folder: Path
-
-
-def two_weeks() -> tuple[pa.Table, pa.Table]:
-    """20,000 requests, and 5,000 of the week before in which every fifth attempt lacks what a gateway may fail to log."""
-    week, before = traffic.traffic(20_000), traffic.traffic(5_000, seed=7)
-    back = pa.scalar(timedelta(days=7))
-    earlier = before.attempts
-    place = pa.array(range(earlier.num_rows))
-    lacks = pc.equal(pc.subtract(place, pc.multiply(pc.divide(place, 5), 5)), 0)
-    for name in ("complexity", "task_type", "cost_usd", "cached_tokens", "session_id", "team", "is_cache_hit"):
-        column = pc.if_else(lacks, pa.scalar(None, earlier[name].type), earlier[name])
-        earlier = earlier.set_column(earlier.schema.get_field_index(name), name, column)
-    moved = pc.subtract(earlier["started_at"], back)
-    earlier = earlier.set_column(earlier.schema.get_field_index("started_at"), "started_at", moved)
-    return pa.concat_tables([earlier, week.attempts]), pa.concat_tables([before.feedback, week.feedback])
-
-
-def conformed(engine: Engine, folder: Path) -> Side:
-    """Conform both weeks on one engine, write them with it, and read them back as the analyses do."""
-    attempts, feedback = (engine.read_parquet([folder / f"{name}.parquet"]) for name in ("attempts", "feedback"))
-    tables = []
-    for name, window in (("requests", WINDOW), ("previous", WINDOW.previous)):
-        rows = conform(attempts, window, catalog=Catalog(), feedback=feedback)
-        path = folder / engine.name / f"{name}.parquet"
-        engine.write_parquet(rows, path)
-        tables.append(engine.read_parquet([path]))
-    return Side(engine, *tables)
-
-
-def described(side: Side) -> AnalysisScope:
-    """The scope of the week."""
-    rows = side.requests
-    counts = rows.agg(
-        attempts=rows.count(), requests=rows.is_final.sum(), labelled=rows.quality.count(), sessions=rows.session_id.nunique()
-    )
-    names = {name: tuple(sorted(rows[name].value_counts()[name].to_pyarrow().to_pylist())) for name in ("model", "task_type")}
-    return AnalysisScope(
-        key="two-engines",
-        parameters=PARAMETERS,
-        timeframe_asked="7d",
-        timeframe="7d",
-        start_s=WINDOW.start_s,
-        end_s=WINDOW.end_s,
-        previous_start_s=WINDOW.previous.start_s,
-        snapshot_id="1",
-        **counts.to_pyarrow().to_pylist()[0],
-        previous_requests=5_000,
-        models=names["model"],
-        task_types=names["task_type"],
-        complexity_derived_share=0.0,
-        task_type_unknown_share=0.0,
-        sources=missing_sources({"cost_usd": 1.0, "quality": 0.3, "task_type": 1.0, "complexity": 1.0, "session_id": 1.0}),
-        requests_uri="requests",
-        previous_uri="previous",
-    )
 
 
 @pytest.fixture(scope="module")
-def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
-    folder = tmp_path_factory.mktemp("engines")
-    for name, table in zip(("attempts", "feedback"), two_weeks(), strict=True):
-        pq.write_table(table, folder / f"{name}.parquet")
-    with open_engine("duckdb") as duckdb, open_engine("local[2]") as spark:
-        first = conformed(duckdb, folder)
-        scope = described(first)
-        evidence = gather_evidence(first.requests, scope, cells_path=folder / "cells.parquet")
-        yield Sides(first, conformed(spark, folder), scope, evidence, folder)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the cluster is; all that this file asks of it is one application."""
+    with pytest.MonkeyPatch.context() as patch, spark_cluster.running(tmp_path_factory.mktemp("cluster")) as master:
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        # A few lines are enough to be read in shares.
+        patch.setattr(shares, "SHARE_BYTES", 1 << 20)
+        with one_application(lambda: SETTINGS):
+            yield master
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A week as LiteLLM logs it, and the week before, of which every fifth attempt lacks what a gateway may fail to log."""
+    folder = tmp_path_factory.mktemp("logs")
+    write_demo(folder, requests=REQUESTS)
+    before = traffic.traffic(REQUESTS_BEFORE, seed=7).attempts
+    place = pa.array(range(before.num_rows))
+    lacks = pc.equal(pc.subtract(place, pc.multiply(pc.divide(place, 5), 5)), 0)
+    for name in ("complexity", "task_type", "cost_usd", "cached_tokens", "session_id", "team", "is_cache_hit"):
+        column = pc.if_else(lacks, pa.scalar(None, before[name].type), before[name])
+        before = before.set_column(before.schema.get_field_index(name), name, column)
+    moved = pc.subtract(before["started_at"], pa.scalar(timedelta(days=7)))
+    pq.write_table(before.set_column(before.schema.get_field_index("started_at"), "started_at", moved), folder / "logs" / "before.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sides(cluster: str, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    folder = tmp_path_factory.mktemp("homes")
+    (config := folder / "routing.toml").write_text("cost_threshold = 0.01\n[spark]\ningest = true\n", encoding="utf-8")
+    found = {}
+    with open_engine("duckdb") as duckdb, open_engine(cluster) as spark:
+        for name, engine in (("duckdb", duckdb), (cluster, spark)):
+            home, out = Home(folder / engine.name), folder / f"{engine.name}-report"
+            given = {"--logs": logs / "logs", "--feedback": logs / "feedback", "--home": home.root, "--out": out, "--config": config}
+            # One key, so that hashes of users are equal.
+            home.create().coordination.write_first("hash.key", "0" * 64)
+            delivered("run", *(word for pair in given.items() for word in pair), "--engine", name)
+            report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+            asked = Parameters(as_of=datetime.fromtimestamp(END_S, UTC))
+            scope = resolve_scope(Lake(home), asked, engine=engine, engine_name=name)
+            found[engine.name] = Side(engine, name, home, report, scope)
+        yield Sides(**found)
 
 
 def differences(one: Any, other: Any, at: str = "") -> list[str]:
     """Every place in which two results differ."""
-    if isinstance(one, Result):
-        one, other = one.model_dump(), other.model_dump()
     if isinstance(one, dict) and isinstance(other, dict):
         if list(one) != list(other):
             return [f"{at}: {list(one)} != {list(other)}"]
@@ -156,81 +151,113 @@ def test_a_difference_in_any_place_is_noticed() -> None:
     assert differences(1, 1.0) == [": 1 != 1.0"]
 
 
-@pytest.mark.parametrize("table", ["requests", "previous"])
-def test_both_engines_conform_a_log_to_the_same_rows(sides: Sides, table: str) -> None:
-    assert [side.requests.get_backend().name for side in (sides.duckdb, sides.spark)] == ["duckdb", "pyspark"]
-    one, other = (getattr(side, table).order_by("attempt_id").to_pyarrow() for side in (sides.duckdb, sides.spark))
-    assert one.num_rows == other.num_rows > 5_000
+def test_both_engines_deliver_the_same_report(sides: Sides) -> None:
+    one, other = sides.duckdb.report, sides.spark.report
+    assert (one["run"]["engine"], other["run"]["engine"]) == ("duckdb", sides.spark.name)
+    found = [each for each in differences(one, other) if not each.startswith(".run.")]
+    assert [each for each in found if not each.partition(":")[0].endswith((*ITS_OWN, BY_THE_CLOCK))] == []
+    assert values(one) > 15_000
+
+
+def values(part: Any) -> int:
+    """How many values a part of a report has."""
+    if isinstance(part, dict | list):
+        return sum(map(values, part.values() if isinstance(part, dict) else part))
+    return 1
+
+
+def test_workers_read_the_logs_and_the_lake_is_the_same(sides: Sides) -> None:
+    one, other = (Lake(side.home) for side in (sides.duckdb, sides.spark))
+    batches = [{Path(file).parent for file in lake.all_files()} for lake in (one, other)]
+    assert len(batches[0]) == 1 < len(batches[1])
+    assert one.totals() == other.totals()
+    assert min(one.totals().quarantined, one.totals().duplicates) > 0
+    for name in ("ledger", "quarantine"):
+        apart = [
+            sorted(json.dumps({**row, "committed_at": 0, "quarantined_at": 0}, default=str) for row in lake.side_table(name).to_pylist())
+            for lake in (one, other)
+        ]
+        assert apart[0] == apart[1]
+
+
+@pytest.mark.parametrize("window", ["requests_uri", "previous_uri"])
+def test_both_engines_conform_a_window_to_the_same_rows(sides: Sides, window: str) -> None:
+    assert [side.engine.backend.name for side in (sides.duckdb, sides.spark)] == ["duckdb", "pyspark"]
+    one, other = (side.rows(getattr(side.scope, window)) for side in (sides.duckdb, sides.spark))
+    assert one.num_rows == other.num_rows >= REQUESTS_BEFORE
     assert tuple(one.column_names) == tuple(other.column_names) == column_names(SCOPED_REQUESTS)
     assert [str(field.type) for field in one.schema] == [str(field.type) for field in other.schema]
     for name in one.column_names:
         assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
 
 
-def test_both_engines_keep_days_and_put_the_same_windows_together(sides: Sides) -> None:
-    attempts, feedback = (pq.read_table(sides.folder / f"{name}.parquet") for name in ("attempts", "feedback"))
+def test_both_engines_keep_days_and_make_another_window_of_them(sides: Sides) -> None:
+    attempts = set()
     for side in (sides.duckdb, sides.spark):
-        lake = lake_of(sides.folder / f"home-{side.engine.name}", attempts, feedback)
-        options: dict[str, Any] = {"engine": side.engine, "engine_name": side.engine.name}
-        scope = resolve_scope(lake, Parameters(as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
-        kept = {path: path.stat().st_ino for path in lake.home.days.iterdir()}
-        assert len(kept) == 14
-        day_of = resolve_scope(lake, Parameters(timeframe="24h", as_of=datetime.fromtimestamp(WINDOW.end_s, UTC)), **options)
-        assert {path: path.stat().st_ino for path in lake.home.days.iterdir()} == kept
-        assert rows_at(side.engine, day_of.requests_uri).count().to_pyarrow().as_py() == day_of.attempts < scope.attempts
-        for location, whole in ((scope.requests_uri, side.requests), (scope.previous_uri, side.previous)):
-            one, other = (table.order_by("attempt_id").to_pyarrow() for table in (rows_at(side.engine, location), whole))
-            assert tuple(one.column_names) == tuple(other.column_names)
-            assert one.num_rows == other.num_rows
-            for name in one.column_names:
-                assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
+        kept = {path: path.stat().st_ino for path in side.home.days.iterdir()}
+        assert len(kept) >= 14
+        asked = Parameters(as_of=datetime.fromtimestamp(END_S - 86_400, UTC))
+        earlier = resolve_scope(Lake(side.home), asked, engine=side.engine, engine_name=side.name)
+        assert kept.items() <= {path: path.stat().st_ino for path in side.home.days.iterdir()}.items()
+        assert rows_at(side.engine, earlier.requests_uri).count().to_pyarrow().as_py() == earlier.attempts != side.scope.attempts
+        attempts.add(earlier.attempts)
+    assert len(attempts) == 1
 
 
 def test_engines_opened_meanwhile_share_the_application_and_give_back_what_they_held(sides: Sides) -> None:
     context: Any = sides.spark.engine.backend._session.sparkContext  # type: ignore[attr-defined]
     kept = set(context._jsc.getPersistentRDDs())
-    with open_engine("local[2]") as other:
+    with open_engine(sides.spark.name) as other:
         assert other.backend._session.sparkContext.applicationId == context.applicationId  # type: ignore[attr-defined]
-        held = other.held(other.read_parquet([sides.folder / "spark" / "requests.parquet"]).select("model"))
-        assert [held.count().to_pyarrow().as_py() for _ in range(2)] == [sides.duckdb.requests.count().to_pyarrow().as_py()] * 2
+        held = other.held(rows_at(other, sides.spark.scope.requests_uri).select("model"))
+        assert [held.count().to_pyarrow().as_py() for _ in range(2)] == [sides.duckdb.scope.attempts] * 2
         assert len(set(context._jsc.getPersistentRDDs()) - kept) == 1
     assert set(context._jsc.getPersistentRDDs()) <= kept
-    assert sides.spark.requests.count().to_pyarrow().as_py() > 5_000
 
 
-def test_writing_twice_replaces_what_lies_there(sides: Sides) -> None:
+def test_writing_twice_replaces_what_lies_there(sides: Sides, tmp_path: Path) -> None:
     for side in (sides.duckdb, sides.spark):
-        path = sides.folder / "again" / side.engine.name
+        path, requests = tmp_path / side.engine.name, rows_at(side.engine, side.scope.requests_uri)
         for rows in (3, 2):
-            side.engine.write_parquet(side.requests.order_by("attempt_id").limit(rows), path)
+            side.engine.write_parquet(requests.order_by("attempt_id").limit(rows), path)
         assert side.engine.read_parquet([path]).count().to_pyarrow().as_py() == 2
 
 
-ANALYSES = {
-    "routing_analytics": (),
-    "routing_costs": ("previous",),
-    "quality_metrics": ("evidence",),
-    "request_patterns": ("previous",),
-    "bottlenecks": (),
-    "model_performance": ("evidence",),
-    "routing_decisions": ("evidence",),
-    "cost_drivers": ("previous", "evidence"),
-    "quality_issues": ("evidence",),
-}
-"""Every analysis, and what it reads besides the requests and their scope."""
+class DyingOnce:
+    """Workers each of which dies when it has done its first share, before it can say so."""
+
+    def __init__(self, workers: SparkWorkers, marks: Path) -> None:
+        self.workers = workers
+        self.marks = marks
+
+    def each(self, work: Callable[[Any], Any], given: Sequence[Any]) -> Iterator[Any]:
+        marks = self.marks
+
+        def dies_first(share: Any) -> Any:
+            found, mark = work(share), marks / str(share.objects[0][0])
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        return self.workers.each(dies_first, given)
 
 
-@pytest.mark.parametrize("name", ANALYSES)
-def test_both_engines_report_the_same(sides: Sides, name: str) -> None:
-    analysis = getattr(importlib.import_module(f"routing_pipeline.analysis.{name}"), name)
-    found = []
-    for side in (sides.duckdb, sides.spark):
-        previous = [side.previous] if "previous" in ANALYSES[name] else []
-        evidence = [sides.evidence] if "evidence" in ANALYSES[name] else []
-        found.append(analysis(side.requests, *previous, sides.scope, *evidence))
-    assert differences(*found)[:10] == []
-
-
-def test_both_engines_gather_the_same_evidence(sides: Sides) -> None:
-    found = gather_evidence(sides.spark.requests, sides.scope, cells_path=sides.folder / "spark-cells.parquet")
-    assert differences(sides.evidence.model_copy(update={"cells_uri": None}), found.model_copy(update={"cells_uri": None}))[:10] == []
+def test_workers_that_die_and_are_started_again_leave_no_row_twice_and_nothing_lying_about(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "SHARE_BYTES", 1)
+    logs, marks, home = (tmp_path / name for name in ("logs", "marks", "home"))
+    logs.mkdir()
+    marks.mkdir()
+    write_logs(logs, 3, 100, broken_every=100)
+    here = ingest_logs(Home(tmp_path / "here"), str(logs), now_s=NOW_S)
+    there = ingest_logs(Home(home), str(logs), now_s=NOW_S, workers=DyingOnce(SparkWorkers(cluster, tmp_path / "spark.log"), marks))
+    assert len(list(marks.iterdir())) == 3
+    apart = {"seconds", "snapshot_id"}
+    assert there.model_dump(exclude=apart) == here.model_dump(exclude=apart)
+    lake = Lake(Home(home))
+    ids = [row for file in lake.all_files() for row in pq.ParquetFile(file).read(["attempt_id"])["attempt_id"].to_pylist()]
+    assert len(ids) == len(set(ids)) == there.ingested
+    assert {str(path) for path in (home / "lake" / "data").rglob("*.parquet")} == set(lake.all_files())
+    assert list((home / "scratch").glob("ingest-*")) == []

@@ -15,6 +15,7 @@ from routing_pipeline.recommendation.offered import RoutingOption
 from routing_pipeline.recommendation.options import NAMES, OptionId, WorstHit
 from routing_pipeline.recommendation.routing_rules import RoutingRules
 from routing_pipeline.recommendation.simulation import Simulation, TaskReplay
+from routing_pipeline.recommendation.worst_team import TOO_FEW
 from routing_pipeline.report import choice
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
@@ -135,6 +136,12 @@ def test_the_worst_hit_task_is_what_could_go_wrong(three: Report) -> None:
         "What could go wrong: [code answers](#expected-outcomes)** would lose the most: \N{MINUS SIGN}4.10 points of 100"
         in report_markdown(three)
     )
+
+
+def test_teams_of_too_few_scored_answers_are_told_as_such(three: Report) -> None:
+    options = [each.model_copy(update={"worst_team": TOO_FEW}) for each in three.routing_rules.options]
+    report = three.model_copy(update={"routing_rules": three.routing_rules.model_copy(update={"options": tuple(options)})})
+    assert re.search(r"\| Worst-hit team \|( cannot tell \|){3}", report_markdown(report))
 
 
 def test_a_weighted_route_is_told_with_its_parts(worlds: SimpleNamespace) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.parameters import Parameters, read_parameters
 from routing_pipeline.window import spark
-from routing_pipeline.window.spark import one_application, spark_settings
+from routing_pipeline.window.spark import ingests_on_workers, one_application, spark_settings
 
 
 def written(folder: Path, lines: str) -> Path:
@@ -31,6 +31,7 @@ def test_settings_are_the_same_with_and_without_the_first_word_and_leave_the_que
     [
         ('sql.session.timeZone = "Europe/Berlin"', "spark.sql.session.timeZone: cannot be set; results rest on UTC"),
         ('master = "yarn"', "spark.master: cannot be set; --engine says where Spark is"),
+        ('ingest = "please"', "ingest: give true or false"),
         ('jars.packages = ["a", "b"]', "spark.jars.packages: give text, a number, true or false"),
     ],
 )
@@ -38,6 +39,44 @@ def test_what_numbers_rest_on_and_what_is_no_value_is_refused_by_name(tmp_path: 
     with pytest.raises(UnusableInputError) as refused:
         spark_settings(written(tmp_path, line))
     assert told in str(refused.value)
+
+
+def test_workers_read_logs_where_the_configuration_says_so_and_spark_is_not_told(tmp_path: Path) -> None:
+    assert [ingests_on_workers(each) for each in (None, written(tmp_path, "speculation = true"))] == [False, False]
+    config = written(tmp_path, "ingest = true")
+    assert ingests_on_workers(config)
+    assert spark_settings(config) == {}
+
+
+class Cluster:
+    """What is asked of a context while its first worker is waited for."""
+
+    def __init__(self, joined: int) -> None:
+        self.joined = joined
+        self.is_stopped = False
+        self._jsc = self
+
+    def sc(self) -> Cluster:
+        return self
+
+    def getExecutorMemoryStatus(self) -> Cluster:  # noqa: N802 (Spark's name)
+        return self
+
+    def size(self) -> int:
+        return self.joined
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def test_a_cluster_without_a_worker_that_has_enough_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark")
+    monkeypatch.setattr(spark, "WORKER_WITHIN_S", 0.0)
+    spark._wait_for_a_worker(Cluster(2), "spark://m:1")
+    lonely = Cluster(1)
+    with pytest.raises(ServiceUnavailableError, match=r"spark://m:1: no worker has joined .*executor.memory"):
+        spark._wait_for_a_worker(lonely, "spark://m:1")
+    assert lonely.is_stopped
 
 
 def test_one_application_lasts_from_its_first_engine_to_the_end_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

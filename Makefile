@@ -96,11 +96,13 @@ $(VENV)/.gateways:
 	@$(PYTHON) -m venv $(GATEWAYS)/litellm && $(GATEWAYS)/litellm/bin/pip install --quiet 'litellm[proxy]'
 	@$(PYTHON) -m venv $(GATEWAYS)/vllm-sr && $(GATEWAYS)/vllm-sr/bin/pip install --quiet --no-deps vllm-sr
 	@$(GATEWAYS)/vllm-sr/bin/pip install --quiet click pyyaml jinja2 requests pydantic jsonschema
+	@$(PYTHON) -m venv $(GATEWAYS)/cel && $(GATEWAYS)/cel/bin/pip install --quiet common-expression-language
 	@! command -v npm >/dev/null || npm install --silent --prefix $(GATEWAYS)/portkey @portkey-ai/gateway
 	@touch $@
 
-loop: $(VENV)/.dev $(VENV)/.gateways  ## Exports in the gateways themselves (LiteLLM, Portkey, vLLM-SR; installed once), and a whole roll-out
+loop: $(VENV)/.dev $(VENV)/.gateways  ## Exports in the gateways themselves (LiteLLM, Portkey, vLLM-SR; CEL for Bifrost; installed once), and a whole roll-out
 	@ROUTING_PIPELINE_LITELLM_PYTHON=$(GATEWAYS)/litellm/bin/python ROUTING_PIPELINE_VLLM_SR=$(GATEWAYS)/vllm-sr/bin/vllm-sr \
+	ROUTING_PIPELINE_CEL_PYTHON=$(GATEWAYS)/cel/bin/python \
 	ROUTING_PIPELINE_PORTKEY=$(GATEWAYS)/portkey/node_modules/@portkey-ai/gateway/build/start-server.js \
 	LOOP=1 $(BIN)/pytest -q tests/integration/test_litellm_router.py tests/integration/test_gateways_installed.py tests/integration/test_rollout_circle.py tests/integration/test_gateway_loop.py
 

@@ -1,7 +1,8 @@
 """How often roll-outs that are looked at every hour let harm through, and how often they turn back what is harmless; beside fixed tests.
 
 Run: python benchmarks/canary.py [--runs N] [--margin M] [--seed N]. To reach: a true fall of 1.1 margins goes on in at most 5 %, a harmless
-change is turned back in at most 5 %. The seed is fresh unless given, and printed.
+change is turned back in at most 5 %. With --promised X the logs have proven a fall of X margins, each time with an error of --error margins,
+whether that is so or not: what they flatter by may let through less than twice the margin. The seed is fresh unless given, and printed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="hours between looks")
     parser.add_argument("--scores", nargs="*", choices=KINDS, default=KINDS)
     parser.add_argument("--falls", nargs="*", type=float, default=[0.0, 0.5, 1.1, 3.0, 10.0], help="in margins")
+    parser.add_argument("--promised", type=float, default=None, help="fall that the logs promised, in margins")
+    parser.add_argument("--error", type=float, default=0.1, help="standard error of that promise, in margins")
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
     asked = parser.parse_args()
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
@@ -44,6 +47,8 @@ def main() -> None:
             for begins in began_at.get(fall, (0,)):
                 began = time.monotonic()
                 world = World(fall * asked.margin, asked.margin, asked.sessions_per_hour, is_pass_fail=kind != "0 to 1", begins_day=begins)
+                if asked.promised is not None:
+                    world = replace(world, promised=asked.promised * asked.margin, promised_error=asked.error * asked.margin)
                 if kind == "seldom fails":
                     world = replace(world, level=0.99, drift=0.0, scored=1.0)
                 ends = [outcome_of(world, seed + run, asked.every) for run in range(asked.runs)]

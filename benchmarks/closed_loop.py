@@ -1,11 +1,12 @@
 """Eight weeks of a loop that closes: logs, rules, roll-out, looks, the next logs; in worlds whose truth is known, beside naive averages.
 
-Run: python benchmarks/closed_loop.py [--worlds N] [--weeks N] [--requests N] [--fall X] [--seed N]. About a minute a world. To reach: spend within 5 % of the
+Run: python benchmarks/closed_loop.py [--worlds N] [--weeks N] [--requests N] [--history DAYS] [--fall X] [--seed N]. About a minute a world. To reach: spend within 5 % of the
 best that rules on task and complexity can do, true quality in no week more than .01 below its floor, every planted fall taken back within
 two days, and what is harmless taken back in at most 5 % of worlds. The seed is fresh unless given, and printed.
 
 Half of the worlds hold a planted fall: from a moment of the roll-out on, answers of requests that follow the rules are worse, until the
-rules are taken back. Looked at four times a day. A roll-out is begun on a Monday on which the last week's logs propose one and none is followed.
+rules are taken back. Looked at four times a day. A roll-out is begun on a Monday on which the logs of the last DAYS propose one and none is
+followed; so many days were logged before the first.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from tests.simulation import worlds
 from tests.simulation.worlds import START_S, Requests, Truth, World
 
 DROP = 0.01
+NEAR = 0.05
+"""Of the best by rules."""
 LOOKS_A_DAY = 4
 BINS = 5
 COLUMNS = {"quality": "quality", "completion": "completion", "cost_usd": "request_cost_usd", "latency_ms": "request_latency_ms"}
@@ -76,6 +79,10 @@ class Told:
     """What came of one world."""
 
     weeks: list[Week]
+    proposed: list[int] = field(default_factory=list)
+    """Days on which a roll-out began."""
+    whole: float | None = None
+    """Day since which all sessions follow the rules."""
     rolled_back: list[float] = field(default_factory=list)
     """Days of roll-backs."""
     planted_day: float | None = None
@@ -86,8 +93,8 @@ class Told:
 class Loop:
     """One world as it goes."""
 
-    def __init__(self, world: World, per_day: int, weeks: int, seed: int, fall: float, engine: Engine) -> None:
-        self.world, self.per_day, self.fall, self.engine = world, per_day, fall, engine
+    def __init__(self, world: World, per_day: int, weeks: int, history: int, seed: int, fall: float, engine: Engine) -> None:
+        self.world, self.per_day, self.history, self.fall, self.engine = world, per_day, history, fall, engine
         self.rng = np.random.default_rng(seed)
         self.told = Told([Week() for _ in range(weeks)])
         self.logs: list[tuple[int, pa.Table]] = []
@@ -100,8 +107,8 @@ class Loop:
 
     def run(self) -> Told:
         """All of its weeks."""
-        for day in range(7 * len(self.told.weeks)):
-            if day % 7 == 0 and day and self.state is None:
+        for day in range(-self.history, 7 * len(self.told.weeks)):
+            if day >= 0 and day % 7 == 0 and self.state is None:
                 self._propose(day)
             for part in range(LOOKS_A_DAY):
                 self._part(day, part)
@@ -109,19 +116,22 @@ class Loop:
         return self.told
 
     def _propose(self, day: int) -> None:
-        rows = pa.concat_tables([table for of, table in self.logs if of >= day - 7])
+        rows = pa.concat_tables([table for of, table in self.logs if of >= day - self.history])
         with tempfile.TemporaryDirectory() as folder:
             asked = {"max_quality_drop": DROP, "max_quality_drop_per_task": 1.0, "goal": "cost"}
             evidence, scope = worlds.evidence_of(self.engine, rows, Path(folder), **asked)
             rules = optimize_routing_rules(evidence, scope).rule_set
         if rules.rules:
             self.rules = rules.model_copy(update={"rule_set_id": f"{rules.rule_set_id}-{day}"})
+            self.told.proposed.append(day)
             self.state = RolloutState(rule_set_id=self.rules.rule_set_id, share=0.0)
             self.moments, self.seen = {}, 0
             self._step("advance", 0.01, day)
 
     def _step(self, change: str, share: float, day: float) -> None:
         assert self.state is not None
+        if share == 1:
+            self.told.whole = day
         at = datetime.fromtimestamp(START_S + day * SECONDS_PER_DAY, UTC)
         taken = Transition(
             number=len(self.state.transitions) + 1,
@@ -159,7 +169,9 @@ class Loop:
         started = START_S + (day + (part + np.sort(self.rng.random(n))) / LOOKS_A_DAY) * SECONDS_PER_DAY
         rows = worlds.with_column(rows, "started_s", started)
         rows = worlds.with_column(rows, "day", (started // SECONDS_PER_DAY).astype(np.int64))
-        self.logs = [*(each for each in self.logs if each[0] > day - 7), (day, rows)]
+        self.logs = [*(each for each in self.logs if each[0] > day - self.history), (day, rows)]
+        if day < 0:
+            return
         # What today's own routing would have got is not touched by what was planted.
         week = self.told.weeks[day // 7]
         week.add(true, shares)
@@ -235,20 +247,19 @@ def best_by_rules(world: World, rng: np.random.Generator, n: int = 200_000) -> f
     return float(solved.fun / today.cost)
 
 
-def by_averages(world: World, per_day: int, weeks: int, seed: int) -> list[Week]:
+def by_averages(world: World, per_day: int, weeks: int, history: int, seed: int) -> list[Week]:
     """What acts on raw means: each Monday the cheapest table that they allow, for everybody; and back for a week when the raw mean fell."""
     rng = np.random.default_rng(seed)
     told = [Week() for _ in range(weeks)]
-    before: tuple[pa.Table, float] | None = None
-    began = np.inf
-    for number, week in enumerate(told):
+    rows = worlds.logged(world, worlds.contexts(world, history * per_day, rng), rng)
+    began = worlds.raw_quality(rows)
+    before = (rows, began)
+    for week in told:
         requests = worlds.contexts(world, 7 * per_day, rng)
         shares = requests.route
-        if before is not None and before[1] >= began - DROP:
+        if before[1] >= began - DROP:
             shares = worlds.averages_table(world, before[0], requests, began - DROP)
         rows = worlds.logged(world, replace(requests, route=shares), rng)
-        if number == 0:
-            began = worlds.raw_quality(rows)
         before = (rows, worlds.raw_quality(rows))
         week.add(requests, shares)
     return told
@@ -260,6 +271,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=20)
     parser.add_argument("--weeks", type=int, default=8)
     parser.add_argument("--requests", type=int, default=120_000, help="a week")
+    parser.add_argument("--history", type=int, default=28, help="days of logs that rules are found in")
     parser.add_argument("--fall", type=float, default=0.1, help="of quality, where one is planted")
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
     asked = parser.parse_args()
@@ -271,13 +283,14 @@ def main() -> None:
         "failures": worlds.FAILING_BY_TASK,
     }
     print(
-        f"seed {seed}, {asked.worlds} worlds of {asked.weeks} weeks, {asked.requests} requests a week, planted fall {asked.fall}",
+        f"seed {seed}, {asked.worlds} worlds of {asked.weeks} weeks after {asked.history} days of logs, {asked.requests} requests a week, "
+        f"planted fall {asked.fall}",
         flush=True,
     )
     print(f"false alarms: {sum(ALPHA.values()):.1%} in all are allowed for\n")
     print(
-        "| world | planted on day (share) | days to roll-back | roll-backs | last week's spend | best by rules | worst week below the floor "
-        "| averages: spend | worst week |\n|---|---|---:|---:|---:|---:|---:|---:|---:|"
+        "| world | begun on day | all follow since day | planted on day (share) | days to roll-back | roll-backs | last week's spend | best by rules | worst week below the floor "
+        "| averages: spend in the last two | worst week |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
     )
     found: list[tuple[Told, float, list[Week]]] = []
     with open_engine() as engine:
@@ -285,14 +298,15 @@ def main() -> None:
             began = time.monotonic()
             name = list(kinds)[number // 2 % len(kinds)]
             per_day = asked.requests // 7
-            told = Loop(kinds[name], per_day, asked.weeks, seed + number, asked.fall if number % 2 else 0.0, engine).run()
+            fall = asked.fall if number % 2 else 0.0
+            told = Loop(kinds[name], per_day, asked.weeks, asked.history, seed + number, fall, engine).run()
             best = best_by_rules(kinds[name], np.random.default_rng(seed))
-            naive = by_averages(kinds[name], per_day, asked.weeks, seed + number)
+            naive = by_averages(kinds[name], per_day, asked.weeks, asked.history, seed + number)
             found.append((told, best, naive))
             planted = "-" if told.planted_day is None else f"{told.planted_day:.2f} ({told.planted_at:.0%})"
             print(
-                f"| {name} | {planted} | {_days(told)} | {len(told.rolled_back)} | {told.weeks[-1].spend:.1%} | {best:.1%} | "
-                f"{max(each.below_floor for each in told.weeks):+.4f} | {naive[-1].spend:.1%} | {max(each.below_floor for each in naive):+.4f} |",
+                f"| {name} | {', '.join(map(str, told.proposed)) or '-'} | {'-' if told.whole is None else f'{told.whole:.1f}'} | {planted} | {_days(told)} | {len(told.rolled_back)} | {told.weeks[-1].spend:.1%} | {best:.1%} | "
+                f"{max(each.below_floor for each in told.weeks):+.4f} | {_last(naive):.1%} | {max(each.below_floor for each in naive):+.4f} |",
                 flush=True,
             )
             print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
@@ -304,6 +318,11 @@ def _days(told: Told) -> str:
         return "-"
     after = [day - told.planted_day for day in told.rolled_back if day >= told.planted_day]
     return f"{after[0]:.2f}" if after else "never"
+
+
+def _last(weeks: list[Week]) -> float:
+    """Spend of the last two weeks: who goes back for a week whenever the mean fell has two kinds of week."""
+    return sum(each.paid for each in weeks[-2:]) / sum(each.own_paid for each in weeks[-2:])
 
 
 def _summary(found: list[tuple[Told, float, list[Week]]]) -> None:
@@ -320,6 +339,12 @@ def _summary(found: list[tuple[Told, float, list[Week]]]) -> None:
     )
     if over:
         print(f"last week's spend over the best by rules, without a planted fall: median {np.median(over):+.1%}, worst {max(over):+.1%}")
+    after = [told.weeks[-1].spend / best - 1 for told, best, _ in found if told.whole is not None and told.whole <= 7 * len(told.weeks) - 7]
+    if after:
+        within = sum(each <= NEAR for each in after)
+        print(
+            f"the same where all sessions followed the rules by then: median {np.median(after):+.1%}; {within} of {len(after)} within 5 %"
+        )
 
 
 if __name__ == "__main__":

@@ -189,6 +189,9 @@ class Parameters(_Asked):
     policy: RoutingPolicy = Field(default_factory=RoutingPolicy, description="What rules may never do")
     budgets_by_team: dict[str, float] = Field(default_factory=dict, description="USD per month by team")
     budgets_by_tier: dict[str, float] = Field(default_factory=dict, description="USD per month by tier of model")
+    max_share_by_tier: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict, description="Most of all requests that the models of a tier may get together under rules"
+    )
     alerts: AlertThresholds = Field(default_factory=AlertThresholds)
     weights: Weights = Field(default_factory=Weights)
 

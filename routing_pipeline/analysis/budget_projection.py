@@ -1,4 +1,4 @@
-"""What the month and the quarter will come to, in all and by team, from months of daily spend; and how budgets stand.
+"""What the month and the quarter will come to, in all, by team and by tier of model, from months of daily spend; and how budgets stand.
 
 Belongs here: the seasonal model of daily spend, the totals drawn from it, and the one verdict on each budget that every face shows.
 Does not belong here: spend in the window that is analysed (`daily_spend`, `routing_costs`).
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -104,6 +104,14 @@ class TeamProjection(Result):
     quarter: PeriodProjection
 
 
+class TierProjection(Result):
+    """Month and quarter of the models of one tier."""
+
+    tier: LogName
+    month: PeriodProjection
+    quarter: PeriodProjection
+
+
 class BudgetProjection(Result):
     """Month and quarter in which the logs end."""
 
@@ -113,11 +121,16 @@ class BudgetProjection(Result):
     teams: tuple[TeamProjection, ...] = Field(
         description="By spend, at most 50, and every team with a budget; teams do not add up where requests name none"
     )
+    tiers: tuple[TierProjection, ...] = Field(default=(), description="Tiers of models that have a budget, by name")
     explanation: str = "The projection continues the weekly cycle and the trend so far; announced changes are not included."
 
     def of(self, team: str | None) -> TeamProjection | BudgetProjection | None:
         """The projection of a team, or of all spend (None); None for a team without any."""
         return self if team is None else next((each for each in self.teams if each.team == team), None)
+
+    def of_tier(self, tier: str | None) -> TierProjection | None:
+        """The projection of a tier; None for one without a budget, or without any spend."""
+        return next((each for each in self.tiers if each.tier == tier), None)
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,8 @@ class SpendHistory:
     """By team and day since 1970; None holds all teams together."""
     uncovered: tuple[Uncovered, ...] = ()
     """Between the first day and `end_s`."""
+    of_tiers: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """The same as `usd`, of the tiers that were asked for."""
 
     def covered_days(self, start_s: float, end_s: float) -> float:
         """Days between two moments that the logs cover; what lies before the first day of spend is none of them."""
@@ -135,18 +150,20 @@ class SpendHistory:
         return max(end_s - start_s - math.fsum(each.within(start_s, end_s) for each in self.uncovered), 0.0) / SECONDS_PER_DAY
 
 
-def spend_history(attempts: ibis.Table, end_s: float, oldest_s: float | None) -> SpendHistory:
+def spend_history(attempts: ibis.Table, end_s: float, oldest_s: float | None, tiers: Collection[str] = ()) -> SpendHistory:
     """What was spent by day before `end_s`, and which time the logs cover.
 
     Args:
-        attempts: schema.REQUEST_LOG with cost_usd, over the last HISTORY_DAYS.
+        attempts: schema.REQUEST_LOG with cost_usd (and tier, where tiers are asked for), over the last HISTORY_DAYS.
         end_s: up to where the logs reach, seconds since 1970.
         oldest_s: when the first attempt of all in the lake began.
+        tiers: those with a budget.
     """
     timed = with_time(attempts)
     timed = timed.filter(timed.started_s < end_s)
     hours = timed.select(hour=hour_of(timed.started_s)).distinct().to_pyarrow()["hour"].to_pylist()
-    return history_of(daily_spend_by_team(attempts, end_s), hours, end_s, oldest_s)
+    found = history_of(daily_spend_by_team(attempts, end_s), hours, end_s, oldest_s)
+    return replace(found, of_tiers=_daily_spend_by_tier(timed, tiers)) if tiers else found
 
 
 def history_of(usd: Mapping[str | None, Mapping[int, float]], hours: Collection[int], end_s: float, oldest_s: float | None) -> SpendHistory:
@@ -172,6 +189,14 @@ def daily_spend_by_team(attempts: ibis.Table, end_s: float) -> dict[str | None, 
     return spend
 
 
+def _daily_spend_by_tier(timed: ibis.Table, tiers: Collection[str]) -> dict[str, dict[int, float]]:
+    mine = timed.filter(timed.cost_usd.notnull(), timed.tier.isin(sorted(tiers)))
+    spend: dict[str, dict[int, float]] = {}
+    for row in mine.group_by("tier", "day").agg(cost_usd=mine.cost_usd.sum()).order_by("tier", "day").to_pyarrow().to_pylist():
+        spend.setdefault(row["tier"], {})[row["day"]] = row["cost_usd"]
+    return spend
+
+
 def budget_projection(history: SpendHistory, end_s: float, parameters: Parameters) -> BudgetProjection:
     """Project the calendar month and quarter that hold the moment before `end_s`.
 
@@ -183,12 +208,22 @@ def budget_projection(history: SpendHistory, end_s: float, parameters: Parameter
     of_team = {team: days for team, days in history.usd.items() if team is not None}
     by_spend = sorted(of_team, key=lambda team: (-math.fsum(of_team[team].values()), team))
     listed = [*by_spend[:MAX_TEAMS], *(team for team in by_spend[MAX_TEAMS:] if team in parameters.budgets_by_team)]
-    month, quarter = _projected(history, None, end_s, parameters.budget)
-    teams = []
+    month, quarter = _projected(history, history.usd[None], end_s, parameters.budget)
+    teams, tiers = [], []
     for team in listed:
-        of_month, of_quarter = _projected(history, team, end_s, parameters.budgets_by_team.get(team))
+        of_month, of_quarter = _projected(history, of_team[team], end_s, parameters.budgets_by_team.get(team))
         teams.append(TeamProjection(team=team, month=of_month, quarter=of_quarter))
-    return BudgetProjection(history_days=_complete_days(history, None, end_s)[2], month=month, quarter=quarter, teams=tuple(teams))
+    for tier, budget in sorted(parameters.budgets_by_tier.items()):
+        if tier in history.of_tiers:
+            of_month, of_quarter = _projected(history, history.of_tiers[tier], end_s, budget)
+            tiers.append(TierProjection(tier=tier, month=of_month, quarter=of_quarter))
+    return BudgetProjection(
+        history_days=_complete_days(history, history.usd[None], end_s)[2],
+        month=month,
+        quarter=quarter,
+        teams=tuple(teams),
+        tiers=tuple(tiers),
+    )
 
 
 def _periods(end_s: float) -> tuple[tuple[str, date, date, int], ...]:
@@ -206,7 +241,7 @@ def _later(start: date, months: int) -> date:
     return date(start.year + month // 12, month % 12 + 1, 1)
 
 
-def _complete_days(history: SpendHistory, team: str | None, end_s: float) -> tuple[int, Floats, int]:
+def _complete_days(history: SpendHistory, usd: Mapping[int, float], end_s: float) -> tuple[int, Floats, int]:
     """(first day, USD of each day from there, how many of them are complete): from the first to the last day that the logs cover; others between are nan."""
     end = math.ceil(end_s / SECONDS_PER_DAY)
     first = max(min(history.usd[None], default=end), end - HISTORY_DAYS - 1)
@@ -215,7 +250,6 @@ def _complete_days(history: SpendHistory, team: str | None, end_s: float) -> tup
     if not any(complete):
         return end, np.zeros(0), 0
     begin, until = complete.index(True), len(complete) - complete[::-1].index(True)
-    usd = history.usd[team]
     found = [usd.get(day, 0.0) if is_complete else math.nan for day, is_complete in zip(days, complete, strict=True)]
     return first + begin, np.array(found[begin:until]), sum(complete)
 
@@ -233,13 +267,15 @@ class _Drawn:
         return drawn
 
 
-def _projected(history: SpendHistory, team: str | None, end_s: float, budget: float | None) -> tuple[PeriodProjection, PeriodProjection]:
+def _projected(
+    history: SpendHistory, spent: Mapping[int, float], end_s: float, budget: float | None
+) -> tuple[PeriodProjection, PeriodProjection]:
     month, quarter = _periods(end_s)
-    start, usd, complete = _complete_days(history, team, end_s)
+    start, usd, complete = _complete_days(history, spent, end_s)
     drawn = _drawn(start, usd, day_of(quarter[1]), day_of(quarter[2])) if np.count_nonzero(usd > 0) >= MIN_DAYS else None
     return (
-        _period(month, history, team, complete, drawn, end_s, budget),
-        _period(quarter, history, team, complete, drawn, end_s, budget),
+        _period(month, history, spent, complete, drawn, end_s, budget),
+        _period(quarter, history, spent, complete, drawn, end_s, budget),
     )
 
 
@@ -260,7 +296,7 @@ def _drawn(start: int, usd: Floats, begin: int, end: int) -> _Drawn:
 def _period(
     period: tuple[str, date, date, int],
     history: SpendHistory,
-    team: str | None,
+    spent: Mapping[int, float],
     complete: int,
     drawn: _Drawn | None,
     end_s: float,
@@ -268,13 +304,13 @@ def _period(
 ) -> PeriodProjection:
     name, begin, end, months = period
     begin_s, period_end_s = day_of(begin) * SECONDS_PER_DAY, day_of(end) * SECONDS_PER_DAY
-    known = math.fsum(usd for day, usd in history.usd[team].items() if day_of(begin) <= day < day_of(end))
+    known = math.fsum(usd for day, usd in spent.items() if day_of(begin) <= day < day_of(end))
     limit = None if budget is None else budget * months
     elapsed = (min(end_s, period_end_s) - begin_s) / SECONDS_PER_DAY
     so_far: Measured = NO_COST
     total: Measured = NO_COST
     chance = None
-    if history.usd[team]:
+    if spent:
         missing_so_far, missing = _missing(history, day_of(begin), day_of(end), end_s)
         totals = None if drawn is None else known + _filled(drawn, missing)
         why = Unidentifiable(unidentifiable=f"it needs {MIN_DAYS} complete days with spend, and the logs have {complete}")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TypeVar
 
 import ibis
 from pydantic import Field
 
-from routing_pipeline.analysis.budget_projection import BudgetProjection, BudgetVerdict, UsedIs
+from routing_pipeline.analysis.budget_projection import BudgetProjection, BudgetVerdict, TeamProjection, TierProjection, UsedIs
 from routing_pipeline.analysis.daily_spend import NO_COST, HourSums, date_of
 from routing_pipeline.analysis.spend_groupings import rows_of
 from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH, SECONDS_PER_DAY
@@ -25,7 +26,7 @@ from routing_pipeline.window.scope import AnalysisScope
 class BudgetUse(Result):
     """A budget and how spend stands against it: month and quarter as `budget_projection` has them, and the window."""
 
-    of: LogName | None = Field(description="Team; null is the whole spend")
+    of: LogName | None = Field(description="Team or tier; null is the whole spend")
     budget_usd_per_month: float = quantity("As configured", "USD/month")
     used: Measured = quantity("Of the month's budget, as `used_is` says", "1")
     used_is: UsedIs | None = Field(
@@ -52,9 +53,11 @@ class BudgetUse(Result):
         return self.window_usd > self.window_allowed_usd
 
 
-def with_projected_use(use: BudgetUse, projection: BudgetProjection) -> BudgetUse:
-    """The same budget with the month and the quarter as `budget_projection` has them."""
-    whose = projection.of(use.of)
+Use = TypeVar("Use", bound=BudgetUse)
+
+
+def with_projected_use(use: Use, whose: BudgetProjection | TeamProjection | TierProjection | None) -> Use:
+    """The same budget with the month and the quarter as `budget_projection` has them of whoever it is for."""
     if whose is None or whose.month.used is None:
         return use
     month, quarter = whose.month, whose.quarter
@@ -92,22 +95,10 @@ def budget_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: Anal
     return tuple(found)
 
 
-class TierUse(Result):
-    """What the models of one tier spent in the window; month and quarter are projected in all and by team alone."""
+class TierUse(BudgetUse):
+    """The same of the models of one tier, which `of` names, with their part of all spend."""
 
-    tier: LogName
-    budget_usd_per_month: float = quantity("As configured", "USD/month")
-    window_usd: Known = quantity("Spend in the window", "USD", default=NO_COST)
-    window_allowed_usd: Known = quantity("The budget's share for the time of the window that the logs cover", "USD", default=NO_COST)
     share: float | None = quantity("Of all priced spend in the window; null where nothing is priced", "0..1", default=None)
-    days_over: tuple[str, ...] = Field(default=(), description="UTC days of the window that spent more than a day's share of the budget")
-
-    @property
-    def breached(self) -> bool | None:
-        """Whether the window spent more than its share of the budget; None where that cannot be told."""
-        if isinstance(self.window_usd, Unidentifiable) or isinstance(self.window_allowed_usd, Unidentifiable):
-            return None
-        return self.window_usd > self.window_allowed_usd
 
 
 def tier_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: AnalysisScope) -> tuple[TierUse, ...]:
@@ -116,19 +107,12 @@ def tier_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: Analys
     spend = _days_by(requests, "tier", tuple(asked)) if asked else {}
     whole = math.fsum(sums.cost for sums in hours.values() if sums.priced)
     found = []
+    is_priced = any(sums.priced for sums in hours.values())
     for tier, budget in sorted(asked.items()):
-        use = _budget_use(tier, budget, spend.get(tier, {}), scope, is_priced=any(sums.priced for sums in hours.values()))
+        use = _budget_use(tier, budget, spend.get(tier, {}), scope, is_priced=is_priced, nothing=NO_TIER)
         mine = math.fsum(spend.get(tier, {}).values())
-        found.append(
-            TierUse(
-                tier=LogName(tier),
-                budget_usd_per_month=budget,
-                window_usd=use.window_usd if tier in spend or isinstance(use.window_usd, Unidentifiable) else NO_TIER,
-                window_allowed_usd=use.window_allowed_usd,
-                share=mine / whole if tier in spend and whole > 0 else None,
-                days_over=use.days_over,
-            )
-        )
+        seen = {} if tier in spend or isinstance(use.window_usd, Unidentifiable) else {"window_usd": NO_TIER}
+        found.append(TierUse(**use.model_dump() | seen, share=mine / whole if tier in spend and whole > 0 else None))
     return tuple(found)
 
 
@@ -141,12 +125,22 @@ def _days_by(requests: ibis.Table, column: str, names: tuple[str, ...]) -> dict[
     return spend
 
 
+NO_TEAM = Unidentifiable(unidentifiable="no priced attempt of this team in the window; check how the gateway spells it")
 NO_TIER = Unidentifiable(unidentifiable="no priced attempt of a model of this tier in the window; check how it is spelled")
 NOT_PROJECTED = Unidentifiable(unidentifiable="month and quarter were not projected")
 
 
-def _budget_use(of: str | None, budget: float, by_day: Mapping[int, float], scope: AnalysisScope, *, is_priced: bool) -> BudgetUse:
-    unknown = _why_not_used(of, budget, by_day, scope)
+def _budget_use(
+    of: str | None,
+    budget: float,
+    by_day: Mapping[int, float],
+    scope: AnalysisScope,
+    *,
+    is_priced: bool,
+    nothing: Unidentifiable = NO_TEAM,
+) -> BudgetUse:
+    """`nothing`: why nothing is told where nobody of that name spent anything."""
+    unknown = _why_not_used(NO_COST if of is None else nothing, budget, by_day, scope)
     use = BudgetUse(
         of=of,
         budget_usd_per_month=budget,
@@ -177,14 +171,12 @@ def _covered_days(day: int, scope: AnalysisScope) -> float:
     return scope.covered_within(max(day * SECONDS_PER_DAY, scope.start_s), (day + 1) * SECONDS_PER_DAY) / SECONDS_PER_DAY
 
 
-def _why_not_used(of: str | None, budget: float, by_day: Mapping[int, float], scope: AnalysisScope) -> Unidentifiable | None:
+def _why_not_used(nothing: Unidentifiable, budget: float, by_day: Mapping[int, float], scope: AnalysisScope) -> Unidentifiable | None:
     if budget <= 0:
         return Unidentifiable(unidentifiable="a budget has to be above 0")
     if by_day or scope.parameters.task_types:
         return None
-    if of is None:
-        return NO_COST
-    return Unidentifiable(unidentifiable="no priced attempt of this team in the window; check how the gateway spells it")
+    return nothing
 
 
 def _share(spend: Measured, budget: float) -> Measured:

@@ -26,4 +26,5 @@ def lake_history(home: Home, engine: Engine, scope: AnalysisScope) -> SpendHisto
     """What was spent by day before the end of this scope's window, at the scope's prices."""
     attempts = logged_once(with_all_columns(engine.read_parquet(history_files(home, scope))), held=engine.held)
     ends = Lake(home).ends_s()
-    return spend_history(priced(attempts, Catalog(scope.parameters.models)), scope.end_s, None if ends is None else ends[0])
+    paid, oldest_s = priced(attempts, Catalog(scope.parameters.models)), None if ends is None else ends[0]
+    return spend_history(paid, scope.end_s, oldest_s, scope.parameters.budgets_by_tier)

@@ -163,7 +163,8 @@ def with_projection(costs: RoutingCosts, projection: BudgetProjection) -> Routin
         update={
             "month": projection.month,
             "quarter": projection.quarter,
-            "budgets": tuple(with_projected_use(each, projection) for each in costs.budgets),
+            "budgets": tuple(with_projected_use(each, projection.of(each.of)) for each in costs.budgets),
+            "tier_budgets": tuple(with_projected_use(each, projection.of_tier(each.of)) for each in costs.tier_budgets),
         }
     )
 

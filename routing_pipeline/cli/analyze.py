@@ -139,6 +139,7 @@ def simulate(
     rule_set, notice = _rules_named(opened, record, rules, request.parameters)
     if notice:
         typer.echo(notice, err=True)
+    rule_set = _as_rolled_out(rule_set, request.config)
     result = jobs.simulate(opened, request.config, engine, rule_set, request.values)
     from routing_pipeline.report.simulated import lines
 
@@ -161,6 +162,18 @@ def _rules_named(opened: Home, record: RuleSetRecord, rules: str, parameters: Pa
     from routing_pipeline.rules.delivery import named_or_read
 
     return named_or_read(opened, record, rules, parameters)
+
+
+def _as_rolled_out(rule_set: RuleSet, config: Path | None) -> RuleSet:
+    """Tiers as the gateway of `[rollout]` has them, where one is named; else they are found in the window."""
+    from routing_pipeline.gateways.rollout_settings import read_rollout
+    from routing_pipeline.gateways.tiers import tiers_for
+    from routing_pipeline.rules.tiers import tiers_named, without_tiers
+
+    if not tiers_named(rule_set) or not (settings := read_rollout(config)).current:
+        return rule_set
+    tiers = tiers_for(rule_set, settings.current_text(), config)
+    return rule_set.model_copy(update={"rules": tuple(without_tiers(rule, tiers) for rule in rule_set.rules)})
 
 
 @command("report --out report", group=DECIDE)

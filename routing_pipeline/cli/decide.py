@@ -29,7 +29,8 @@ def status(home: Root = None, config: PublishingConfig = None, as_json: AsJson =
     from routing_pipeline.rules.home_status import home_status, status_lines
 
     found = home_status(opened, record)
-    found = found.model_copy(update={"next_step": _here(found.next_step, home, config)})
+    step = found.next_step or _into_the_gateway(opened, record, found.live, config)
+    found = found.model_copy(update={"next_step": _here(step, home, config)})
     show(found.model_dump_json(indent=1), status_lines(found), as_json=as_json)
 
 
@@ -68,7 +69,9 @@ def publish(
     """
     opened, record = open_record(home, config)
     found = _seen(opened, record, "publish", rule_set_id, by, because, yes=yes)
-    _show_status(record.publish(found, by, because), home, config, record.place.uri, as_json=as_json)
+    status = record.publish(found, by, because)
+    step = status.next_step or _into_the_gateway(opened, record, status.live, config)
+    _show_status(status.model_copy(update={"next_step": step}), home, config, record.place.uri, as_json=as_json)
 
 
 @command('roll-back --by "Ada Lovelace" --because "shorter answers"', group=DECIDE)
@@ -87,6 +90,22 @@ def _seen(home: Home, record: RuleSetRecord, move: Move, asked: str, by: str, be
     proposal = record.decidable(move, rule_set_id, by, because)
     agree(f"{move.capitalize()} this rule set as {by}?", proposal_lines(proposal, found_as(home, rule_set_id)), yes=yes)
     return rule_set_id
+
+
+def _into_the_gateway(home: Home, record: RuleSetRecord, live: str | None, config: Path | None) -> str | None:
+    """What brings a live rule set into its gateway; None where nothing is live, or all sessions follow it."""
+    if live is None:
+        return None
+    from routing_pipeline.gateways.rollout import Rollout
+    from routing_pipeline.gateways.rollout_settings import read_rollout
+
+    settings = read_rollout(config)
+    if not settings.gateway:
+        return f"routing-pipeline export --rules {live} --gateway GATEWAY --out gateway"
+    found = Rollout(home, record, settings, config).live()
+    if found is None or found[1].next_share is None:
+        return None
+    return "routing-pipeline rollout status" if found[1].steps else "routing-pipeline rollout advance --by NAME"
 
 
 def _here(step: str | None, home: Path | None, config: Path | None) -> str | None:

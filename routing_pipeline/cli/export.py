@@ -80,7 +80,11 @@ def _rule_set(rules: str, home: Path | None, config: Path | None) -> RuleSet:
     rule_set, notice = named_or_read(opened, record, rules, parameters)
     if notice:
         typer.echo(notice, err=True)
-    return rule_set
+        return rule_set
+    # A proposal is kept as it was made; what was decided about it since lies in the record.
+    standing = record.standing()
+    state = "published" if standing.live == rule_set.rule_set_id else standing.states.get(rule_set.rule_set_id)
+    return rule_set.model_copy(update={"status": state}) if state in {"approved", "published"} else rule_set
 
 
 def _read(current: Path) -> str:

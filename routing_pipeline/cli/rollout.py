@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from routing_pipeline import suggested
 from routing_pipeline.cli import completion
 from routing_pipeline.cli.help import DECIDE
 from routing_pipeline.cli.inputs import open_record
@@ -55,7 +56,7 @@ def rollout(
         decide(by, because, look)
         written = found.written
     status = found.status(look, written=written)
-    show(status.model_dump_json(indent=1), _lines(status), as_json=as_json)
+    show(status.model_dump_json(indent=1), _lines(status, _step(status, home, config)), as_json=as_json)
 
 
 def _look(home: Home, found: Rollout, config: Path | None) -> CanaryLook | None:
@@ -70,7 +71,16 @@ def _look(home: Home, found: Rollout, config: Path | None) -> CanaryLook | None:
         return look_at(home, engine, read_parameters(config), *live)
 
 
-def _lines(status: RolloutStatus) -> Iterator[str]:
+def _step(status: RolloutStatus, home: Path | None, config: Path | None) -> str | None:
+    """The command that does what comes next, where a person has to."""
+    given = (None if each is None else str(each) for each in (home, config))
+    if status.rule_set_id is None:
+        return suggested.here("routing-pipeline status", *given)
+    action = {"advance": "advance", "roll_back": "rollback"}.get(status.next)
+    return None if action is None or status.automatic else suggested.here(f"routing-pipeline rollout {action} --by NAME", *given)
+
+
+def _lines(status: RolloutStatus, step: str | None) -> Iterator[str]:
     from routing_pipeline.gateways.rollout_decision import in_words
     from routing_pipeline.text import counted, percent
 
@@ -86,7 +96,8 @@ def _lines(status: RolloutStatus) -> Iterator[str]:
         yield from (f"  {each.standing}: {in_words(each)}" for each in status.look.guardrails)
     if status.is_loaded is False:
         yield "The gateway that runs does not know these rules yet: start it anew with the configuration that was written."
-    yield f"next: {status.next.replace('_', ' ')} ({status.because})"
+    yield f"next: {status.next.replace('_', ' ')} ({status.because})" + ("" if step is None else f": {step}")
     if not status.automatic:
         yield "Nothing is done automatically: [rollout] automatic is false."
+    yield from status.notes
     yield from (f"written: {path}" for path in status.written)

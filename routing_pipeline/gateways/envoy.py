@@ -5,7 +5,9 @@ Belongs here: headers, backends with weights, names for the access log, and read
 
 Of the custom resource's schema and the Gateway API: headers are compared as text, so that lengths and ranges cannot be said; of the rules that
 match, the one with the most headers wins and only then the first, so that a rule is refused where a later one would go before it; values of one
-header are several matches, at most 128; a request that no rule takes is not found.
+header are several matches; a request that no rule takes is not found. Rules have no names: ours are known by the header that their backends
+set. A route is refused by the cluster beyond 15 rules (envoyproxy/ai-gateway pull request 2123: one HTTPRoute holds them and one of the
+gateway's own), 64 matches in a rule and 128 in all (Gateway API, HTTPRoute).
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from routing_pipeline.gateways.reachability import overlap
 from routing_pipeline.rules.model import NEEDS, Rule, logged_rule_id
 
 NAME = "envoy"
-OURS = "rules-"
-"""How names of rules begin that an export wrote."""
-MOST_MATCHES = 128
+RULE, DEFAULT = "x-routing-rule-id", "x-routing-default"
+"""Headers that backends of rules set which an export wrote."""
+MOST_RULES = 15
+MOST_MATCHES = 64
+MOST_MATCHES_IN_ALL = 128
 WEIGHTS = 1_000_000
 """Weights are whole numbers; they add up to this."""
 ALWAYS_THERE = ("x-ai-eg-model", "content-type")
@@ -54,7 +58,7 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     content = read_yaml(current, "--current") if current is not None else _fresh(plan)
     if not recognises(content):
         raise UnusableInputError("--current: is no AIGatewayRoute")
-    others = [rule for rule in content["spec"].get("rules") or [] if not str(rule.get("name", "")).startswith(OURS)]
+    others = [rule for rule in content["spec"].get("rules") or [] if _set_by(rule, RULE) is None and _set_by(rule, DEFAULT) is None]
     backends = _backends(others)
     if current is not None and backends:
         refuse_unknown_models(plan, backends, "the present route")
@@ -63,12 +67,12 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     if default_model is not None and not others:
         ours.append(
             {
-                "name": f"{OURS}default",
                 "matches": [{"headers": [_always(ALWAYS_THERE[0])]}],
-                "backendRefs": [_backend(default_model, backends)],
+                "backendRefs": [{**_backend(default_model, backends), **_setting({DEFAULT: "true"})}],
             }
         )
     content["spec"]["rules"] = [{name: value for name, value in rule.items() if name != "of"} for rule in ours] + others
+    _refuse_too_many(content["spec"]["rules"])
     return Exported({"route.yaml": yaml_text(content, current or "")}, (*plan.notes, *_limits(plan, bool(others), default_model)))
 
 
@@ -80,7 +84,7 @@ def read(text: str) -> list[dict[str, Any]]:
     """
     rules: list[dict[str, Any]] = []
     for place, rule in enumerate(read_yaml(text, "the route")["spec"].get("rules") or [], 1):
-        _read_rule(rule, str(rule.get("name") or f"r{place}"), rules)
+        _read_rule(rule, (_set_by(rule, RULE) or f"r{place}").rpartition("/")[2], rules)
     return [{**rule, "priority": place} for place, rule in enumerate(rules, 1)]
 
 
@@ -103,19 +107,18 @@ def _unsayable(rule: Rule) -> str | None:
 
 def _rules(rule: Rule, plan: Plan, backends: dict[str, str]) -> Iterator[dict[str, Any]]:
     shared = [_one_of(SHARE, labels(range(share_of(plan))))] if plan.share < 1 else []
-    named = f"{OURS}{rule.id}".lower()
     fallbacks = [{**_backend(str(model), backends), "priority": place} for place, model in enumerate(rule.fallbacks, 1)]
     if is_split(rule) and is_drawn(rule, plan):
-        for place, (model, low, high) in enumerate(arms_of(rule), 1):
+        for model, low, high in arms_of(rule):
             drawn = _one_of(DRAW, labels(range(low, high)))
             refs = [_marked(_backend(model, backends), rule, plan, plan.share * (high - low) / OF), *fallbacks]
-            yield {"name": f"{named}-{place}", "matches": _matches(rule, [*shared, drawn]), "backendRefs": refs, "of": rule.id}
+            yield {"matches": _matches(rule, [*shared, drawn]), "backendRefs": refs, "of": rule.id}
         return
     refs = []
     for target in rule.route if not isinstance(rule.route, str) else ():
         weight = {"weight": round(target.weight * WEIGHTS)} if is_split(rule) else {}
         refs.append(_marked({**_backend(str(target.model), backends), **weight}, rule, plan, plan.share * target.weight))
-    yield {"name": named, "matches": _matches(rule, shared), "backendRefs": [*refs, *fallbacks], "of": rule.id}
+    yield {"matches": _matches(rule, shared), "backendRefs": [*refs, *fallbacks], "of": rule.id}
 
 
 def _matches(rule: Rule, more: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -143,9 +146,30 @@ def _backend(model: str, backends: dict[str, str]) -> dict[str, Any]:
 
 def _marked(backend: dict[str, Any], rule: Rule, plan: Plan, propensity: float) -> dict[str, Any]:
     """A backend that carries the rule's name into what the access log shows."""
-    said = {"x-routing-rule-id": logged_rule_id(plan.rule_set_id, rule.id), "x-arm": str(backend["modelNameOverride"])}
-    headers = {**said, "x-propensity": str(plain_number(propensity))}
-    return {**backend, "headerMutation": {"set": [{"name": name, "value": value} for name, value in headers.items()]}}
+    said = {RULE: logged_rule_id(plan.rule_set_id, rule.id), "x-arm": str(backend["modelNameOverride"])}
+    return {**backend, **_setting({**said, "x-propensity": str(plain_number(propensity))})}
+
+
+def _setting(headers: dict[str, str]) -> dict[str, Any]:
+    return {"headerMutation": {"set": [{"name": name, "value": value} for name, value in headers.items()]}}
+
+
+def _set_by(rule: Any, header: str) -> str | None:
+    """What the first backend of a rule that sets this header sets it to."""
+    for ref in rule.get("backendRefs") or []:
+        for each in (ref.get("headerMutation") or {}).get("set") or []:
+            if str(each.get("name", "")).lower() == header:
+                return str(each.get("value", ""))
+    return None
+
+
+def _refuse_too_many(rules: list[Any]) -> None:
+    matches = sum(len(rule.get("matches") or [None]) for rule in rules)
+    if len(rules) > MOST_RULES or matches > MOST_MATCHES_IN_ALL:
+        raise UnusableInputError(
+            f"Envoy AI Gateway takes {MOST_RULES} rules and {MOST_MATCHES_IN_ALL} matches in a route, and this one would have {len(rules)} and {matches}, "
+            "with those of today and one for each arm that sessions are drawn for; give fewer rules, or export to another gateway"
+        )
 
 
 def _put_in_order(ours: list[dict[str, Any]], plan: Plan, most_of_others: int) -> None:
@@ -233,15 +257,13 @@ def _read_rule(rule: Any, name: str, rules: list[dict[str, Any]]) -> None:
     fallbacks = [
         str(ref["modelNameOverride"]) for ref in sorted(refs, key=lambda ref: int(ref.get("priority") or 0)) if ref.get("priority")
     ]
-    rule_id = name.removeprefix(OURS)
     if drawn is not None:
-        rule_id = rule_id.rpartition("-")[0] or rule_id
         route = [{"model": route[0]["model"], "weight": round(drawn / OF, 12)}]
-        if rules and (rules[-1]["id"], rules[-1]["when"]) == (rule_id, when):
+        if rules and (rules[-1]["id"], rules[-1]["when"]) == (name, when):
             rules[-1]["route"] += route
             return
     per = "request" if drawn is None else "session"
-    rules.append({"id": rule_id, "per": per, "when": when, "route": route, "fallbacks": fallbacks})
+    rules.append({"id": name, "per": per, "when": when, "route": route, "fallbacks": fallbacks})
 
 
 def _when_of(rule: Any, name: str) -> tuple[dict[str, Any], int | None]:

@@ -13,14 +13,12 @@ from datetime import UTC, datetime, timedelta
 
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.gateways.reachability import never_holds, overlap, shadowing
-from routing_pipeline.rules.deciding import UNCHANGED
-from routing_pipeline.rules.model import Rule, RuleSet, WeightedModel
-from routing_pipeline.text import LogName, name as shown
+from routing_pipeline.rules.model import Rule, RuleSet
+from routing_pipeline.rules.tiers import without_tiers
+from routing_pipeline.text import name as shown
 
 OLD_AFTER = timedelta(days=35)
 """Rules that were learnt on data older than this are exported with a warning."""
-TIER = "tier:"
-"""A model of this name with a tier after it stands for the models of that tier."""
 _RULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -70,14 +68,8 @@ def plan_of(rule_set: RuleSet, share: float, tiers: Mapping[str, Collection[str]
         raise UnusableInputError(
             f"rule {shown(rule_id)} can never decide: {earlier} before it takes all of its requests; drop it or move it up"
         )
-    resolved = tuple(_without_tiers(rule, tiers or {}) for rule in ordered)
+    resolved = tuple(without_tiers(rule, tiers or {}) for rule in ordered)
     return Plan(rule_set.rule_set_id, share, resolved, tuple(_warnings(rule_set, now or datetime.now(UTC))))
-
-
-def plain_models(rule_set: RuleSet) -> list[str]:
-    """Every model that routes and fallbacks name, tiers among them."""
-    routed = [str(target.model) for rule in rule_set.rules if not isinstance(rule.route, str) for target in rule.route]
-    return list(dict.fromkeys([*routed, *(str(each) for rule in rule_set.rules for each in rule.fallbacks)]))
 
 
 def _check(rule: Rule) -> None:
@@ -105,37 +97,6 @@ def _warnings(rule_set: RuleSet, now: datetime) -> list[str]:
             f"It was learnt on data up to {end:%Y-%m-%d}, {(now - end).days} days ago: traffic, prices and models may have changed since."
         )
     return found
-
-
-def _without_tiers(rule: Rule, tiers: Mapping[str, Collection[str]]) -> Rule:
-    if isinstance(rule.route, str):
-        return rule
-    targets: dict[str, float] = {}
-    for target in rule.route:
-        models = [str(target.model)]
-        if target.model.startswith(TIER):
-            models = _of_tier(rule.id, target.model.removeprefix(TIER), tiers)
-        for model in models:
-            targets[model] = targets.get(model, 0.0) + target.weight / len(models)
-    fallbacks: list[str] = []
-    for each in rule.fallbacks:
-        fallbacks += _of_tier(rule.id, each.removeprefix(TIER), tiers) if each.startswith(TIER) else [str(each)]
-    return rule.model_copy(
-        update={
-            "route": tuple(WeightedModel(model=LogName(model), weight=min(weight, 1.0)) for model, weight in targets.items()),
-            "fallbacks": tuple(LogName(each) for each in dict.fromkeys(fallbacks)),
-        }
-    )
-
-
-def _of_tier(rule_id: str, tier: str, tiers: Mapping[str, Collection[str]]) -> list[str]:
-    known = {name.casefold(): sorted(models) for name, models in tiers.items() if models}
-    if tier.casefold() not in known:
-        near = did_you_mean(tier, tiers) or (
-            f"; known are {', '.join(sorted(tiers))}" if tiers else "; name its models in the configuration"
-        )
-        raise UnusableInputError(f"rule {shown(rule_id)}: no model of tier {shown(tier)} is known{near}")
-    return known[tier.casefold()]
 
 
 def without_what_cannot_be_said(plan: Plan, gateway: str, unsayable: Callable[[Rule], str | None]) -> Plan:
@@ -168,12 +129,18 @@ def refuse_unknown_models(plan: Plan, known: Collection[str], where: str) -> Non
     """Refuse rules that name a model which what runs today does not have.
 
     Raises:
-        UnusableInputError: the first such model, with what is near it.
+        UnusableInputError: the first such model, with what is near it, and which others there are.
     """
+    missing: dict[str, str] = {}
     for rule in plan.rules:
-        targets = [] if rule.route == UNCHANGED or isinstance(rule.route, str) else [target.model for target in rule.route]
+        targets = [] if isinstance(rule.route, str) else [target.model for target in rule.route]
         for model in (*targets, *rule.fallbacks):
             if model not in known:
-                raise UnusableInputError(
-                    f"rule {rule.id}: {where} has no model {shown(model)}{did_you_mean(model, known)}; add it there, or change the rule"
-                )
+                missing.setdefault(str(model), rule.id)
+    if missing:
+        first, *others = missing
+        also = f", nor {', '.join(shown(each) for each in others)}" if others else ""
+        what = "them there, or change the rules" if others else "it there, or change the rule"
+        raise UnusableInputError(
+            f"rule {missing[first]}: {where} has no model {shown(first)}{did_you_mean(first, known)}{also}; add {what}"
+        )

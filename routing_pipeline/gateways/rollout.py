@@ -51,6 +51,9 @@ class RolloutStatus(Result):
         default=None, description="Whether the gateway that runs knows all arms of these rules; null where it is not asked"
     )
     written: tuple[str, ...] = Field(default=(), description="Where the gateway's configuration was written just now")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What whoever runs the gateway should know of what was written, as `export` says it"
+    )
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Rollout:
         self.steps = RolloutRecord(record.place)
         self.written: tuple[str, ...] = ()
         """Where a configuration was written last."""
+        self.notes: tuple[str, ...] = ()
+        """What is to be known of it."""
 
     # Reading
 
@@ -100,6 +105,7 @@ class Rollout:
             transitions=stand.state.transitions,
             is_loaded=self._is_loaded(stand),
             written=written,
+            notes=self.notes if written else (),
         )
 
     def _is_loaded(self, stand: _Stand) -> bool | None:
@@ -182,7 +188,8 @@ class Rollout:
         rule_set = self._rule_set(stand.followed or stand.transitions[-1].rule_set_id)
         share = 1.0 if stand.followed is None else self._state(stand.transitions, stand.followed).share
         plan = plan_of(rule_set, share, tiers_for(rule_set, current, self.config))
-        files = dict(gateway.write(plan, current, self.settings.default_model or None).files)
+        exported = gateway.write(plan, current, self.settings.default_model or None)
+        files, self.notes = dict(exported.files), exported.notes if stand.followed is not None else ()
         main = next(iter(files))
         if stand.followed is None:
             none = json_text({"rule_set_id": None, "decide": None, "routes": {}})

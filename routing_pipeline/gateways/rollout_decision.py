@@ -76,7 +76,9 @@ def _after(state: RolloutState, look: CanaryLook | None) -> Next:
     """Whether the present step has shown what it is for."""
     if look is None or look.data_until_s is None or look.sessions_in_step < LEAST_SESSIONS_IN_STEP:
         seen = 0 if look is None else look.sessions_in_step
-        return Next("wait", f"{counted(seen, 'session')} of the canary in the logs at this step; has the gateway loaded its configuration?")
+        return Next(
+            "wait", f"{counted(seen, 'session')} of the canary in the logs at this step; see that the gateway has loaded its configuration"
+        )
     days = (look.data_until_s - state.steps[-1].at.timestamp()) / SECONDS_PER_DAY
     least = LEAST_DAYS[state.share] if state.share in LEAST_DAYS else max(LEAST_DAYS.values())
     if days < least:
@@ -100,5 +102,10 @@ def in_words(guardrail: Guardrail) -> str:
         form.format(each) for each in (guardrail.difference.estimate, guardrail.difference.low, guardrail.difference.high, guardrail.limit)
     )
     told = {"crossed": "surely beyond", "cleared": "surely within", "open": "not surely within", "cannot tell": "not told against"}
+    together = ""
+    if isinstance(guardrail.together, Estimate):
+        value_, low_, high_ = (form.format(each) for each in (guardrail.together.estimate, guardrail.together.low, guardrail.together.high))
+        together = f", and {value_} ({low_} to {high_}) together with what the logs promised"
     since = "" if guardrail.since_s is None else f" since {datetime.fromtimestamp(guardrail.since_s, UTC):%d %b}"
-    return f"{name} of the canary less its control is {value} ({low} to {high}){since}, {told[guardrail.standing]} the limit of {limit}"
+    where = "within" if together else told[guardrail.standing]
+    return f"{name} of the canary less its control is {value} ({low} to {high}){since}{together}, {where} the limit of {limit}"

@@ -162,7 +162,7 @@ OPERATIONS = table(
             ("history", "scope.end_s", "scope.parameters"),
             "current_state",
             "Spend expected by the end of the month and of the quarter, from months of daily spend; the chance of exceeding a budget. One entry per team.",
-            asks=("budget", "budgets_by_team"),
+            asks=("budget", "budgets_by_team", "budgets_by_tier"),
         ),
         Operation(
             "quality_metrics",

@@ -119,9 +119,9 @@ def _rungs(gains: Sequence[float]) -> list[float]:
 
 
 def within_caps(cube: ScoreCube, shares: Floats, limits: Limits) -> bool:
-    """Whether no model gets more of the window's traffic than its cap."""
+    """Whether no model and no tier gets more of the window's traffic than its cap."""
     n = len(cube.segments)
     requests = cube.requests[:, :n].sum(axis=0)
     sent = shares[:n, :-1].T @ requests + shares[:n, -1] @ cube.all.requests
-    total = max(float(cube.requests.sum()), 1e-300)
-    return all(cap is None or float(to) / total <= cap for cap, to in zip(limits.caps, sent, strict=True))
+    share = sent / max(float(cube.requests.sum()), 1e-300) + cube.unreached_share
+    return all(float(share[list(cap.arms)].sum()) <= cap.most for cap in limits.capped)

@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.scores import ANSWERED, COST, QUALITY
-from routing_pipeline.policy.search import CAP_MARGIN, MIN_BENEFIT, Found, Learned, Limits, covering, traffic_of
+from routing_pipeline.policy.search import CAP_MARGIN, MIN_BENEFIT, Found, Learned, Limits, covering, left_of, traffic_of
 
 NODES = 60
 GAP = 0.004
@@ -25,7 +25,7 @@ def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, ka
     """The best policy under linear limits as an integer programme; None when no policy was found that meets them.
 
     max sum gain x, x in {0, 1} by range and action, every segment in one chosen range, sum (SQ - floor S - kappa se) x >= 0,
-    sum cost x <= max_cost n, and for each capped model its own traffic plus what KEEP sends it <= cap - CAP_MARGIN.
+    sum cost x <= max_cost n, and for each capped model or tier its own traffic plus what KEEP sends it <= cap - CAP_MARGIN.
     """
     ranges, actions = gain.shape
     size = ranges * actions
@@ -38,10 +38,9 @@ def programme(learnt: Learned, gain: Floats, limits: Limits, *, floor: float, ka
         scale = max(float(learnt.today[COST]), 1e-300)
         rows.append(learnt.sums[..., COST].reshape(size) / scale)
         most.append((max_cost * learnt.counted[COST] - learnt.rest[COST]) / scale)
-    for arm, cap in enumerate(limits.caps):
-        if cap is not None:
-            rows.append(traffic_of(learnt, arm).reshape(size))
-            most.append(cap - CAP_MARGIN)
+    for cap in limits.capped:
+        rows.append(traffic_of(learnt, cap.arms).reshape(size))
+        most.append(left_of(learnt, cap) - CAP_MARGIN)
     allowed = np.flatnonzero(learnt.eligible.reshape(size))
     covers = covering(learnt, actions)[:, allowed]
     cost = (fee - gain).reshape(size)[allowed]

@@ -119,6 +119,14 @@ class ScoreCube:
         return self.cells.binning.models
 
     @property
+    def unreached_share(self) -> Floats:
+        """Of all requests, those that each model serves where no rule reaches."""
+        n, models = self.cells.sums["n"], len(self.models)
+        of = (self.place_of_cell >= len(self.segments)) & (self.cells.arm < models)
+        found: Floats = np.bincount(self.cells.arm[of], n[of], minlength=models) / max(float(n.sum()), 1e-300)
+        return found
+
+    @property
     def keep(self) -> int:
         """The action that leaves today's routing."""
         return len(self.models)

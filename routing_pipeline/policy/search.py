@@ -11,6 +11,7 @@ is sum (SQ - tau S) >= 0, which is a sum as well, so each trade-off is solved se
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,12 +33,25 @@ CAP_MARGIN = 0.004
 
 
 @dataclass(frozen=True)
+class Cap:
+    """Models (by place) that may get at most so much of all requests together; of one tier, or one model alone."""
+
+    arms: tuple[int, ...]
+    most: float
+    tier: str | None = None
+
+    def named(self, models: Sequence[str]) -> str:
+        """For readers."""
+        return models[self.arms[0]] if self.tier is None else f"models of tier {self.tier}"
+
+
+@dataclass(frozen=True)
 class Limits:
     """What must hold at the safe end of the intervals. None: no such limit.
 
     Both limits of quality hold: it may fall by max_quality_drop against today, and never below min_quality, the absolute floor. max_cost: USD per
     request; keeps_cost: not above today's cost. max_slow: share of requests slower than the threshold in the cells. caps: most
-    traffic of each model, share. hidden_bias: how much unlogged difficulty may flatter the quality of moved requests, on
+    traffic of each model, share; tier_caps: of the models of a tier together. hidden_bias: how much unlogged difficulty may flatter the quality of moved requests, on
     average; the quality limit must hold even then. needs: outcomes that must be known of today's answers to what is moved.
     max_task_drop: by how much the mean quality of any one task may be expected to fall, 1: by any; prove_per_task: at the safe end.
     """
@@ -52,11 +66,17 @@ class Limits:
     needs: tuple[Known, ...] = ("cost", "quality")
     max_task_drop: float = 1.0
     prove_per_task: bool = False
+    tier_caps: tuple[Cap, ...] = ()
+
+    @property
+    def capped(self) -> tuple[Cap, ...]:
+        """Everything whose traffic is limited: models first, then tiers."""
+        return (*(Cap((arm,), most) for arm, most in enumerate(self.caps) if most is not None), *self.tier_caps)
 
     @property
     def has_caps(self) -> bool:
-        """Whether any model's traffic is limited."""
-        return any(cap is not None for cap in self.caps)
+        """Whether the traffic of any model or tier is limited."""
+        return bool(self.capped)
 
     def floor(self, today: float) -> float:
         """Least mean quality (0..1), given today's: the tighter of the two limits, so that neither ever replaces the other."""
@@ -91,6 +111,8 @@ class Learned:
     by_cluster: Floats
     names: tuple[str, ...] = ()
     """Task of each segment, by name."""
+    unreached: Floats | None = None
+    """Of all requests, what each model gets where no rule reaches."""
 
     @property
     def segments(self) -> int:
@@ -191,7 +213,9 @@ def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
         allowed &= learn.has_latency
     left = cube.left(limits.needs)
     allowed &= ~np.array([left[list(each)].any() for each in ranges], dtype=bool)[:, None]
-    uncapped = np.array([cap is None or cap > CAP_MARGIN for cap in limits.caps], dtype=bool)
+    uncapped = np.ones(len(cube.models), dtype=bool)
+    for cap in limits.capped:
+        uncapped[list(cap.arms)] &= cap.most > CAP_MARGIN
     return np.concatenate([allowed & uncapped, np.ones((len(ranges), 1), dtype=bool)], axis=1)
 
 
@@ -237,6 +261,7 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
         weight=requests.sum(axis=0) / max(total, 1.0),
         by_cluster=by_cluster,
         names=tuple(segment.task_type for segment in cube.segments),
+        unreached=cube.unreached_share,
     )
 
 
@@ -308,19 +333,24 @@ def covering(learnt: Learned, actions: int) -> Floats:
     return covers
 
 
-def traffic_of(learnt: Learned, arm: int) -> Floats:
-    """Share of all requests that each (segment, action) sends to a model."""
+def traffic_of(learnt: Learned, arms: tuple[int, ...]) -> Floats:
+    """Share of all requests that each (segment, action) sends to any of these models."""
     sent = np.zeros((len(learnt.weight), learnt.share.shape[1] + 1))
-    sent[:, arm] = learnt.weight
-    sent[:, -1] = learnt.share[:, arm]
+    sent[:, list(arms)] = learnt.weight[:, None]
+    sent[:, -1] = learnt.share[:, list(arms)].sum(axis=1)
     return sent
 
 
+def left_of(learnt: Learned, cap: Cap) -> float:
+    """What a cap leaves for the traffic that rules reach."""
+    return cap.most - (0.0 if learnt.unreached is None else float(learnt.unreached[list(cap.arms)].sum()))
+
+
 def within_caps(learnt: Learned, found: Found, limits: Limits) -> bool:
-    """Whether no model gets more traffic than its cap."""
+    """Whether no model and no tier gets more traffic than its cap."""
+    places, actions = list(found.ranges), list(found.arms)
     return all(
-        cap is None or float(traffic_of(learnt, arm)[list(found.ranges), list(found.arms)].sum()) <= cap - CAP_MARGIN + 1e-9
-        for arm, cap in enumerate(limits.caps)
+        float(traffic_of(learnt, cap.arms)[places, actions].sum()) <= left_of(learnt, cap) - CAP_MARGIN + 1e-9 for cap in limits.capped
     )
 
 
@@ -350,7 +380,7 @@ def today_breaks(learnt: Learned, limits: Limits) -> bool:
     is_dear = limits.max_cost is not None and float(learnt.today[COST]) > limits.max_cost * float(learnt.counted[COST])
     is_poor = limits.min_quality is not None and learnt.quality_today < limits.min_quality
     shares = learnt.share[: learnt.segments].sum(axis=0)
-    return is_dear or is_poor or any(cap is not None and share > cap for share, cap in zip(shares.tolist(), limits.caps, strict=True))
+    return is_dear or is_poor or any(float(shares[list(cap.arms)].sum()) > left_of(learnt, cap) for cap in limits.capped)
 
 
 def moved_share(cube: ScoreCube, shares: Floats) -> float:

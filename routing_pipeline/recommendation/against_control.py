@@ -85,7 +85,7 @@ class Arms:
         weight = np.where(both, in_canary / np.maximum(in_control, 1.0), 0.0)
         one = self._mean(totals * both[stratum], counts * both[stratum], canary)
         other = self._mean(totals * weight[stratum], counts * weight[stratum], control)
-        promised = _promised(outcome, promise, share)
+        promised = promised_difference(outcome, promise, share)
         if isinstance(one, Unidentifiable) or isinstance(other, Unidentifiable):
             why = one if isinstance(one, Unidentifiable) else other
             return AgainstControl(
@@ -129,7 +129,7 @@ def arms_of(requests: ibis.Table, known: Sequence[RuleSet]) -> Arms:
     return Arms({name: table[name].to_numpy().astype(np.float64) for name in table.column_names})
 
 
-def _promised(outcome: Outcome, promise: RuleSet | None, share: float) -> Measured:
+def promised_difference(outcome: Outcome, promise: RuleSet | None, share: float) -> Measured:
     """The promised change of decided requests: that of all, which others dilute, over the share that is decided."""
     if promise is None:
         return Unidentifiable(unidentifiable="a single rule promises levels, and no change")

@@ -17,6 +17,7 @@ from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP, Limits
 from routing_pipeline.rules.model import Constraints, RuleSet
 from routing_pipeline.rules.reading import constraints_asked
+from routing_pipeline.rules.tiers import TIER
 from routing_pipeline.window.scope import AnalysisScope
 
 LimitKind = Literal["quality", "cost", "completion", "latency", "capacity", "task quality"]
@@ -74,7 +75,7 @@ def constraints_of(parameters: Parameters, limits: Limits | None = None, models:
     asked = constraints_asked(parameters)
     if limits is None:
         return asked
-    capped = {model: cap for model, cap in zip(models, limits.caps, strict=True) if cap is not None}
+    capped = {models[cap.arms[0]] if cap.tier is None else f"{TIER}{cap.tier}": cap.most for cap in limits.capped}
     held = {
         "max_cost_usd": limits.max_cost,
         "keeps_todays_cost": True if limits.keeps_cost else None,
@@ -122,10 +123,15 @@ def applied_limits(
         over = "" if slow_above_ms is None else f" than {slow_above_ms / 1000:.1f} s"
         text = f"At most {100 * limits.max_slow:.0f} % of requests are slower{over}."
         found.append(AppliedLimit(kind="latency", limit=limits.max_slow, unit="share of requests", decides=True, text=text))
-    for model, cap in zip(models, limits.caps, strict=True):
-        if cap is not None:
-            text = f"{model} gets at most {100 * cap:.1f} % of requests, its capacity."
-            found.append(AppliedLimit(kind="capacity", limit=cap, unit="share of requests", decides=True, text=text))
+    for cap in limits.capped:
+        share = f"at most {100 * cap.most:.1f} % of requests"
+        if cap.tier is None:
+            text = f"{cap.named(models)} gets {share}, its capacity."
+        elif cap.arms:
+            text = f"Models of tier {cap.tier} get {share} together ({', '.join(models[arm] for arm in cap.arms)})."
+        else:
+            text = f"Models of tier {cap.tier} get {share} together; the window has none, so check how the tier is spelled."
+        found.append(AppliedLimit(kind="capacity", limit=cap.most, unit="share of requests", decides=True, text=text))
     return tuple(found)
 
 

@@ -20,10 +20,22 @@ from pydantic import Field
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP
+from routing_pipeline.recommendation.against_control import promised_difference
 from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.model import RuleSet, logged_rule_id
-from routing_pipeline.stats.sequence import Split, Sums, alarm_of, bounds, difference_of, information_to_tell, periods_of
+from routing_pipeline.stats.inference import standard_error
+from routing_pipeline.stats.sequence import (
+    Difference,
+    Split,
+    Sums,
+    alarm_of,
+    bounds,
+    difference_of,
+    information_to_tell,
+    periods_of,
+    with_earlier,
+)
 
 Watched = Literal["quality", "completion", "cost_usd", "latency_ms"]
 Standing = Literal["crossed", "cleared", "open", "cannot tell"]
@@ -64,8 +76,12 @@ class Guardrail(Result):
     difference: Measured = Field(description="Canary less control, between bounds that hold at every look")
     since_s: float | None = quantity("The difference is of what came since then, since 1970; null: since the first step", "s", default=None)
     limit: float = Field(description="The difference that may not be: a fall of quality or completion (below 0), a rise of cost or latency")
+    together: Measured | None = Field(
+        default=None,
+        description="The same together with what the logs promised, where it is cleared because the canary bears that out; else null",
+    )
     standing: Standing = Field(
-        description="`crossed`: surely beyond the limit; `cleared`: surely within it; `open`: not told yet; `cannot tell`: too little is logged"
+        description="`crossed`: surely beyond the limit; `cleared`: surely within it, or as `together` has it; `open`: not told yet; `cannot tell`: too little is logged"
     )
 
 
@@ -203,15 +219,43 @@ def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_se
     limit = _limit(watched, rule_set, share, control or 0.0)
     alarm, since = alarm_of(periods, limit, beyond(limit), ALPHA[watched], below=watched in FALLING)
     planned = information_to_tell(max(abs(limit), 1e-12), ALPHA_GO_ON, POWER)
-    standing = standing_of(watched, alarm, bounds(found, planned, ALPHA_GO_ON), limit)
+    alone = bounds(found, planned, ALPHA_GO_ON)
+    standing, together = standing_of(watched, alarm, alone, limit), None
+    if watched == "quality" and standing == "open" and isinstance(found, Difference) and isinstance(alone, Estimate):
+        together = cleared_with_promise(found, alone, promise_of(rule_set, share), limit, planned)
     return Guardrail(
         watched=watched,
         control=control,
         difference=alarm,
         since_s=periods[since].start_s if since and standing == "crossed" else None,
         limit=limit,
-        standing=standing,
+        together=together,
+        standing=standing if together is None else "cleared",
     )
+
+
+def promise_of(rule_set: RuleSet, share: float) -> Difference | None:
+    """What the logs promised of the quality of decided requests; None where they cannot tell, or something unlogged steers what they tell."""
+    promised = promised_difference("quality", rule_set, share)
+    if isinstance(promised, Unidentifiable) or any(rule.evidence.grade == "C" for rule in rule_set.rules if rule.route != "unchanged"):
+        return None
+    error = standard_error(promised)
+    return Difference(promised.estimate, error, promised.degrees or math.inf, 0.0) if error > 0 else None
+
+
+def cleared_with_promise(found: Difference, alone: Estimate, promise: Difference | None, limit: float, planned: float) -> Estimate | None:
+    """Bounds of canary and promise together where the canary bears out what was proven; None where it does not.
+
+    Rules that use what they may lose lie so near their limit that a canary alone cannot tell for months. But they have passed a proof, by
+    sessions that the canary does not hold: whatever a canary lets go on after it, no more of the rules that truly break the limit go on than
+    passed that proof, as long as the logs can be trusted. Whether they can is what the canary has to show: that it agrees with the promise,
+    that both together do not lie beyond the limit, and, by itself and at every look, that nothing falls by twice the limit.
+    """
+    if promise is None or not limit <= promise.value <= alone.high or alone.low <= limit - abs(limit):
+        return None
+    both = with_earlier(found, promise)
+    together = bounds(both, planned, ALPHA_GO_ON)
+    return together if isinstance(together, Estimate) and both.value >= limit else None
 
 
 def beyond(limit: float) -> tuple[float, ...]:

@@ -229,10 +229,13 @@ def _optional_rows(question: Question, learnt: Learned, sums: Floats) -> Iterato
         step = 0.01 * ceiling
         left = ceiling - float(rest[COST] / counted[COST])
         yield _Row("cost per request", ceiling, "USD", sums[..., COST] / counted[COST], left, step, "a ceiling higher by 1 %", step)
-    for arm, cap in enumerate(limits.caps):
-        if cap is not None:
-            name, traffic = f"capacity of {question.cube.models[arm]}", search.traffic_of(learnt, arm)
-            yield _Row(name, cap, "share of requests", traffic, cap, SHARE_STEP, "one more request in 100", SHARE_STEP)
+    for cap in limits.capped:
+        name, traffic = (
+            f"{'capacity' if cap.tier is None else 'share'} of {cap.named(question.cube.models)}",
+            search.traffic_of(learnt, cap.arms),
+        )
+        left = search.left_of(learnt, cap)
+        yield _Row(name, cap.most, "share of requests", traffic, left, SHARE_STEP, "one more request in 100", SHARE_STEP)
 
 
 def _duals(learnt: Learned, gain: Floats, eligible: Floats, rows: list[_Row]) -> Floats | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy import evidence as evidence_, search
 from routing_pipeline.policy.audit import NAME as KNOWN_ALONE, known_scores
@@ -18,7 +19,7 @@ from routing_pipeline.policy.halves import Halves, both_of
 from routing_pipeline.policy.incident_free import calm_scores
 from routing_pipeline.policy.proof import Evaluated
 from routing_pipeline.policy.scores import CALLS, COST, ScoreCube
-from routing_pipeline.policy.search import Limits
+from routing_pipeline.policy.search import Cap, Limits
 from routing_pipeline.recommendation.applied_limits import AppliedLimit, applied_limits, budget_left
 from routing_pipeline.rules.model import Outcomes, RuleWindow, cannot_tell
 from routing_pipeline.window.scope import AnalysisScope
@@ -81,7 +82,7 @@ def is_refuted(evidence: RoutingEvidence) -> bool:
 
 
 def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube: ScoreCube, *, has_latency: bool) -> Limits:
-    """The user's constraints as numbers: thresholds, budget as a mean cost, capacities as shares of traffic."""
+    """The user's constraints as numbers: thresholds, budget as a mean cost, capacities and what a tier may get as shares of traffic."""
     asked = scope.parameters
     ceilings = [] if asked.cost_threshold is None else [asked.cost_threshold]
     if asked.budget is not None and evidence.requests:
@@ -94,6 +95,8 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
         if capacity is not None and capacity.requests_per_minute is not None and busiest > 0:
             shares.append(min(capacity.requests_per_minute * 60 / busiest, 1.0))
         caps.append(min(shares, default=None))
+    catalog = Catalog(asked.models)
+    tiers = [catalog.model(model).tier for model in cube.models]
     max_cost = min(ceilings, default=None)
     return Limits(
         min_quality=asked.quality_threshold,
@@ -102,6 +105,10 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
         keeps_cost=goal == "quality" and max_cost is None,
         max_slow=search.MAX_SLOW_SHARE if has_latency else None,
         caps=tuple(caps),
+        tier_caps=tuple(
+            Cap(tuple(place for place, of in enumerate(tiers) if of == tier), most, tier)
+            for tier, most in sorted(asked.max_share_by_tier.items())
+        ),
         # What is hidden does not touch the requests that decide where an audit has found it.
         hidden_bias=0.0 if is_refuted(evidence) else hidden_bias(evidence.grade, evidence.steering),
         # Latency is a guard beside the other goals, held on what is timed.
@@ -114,7 +121,7 @@ def limits_of(evidence: RoutingEvidence, scope: AnalysisScope, goal: Goal, cube:
 def asked_of_the_proof(scope: AnalysisScope) -> dict[str, Any]:
     """What makes a question another test on the held-out half: goal, limits, and what grades the evidence."""
     names = ("goal", "cost_threshold", "quality_threshold", "max_quality_drop", "budget", "capacities", "weights", "router_inputs")
-    further = ("max_quality_drop_per_task", "prove_per_task", "single")
+    further = ("max_quality_drop_per_task", "prove_per_task", "single", "max_share_by_tier")
     asked = {name: value for name, value in scope.parameters.model_dump(mode="json").items() if name in names}
     policy = scope.parameters.policy.model_dump(mode="json", exclude_defaults=True)
     listed = scope.parameters.capabilities

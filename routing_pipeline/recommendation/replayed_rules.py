@@ -25,6 +25,7 @@ from routing_pipeline.recommendation.risk_levels import risk_of_rule
 from routing_pipeline.recommendation.routing_rules import Candidate, RoutingRules, difference_of_quality
 from routing_pipeline.recommendation.rule_names import unknown_names
 from routing_pipeline.recommendation.rule_reasons import per_call_warnings
+from routing_pipeline.recommendation.rule_tiers import with_models
 from routing_pipeline.recommendation.rule_traffic import RuleTraffic, Traffic, traffic_of
 from routing_pipeline.recommendation.simulation import RuleReplay, Simulation, simulate
 from routing_pipeline.recommendation.validation_criteria import of_a_rule
@@ -46,14 +47,15 @@ def replayed(
         known: rules of ours that were found on the same sessions; what was taken from them is replayed as it was proven.
 
     Raises:
-        UnusableInputError: they send requests where those cannot be served, or where the policy forbids it.
+        UnusableInputError: they send requests where those cannot be served or where the policy forbids it, or name a tier without models.
     """
+    rule_set, taken = with_models(rule_set, scope)
     refuse_infeasible(rule_set, requests, scope)
     own = closest(rule_set, known)
     learnt = () if own is None else own.halves
     simulation = simulate(rule_set, evidence, requests, scope, learnt, is_learnt_here=own is not None or _overlaps(rule_set, scope))
     notices = unknown_names(rule_set, requests, scope)
-    return simulation.model_copy(update={"notices": notices})
+    return simulation.model_copy(update={"notices": (*taken, *notices)})
 
 
 def _overlaps(rule_set: RuleSet, scope: AnalysisScope) -> bool:
@@ -69,6 +71,7 @@ def evaluated(
 
     Arguments as `replayed`.
     """
+    rule_set, taken = with_models(rule_set, scope)
     simulation = replayed(rule_set, evidence, requests, scope, known)
     traffic = traffic_of(requests, rule_set)
     by_rule = {each.rule_id: each for each in simulation.by_rule}
@@ -101,7 +104,7 @@ def evaluated(
         saving_usd_per_day=saving if isinstance(saving, Unidentifiable) else saving.scaled(per_day),
         tipping_point=_tipping(change, traffic.moved_share, floor),
         impacts=impacts,
-        notices=simulation.notices,
+        notices=(*taken, *simulation.notices),
     )
 
 

@@ -6,6 +6,7 @@ here: searching (`policy.search`), the nuisance models that the replay corrects 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
@@ -175,18 +177,23 @@ def _followed(cube: ScoreCube, rule_set: RuleSet) -> NDArray[np.float64]:
 
 
 def _over_capacity(rule_set: RuleSet, evidence: RoutingEvidence, requests: ibis.Table, scope: AnalysisScope) -> tuple[str, ...]:
-    """Models that would get more of the traffic than they can take, in words; counted on all rows."""
+    """Models that would get more of the traffic than they can take, and tiers more than they may, in words; counted on all rows."""
     question = question_of(evidence, scope, rule_set.goal)
     limits, models = question.limits, question.cube.models
     if not limits.has_caps:
         return ()
     shares = traffic_of(requests, rule_set).shares_under(rule_set.rules)
-    capped = ((model, cap, shares.get(model, 0.0)) for model, cap in zip(models, limits.caps, strict=True) if cap is not None)
-    return tuple(
-        f"{model} at most {100 * cap:.1f} % of requests, its capacity; it would get {100 * share:.1f} %"
-        for model, cap, share in capped
-        if share > cap
-    )
+    catalog = Catalog(scope.parameters.models)
+    found = []
+    for cap in limits.capped:
+        mine = [shares.get(models[cap.arms[0]], 0.0)]
+        if cap.tier is not None:
+            mine = [share for model, share in shares.items() if catalog.model(model).tier == cap.tier]
+        would = math.fsum(mine)
+        if would > cap.most:
+            why = "its capacity; it would" if cap.tier is None else "together; they would"
+            found.append(f"{cap.named(models)} at most {100 * cap.most:.1f} % of requests, {why} get {100 * would:.1f} %")
+    return tuple(found)
 
 
 def unsupported_parts(rule_set: RuleSet, replayed: Replay, cube: ScoreCube) -> dict[tuple[int, int], str]:

@@ -9,6 +9,7 @@ Extremes are over actions that the logs can judge; beyond them nothing is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,11 +138,10 @@ def conflicts_of(cube: ScoreCube, learnt: Learned, limits: Limits, weights: Weig
     """
     reach = reach_of(cube, learnt, limits, weights)
     if not reach.points:
-        capped = ", ".join(model for model, cap in zip(cube.models, limits.caps, strict=True) if cap is not None)
         nearest = "no routing that the logs can judge fits them; raise them, or explore other models"
-        return [Conflict(constraints=f"the capacities of {capped}", nearest_feasible=nearest)] if capped else []
+        return [Conflict(constraints=_capped(limits, cube.models), nearest_feasible=nearest)] if limits.has_caps else []
     best, floor = max(reach.points, key=lambda each: each.quality), limits.floor(reach.today.quality)
-    within = "within the capacities " if limits.has_caps else ""
+    within = f"within {_caps(limits)} " if limits.has_caps else ""
     if best.quality < floor:
         if limits.min_quality == floor:
             asked = f"quality at least {floor:g}"
@@ -149,11 +149,23 @@ def conflicts_of(cube: ScoreCube, learnt: Learned, limits: Limits, weights: Weig
         else:
             asked = f"quality at least {floor:.3f}"
             nearest = f"{within}a quality of about {best.quality:.3f} is within reach"
-        return [Conflict(constraints=f"the capacities and {asked}" if limits.has_caps else asked, nearest_feasible=nearest)]
+        return [Conflict(constraints=f"{_caps(limits)} and {asked}" if limits.has_caps else asked, nearest_feasible=nearest)]
     found = _of_cost(limits, reach, floor) if has_cost else None
     if found is None and search.today_breaks(learnt, limits):
         found = _not_shown(limits, reach, floor)
     return [] if found is None else [found]
+
+
+def _caps(limits: Limits) -> str:
+    return " and ".join(what for what, has in (("the capacities", any(limits.caps)), ("what tiers may get", bool(limits.tier_caps))) if has)
+
+
+def _capped(limits: Limits, models: Sequence[str]) -> str:
+    """Every cap by name."""
+    of_models = [cap.named(models) for cap in limits.capped if cap.tier is None]
+    found = [f"the capacities of {', '.join(of_models)}"] if of_models else []
+    found += [f"at most {100 * cap.most:g} % of requests for {cap.named(models)}" for cap in limits.tier_caps]
+    return " and ".join(found)
 
 
 def _ceiling(limits: Limits, reach: Reach) -> float | None:
@@ -186,6 +198,6 @@ def _not_shown(limits: Limits, reach: Reach, floor: float) -> Conflict:
         nearest = f"about {best.quality:.3f} is estimated to be within reach, and about {shown:.3f} could be shown on logs like these"
         return Conflict(constraints=f"quality at least {limits.min_quality:g}", nearest_feasible=nearest)
     cheapest = min((each for each in reach.points if each.quality >= floor), key=lambda each: each.cost)
-    asked = "the capacities" if limits.max_cost is None else f"cost at most ${limits.max_cost:g} per request"
+    asked = _caps(limits) if limits.max_cost is None else f"cost at most ${limits.max_cost:g} per request"
     nearest = f"${cheapest.cost:.6f} per request at a quality of about {cheapest.quality:.3f} are estimated to be within reach, but were not shown"
     return Conflict(constraints=f"quality at least {floor:.3f} and {asked}", nearest_feasible=nearest)

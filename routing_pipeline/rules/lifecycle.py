@@ -200,6 +200,8 @@ def checked_reason(because: str) -> str:
 
 def _checked(option: str, text: str, most: int, *, least: int) -> str:
     text = text.strip()
+    if not text and least:
+        raise UnusableInputError(f"--{option}: nobody is named; say who decides this, as in --{option} NAME")
     if not least <= len(text) <= most:
         raise UnusableInputError(f"--{option}: give {least} to {most} characters")
     if any(unicodedata.category(letter)[0] == "C" for letter in text):

@@ -240,7 +240,8 @@ class Constraints(Result):
     max_completion_drop: float | None = Field(default=None, description="Largest fall of the share of requests that end well, 0..1")
     max_slow_share: float | None = Field(default=None, description="Most requests slower than today's 95th percentile and a tenth, 0..1")
     max_share: dict[LogName, float] | None = Field(
-        default=None, description="Most requests that a model may get, 0..1, where its capacity is limited"
+        default=None,
+        description="Most requests that a model may get, 0..1, where its capacity is limited; `tier:NAME`: all of a tier together",
     )
 
 

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -306,25 +306,25 @@ def _projected(projection: BudgetProjection) -> Iterator[Metric]:
             used.add_metric([found.used_is], found.used.estimate)
         yield used
         yield _simple(f"{period}_over_budget_probability", f"Chance that the {period} exceeds its budget", found.chance_over_budget)
-    yield from _projected_by_team(projection)
+    yield from _projected_by("team", "a team", [(each.team, each.month) for each in projection.teams])
+    yield from _projected_by("tier", "the models of a tier", [(each.tier, each.month) for each in projection.tiers])
 
 
-def _projected_by_team(projection: BudgetProjection) -> Iterator[Metric]:
+def _projected_by(by: str, whose: str, months: Sequence[tuple[str, PeriodProjection]]) -> Iterator[Metric]:
     spent, projected, budget = (
-        _gauge(f"team_month_{what}", help_text, ("team",))
+        _gauge(f"{by}_month_{what}", help_text, (by,))
         for what, help_text in (
-            ("spend_usd", "Spend of a team in the calendar month so far"),
-            ("projected_usd", "Spend of a team by the end of the calendar month"),
-            ("budget_usd", "Budget of a team for the calendar month"),
+            ("spend_usd", f"Spend of {whose} in the calendar month so far"),
+            ("projected_usd", f"Spend of {whose} by the end of the calendar month"),
+            ("budget_usd", f"Budget of {whose} for the calendar month"),
         )
     )
-    for team in projection.teams:
-        month: PeriodProjection = team.month
-        spent.add_metric([label(team.team)], month.observed_usd)
+    for name, month in months:
+        spent.add_metric([label(name)], month.observed_usd)
         if isinstance(month.total_usd, Estimate):
-            projected.add_metric([label(team.team)], month.total_usd.estimate)
+            projected.add_metric([label(name)], month.total_usd.estimate)
         if month.budget_usd is not None:
-            budget.add_metric([label(team.team)], month.budget_usd)
+            budget.add_metric([label(name)], month.budget_usd)
     yield from (spent, projected, budget)
 
 

@@ -233,6 +233,18 @@ def bounds(found: Difference | Unidentifiable, planned: float, alpha: float) -> 
     return _between(found, critical(1.0 / found.standard_error**2 / planned, alpha), alpha)
 
 
+def with_earlier(found: Difference, earlier: Difference) -> Difference:
+    """A difference together with what independent data said of it before the first look, each with the weight of its information.
+
+    What came before is then the first stretch of the same random walk, so that one sequence holds for both.
+    """
+    first, then = (1.0 / each.standard_error**2 for each in (earlier, found))
+    whole = first + then
+    unsure = (first / whole) ** 2 / earlier.degrees + (then / whole) ** 2 / found.degrees
+    value = (first * earlier.value + then * found.value) / whole
+    return Difference(value, math.sqrt(1.0 / whole), 1.0 / unsure, found.control)
+
+
 def alarm_of(periods: Sequence[Split], limit: float, beyond: Sequence[float], alpha: float, *, below: bool) -> tuple[Measured, int]:
     """The difference between bounds that hold at every look, and the period since which it is taken.
 

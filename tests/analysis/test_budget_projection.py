@@ -180,6 +180,23 @@ def test_a_team_with_a_budget_is_projected_however_little_it_spends() -> None:
     assert found.teams[-1].month.verdict == "over budget"
 
 
+def test_tiers_that_are_asked_for_have_a_history_of_their_own() -> None:
+    moments = [datetime(2026, 9, day, 12) for day in (1, 1, 2)]
+    rows = pa.table(
+        {
+            "started_at": pa.array(moments, pa.timestamp("us")),
+            "team": ["a"] * 3,
+            "tier": ["premium", "economy", "premium"],
+            "cost_usd": [1.0, 2.0, 4.0],
+        }
+    )
+    end_s = datetime(2026, 9, 3, tzinfo=UTC).timestamp()
+    found = spend_history(ibis.memtable(rows), end_s, None, ("premium", "standard"))
+    assert found.of_tiers == {"premium": {day_of(date(2026, 9, 1)): 1.0, day_of(date(2026, 9, 2)): 4.0}}
+    projected = project(found, end_s, Parameters(budgets_by_tier={"premium": 3.0, "standard": 1.0}))
+    assert [(each.tier, each.month.verdict) for each in projected.tiers] == [("premium", "over budget")]
+
+
 def test_the_history_knows_which_time_the_logs_cover() -> None:
     moments = [datetime(2026, 9, day, hour, 30) for day in (1, 2, 5) for hour in range(24)]
     rows = pa.table({"started_at": pa.array(moments, pa.timestamp("us")), "team": ["a"] * 72, "cost_usd": [None] + [1.0] * 71})

@@ -190,12 +190,25 @@ def test_a_budgets_share_of_the_window_goes_by_covered_time_too(costs: Any) -> N
 def test_a_tier_has_a_budget_and_a_share_of_its_own(costs: Any) -> None:
     rows = days_of([10.0] * 7, tier="premium") + days_of([2.0] * 7, tier="economy")
     economy, ghost, premium = costs(rows, budgets_by_tier={"premium": 200.0, "economy": 100.0, "ghost": 1.0}).tier_budgets
-    assert (economy.tier, economy.window_usd, economy.breached) == ("economy", pytest.approx(14.0), False)
+    assert (economy.of, economy.window_usd, economy.breached) == ("economy", pytest.approx(14.0), False)
     assert (premium.window_usd, premium.share, premium.breached) == (pytest.approx(70.0), pytest.approx(70 / 84), True)
     assert len(premium.days_over) == 7
     assert "check how it is spelled" in ghost.window_usd.unidentifiable
     assert (ghost.share, ghost.breached) == (None, None)
     assert costs(rows).tier_budgets == ()
+
+
+def test_a_tiers_month_is_the_one_projection_of_it(costs: Any) -> None:
+    asked = {"budgets_by_tier": {"premium": 200.0, "ghost": 1.0}}
+    first = day_of(date(2026, 2, 1))
+    spent = {first + day: 10.0 for day in range(36)}
+    history = SpendHistory({None: spent}, of_tiers={"premium": spent})
+    projection = budget_projection(history, day_of(date(2026, 3, 9)) * float(DAY), Parameters(**asked))
+    ghost, premium = with_projection(costs(days_of([10.0] * 7, tier="premium"), **asked), projection).tier_budgets
+    (tier,) = projection.tiers
+    assert (tier.tier, tier.month.total_usd.estimate) == ("premium", pytest.approx(310.0, rel=0.01))
+    assert (premium.month_end_usd, premium.verdict) == (tier.month.total_usd, "over budget")
+    assert (ghost.verdict, "check how it is spelled" in ghost.month_end_usd.unidentifiable) == ("cannot tell", True)
 
 
 def test_a_budget_is_not_held_against_some_of_the_task_types(costs: Any) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.gateways.litellm_api import LiteLLMApi
-from routing_pipeline.gateways.planned import plain_models
 from routing_pipeline.gateways.rollout import Rollout
 from routing_pipeline.gateways.rollout_settings import RolloutSettings, read_rollout
 from routing_pipeline.rules.record import record_of
+from routing_pipeline.rules.tiers import plain_models
 from routing_pipeline.storage.home import Home
 
 VALIDATING = "/auto_router/validate_complexity_router_config"

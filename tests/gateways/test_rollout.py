@@ -9,16 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from routing_pipeline.cli.decide import _into_the_gateway
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.gateways.litellm_classifier import Classifier
-from routing_pipeline.gateways.planned import plain_models
+from routing_pipeline.gateways.planned import plan_of
 from routing_pipeline.gateways.rollout import Rollout
 from routing_pipeline.gateways.rollout_settings import RolloutSettings, read_rollout
+from routing_pipeline.gateways.table import gateway_of
 from routing_pipeline.recommendation.canary import ALPHA, CanaryLook, Guardrail, Standing, Watched
 from routing_pipeline.rules.model import RuleSet, WeightedModel
 from routing_pipeline.rules.published_weights import published_weights
 from routing_pipeline.rules.record import RuleSetRecord, record_of
+from routing_pipeline.rules.tiers import plain_models
 from routing_pipeline.storage.home import Home
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -89,6 +92,29 @@ def test_a_sound_change_goes_through_all_steps_and_each_writes_its_share(world: 
     assert shares == [0.01, 0.05, 0.25, 0.5, 1]
     assert world.after(30).go(quality="cleared") is None
     assert world.rollout.status(None).next == "done"
+
+
+def test_a_step_says_what_whoever_runs_the_gateway_should_know_of_it(world: World) -> None:
+    rollout = world.rollout
+    rollout.advance("Ada", "", None, now=world.now)
+    assert rollout.status(None, now=world.now, written=rollout.written).notes == plan_notes(world)
+    assert rollout.status(None, now=world.now).notes == ()
+
+
+def plan_notes(world: World) -> tuple[str, ...]:
+    plan = plan_of(world.rule_set.model_copy(update={"status": "published"}), 0.01)
+    return gateway_of("json-logic").write(plan, None, None).notes
+
+
+def test_what_is_live_is_followed_by_the_command_that_brings_it_into_the_gateway(world: World, tmp_path: Path) -> None:
+    live = world.rule_set.rule_set_id
+    assert "export --rules" in (_into_the_gateway(world.home, world.record, live, None) or "")
+    config = tmp_path / "routing.toml"
+    config.write_text(f'[rollout]\ngateway = "json-logic"\nto = "{world.out}"\n')
+    assert _into_the_gateway(world.home, world.record, live, config) == "routing-pipeline rollout advance --by NAME"
+    world.go()
+    assert _into_the_gateway(world.home, world.record, live, config) == "routing-pipeline rollout status"
+    assert _into_the_gateway(world.home, world.record, None, config) is None
 
 
 def test_nothing_acts_unless_it_is_told_to(tmp_path: Path, worlds: SimpleNamespace) -> None:
@@ -173,7 +199,7 @@ def test_a_canary_that_the_gateway_never_loaded_does_not_count(world: World) -> 
     world.go()
     unseen = look(world.rule_set.rule_set_id, world.after(9).now, sessions_in_step=0)
     assert world.rollout.go(unseen, now=world.now) is None
-    assert "has the gateway loaded its configuration" in world.rollout.status(unseen, now=world.now).because
+    assert "see that the gateway has loaded its configuration" in world.rollout.status(unseen, now=world.now).because
 
 
 def test_what_was_rolled_back_begins_anew_when_it_is_published_again(world: World) -> None:

@@ -1,4 +1,7 @@
-"""Gateways themselves take what is exported: Portkey's decides as we do, vLLM-SR's own validation finds nothing wrong."""
+"""Gateways themselves take what is exported: Portkey's decides as we do, vLLM-SR's own validation finds nothing wrong.
+
+Bifrost is a binary that cannot be had everywhere: its conditions are put to CEL itself, under its rule that what cannot be evaluated does not match.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from routing_pipeline.gateways import portkey, vllm_sr
+from routing_pipeline.gateways import bifrost, portkey, vllm_sr
 from routing_pipeline.gateways.planned import plan_of
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.rules.deciding import deciding
@@ -26,6 +29,7 @@ from routing_pipeline.rules.reading import read_given_rules
 
 PORTKEY = os.environ.get("ROUTING_PIPELINE_PORTKEY", "")
 VLLM_SR = os.environ.get("ROUTING_PIPELINE_VLLM_SR", "")
+CEL = os.environ.get("ROUTING_PIPELINE_CEL_PYTHON", "")
 RULES = read_given_rules(
     [
         {
@@ -135,6 +139,44 @@ def _answered(url: str, config: dict[str, Any], labels: dict[str, str]) -> str:
     answer = json.load(asked.getresponse())
     asked.close()
     return str(answer.get("model", answer))
+
+
+FIRST_THAT_HOLDS = """
+import json, sys
+import cel
+
+asked = json.load(sys.stdin)
+
+def holds(expression, context):
+    try:
+        return cel.evaluate(expression, context) is True
+    except Exception:
+        return False
+
+first = [next((place for place, each in enumerate(asked["rules"]) if holds(each, context)), None) for context in asked["contexts"]]
+json.dump(first, sys.stdout)
+"""
+
+
+@pytest.mark.skipif(not CEL, reason="no interpreter of CEL is installed here: `make loop` installs it")
+def test_bifrosts_conditions_decide_in_cel_as_we_do() -> None:
+    rules = json.loads(bifrost.write(plan_of(RULES, 1.0), None).files["config.json"])["governance"]["routing_rules"]
+    assert all(abs(sum(target["weight"] for target in rule["targets"]) - 1) < 1e-9 for rule in rules)
+    draw = random.Random(2)  # noqa: S311  made-up traffic
+    asked = [_labels(draw) for _ in range(2_000)]
+    contexts = [
+        {
+            "headers": {f"x-{name.replace('_', '-')}": value for name, value in labels.items() if name != "team"},
+            "team_name": labels.get("team", ""),
+        }
+        for labels in asked
+    ]
+    content = json.dumps({"rules": [rule["cel_expression"] for rule in rules], "contexts": contexts})
+    found = subprocess.run([CEL, "-c", FIRST_THAT_HOLDS], input=content, capture_output=True, text=True, check=True)
+    for labels, place in zip(asked, json.loads(found.stdout), strict=True):
+        served = {target.get("model", "asked") for target in rules[place]["targets"]}
+        # What Portkey's fallback answers is asked of `down` first.
+        assert served == {"down" if each == "gpt-4o" else each for each in _expected(labels)}, labels
 
 
 @pytest.mark.skipif(not VLLM_SR, reason="vllm-sr is not installed here: `make loop` installs it")

@@ -64,7 +64,7 @@ def hand_made(seed: int, segments: int = 4, models: int = 3) -> Learned:
     )
 
 
-def brute_force(learnt: Learned, gain: np.ndarray, floor: float, caps: tuple[float | None, ...], max_cost: float | None) -> float | None:
+def brute_force(learnt: Learned, gain: np.ndarray, floor: float, caps: Limits, max_cost: float | None) -> float | None:
     """Least cost, in gain less rule fees, over every policy that meets the limits."""
     keep = gain.shape[1] - 1
     best = None
@@ -75,7 +75,7 @@ def brute_force(learnt: Learned, gain: np.ndarray, floor: float, caps: tuple[flo
             sums = learnt.predicted(found)
             if sums[QUALITY] < floor * sums[SUCCESS] - 1e-9 or (max_cost is not None and sums[COST] > max_cost * learnt.requests + 1e-9):
                 continue
-            if not search.within_caps(learnt, found, limits(caps=caps)):
+            if not search.within_caps(learnt, found, caps):
                 continue
             value = float(gain[list(found.ranges), list(arms)].sum()) - search.MIN_BENEFIT * sum(arm != keep for arm in arms)
             best = value if best is None else max(best, value)
@@ -88,8 +88,10 @@ def test_the_integer_programme_finds_what_brute_force_finds(seed: int, caps: tup
     learnt = hand_made(seed)
     gain = search.utility(learnt, "cost", WEIGHTS)
     floor = 0.8
-    expected = brute_force(learnt, gain, floor, caps, max_cost)
-    found = programme.programme(learnt, gain, limits(caps=caps), floor=floor, kappa=0.0, max_cost=max_cost)
+    # Two models of one tier, in every second world.
+    capped = limits(caps=caps, tier_caps=(search.Cap((0, 2), 0.5, "premium"),) if seed % 2 else ())
+    expected = brute_force(learnt, gain, floor, capped, max_cost)
+    found = programme.programme(learnt, gain, capped, floor=floor, kappa=0.0, max_cost=max_cost)
     if expected is None:
         assert found is None
         return
@@ -217,6 +219,31 @@ def test_capacities_are_kept_and_impossible_ones_are_named(tmp_path: Path) -> No
     impossible, _ = answered(rows, tmp_path / "impossible", capacities=everyone)
     assert impossible.rule_set.status == "no_change"
     assert any("capacities" in conflict.constraints for conflict in impossible.conflicts)
+
+
+def test_a_cap_counts_what_a_model_gets_where_no_rule_reaches() -> None:
+    learnt = replace(hand_made(1), unreached=np.array([0.3, 0.0, 0.0]))
+    nothing = Found((0, 1, 2, 3), (3, 3, 3, 3))
+    assert search.within_caps(learnt, nothing, limits(caps=(0.64, None, None)))
+    assert not search.within_caps(learnt, nothing, limits(caps=(0.6, None, None)))
+
+
+def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_can(tmp_path: Path) -> None:
+    requests, rows = drawn(worlds.CONFOUNDED, 30_000)
+    free, _ = answered(rows, tmp_path / "free", max_quality_drop=0.02)
+    shares = worlds.followed(worlds.CONFOUNDED, requests, free.rule_set).mean(axis=0)
+    pair = np.argsort(-shares)[:2]
+    tiers = {worlds.CONFOUNDED.models[place]: {"tier": "busy"} for place in pair}
+    cap = round(float(shares[pair].sum()) * 0.8, 3)
+    capped, _ = answered(rows, tmp_path / "capped", max_quality_drop=0.02, models=tiers, max_share_by_tier={"busy": cap})
+    assert capped.rule_set.rules
+    assert worlds.followed(worlds.CONFOUNDED, requests, capped.rule_set).mean(axis=0)[pair].sum() <= cap + 0.01
+    assert capped.rule_set.constraints.max_share == {"tier:busy": cap}
+    assert any("Models of tier busy get at most" in each.text for each in capped.limits)
+    all_of_them = {model: {"tier": "busy"} for model in worlds.CONFOUNDED.models}
+    impossible, _ = answered(rows, tmp_path / "impossible", models=all_of_them, max_share_by_tier={"busy": 0.5})
+    assert impossible.rule_set.status == "no_change"
+    assert any("at most 50 % of requests for models of tier busy" in conflict.constraints for conflict in impossible.conflicts)
 
 
 def test_a_floor_out_of_reach_is_named_with_what_is_within_reach(tmp_path: Path) -> None:

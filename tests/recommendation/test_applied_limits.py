@@ -13,7 +13,7 @@ import pytest
 from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.policy.search import Limits
+from routing_pipeline.policy.search import Cap, Limits
 from routing_pipeline.recommendation.applied_limits import applied_limits, budget_left, budget_needed, constraints_of, quality_floor
 from routing_pipeline.recommendation.monitoring_plan import monitoring_plan
 from routing_pipeline.recommendation.optimization_risks import optimization_risks
@@ -83,6 +83,14 @@ def test_capacities_and_guards_are_among_the_limits() -> None:
     said = told(limits())
     assert [kind for kind, *_ in said] == ["quality", "completion", "latency", "capacity"]
     assert "b gets at most 40.0 % of requests" in said[-1][2]
+
+
+def test_what_a_tier_may_get_is_among_the_limits_and_a_tier_of_no_model_is_called_one() -> None:
+    held = limits(tier_caps=(Cap((0, 1), 0.2, "premium"), Cap((), 0.1, "premum")))
+    said = [text for kind, _, text in told(held) if kind == "capacity"]
+    assert said[1] == "Models of tier premium get at most 20.0 % of requests together (a, b)."
+    assert "check how the tier is spelled" in said[2]
+    assert constraints_of(Parameters(), held, ("a", "b")).max_share == {"b": 0.4, "tier:premium": 0.2, "tier:premum": 0.1}
 
 
 def test_rules_json_shows_every_limit_that_was_applied() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ibis
@@ -10,8 +11,17 @@ import numpy as np
 import pytest
 
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.recommendation.canary import CanaryLook, Step, canary_look, margin_of
-from routing_pipeline.rules.model import Constraints, RuleSet
+from routing_pipeline.recommendation.canary import (
+    ALPHA_GO_ON,
+    CanaryLook,
+    Step,
+    canary_look,
+    cleared_with_promise,
+    margin_of,
+    promise_of,
+)
+from routing_pipeline.rules.model import Constraints, RelativeChange, Rule, RuleSet
+from routing_pipeline.stats.sequence import Difference, bounds, information_to_tell
 from tests.hand_made import MONDAY
 
 DAY = 86_400.0
@@ -86,6 +96,59 @@ def test_a_handful_of_sessions_cannot_tell(hand_made: Callable, rule_set: RuleSe
 def test_no_request_of_the_rules_is_no_difference(hand_made: Callable, rule_set: RuleSet) -> None:
     found = looked(hand_made, rule_set, [{"quality": 0.5}])
     assert (found.data_until_s, found.canary_requests, found.share_of_requests) == (None, 0, 0.0)
+
+
+FOUND = Difference(-0.009, 0.0012, 400.0, 0.85)
+"""Of a canary whose limit is a fall of 0.01: too near it to tell by itself."""
+
+
+def test_rules_that_use_what_they_may_lose_go_on_by_canary_and_promise_together() -> None:
+    planned = information_to_tell(0.01, ALPHA_GO_ON, 0.8)
+    alone = bounds(FOUND, planned, ALPHA_GO_ON)
+    assert alone.low < -0.01 < FOUND.value
+    promise = Difference(-0.0085, 0.0004, 255.0, 0.0)
+    together = cleared_with_promise(FOUND, alone, promise, -0.01, planned)
+    assert together is not None
+    assert FOUND.value < together.estimate < promise.value
+
+
+@pytest.mark.parametrize(
+    ("found", "promise"),
+    [
+        (FOUND, None),
+        (FOUND, Difference(0.0, 0.0004, 255.0, 0.0)),
+        (replace(FOUND, standard_error=0.006), Difference(-0.005, 0.0001, 255.0, 0.0)),
+        (FOUND, Difference(-0.011, 0.0004, 255.0, 0.0)),
+        (replace(FOUND, value=-0.0125), Difference(-0.009, 0.002, 255.0, 0.0)),
+    ],
+    ids=[
+        "none",
+        "the canary disagrees",
+        "twice the limit is not ruled out",
+        "it promises too little",
+        "together they are beyond the limit",
+    ],
+)
+def test_a_promise_alone_lets_nothing_go_on(found: Difference, promise: Difference | None) -> None:
+    planned = information_to_tell(0.01, ALPHA_GO_ON, 0.8)
+    assert cleared_with_promise(found, bounds(found, planned, ALPHA_GO_ON), promise, -0.01, planned) is None
+
+
+def graded(rule: Rule, grade: str) -> Rule:
+    return rule.model_copy(update={"evidence": rule.evidence.model_copy(update={"grade": grade})})
+
+
+def test_a_promise_of_evidence_that_something_hidden_steers_does_not_count(rule_set: RuleSet) -> None:
+    good = RelativeChange(relative=Estimate(estimate=-0.01, low=-0.012, high=-0.008))
+    baseline = rule_set.expected.baseline.model_copy(update={"quality": Estimate(estimate=0.8, low=0.8, high=0.8)})
+    change = rule_set.expected.change.model_copy(update={"quality": good})
+    expected = rule_set.expected.model_copy(update={"baseline": baseline, "change": change})
+    trusted, steered = ([graded(rule, grade) for rule in rule_set.rules] for grade in "BC")
+    promising = rule_set.model_copy(update={"expected": expected, "rules": tuple(trusted)})
+    found = promise_of(promising, 0.5)
+    assert found is not None
+    assert (found.value, found.standard_error) == (pytest.approx(-0.016), pytest.approx(0.0032 / 1.96, rel=0.01))
+    assert promise_of(promising.model_copy(update={"rules": tuple(steered)}), 0.5) is None
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,18 @@ def test_a_ceiling_of_cost_and_a_capacity_that_rules_break_are_named(world: Any)
     assert full.rule_set.constraints.max_share == {BEST: 0.2}
 
 
+def test_rules_that_say_a_tier_are_judged_by_its_models(world: Any) -> None:
+    tiers = {"models": {BEST: {"tier": "big"}, CHEAPEST: {"tier": "small"}}}
+    said = judge(world, [{"when": {"task_type": "task-0"}, "route": "tier:small"}], **tiers)
+    plain = judge(world, [{"when": {"task_type": "task-0"}, "route": CHEAPEST}], **tiers)
+    assert said.rule_set.expected == plain.rule_set.expected
+    assert said.notices == (f"tier:small stands for {CHEAPEST}, in equal parts.", *plain.notices)
+    with pytest.raises(UnusableInputError, match="no model of tier huge is known"):
+        judge(world, [{"when": {}, "route": "tier:huge"}], **tiers)
+    full = judge(world, [DEAR], **tiers, max_share_by_tier={"big": 0.2})
+    assert "models of tier big at most 20.0 % of requests, together; they would get " in (why_not_to_start(full) or "")
+
+
 def test_each_given_rule_is_estimated_by_itself_on_the_held_out_half(world: Any) -> None:
     requests, evidence, scope = world
     rules = [

@@ -142,7 +142,7 @@ def test_what_is_measured_is_on_the_dashboard_or_left_out_on_purpose(known: Know
     details |= {"incident_began_timestamp_seconds", "month_over_budget_probability", "rule_set_quality_change_ratio"}
     details |= {"window_covered_seconds", "month_budget_used_ratio"}
     details |= {"operation_requests", "operation_success_ratio", "operation_spend_usd"}
-    assert {name for name in left if not name.startswith(("quarter_", "team_month_"))} == details
+    assert {name for name in left if not name.startswith(("quarter_", "team_month_", "tier_month_"))} == details
 
 
 def test_labels_in_legends_are_labels_of_the_metric(known: Known) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, POWER, beyond, standing_of
+from routing_pipeline.estimates import Estimate
+from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, POWER, beyond, cleared_with_promise, standing_of
 from routing_pipeline.recommendation.monitoring_plan import CANARY_STEPS
-from routing_pipeline.stats.sequence import Split, Sums, alarm_of, bounds, difference_of, information_to_tell, periods_of
+from routing_pipeline.stats.sequence import Difference, Split, Sums, alarm_of, bounds, difference_of, information_to_tell, periods_of
 
 LONGEST_DAYS = 45
 """At the step that decides; then a person is asked."""
@@ -31,6 +32,9 @@ class World:
     drift: float = 0.05
     begins_day: float = 0.0
     """When the fall begins, since the first step."""
+    promised: float | None = None
+    """Fall that the logs promised, with `promised_error`; None: they promised nothing."""
+    promised_error: float = 0.0
 
 
 def outcome_of(world: World, seed: int, every_h: int = 1) -> tuple[str, float]:
@@ -47,7 +51,12 @@ def outcome_of(world: World, seed: int, every_h: int = 1) -> tuple[str, float]:
             hour += every_h
             splits = periods_of([Split(Sums(*each[1]), Sums(*each[0]), of, 24 * 3600 * day) for of, day, each in days])
             alarm, _ = alarm_of(splits, -world.margin, distances, ALPHA["quality"], below=True)
-            standing = standing_of("quality", alarm, bounds(difference_of(splits), planned, ALPHA_GO_ON), -world.margin)
+            found = difference_of(splits)
+            alone = bounds(found, planned, ALPHA_GO_ON)
+            standing = standing_of("quality", alarm, alone, -world.margin)
+            if world.promised is not None and standing == "open" and isinstance(found, Difference) and isinstance(alone, Estimate):
+                promise = Difference(-world.promised, world.promised_error, 255.0, 0.0)
+                standing = "open" if cleared_with_promise(found, alone, promise, -world.margin, planned) is None else "cleared"
             in_step = (hour - began) / 24
             if standing == "crossed":
                 return "turned back", hour / 24

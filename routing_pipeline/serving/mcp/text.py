@@ -143,7 +143,10 @@ def _costs(result: RoutingCosts) -> Lines:
         yield f"{whose}: {used or f'{measured(budget.used, text.percent)}; month: {budget.verdict}'}"
     for tier in result.tier_budgets[:SHOWN]:
         stands = "" if tier.breached is None else f", {'above' if tier.breached else 'within'} its share"
-        yield f"Budget of tier {_name(tier.tier)}: the window spent {measured(tier.window_usd, text.usd)}{stands}"
+        found = None if result.budget_projection is None or tier.of is None else result.budget_projection.of_tier(tier.of)
+        used = None if found is None else periods.budget_use(found.month)
+        month = f"; {used}" if used else f"; month: {tier.verdict}"
+        yield f"Budget of tier {_name(tier.of or '')}: the window spent {measured(tier.window_usd, text.usd)}{stands}{month}"
     for grouping in result.groupings:
         shown = (
             f"{' / '.join(_name(each) for each in line.group)} {measured(line.cost_usd, text.usd, brief=True)}"

@@ -2,8 +2,8 @@
 
     python benchmarks/judge_worlds.py --runs 20
 
-Per world and kind of scores: how many runs propose rules, broke the floor, and what they save; then how much more people's and judge's scores
-save together than people's alone. The judge favours weak models by up to 6 points; one world has a model whose answers are all alike, bad,
+Per world and kind of scores: how many runs propose rules, broke the floor, and what they save, as a share of cost and of what a seer of all
+outcomes could save by task; then how much more people's and judge's scores save together than people's alone. The judge favours weak models by up to 6 points; one world has a model whose answers are all alike, bad,
 and perfect in the judge's eyes.
 """
 
@@ -55,14 +55,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--requests", type=int, default=40_000)
+    parser.add_argument("--people", type=float, default=Judge().people, help="share of the answers that people score")
     parser.add_argument("--first", type=int, default=1, help="first seed")
     parser.add_argument("--world", nargs="*", choices=list(JUDGES), default=list(JUDGES))
     parser.add_argument("--scores", nargs="*", choices=get_args(Scores), default=list(get_args(Scores)))
     asked = parser.parse_args()
-    print("| world | scores | runs | rules | floor broken | worst | saving |\n|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| world | scores | runs | rules | floor broken | worst | saving | of the oracle's |\n|---|---|---|---|---|---|---|---|", flush=True
+    )
     with open_engine() as engine:
         for name in asked.world:
-            world, judge = JUDGES[name]
+            world, judge = JUDGES[name][0], replace(JUDGES[name][1], people=asked.people)
+            oracle = best_of(world)
             found: dict[Scores, list[tuple[bool, float, float]]] = {scores: [] for scores in asked.scores}
             began = time.perf_counter()
             for run in range(asked.runs):
@@ -70,10 +74,18 @@ def main() -> None:
                     own.append(saved(engine, world, judge, scores, asked.requests, asked.first + run))
                 if (run + 1) % 5 == 0 or run + 1 == asked.runs:
                     print(f"   after {run + 1}, {time.perf_counter() - began:.0f} s", flush=True)
-                    told(name, found)
+                    told(name, found, oracle)
 
 
-def told(name: str, found: dict[Scores, list[tuple[bool, float, float]]]) -> None:
+def best_of(world: worlds.World) -> float:
+    """What the best table by task saves that truly keeps the floor."""
+    population = worlds.contexts(world, POPULATION, np.random.default_rng(5))
+    today = worlds.truth_of(population, population.route)
+    table = worlds.task_table(world, population, today.quality - DROP)
+    return 1 - worlds.truth_of(population, table).cost / today.cost
+
+
+def told(name: str, found: dict[Scores, list[tuple[bool, float, float]]], oracle: float) -> None:
     """A line for each kind of scores, and how the two kinds together compare with people's alone."""
     means = {}
     for scores, own in found.items():
@@ -82,7 +94,7 @@ def told(name: str, found: dict[Scores, list[tuple[bool, float, float]]]) -> Non
         means[scores] = float(saving.mean())
         print(
             f"| {name} | {scores} | {len(own)} | {proposed.mean():.0%} | {broken.mean():.0%} | {max(float((below * broken).max()), 0.0):.4f} "
-            f"| {saving.mean():.1%} |",
+            f"| {saving.mean():.1%} | {saving.mean() / oracle:.0%} |",
             flush=True,
         )
     if means.get("people") and "people and judge" in means:

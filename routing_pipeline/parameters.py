@@ -133,10 +133,13 @@ class Weights(_Asked):
 
 
 class ScoreShares(_Asked):
-    """How much of all scores one user, or one team, may have given. More are thinned out at random, where others are left to make up the rest."""
+    """How much of all scores one user, team or source may have given. More are thinned out at random, where others are left to make up the rest."""
 
     user: float = Field(default=0.5, gt=0, le=1, description="Largest share of the scores by one user; 1: no such limit")
     team: float = Field(default=1.0, gt=0, le=1, description="Largest share of the scores by one team; 1: no such limit")
+    source: float = Field(
+        default=1.0, gt=0, le=1, description="Largest share of the scores by one source (judge, user, check, eval, log); 1: no such limit"
+    )
 
 
 class Parameters(_Asked):
@@ -182,7 +185,9 @@ class Parameters(_Asked):
         description="Sources whose scores are what quality means where other sources score answers too; those are put to use as a judge's",
         min_length=1,
     )
-    max_score_share: ScoreShares = Field(default_factory=ScoreShares, description="How much of the scores may come from one user or team")
+    max_score_share: ScoreShares = Field(
+        default_factory=ScoreShares, description="How much of the scores may come from one user, team or source"
+    )
     models: dict[str, ModelOverride] = Field(default_factory=dict, description="Overrides of the model catalog")
     capacities: dict[str, Capacity] = Field(default_factory=dict, description="Capacity by model")
     capabilities: CapabilitiesFile | None = Field(default=None, description="api.json of models.dev, in place of the bundled list")

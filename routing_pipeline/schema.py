@@ -231,6 +231,7 @@ SCOPED_REQUESTS: tuple[Column, ...] = (
     Column("request_latency_ms", "double", "On final rows: from the first attempt's start to the final one's end", "ms"),
     Column("attempts", "bigint", "On final rows: attempts of the request in the log", "attempts"),
     Column("quality", "double", "Newest feedback of the quality name, else the logged score; successful final rows only", "0..1"),
+    _text("quality_source", "Who gave that quality: judge, user, check or eval; log: the log's own row held it; null without a quality"),
     Column(
         "judge_quality",
         "double",

@@ -1,4 +1,4 @@
-"""What is told of how scores were counted: those of the last hours, those of one user or team, whose errors hang together, and a judge's.
+"""What is told of how scores were counted: those of the last hours, those of one user, team or source, users whose errors hang together, and a judge's.
 
 Belongs here: the result and its sentences. Does not belong here: what is decided (`policy.window_scores`).
 """
@@ -12,6 +12,9 @@ from pydantic import Field
 
 from routing_pipeline.estimates import Estimate, Measured, Result, quantity
 from routing_pipeline.text import LogName
+
+Giver = Literal["user", "team", "source"]
+"""Of whom it is told how much of the scores they gave."""
 
 
 class JudgeBias(Result):
@@ -62,8 +65,8 @@ class LateTail(Result):
 class ScoreInfluence(Result):
     """Whoever gave a large share of the scores."""
 
-    by: Literal["user", "team"]
-    name: LogName | None = Field(default=None, description="Of the team; users are not named")
+    by: Giver
+    name: LogName | None = Field(default=None, description="Of the team or source; users are not named")
     share: float = quantity("Of all scores", "0..1")
     counted_share: float = quantity("Of the scores that count", "0..1")
 
@@ -114,10 +117,11 @@ class ScoreAccount(Result):
             who = "One user" if len(users) == 1 else f"{len(users)} users"
             given, counted = sum(each.share for each in users), sum(each.counted_share for each in users)
             words.append(f"{who} gave {100 * given:.0f} % of the scores; {_counts(given, counted)}.")
-        # One team often has most of the traffic; that is news where it was limited.
-        teams = [each for each in self.influence if each.by == "team" and each.counted_share < each.share - 0.005]
+        # One team often has most of the traffic, and one source most of the scores; that is news where it was limited.
+        others = [each for each in self.influence if each.by != "user" and each.counted_share < each.share - 0.005]
         return words + [
-            f"Team {each.name} gave {100 * each.share:.0f} % of the scores; {_counts(each.share, each.counted_share)}." for each in teams
+            f"{each.by.capitalize()} {each.name} gave {100 * each.share:.0f} % of the scores; {_counts(each.share, each.counted_share)}."
+            for each in others
         ]
 
 

@@ -1,7 +1,7 @@
-"""How much of what is known of quality comes from one user or one team, and how much of it counts.
+"""How much of what is known of quality comes from one user, one team or one source, and how much of it counts.
 
-Belongs here: shares of the scores, and thinning out those of whoever gave more than a share that may be set. Does not belong here: sources of
-scores: one that is not trusted has no say in the mean at all (`policy.pseudo_labels`).
+Belongs here: shares of the scores, and thinning out those of whoever gave more than a share that may be set. Does not belong here: sources that are
+not trusted: where trusted ones give enough, they have no say in the mean at all (`policy.pseudo_labels`).
 
 Thinned at random, what is left of a heavy user's scores still stands for all of that user's answers within a task, level and model, beside those of
 others. Where no others are left to make up the rest, nothing is thinned, and that is told.
@@ -10,18 +10,18 @@ others. Where no others are left to make up the rest, nothing is thinned, and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import ibis
 
 from routing_pipeline.parameters import ScoreShares
+from routing_pipeline.policy.score_account import Giver
 
-COLUMNS: dict[Literal["user", "team"], str] = {"user": "user_hash", "team": "team"}
+COLUMNS: dict[Giver, str] = {"user": "user_hash", "team": "team", "source": "quality_source"}
 LEAST_SCORED = 300
 TOLD = 0.5
 """Share of all scores from which on whoever gave them is told of, whether a cap is set or not."""
 ALONE = 0.995
-"""A team with so much of the scores is the only one there is, and nothing to tell of."""
+"""A team or a source with so much of the scores is the only one there is, and nothing to tell of."""
 MOST_HEAVY = 20
 
 
@@ -29,7 +29,7 @@ MOST_HEAVY = 20
 class Influence:
     """Somebody with a large share of the scores, and the share of the scores that count. name: empty for users, whom no report names."""
 
-    by: Literal["user", "team"]
+    by: Giver
     name: str
     share: float
     counted_share: float
@@ -39,8 +39,8 @@ def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, .
     """Who is told of, and what `counting.Counting.thinned` should be.
 
     Args:
-        final: final requests; one aggregate of them by user and one by team are read.
-        most: largest share of the scores by user and by team.
+        final: final requests; an aggregate of them by user, one by team and one by source are read.
+        most: largest share of the scores by one of each.
     """
     told: list[Influence] = []
     thinned: list[tuple[str, str, float]] = []
@@ -51,7 +51,7 @@ def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, .
         total = int(sums.scored.sum().execute() or 0)
         if total < LEAST_SCORED:
             continue
-        cap = most.user if by == "user" else most.team
+        cap: float = getattr(most, by)
         limit = min(cap, TOLD)
         heavy = sums.filter(sums[column].notnull(), sums.scored > limit / 2 * total)
         rows = heavy.order_by(ibis.desc("scored"), ibis.asc(column)).limit(MOST_HEAVY).to_pyarrow().to_pylist()
@@ -61,7 +61,7 @@ def influences(final: ibis.Table, most: ScoreShares) -> tuple[tuple[Influence, .
         told += [
             Influence(by, "" if by == "user" else name, share, share * kept[name] / left)
             for name, share in shares.items()
-            if share > limit and not (by == "team" and share > ALONE)
+            if share > limit and not (by != "user" and share > ALONE)
         ]
         thinned += [(column, name, share) for name, share in kept.items() if share < 1.0]
     return tuple(told), tuple(thinned)

@@ -93,6 +93,7 @@ class ScoreCube:
 
     Places: segments first, then one per task for what no rule reaches (its score is KEEP's whatever the action).
     Actions: models in the binning's order, then KEEP. `quality` holds success x quality, `answered` the successes that it is of.
+    direct: what the regressions alone say, of KEEP about the models that requests were sent to; none of what no rule reaches.
     requests: units by (cluster, place); counted: by (cluster, place, outcome), those of which the outcome is known, and of costs, times
     and calls the requests that they hold today. model_error: by
     half whose scores are meant, then as the scores, for segments alone (`policy.model_error`). quality_variance: see `policy.expected_errors`.
@@ -312,7 +313,9 @@ def score_cube(cells: Cells, nuisances: Nuisances | None = None, segments: tuple
     ):
         counts = COUNTS[outcome]
         corrected = corrected * share[counts][cells.task[reach], cells.level[reach], cells.length[reach]]
-        kept = (kept + mean * own["n"]) * is_known[counts][reach]
+        expected = mean * own["n"] * is_known[counts][reach]
+        _add(direct, cells.cluster[reach], place[reach], np.full(len(reach), keep), outcome, expected)
+        kept = kept * is_known[counts][reach] + expected
         _add(scores, cells.cluster[reach], place[reach], np.full(len(reach), keep), outcome, kept)
         _add(scores, cells.cluster[reach][is_arm], place[reach][is_arm], cells.arm[reach][is_arm], outcome, corrected[is_arm])
     for outcome, values in enumerate(_unreached(cells, rest)):

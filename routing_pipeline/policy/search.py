@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from routing_pipeline.parameters import Goal, Weights
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.known_parts import Known
-from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, LEARN, OUTCOMES, QUALITY, SUCCESS, ScoreCube
+from routing_pipeline.policy.scores import ANSWERED, COST, LATENCY, LEARN, QUALITY, SUCCESS, ScoreCube
 from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, support
 
 HALF = 0.4
@@ -220,7 +220,7 @@ def eligibility(cube: ScoreCube, limits: Limits) -> NDArray[np.bool_]:
 
 
 def learned(cube: ScoreCube, limits: Limits) -> Learned:
-    """Doubly robust sums of the learning half, pulled towards the regression's: see `pull_of`."""
+    """Doubly robust sums of the learning half, pulled towards the regressions' (`pulled`), with errors no smaller than propensities let expect."""
     places = len(cube.segments)
     ranges = ranges_of(cube)
     member = np.zeros((places, len(ranges)))
@@ -229,13 +229,7 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
     scores, direct = (np.einsum("jsao,sr->jrao", values[LEARN, :places], member, optimize=True) for values in (cube.scores, cube.direct))
     requests = cube.requests[LEARN, :places] @ member
     eligible = eligibility(cube, limits)
-    by_cluster = scores.copy()
-    for outcome in range(len(OUTCOMES)):
-        correction = scores[:, :, :-1, outcome] - direct[:, :, :-1, outcome]
-        pull = pull_of(
-            correction, requests, scores[:, :, -1, outcome].sum(axis=0), eligible[:, :-1] & (np.arange(len(ranges)) < places)[:, None]
-        )
-        by_cluster[:, :, :-1, outcome] = direct[:, :, :-1, outcome] + pull * correction
+    by_cluster = pulled(scores, direct, requests, eligible[:, :-1] & (np.arange(len(ranges)) < places)[:, None])
     keep = scores[:, :places, -1]
     tau = float(keep[..., QUALITY].sum()) / max(float(keep[..., ANSWERED].sum()), 1e-300)
     margin = scores[..., QUALITY] - tau * scores[..., ANSWERED]
@@ -251,7 +245,9 @@ def learned(cube: ScoreCube, limits: Limits) -> Learned:
         rest=cube.scores[LEARN, places:, cube.keep].sum(axis=(0, 1)),
         requests=total,
         counted=np.maximum(cube.counted[LEARN].sum(axis=(0, 1)), 1.0),
-        quality_error=_cluster_error(margin - margin[:, :, -1:], requests),
+        quality_error=np.maximum(
+            _cluster_error(margin - margin[:, :, -1:], requests), member_error(np.sqrt(cube.quality_variance[0]), member)
+        ),
         success_error=np.maximum(
             _cluster_error(completed - completed[:, :, -1:], requests),
             member_error(np.sqrt(cube.completion.variance[0] + cube.completion.borrowed[0] ** 2), member),
@@ -281,10 +277,32 @@ def _cluster_error(sums: Floats, requests: Floats) -> Floats:
     return error
 
 
+def pulled(scores: Floats, direct: Floats, requests: Floats, eligible: NDArray[np.bool_]) -> Floats:
+    """Sums whose differences from KEEP's are the regressions', corrected as far as `pull_of` believes it; KEEP's are what happened.
+
+    Predictions stand on both sides of the difference that is decided about. Held against what happened, a prediction would make any
+    move look good where today's answers were unlucky.
+
+    Args:
+        scores: by (cluster, range, action, outcome), doubly robust, KEEP's last.
+        direct: the same from the regressions alone.
+        requests: (cluster, range).
+        eligible: (range, model), pairs that tell how far regressions are off.
+    """
+    found = scores.copy()
+    for outcome in range(scores.shape[3]):
+        happened = scores[:, :, -1:, outcome]
+        expected = direct[:, :, :-1, outcome] - direct[:, :, -1:, outcome]
+        correction = scores[:, :, :-1, outcome] - happened - expected
+        pull = pull_of(correction, requests, happened[..., 0].sum(axis=0), eligible)
+        found[:, :, :-1, outcome] = happened + expected + pull * correction
+    return found
+
+
 def pull_of(correction: Floats, requests: Floats, keep: Floats, eligible: NDArray[np.bool_]) -> Floats:
     """How much of the doubly robust correction is believed, by (segment, model): B = t2 / (t2 + se2), empirical Bayes.
 
-    Learning uses direct + B (doubly robust - direct). t2, how far the regression is truly off, is the mean of
+    Learning uses the regressions' difference from KEEP + B (doubly robust difference - that). t2, how far the regression is truly off, is the mean of
     (correction^2 - se^2) over eligible pairs, weighted by requests and never negative, on the scale of the segment's sum
     today (Efron and Morris 1973, JASA 68:117). Learning from raw scores would chase their noise.
     """

@@ -23,7 +23,7 @@ def account_of(requests: ibis.Table, most: ScoreShares) -> tuple[ScoreAccount, C
 
     Args:
         requests: conformed rows; a few small aggregates of them are read.
-        most: largest share of the scores that one user, one team may have.
+        most: largest share of the scores that one user, one team, one source may have.
     """
     final = requests.filter(requests.is_final)
     tail = late_scores(final)

@@ -53,6 +53,10 @@ def with_day(attempts: ibis.Table) -> ibis.Table:
     return attempts.mutate(day=(attempts.started_at.truncate("s").epoch_seconds() / SECONDS_PER_DAY).floor().cast("int64"))
 
 
+NEWEST = ("quality", "rating", "judge", "quality_source")
+"""What `newest_scores` has of a request or an attempt."""
+IN_THE_ROW = "log"
+"""Source of a quality that stands in the log's own row."""
 MIN_TRUSTED = 300
 """Scores of trusted sources from which on they alone are the quality of an answer, and those of other sources stand beside it."""
 
@@ -65,6 +69,7 @@ def newest_scores(feedback: ibis.Table, quality_name: str, trusted: Sequence[str
 
     Where at least MIN_TRUSTED scores of that name come from trusted sources, and some from others, the trusted ones alone are the
     quality, and the others a judge's. With fewer of them all sources count alike, as if there were one kind of score.
+    quality_source: who gave the quality; of several at the same moment the first by name.
     """
     low, high = feedback.scale_min.fill_null(0.0), feedback.scale_max.fill_null(1.0)
     scores = feedback.filter(high > low).mutate(score=((feedback.value - low) / (high - low)).clip(0.0, 1.0))
@@ -87,7 +92,8 @@ def newest_scores(feedback: ibis.Table, quality_name: str, trusted: Sequence[str
         last = keyed.scored_at.max().over(ibis.window(group_by=[by, "kind"]))
         keyed = keyed.mutate(newest_at=last)
         keyed = keyed.filter(keyed.scored_at == keyed.newest_at)
-        return keyed.group_by(by).agg(**{name: keyed.score.min(where=keyed.kind == name) for name in ("quality", "rating", "judge")})
+        kinds = {name: keyed.score.min(where=keyed.kind == name) for name in ("quality", "rating", "judge")}
+        return keyed.group_by(by).agg(**kinds, quality_source=keyed.source.min(where=keyed.kind == "quality"))
 
     return newest("request_id"), newest("attempt_id")
 
@@ -194,6 +200,7 @@ def hex_pair(digest: ibis.expr.types.StringValue) -> ibis.expr.types.IntegerValu
 def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None) -> ibis.Table:
     """Quality and users' ratings: from the newest feedback, else as logged. A request's scores belong to its final attempt."""
     quality, rating, judge = rows.logged_quality, rows.logged_rating, ibis.null("float64")
+    source = ibis.ifelse(quality.notnull(), IN_THE_ROW, ibis.null("string"))
     if scores is not None:
         by_request, by_attempt = scores
         by_request = keyed_by(by_request, "request")
@@ -204,16 +211,20 @@ def _with_scores(rows: ibis.Table, scores: tuple[ibis.Table, ibis.Table] | None)
         quality = ibis.coalesce(rows.quality_by_attempt, rows.quality_by_request, rows.logged_quality)
         rating = ibis.coalesce(rows.rating_by_attempt, of_request, rows.logged_rating)
         judge = ibis.coalesce(rows.judge_by_attempt, rows.judge_by_request)
+        source = ibis.coalesce(rows.quality_source_by_attempt, rows.quality_source_by_request, source)
     is_scored = rows.is_final & (rows.status == "success")
     nothing = ibis.null("float64")
     return rows.mutate(
-        quality=ibis.ifelse(is_scored, quality, nothing), judge_quality=ibis.ifelse(is_scored, judge, nothing), user_rating=rating
+        quality=ibis.ifelse(is_scored, quality, nothing),
+        quality_source=ibis.ifelse(is_scored, source, ibis.null("string")),
+        judge_quality=ibis.ifelse(is_scored, judge, nothing),
+        user_rating=rating,
     )
 
 
 def keyed_by(scores: ibis.Table, by: str) -> ibis.Table:
     """One of `newest_scores`, for a join: scored_request_id, quality_by_request and so on, or the same of attempts."""
-    return scores.rename({f"scored_{by}_id": f"{by}_id"} | {f"{name}_by_{by}": name for name in ("quality", "rating", "judge")})
+    return scores.rename({f"scored_{by}_id": f"{by}_id"} | {f"{name}_by_{by}": name for name in NEWEST})
 
 
 def length_ranks(rows: ibis.Table) -> ibis.Table:

@@ -31,7 +31,7 @@ from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.results import key_of
-from routing_pipeline.window.conform import DAYS_AROUND, Scores, conform_days, keyed_by, newest_scores, scored_anew, with_day
+from routing_pipeline.window.conform import DAYS_AROUND, NEWEST, Scores, conform_days, keyed_by, newest_scores, scored_anew, with_day
 from routing_pipeline.window.engine import Engine
 from routing_pipeline.window.scope import Window
 
@@ -187,8 +187,7 @@ def score_digests(attempts: ibis.Table, scores: Scores) -> dict[int, str]:
     rows = rows.left_join(by_request, rows.request_id == by_request.scored_request_id)
     rows = rows.left_join(by_attempt, rows.attempt_id == by_attempt.scored_attempt_id)
     rows = rows.filter(rows.scored_request_id.notnull() | rows.scored_attempt_id.notnull())
-    kinds = ("quality", "rating", "judge")
-    found = [rows[f"{what}_by_{whose}"].cast("string").fill_null("") for whose in ("request", "attempt") for what in kinds]
+    found = [rows[f"{what}_by_{whose}"].cast("string").fill_null("") for whose in ("request", "attempt") for what in NEWEST]
     text = ibis.literal("|").join([rows.attempt_id, *found])
     summed = rows.group_by("day").agg(
         n=rows.count(), **{f"sum_{salt}": (text + salt).hash().cast("decimal(38, 0)").sum().cast("string") for salt in "ab"}

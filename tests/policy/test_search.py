@@ -107,6 +107,20 @@ def test_an_unreachable_floor_has_no_programme_and_no_silent_answer() -> None:
     assert programme.programme(learnt, gain, limits(), floor=0.999, kappa=0.0, max_cost=None) is None
 
 
+def test_a_model_is_not_held_to_be_better_because_today_s_answers_were_unlucky() -> None:
+    rng = np.random.default_rng(3)
+    requests = np.full((256, 6), 20.0)
+    expected = np.full((256, 6, 2, 1), 16.0)
+    happened = expected.copy()
+    happened[:, :, -1] += rng.normal(0.0, 4.0, size=(256, 6, 1))
+    found = search.pulled(happened, expected, requests, np.ones((6, 1), dtype=bool)).sum(axis=0)[..., 0]
+    raw = happened.sum(axis=0)[..., 0]
+    unlucky = raw[:, -1] < expected.sum(axis=0)[:, -1, 0]
+    assert unlucky.any()
+    assert np.abs(found[:, 0] - found[:, 1]).max() < 0.4 * np.abs(raw[:, 0] - raw[:, 1]).max()
+    assert found[:, 1] == pytest.approx(raw[:, 1]), "today stays what happened"
+
+
 def test_the_sweep_holds_the_best_policy_for_every_price_of_quality() -> None:
     learnt = hand_made(1)
     gain = search.utility(learnt, "cost", WEIGHTS)

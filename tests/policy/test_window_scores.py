@@ -112,3 +112,21 @@ def test_rows_are_counted_as_was_decided_and_keep_their_columns() -> None:
     cut = as_counted(rows, Counting(scored_before_s=worlds.START_S + 3_000 * 60.0))
     assert cut.quality.count().execute() == 3_000
     assert cut.count().execute() == 6_000
+
+
+def test_one_source_of_scores_counts_for_no_more_than_its_share_and_that_is_told() -> None:
+    source = ["check"] * 4_500 + ["eval"] * 1_500
+    rows = ibis.memtable(rated(0.0).append_column("quality_source", pa.array(source)))
+    account, counting = account_of(rows, ScoreShares(source=0.5))
+    by_source = as_counted(rows, counting).group_by("quality_source").agg(n=lambda t: t.quality.count()).to_pyarrow().to_pylist()
+    counted = {row["quality_source"]: row["n"] for row in by_source}
+    assert counted["eval"] == 1_500, "those who gave few keep all"
+    assert counted["check"] == pytest.approx(1_500, rel=0.1)
+    assert any(words == "Source check gave 75 % of the scores; they count for 50 %." for words in account.told)
+
+
+def test_one_source_that_gave_nearly_all_scores_is_thinned_only_where_that_is_asked_for() -> None:
+    rows = ibis.memtable(rated(0.0).append_column("quality_source", pa.array(["check"] * 5_000 + ["eval"] * 1_000)))
+    account, counting = account_of(rows, ScoreShares())
+    assert counting.thinned == ()
+    assert [(each.by, each.name) for each in account.influence] == [("source", "check")]

@@ -43,18 +43,18 @@ REVIEWED = [(f"r{place}", "eval", 0.5, 0) for place in range(MIN_TRUSTED)]
 
 def test_a_later_score_of_a_judge_does_not_replace_a_person_s() -> None:
     found = newest([*REVIEWED, ("r0", "judge", 0.9, 10), ("only judged", "judge", 0.8, 0), ("r1", "user", 1.0, 20)])
-    assert found["r0"] == {"quality": 0.5, "rating": None, "judge": 0.9}
-    assert found["only judged"] == {"quality": None, "rating": None, "judge": 0.8}
-    assert found["r1"] == {"quality": 0.5, "rating": 1.0, "judge": None}
+    assert found["r0"] == {"quality": 0.5, "rating": None, "judge": 0.9, "quality_source": "eval"}
+    assert found["only judged"] == {"quality": None, "rating": None, "judge": 0.8, "quality_source": None}
+    assert found["r1"] == {"quality": 0.5, "rating": 1.0, "judge": None, "quality_source": "eval"}
 
 
 def test_with_few_trusted_scores_or_one_kind_alone_the_newest_counts_whoever_gave_it() -> None:
     found = newest([("a", "eval", 0.5, 0), ("a", "judge", 0.9, 10)])
-    assert found["a"] == {"quality": 0.9, "rating": None, "judge": None}
+    assert found["a"] == {"quality": 0.9, "rating": None, "judge": None, "quality_source": "judge"}
     assert newest([("a", "judge", 0.9, 10)])["a"]["quality"] == 0.9
 
 
 def test_who_is_trusted_can_be_said() -> None:
     scores = [*((f"u{place}", "user", 0.4, 0) for place in range(MIN_TRUSTED)), ("u0", "eval", 0.9, 5)]
-    assert newest(scores, trusted=("user",))["u0"] == {"quality": 0.4, "rating": None, "judge": 0.9}
-    assert newest(scores)["u0"] == {"quality": 0.9, "rating": 0.4, "judge": None}
+    assert newest(scores, trusted=("user",))["u0"] == {"quality": 0.4, "rating": None, "judge": 0.9, "quality_source": "user"}
+    assert newest(scores)["u0"] == {"quality": 0.9, "rating": 0.4, "judge": None, "quality_source": "eval"}

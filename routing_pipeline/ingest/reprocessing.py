@@ -19,6 +19,7 @@ from routing_pipeline.ingest.days_in_keys import DAYS_IN_KEY
 from routing_pipeline.ingest.erasure import forgotten_objects
 from routing_pipeline.ingest.ingestion import IngestResult, Progress, ingest_logs
 from routing_pipeline.ingest.objects import open_source
+from routing_pipeline.ingest.shares import Workers
 from routing_pipeline.lake.overwrite import ADDRESS, READ_AGAIN
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.storage.home import Home
@@ -62,7 +63,13 @@ def mark_for_reading_again(home: Home, *, day: str | None = None, prefix: str | 
 
 
 def ingest_days(
-    home: Home, uri: str, days: Collection[date], *, log_format: str = "auto", progress: Progress | None = None
+    home: Home,
+    uri: str,
+    days: Collection[date],
+    *,
+    log_format: str = "auto",
+    progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> IngestResult:
     """Read UTC days of a source, and no others: what was read of them again, and what is new of them.
 
@@ -78,7 +85,7 @@ def ingest_days(
         lake = Lake(home)
         lake.recover()
         _marked(home, lake, {each for each in _matching(home, lake, sorted(days), None) if each[0] == source})
-    return ingest_logs(home, uri, log_format=log_format, days=days, progress=progress)
+    return ingest_logs(home, uri, log_format=log_format, days=days, progress=progress, workers=workers)
 
 
 def _marked(home: Home, lake: Lake, matching: set[tuple[str, str]]) -> Marked:

@@ -32,8 +32,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import start_up
-
 HERE = Path(__file__).parent
 FILES, FEWER_FILES = 40, 8
 """The whole, and the part of it that is given to a tool which reads one file of a gigabyte at most."""
@@ -379,6 +377,8 @@ def main() -> None:
         )
         print(document)
         if asked.write is not None:
+            import start_up
+
             before = asked.write.read_text(encoding="utf-8") if asked.write.exists() else ""
             if f"\n{lines:,} made-up lines" in before:
                 ours = {case.name: ratios[case.name] for case in cases if case.is_ours and case.name in ratios}

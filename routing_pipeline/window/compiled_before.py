@@ -14,6 +14,7 @@ import hashlib
 import os
 import time
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from routing_pipeline.clock import SECONDS_PER_DAY
@@ -49,11 +50,8 @@ def _name(key: str) -> str:
 @cache
 def _compiler() -> str:
     """What the SQL of an expression depends on beside the expression."""
-    import duckdb
-    import ibis
-    import sqlglot
-
-    return _digest(f"{duckdb.__version__} {ibis.__version__} {sqlglot.__version__} {code_key('routing_pipeline.window.compiled')}")[:16]
+    versions = map(version, ("duckdb", "ibis-framework", "sqlglot"))
+    return _digest(" ".join((*versions, code_key("routing_pipeline.window.compiled"))))[:16]
 
 
 def _digest(text: str) -> str:

@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from routing_pipeline.report.html import escape, report_html
+from routing_pipeline.report.html import _template as of_html, escape, report_html
+from routing_pipeline.report.markdown import _template as of_markdown
 from routing_pipeline.report.model import Report
 from routing_pipeline.report.rendering import TEMPLATES
 
@@ -189,3 +190,8 @@ def test_the_page_prints_fits_a_phone_and_follows_dark_mode(reports: Reports) ->
     assert "@media print" in text
     assert "prefers-color-scheme: dark" in text
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+
+
+def test_what_a_template_was_compiled_to_is_kept_for_each_language_apart() -> None:
+    patterns = {getattr(made().environment.bytecode_cache, "pattern", None) for made in (of_html, of_markdown)}
+    assert len(patterns) == 2

@@ -31,7 +31,7 @@ def frames(engine: Engine, files: Sequence[str], window: Window, most_usd: str) 
         window: half-open, seconds since 1970.
         most_usd: SQL for what a request can cost at most.
     """
-    spark: Any = engine.backend._session  # type: ignore[attr-defined]
+    spark: Any = engine.backend._session
     rows = spark.read.option("mergeSchema", "true").parquet(*files)
     later = [column for column in REQUEST_LOG if column.name in ADDED_LATER and column.name not in rows.columns]
     rows = rows.selectExpr("*", *(f"CAST(NULL AS {_TYPES[column.type]}) AS {column.name}" for column in later))

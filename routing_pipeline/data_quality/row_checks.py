@@ -1,4 +1,4 @@
-"""Claims about single rows and columns, evaluated by Great Expectations inside an embedded DuckDB.
+"""Claims about single rows and columns, evaluated by Great Expectations inside an embedded DuckDB, or on Spark's workers.
 
 Belongs here: translating the predicates of `expectations` into Great Expectations suites, and running those over Parquet
 files. Does not belong here: the rules themselves (`expectations`), comparisons with a baseline (`baseline_checks`).
@@ -26,6 +26,7 @@ from duckdb_engine import ConnectionWrapper, Dialect
 
 from routing_pipeline import text as wording
 from routing_pipeline.clock import SECONDS_PER_DAY
+from routing_pipeline.data_quality import spark_rows
 from routing_pipeline.data_quality.expectations import (
     AHEAD_OF_INGESTION,
     COST_BEYOND_PRICES,
@@ -48,7 +49,7 @@ from routing_pipeline.data_quality.expectations import (
 )
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.schema import ADDED_LATER, CHAT, DUCKDB_TYPE, REQUEST_LOG
-from routing_pipeline.window.engine import MEMORY_LIMIT, bounded
+from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, bounded
 from routing_pipeline.window.scope import Window
 
 if TYPE_CHECKING:
@@ -103,7 +104,13 @@ class _Evaluated:
 
 
 def validate(
-    suite: Sequence[Expectation], files: Sequence[str], window: Window, *, memory_limit: str = MEMORY_LIMIT, spill_to: Path | None = None
+    suite: Sequence[Expectation],
+    files: Sequence[str],
+    window: Window,
+    *,
+    memory_limit: str = MEMORY_LIMIT,
+    spill_to: Path | None = None,
+    engine: Engine | None = None,
 ) -> tuple[CheckResult, ...]:
     """Evaluate the row-wise expectations of a suite; comparisons in it are passed over.
 
@@ -116,6 +123,7 @@ def validate(
         window: half-open, seconds since 1970.
         memory_limit: what DuckDB may hold before it spills, as of every engine.
         spill_to: where it spills to; None: where the process runs.
+        engine: Spark, open, where its workers are to count; the columns, and where a breach came from, DuckDB tells all the same.
 
     Raises:
         UnusableInputError: there is no file.
@@ -125,9 +133,12 @@ def validate(
     rules = [expectation for expectation in suite if not isinstance(expectation.predicate, Comparison)]
     with bounded(memory_limit, None, spill_to) as settings, _opened(files, window, settings) as has_schema:
         views = (COLUMNS, DAYS, WINDOW) if has_schema else (COLUMNS,)
+        frames = (
+            dict(zip((DAYS, WINDOW), spark_rows.frames(engine, files, window, _MOST_USD), strict=True)) if engine and has_schema else {}
+        )
         found: dict[str, list[_Evaluated]] = {}
         for view in views:
-            found |= _evaluated([rule for rule in rules if _view_of(rule) == view], view, window)
+            found |= _evaluated([rule for rule in rules if _view_of(rule) == view], view, window, frames.get(view))
         where = {rule.name: _objects(rule.predicate) for rule in rules if rule.name in found and _breaching(found[rule.name])}
     missing = "the files do not have the columns that this is about"
     return tuple(
@@ -192,8 +203,8 @@ def _view_of(rule: Expectation) -> str:
     return WINDOW if isinstance(rule.predicate, Filled) else DAYS
 
 
-def _evaluated(rules: Sequence[Expectation], view: str, window: Window) -> dict[str, list[_Evaluated]]:
-    """One suite over one view: Great Expectations bundles its counts into few statements."""
+def _evaluated(rules: Sequence[Expectation], view: str, window: Window, frame: Any) -> dict[str, list[_Evaluated]]:
+    """One suite over one view, or its frame on Spark: Great Expectations bundles its counts into few statements, or jobs."""
     if not rules:
         return {}
     # Read when it is imported: no analytics over the network. It takes three to six seconds to load.
@@ -203,8 +214,12 @@ def _evaluated(rules: Sequence[Expectation], view: str, window: Window) -> dict[
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_sql(name="lake", connection_string=f"{DIALECT}:///:memory:", create_temp_table=False)
-    batch = source.add_table_asset(view, table_name=view).add_batch_definition_whole_table("all").get_batch()
+    if frame is None:
+        source = context.data_sources.add_sql(name="lake", connection_string=f"{DIALECT}:///:memory:", create_temp_table=False)
+        batch = source.add_table_asset(view, table_name=view).add_batch_definition_whole_table("all").get_batch()
+    else:
+        whole = context.data_sources.add_spark(name="lake", persist=False).add_dataframe_asset(view)
+        batch = whole.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
     suite = gx.ExpectationSuite(name=view, expectations=[part for rule in rules for part in _translated(rule, window)])
     # Counts alone, never values of the logs; of missing columns the names, which are ours.
     listed = len(REQUEST_LOG) if view == COLUMNS else 0

@@ -23,20 +23,25 @@ import spark_cluster
 from in_process import delivered
 from killed_ingestion import write_logs
 
+from routing_pipeline.data_quality import suite
+from routing_pipeline.data_quality.expectations import BLOCKING, COMPLETENESS
+from routing_pipeline.data_quality.row_checks import validate
 from routing_pipeline.demo import traffic
 from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.ingest import shares
 from routing_pipeline.ingest.ingestion import ingest_logs
+from routing_pipeline.lake.side_tables import arrow_schema
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.schema import SCOPED_REQUESTS, column_names
+from routing_pipeline.schema import REQUEST_LOG, SCOPED_REQUESTS, column_names
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import Engine, open_engine
 from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.rows import rows_at
-from routing_pipeline.window.scope import AnalysisScope
+from routing_pipeline.window.scope import AnalysisScope, Window
 from routing_pipeline.window.spark import one_application
+from tests.lakes import with_columns
 
 pytestmark = spark_cluster.NEEDS_SPARK
 
@@ -89,7 +94,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, spark_cluster.running(tmp_path_factory.mktemp("cluster")) as master:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         # A few lines are enough to be read in shares.
-        patch.setattr(shares, "SHARE_BYTES", 1 << 20)
+        patch.setattr(shares, "SHARE_BYTES", 4 << 20)
+        # Nor is anything too little to be checked by workers.
+        patch.setattr(suite, "CHECKED_HERE_BYTES", 0)
         with one_application(lambda: SETTINGS):
             yield master
 
@@ -189,6 +196,29 @@ def test_both_engines_conform_a_window_to_the_same_rows(sides: Sides, window: st
     assert [str(field.type) for field in one.schema] == [str(field.type) for field in other.schema]
     for name in one.column_names:
         assert differences(one[name].to_pylist(), other[name].to_pylist(), name)[:5] == []
+
+
+def test_workers_count_every_breach_that_one_process_counts(cluster: str, tmp_path: Path) -> None:
+    rows = with_columns(traffic.traffic(300).attempts, arrow_schema(REQUEST_LOG)).slice(0, 300).to_pylist()
+    for place, breach in enumerate(
+        (
+            {"cost_usd": -1.0},
+            {"cost_usd": math.nan, "latency_ms": math.inf},
+            {"cost_usd": 1e9, "prompt_tokens": -1},
+            {"status": "late", "quality_score": 1.5},
+            {"attempt_id": rows[99]["attempt_id"], "model": None, "propensity": 0.0},
+            {"started_at": datetime(2031, 1, 1), "ingested_at": datetime(2030, 1, 1)},
+            {"operation": "embedding", "session_id": None},
+        )
+    ):
+        rows[place * 10] |= breach
+    pq.write_table(pa.Table.from_pylist(rows, arrow_schema(REQUEST_LOG)), file := str(tmp_path / "rows.parquet"))
+    window = Window(traffic.WEEK_START.timestamp(), END_S)
+    with open_engine(cluster) as engine:
+        for rules in (BLOCKING, COMPLETENESS):
+            here = validate(rules, [file], window)
+            assert validate(rules, [file], window, engine=engine) == here
+            assert any(not each.passed for each in here)
 
 
 def test_both_engines_keep_days_and_make_another_window_of_them(sides: Sides) -> None:

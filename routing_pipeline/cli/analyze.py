@@ -168,12 +168,14 @@ def _as_rolled_out(rule_set: RuleSet, config: Path | None) -> RuleSet:
     """Tiers as the gateway of `[rollout]` has them, where one is named; else they are found in the window."""
     from routing_pipeline.gateways.rollout_settings import read_rollout
     from routing_pipeline.gateways.tiers import tiers_for
-    from routing_pipeline.rules.tiers import tiers_named, without_tiers
+    from routing_pipeline.rules.tiers import tiers_named, with_models
 
     if not tiers_named(rule_set) or not (settings := read_rollout(config)).current:
         return rule_set
-    tiers = tiers_for(rule_set, settings.current_text(), config)
-    return rule_set.model_copy(update={"rules": tuple(without_tiers(rule, tiers) for rule in rule_set.rules)})
+    found, said = with_models(rule_set, tiers_for(rule_set, settings.current_text(), config))
+    for line in said:
+        typer.echo(line, err=True)
+    return found
 
 
 @command("report --out report", group=DECIDE)

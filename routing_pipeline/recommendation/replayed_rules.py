@@ -25,7 +25,7 @@ from routing_pipeline.recommendation.risk_levels import risk_of_rule
 from routing_pipeline.recommendation.routing_rules import Candidate, RoutingRules, difference_of_quality
 from routing_pipeline.recommendation.rule_names import unknown_names
 from routing_pipeline.recommendation.rule_reasons import per_call_warnings
-from routing_pipeline.recommendation.rule_tiers import with_models
+from routing_pipeline.recommendation.rule_tiers import resolved
 from routing_pipeline.recommendation.rule_traffic import RuleTraffic, Traffic, traffic_of
 from routing_pipeline.recommendation.simulation import RuleReplay, Simulation, simulate
 from routing_pipeline.recommendation.validation_criteria import of_a_rule
@@ -49,7 +49,7 @@ def replayed(
     Raises:
         UnusableInputError: they send requests where those cannot be served or where the policy forbids it, or name a tier without models.
     """
-    rule_set, taken = with_models(rule_set, scope)
+    rule_set, taken = resolved(rule_set, scope)
     refuse_infeasible(rule_set, requests, scope)
     own = closest(rule_set, known)
     learnt = () if own is None else own.halves
@@ -71,7 +71,7 @@ def evaluated(
 
     Arguments as `replayed`.
     """
-    rule_set, taken = with_models(rule_set, scope)
+    rule_set, taken = resolved(rule_set, scope)
     simulation = replayed(rule_set, evidence, requests, scope, known)
     traffic = traffic_of(requests, rule_set)
     by_rule = {each.rule_id: each for each in simulation.by_rule}

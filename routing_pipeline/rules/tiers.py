@@ -39,6 +39,20 @@ def tiers_of(models: Iterable[str], overrides: Mapping[str, ModelOverride]) -> d
     return found
 
 
+def with_models(rule_set: RuleSet, tiers: Mapping[str, Collection[str]]) -> tuple[RuleSet, tuple[str, ...]]:
+    """The rules with models in the place of tiers, and a sentence for each tier on what it was taken for.
+
+    Raises:
+        UnusableInputError: a tier that they name has no models.
+    """
+    found = rule_set.model_copy(update={"rules": tuple(without_tiers(rule, tiers) for rule in rule_set.rules)})
+    said = (
+        f"{TIER}{tier} stands for {', '.join(models_of(rule_set.rules[0].id, tier, tiers))}, in equal parts."
+        for tier in tiers_named(rule_set)
+    )
+    return found, tuple(said)
+
+
 def without_tiers(rule: Rule, tiers: Mapping[str, Collection[str]]) -> Rule:
     """The rule with the models of each tier that it names, in equal parts.
 

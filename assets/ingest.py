@@ -90,7 +90,9 @@ def request_log_days(context: dg.AssetExecutionContext, config: DaysConfig, home
     asked, log_format, lake = days.asked_for(context), _format(config.log_format, home), Lake(opened)
     before = lake.held_by_day()
     try:
-        result = together([ingest_days(opened, source, asked, log_format=log_format, progress=told, workers=home.workers()) for source in sources])
+        result = together(
+            [ingest_days(opened, source, asked, log_format=log_format, progress=told, workers=home.workers()) for source in sources]
+        )
     except ServiceUnavailableError as error:
         waiting.later(context, waiting.STORE_RETRIES, waiting.STORE_RETRY_AFTER_S, str(error))
         raise

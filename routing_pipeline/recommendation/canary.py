@@ -235,9 +235,9 @@ def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_se
 
 
 def promise_of(rule_set: RuleSet, share: float) -> Difference | None:
-    """What the logs promised of the quality of decided requests; None where they cannot tell, or something unlogged steers what they tell."""
+    """What the logs promised of the quality of decided requests; None where they cannot tell, or where something unlogged may have steered them."""
     promised = promised_difference("quality", rule_set, share)
-    if isinstance(promised, Unidentifiable) or any(rule.evidence.grade == "C" for rule in rule_set.rules if rule.route != "unchanged"):
+    if isinstance(promised, Unidentifiable) or any(rule.evidence.grade != "A" for rule in rule_set.rules if rule.route != "unchanged"):
         return None
     error = standard_error(promised)
     return Difference(promised.estimate, error, promised.degrees or math.inf, 0.0) if error > 0 else None
@@ -248,8 +248,8 @@ def cleared_with_promise(found: Difference, alone: Estimate, promise: Difference
 
     Rules that use what they may lose lie so near their limit that a canary alone cannot tell for months. But they have passed a proof, by
     sessions that the canary does not hold: whatever a canary lets go on after it, no more of the rules that truly break the limit go on than
-    passed that proof, as long as the logs can be trusted. Whether they can is what the canary has to show: that it agrees with the promise,
-    that both together do not lie beyond the limit, and, by itself and at every look, that nothing falls by twice the limit.
+    passed that proof, as long as nothing unlogged flattered it. So only evidence of known probabilities counts (`promise_of`), and the canary has to
+    agree with it: both together do not lie beyond the limit, and by itself, at every look, nothing falls by twice the limit.
     """
     if promise is None or not limit <= promise.value <= alone.high or alone.low <= limit - abs(limit):
         return None

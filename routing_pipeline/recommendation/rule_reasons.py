@@ -94,11 +94,14 @@ def _per_call(scope: AnalysisScope) -> str:
 
 def hypothesis_warnings(question: Question, verdicts: list[Verdict], intervals: JointIntervals, today: Evaluated) -> list[str]:
     """What a hypothesis would bear, for whoever acts on it without a proof."""
-    if question.evidence.grade == "A" or not verdicts:
+    if not verdicts:
         return []
+    found = per_call_warnings(question.evidence, question.scope)
+    if question.evidence.grade == "A":
+        return found
     moved, _ = moved_shares(question.cube, verdicts[0].pair.shares)
     tipping = tipping_point(question, verdicts[0].outcome, today, moved, intervals)
-    return [_hidden_warning(question, moved, tipping)] if isinstance(tipping, Estimate) else []
+    return [_hidden_warning(question, moved, tipping), *found] if isinstance(tipping, Estimate) else found
 
 
 def _hidden_warning(question: Question, moved: float, tipping: Estimate) -> str:

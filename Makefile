@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 GATEWAYS := $(CURDIR)/$(VENV)/gateways
 FAST_TESTS := tests/stats tests/rules $(addprefix tests/test_,catalog.py estimates.py parameters.py text.py)
 SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py steering_worlds.py audit_worlds.py detectors.py projections.py session_worlds.py)
+# One more than there are cores: many tests wait for a server, a browser or a clock.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)))
 # uv takes its certificates from the system, so that it works behind a company's proxy.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
@@ -39,7 +41,7 @@ run: $(VENV)/.run  ## A made-up week of traffic to a report; the last line is wh
 	@$(BIN)/routing-pipeline demo
 
 test: $(VENV)/.dev  ## The whole test suite
-	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

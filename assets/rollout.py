@@ -41,7 +41,7 @@ def rollout(context: dg.AssetExecutionContext, home: HomeResource) -> None:
     look = None
     if live is not None and live[1].steps:
         with home.reading() as engine:
-            look = look_at(home.open(), engine, read_parameters(home.config_file()), *live)
+            look = look_at(home.open(), engine, read_parameters(home.config_file()), *live, trust_proof=settings.trust_proof)
     done = found.go(look)
     status = found.status(look, written=found.written)
     for line in _news(done, status):

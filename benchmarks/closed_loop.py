@@ -1,6 +1,6 @@
 """Eight weeks of a loop that closes: logs, rules, roll-out, looks, the next logs; in worlds whose truth is known, beside naive averages.
 
-Run: python benchmarks/closed_loop.py [--worlds N] [--weeks N] [--requests N] [--history DAYS] [--fall X] [--seed N]. About a minute a world. To reach: spend within 5 % of the
+Run: python benchmarks/closed_loop.py [--worlds N] [--weeks N] [--requests N] [--history DAYS] [--fall X] [--trust-proof] [--seed N]. About a minute a world. To reach: spend within 5 % of the
 best that rules on task and complexity can do, true quality in no week more than .01 below its floor, every planted fall taken back within
 two days, and what is harmless taken back in at most 5 % of worlds. The seed is fresh unless given, and printed.
 
@@ -93,8 +93,11 @@ class Told:
 class Loop:
     """One world as it goes."""
 
-    def __init__(self, world: World, per_day: int, weeks: int, history: int, seed: int, fall: float, engine: Engine) -> None:
+    def __init__(
+        self, world: World, per_day: int, weeks: int, history: int, seed: int, fall: float, engine: Engine, *, trust_proof: bool
+    ) -> None:
         self.world, self.per_day, self.history, self.fall, self.engine = world, per_day, history, fall, engine
+        self.trust_proof = trust_proof
         self.rng = np.random.default_rng(seed)
         self.told = Told([Week() for _ in range(weeks)])
         self.logs: list[tuple[int, pa.Table]] = []
@@ -214,7 +217,7 @@ class Loop:
         if self.state is None or self.rules is None or self.state.share >= 1:
             return
         moments = [{"step": step, "day": of, "is_canary": arm, **sums} for (step, of, arm), sums in sorted(self.moments.items())]
-        look = look_of(moments, self.seen, self.rules, len(self.state.steps))
+        look = look_of(moments, self.seen, self.rules, len(self.state.steps), trust_proof=self.trust_proof)
         now = datetime.fromtimestamp(START_S + day * SECONDS_PER_DAY, UTC)
         then = next_of(self.state, look, self.state.steps[0].at, 1e4, now)
         if then.kind == "roll_back":
@@ -273,6 +276,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=120_000, help="a week")
     parser.add_argument("--history", type=int, default=28, help="days of logs that rules are found in")
     parser.add_argument("--fall", type=float, default=0.1, help="of quality, where one is planted")
+    parser.add_argument("--trust-proof", action="store_true", help="as [rollout] trust_proof: grade B counts where the canary bears it out")
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
     asked = parser.parse_args()
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
@@ -299,7 +303,7 @@ def main() -> None:
             name = list(kinds)[number // 2 % len(kinds)]
             per_day = asked.requests // 7
             fall = asked.fall if number % 2 else 0.0
-            told = Loop(kinds[name], per_day, asked.weeks, asked.history, seed + number, fall, engine).run()
+            told = Loop(kinds[name], per_day, asked.weeks, asked.history, seed + number, fall, engine, trust_proof=asked.trust_proof).run()
             best = best_by_rules(kinds[name], np.random.default_rng(seed))
             naive = by_averages(kinds[name], per_day, asked.weeks, asked.history, seed + number)
             found.append((told, best, naive))

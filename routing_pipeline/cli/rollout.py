@@ -68,7 +68,7 @@ def _look(home: Home, found: Rollout, config: Path | None) -> CanaryLook | None:
     from routing_pipeline.window.engine import open_engine
 
     with open_engine("duckdb", spill_to=home.scratch / "spill") as engine:
-        return look_at(home, engine, read_parameters(config), *live)
+        return look_at(home, engine, read_parameters(config), *live, trust_proof=found.settings.trust_proof)
 
 
 def _step(status: RolloutStatus, home: Path | None, config: Path | None) -> str | None:

@@ -18,8 +18,10 @@ from routing_pipeline.window.kinds_of_call import chat_of
 from routing_pipeline.window.scope import Window
 
 
-def look_at(home: Home, engine: Engine, parameters: Parameters, rule_set: RuleSet, state: RolloutState) -> CanaryLook | None:
-    """One look at everything since the first step; None before it, and while the lake holds nothing since."""
+def look_at(
+    home: Home, engine: Engine, parameters: Parameters, rule_set: RuleSet, state: RolloutState, *, trust_proof: bool = False
+) -> CanaryLook | None:
+    """One look at everything since the first step; None before it, and while the lake holds nothing since. trust_proof: see `canary_look`."""
     steps = [Step(share=each.share, start_s=each.at.timestamp()) for each in state.steps]
     lake = Lake(home)
     newest_s = lake.newest_s()
@@ -42,4 +44,4 @@ def look_at(home: Home, engine: Engine, parameters: Parameters, rule_set: RuleSe
     )
     timed = chat_of(with_time(rows))
     timed = timed.filter(timed.started_s >= window.start_s)
-    return canary_look(conformed, int(timed.request_id.nunique().execute()), rule_set, steps)
+    return canary_look(conformed, int(timed.request_id.nunique().execute()), rule_set, steps, trust_proof=trust_proof)

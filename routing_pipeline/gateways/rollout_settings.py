@@ -23,6 +23,8 @@ class RolloutSettings:
 
     automatic: bool = False
     """Whether steps are taken, and taken back, without a person."""
+    trust_proof: bool = False
+    """Whether rules go on where the canary bears out what grade B promises, though it cannot tell by itself (`recommendation.canary`)."""
     gateway: str = ""
     current: str = ""
     """File: what the gateway runs with when it follows none of our rules. A roll-back writes it; nothing ever changes it."""

@@ -107,7 +107,9 @@ class CanaryLook(Result):
         return tuple(each for each in self.guardrails if each.standing == "crossed")
 
 
-def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, steps: Sequence[Step]) -> CanaryLook:
+def canary_look(
+    requests: ibis.Table, all_requests: int, rule_set: RuleSet, steps: Sequence[Step], *, trust_proof: bool = False
+) -> CanaryLook:
     """Hold the canary against its control, over all steps so far.
 
     Args:
@@ -115,11 +117,14 @@ def canary_look(requests: ibis.Table, all_requests: int, rule_set: RuleSet, step
         all_requests: final requests in that time.
         rule_set: what is rolled out.
         steps: oldest first; at least one.
+        trust_proof: whether a promise of grade B counts as one of grade A does (`promise_of`).
     """
-    return look_of(_moments(requests, rule_set, steps), all_requests, rule_set, len(steps))
+    return look_of(_moments(requests, rule_set, steps), all_requests, rule_set, len(steps), trust_proof=trust_proof)
 
 
-def look_of(moments: Sequence[Mapping[str, float]], all_requests: int, rule_set: RuleSet, steps: int) -> CanaryLook:
+def look_of(
+    moments: Sequence[Mapping[str, float]], all_requests: int, rule_set: RuleSet, steps: int, *, trust_proof: bool = False
+) -> CanaryLook:
     """The same from sums over sessions: a row for each step, day and arm, as `_moments` has them."""
     canary = [each for each in moments if each["is_canary"]]
     control = [each for each in moments if not each["is_canary"]]
@@ -134,7 +139,9 @@ def look_of(moments: Sequence[Mapping[str, float]], all_requests: int, rule_set:
         control_requests=requests_n[1],
         canary_sessions=round(math.fsum(each["sessions"] for each in canary)),
         sessions_in_step=round(math.fsum(each["sessions"] for each in canary if each["step"] == steps - 1)),
-        guardrails=tuple(_guardrail(name, moments, rule_set, share) for name in ALPHA),
+        guardrails=tuple(
+            _guardrail(name, moments, rule_set, share, promise_of(rule_set, share, trust_proof=trust_proof)) for name in ALPHA
+        ),
     )
 
 
@@ -212,7 +219,9 @@ def _splits(watched: Watched, moments: Sequence[Mapping[str, float]]) -> list[Sp
     )
 
 
-def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_set: RuleSet, share: float) -> Guardrail:
+def _guardrail(
+    watched: Watched, moments: Sequence[Mapping[str, float]], rule_set: RuleSet, share: float, promise: Difference | None
+) -> Guardrail:
     periods = _splits(watched, moments)
     found = difference_of(periods)
     control = None if isinstance(found, Unidentifiable) else found.control
@@ -222,7 +231,7 @@ def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_se
     alone = bounds(found, planned, ALPHA_GO_ON)
     standing, together = standing_of(watched, alarm, alone, limit), None
     if watched == "quality" and standing == "open" and isinstance(found, Difference) and isinstance(alone, Estimate):
-        together = cleared_with_promise(found, alone, promise_of(rule_set, share), limit, planned)
+        together = cleared_with_promise(found, alone, promise, limit, planned)
     return Guardrail(
         watched=watched,
         control=control,
@@ -234,10 +243,16 @@ def _guardrail(watched: Watched, moments: Sequence[Mapping[str, float]], rule_se
     )
 
 
-def promise_of(rule_set: RuleSet, share: float) -> Difference | None:
-    """What the logs promised of the quality of decided requests; None where they cannot tell, or where something unlogged may have steered them."""
+def promise_of(rule_set: RuleSet, share: float, *, trust_proof: bool = False) -> Difference | None:
+    """What the logs promised of the quality of decided requests; None where they cannot tell, or where something unlogged may have steered them.
+
+    trust_proof: takes evidence for sound in which everything that is logged was tested (grade B), too.
+    """
     promised = promised_difference("quality", rule_set, share)
-    if isinstance(promised, Unidentifiable) or any(rule.evidence.grade != "A" for rule in rule_set.rules if rule.route != "unchanged"):
+    sound = "AB" if trust_proof else "A"
+    if isinstance(promised, Unidentifiable) or any(
+        rule.evidence.grade not in sound for rule in rule_set.rules if rule.route != "unchanged"
+    ):
         return None
     error = standard_error(promised)
     return Difference(promised.estimate, error, promised.degrees or math.inf, 0.0) if error > 0 else None

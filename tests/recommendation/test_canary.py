@@ -148,7 +148,11 @@ def test_a_promise_counts_where_nothing_hidden_can_have_steered_it(rule_set: Rul
     found = promise_of(promising, 0.5)
     assert found is not None
     assert (found.value, found.standard_error) == (pytest.approx(-0.016), pytest.approx(0.0032 / 1.96, rel=0.01))
-    assert all(promise_of(promising.model_copy(update={"rules": tuple(rules)}), 0.5) is None for rules in steered)
+    of_b, of_c = (promising.model_copy(update={"rules": tuple(rules)}) for rules in steered)
+    assert promise_of(of_b, 0.5) is None
+    assert promise_of(of_c, 0.5) is None
+    assert promise_of(of_b, 0.5, trust_proof=True) == found, "who says so trusts what was tested"
+    assert promise_of(of_c, 0.5, trust_proof=True) is None
 
 
 @pytest.mark.parametrize(

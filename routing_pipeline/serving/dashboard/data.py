@@ -232,7 +232,7 @@ class Follower:
             live = self.rollout.live()
             if live is None:
                 return None
-            return self.rollout.status(look_at(self.home, engine, self.parameters, *live))
+            return self.rollout.status(look_at(self.home, engine, self.parameters, *live, trust_proof=self.rollout.settings.trust_proof))
         except PipelineError as error:
             _log.warning("the roll-out cannot be read: %s", error)
             return None

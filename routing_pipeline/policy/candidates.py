@@ -223,7 +223,9 @@ def candidates(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, wei
     path = _ordered(cube, learnt, limits, goal, gain, [*filled, *own])
     tasks = [segment.task for segment in cube.segments]
     plainer = [with_fewer_rules(apart, tasks, policy.actions, gain, limits) for policy in path]
-    return _ordered(cube, learnt, limits, goal, gain, [each for each in plainer if within_caps(learnt, each, limits)]) or path
+    plain = _ordered(cube, learnt, limits, goal, gain, [each for each in plainer if within_caps(learnt, each, limits)])
+    # A walk begins with the safest, and what has given boundaries up may have given safety up as well.
+    return [each for each in path if not plain or (each.z > plain[0].z and each.gain < plain[0].gain)] + plain
 
 
 def _as_found(learnt: Learned, policy: Policy) -> Found:

@@ -31,8 +31,8 @@ def even(cost: list[float], quality: list[float]) -> Learned:
     return world([[*cost, 10.0]] * 4, [[*quality, 0.9]] * 4)
 
 
-def plainer(learnt: Learned, actions: tuple[int, ...], tasks: tuple[int, ...] = TASKS) -> tuple[int, ...]:
-    return with_fewer_rules(learnt, tasks, actions, utility(learnt, "cost", WEIGHTS), limits()).arms
+def plainer(learnt: Learned, actions: tuple[int, ...], tasks: tuple[int, ...] = TASKS, few: int = 0) -> tuple[int, ...]:
+    return with_fewer_rules(learnt, tasks, actions, utility(learnt, "cost", WEIGHTS), limits(), few=few).arms
 
 
 def test_neighbours_that_hardly_differ_become_one_rule() -> None:
@@ -57,6 +57,18 @@ def test_a_model_that_cannot_be_judged_there_is_not_put_there() -> None:
     assert plainer(replace(learnt, eligible=eligible), (0, 1, 1, 0)) == (1, 1, 1, 1)
     eligible[:4, 1] = [False, True, True, False]
     assert plainer(replace(learnt, eligible=eligible), (0, 1, 1, 0)) == (0, 1, 1, 0)
+
+
+def test_a_few_rules_are_left_as_they_are() -> None:
+    alike = even([1.0, 1.01, 1.02], [0.9, 0.9, 0.9])
+    assert plainer(alike, (0, 0, 1, 2), few=3) == (0, 0, 1, 2)
+    assert len(set(plainer(alike, (0, 0, 1, 2), few=2))) == 2
+
+
+def test_tasks_that_go_whole_to_one_model_are_one_rule() -> None:
+    alike = even([1.0, 1.01, 1.02], [0.9, 0.9, 0.9])
+    assert plainer(alike, (0, 0, 1, 2), (0, 1, 2, 2), few=3) == (0, 0, 1, 2)
+    assert plainer(alike, (0, 0, 1, 2), (0, 1, 2, 2), few=2) in {(0, 0, 1, 1), (0, 0, 2, 2)}
 
 
 def test_tasks_stay_apart() -> None:

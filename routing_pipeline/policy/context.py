@@ -11,7 +11,7 @@ strata within tasks. One of each is what data bear; what still steers then is na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import ibis
@@ -103,10 +103,19 @@ def context_of(requests: ibis.Table, binned: Callable[[tuple[tuple[str, ...], ..
             binning = with_strata(binning, Strata(strongest, groups))
             after, _ = examined(requests, binning, n)
             before = told[strongest]
-            told |= {name: each for name, each in after.items() if told[name].verdict != "corrected for" or each.verdict == "steers"}
+            told = with_tests_of_strata(told, after)
             told[strongest] = _corrected(before, after.get(strongest))
     tests_told = (each.model_copy(update={"verdict": "slight"}) if _is_slight(each) else each for each in told.values())
     return Context(binning, tuple(sorted(tests_told, key=lambda each: (-each.spread, each.column))))
+
+
+def with_tests_of_strata(told: Mapping[str, SteeringTest], after: Mapping[str, SteeringTest]) -> dict[str, SteeringTest]:
+    """What is told of each column once the context has strata: the later test, unless it only bears out that the column is corrected for.
+
+    A column may be tested for the first time then: one that varies within every part of the context alone once that is cut anew.
+    """
+    borne_out = {name for name, each in told.items() if each.verdict == "corrected for"}
+    return {**told, **{name: each for name, each in after.items() if name not in borne_out or each.verdict == "steers"}}
 
 
 def _is_slight(test: SteeringTest) -> bool:

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.binning import Binning
-from routing_pipeline.policy.context import Context, context_of
+from routing_pipeline.policy.context import Context, context_of, with_tests_of_strata
+from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.kinds import binning_by_needs, window_needs
 from routing_pipeline.policy.segments import when
 from tests.simulation import worlds
@@ -65,3 +66,19 @@ def test_a_team_that_only_asks_other_questions_is_not_named() -> None:
     found = context(worlds.with_column(rows, "team", np.where(of_one, "one", "two").tolist()))
     assert verdicts(found)["team"] in {"no sign", "slight"}
     assert found.binning.kind_teams == ()
+
+
+def tested(column: str, verdict: str) -> SteeringTest:
+    return SteeringTest.model_validate({"column": column, "values": 2, "statistic": 1.0, "p_value": 0.5, "spread": 0.1, "verdict": verdict})
+
+
+def test_a_column_that_is_tested_for_the_first_time_beside_strata_is_told_and_what_is_corrected_for_stays_so() -> None:
+    told = {"team": tested("team", "corrected for"), "day": tested("day", "steers"), "user": tested("user", "corrected for")}
+    after = {"team": tested("team", "no sign"), "prompt length": tested("prompt length", "steers"), "user": tested("user", "steers")}
+    found = with_tests_of_strata(told, after)
+    assert {name: each.verdict for name, each in found.items()} == {
+        "team": "corrected for",
+        "day": "steers",
+        "user": "steers",
+        "prompt length": "steers",
+    }

@@ -68,13 +68,13 @@ def test_a_team_that_only_asks_other_questions_is_not_named() -> None:
     assert found.binning.kind_teams == ()
 
 
-def tested(column: str, verdict: str) -> SteeringTest:
+def as_told(column: str, verdict: str) -> SteeringTest:
     return SteeringTest.model_validate({"column": column, "values": 2, "statistic": 1.0, "p_value": 0.5, "spread": 0.1, "verdict": verdict})
 
 
 def test_a_column_that_is_tested_for_the_first_time_beside_strata_is_told_and_what_is_corrected_for_stays_so() -> None:
-    told = {"team": tested("team", "corrected for"), "day": tested("day", "steers"), "user": tested("user", "corrected for")}
-    after = {"team": tested("team", "no sign"), "prompt length": tested("prompt length", "steers"), "user": tested("user", "steers")}
+    told = {"team": as_told("team", "corrected for"), "day": as_told("day", "steers"), "user": as_told("user", "corrected for")}
+    after = {"team": as_told("team", "no sign"), "prompt length": as_told("prompt length", "steers"), "user": as_told("user", "steers")}
     found = with_tests_of_strata(told, after)
     assert {name: each.verdict for name, each in found.items()} == {
         "team": "corrected for",

@@ -1,6 +1,6 @@
 """Worlds with known truth, many times over: how often intervals hold and floors break, and what is saved.
 
-Run: make simulate, or python benchmarks/monte_carlo.py [--runs N] [--world NAME ...] [--seed N | --first N].
+Run: make simulate, or python benchmarks/monte_carlo.py [--runs N] [--world NAME ...] [--goal GOAL] [--seed N | --first N].
 Seeds are fresh unless given, and printed, so that nobody tunes on the runs that confirm. A line is printed after every
 ten runs of a world; the table grows world by world.
 """
@@ -24,6 +24,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from routing_pipeline.estimates import Estimate, Measured
+from routing_pipeline.parameters import GOALS, Goal
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.exploration import exploration_rules
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP
@@ -232,14 +233,14 @@ def line(trial: Trial, tally: Tally) -> tuple[str, ...]:
     )
 
 
-def run(trial: Trial, runs: int, seeds: Iterator[int], engine: Engine) -> Tally:
+def run(trial: Trial, runs: int, seeds: Iterator[int], engine: Engine, goal: Goal) -> Tally:
     """All runs of a trial, a line after every ten."""
     tally = Tally()
     began = time.perf_counter()
     for done in range(1, runs + 1):
         rows = trial.draw(np.random.default_rng(next(seeds)))
         with tempfile.TemporaryDirectory() as folder:
-            evidence, scope = worlds.evidence_of(engine, rows, Path(folder), goal="cost", **trial.asked)
+            evidence, scope = worlds.evidence_of(engine, rows, Path(folder), goal=goal, **trial.asked)
             count(tally, trial, rows, optimize_routing_rules(evidence, scope), evidence, scope)
         if done % 10 == 0 and done < runs:
             print(f"   after {done}, {time.perf_counter() - began:.0f} s: {' | '.join(line(trial, tally)[2:])}", flush=True)
@@ -252,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, help="of every world; default: each world's own number")
     parser.add_argument("--world", nargs="*", choices=list(known), default=list(known))
+    parser.add_argument("--goal", choices=GOALS, default="cost", help="what is asked for; cost takes the boldest set that passes")
     parser.add_argument("--seed", type=int, default=None, help="default: a fresh one")
     parser.add_argument("--first", type=int, default=None, help="draw the runs of every world from this seed, the next one, and so on")
     asked = parser.parse_args()
@@ -269,7 +271,7 @@ def main() -> None:
                 continue
             drawn = np.random.SeedSequence([seed, place]).generate_state(10_000)
             seeds = iter(int(each) for each in drawn) if asked.first is None else itertools.count(asked.first)
-            tally = run(trial, asked.runs or trial.runs, seeds, engine)
+            tally = run(trial, asked.runs or trial.runs, seeds, engine, asked.goal)
             print(f"| {' | '.join(line(trial, tally))} |", flush=True)
 
 

@@ -19,7 +19,7 @@ from routing_pipeline.recommendation.routing_rules import RoutingRules, optimize
 from routing_pipeline.recommendation.scenarios import PRIORITIES, Scenario, scenarios
 from routing_pipeline.recommendation.tradeoff_frontier import tradeoff_frontier
 from routing_pipeline.recommendation.within_reach import Reach, Reached
-from routing_pipeline.rules.model import Change, RelativeChange
+from routing_pipeline.rules.model import Change, RelativeChange, RuleSet
 from routing_pipeline.storage.results import key_of
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.scope import AnalysisScope
@@ -40,6 +40,18 @@ def limits(**changes: Any) -> Limits:
     return Limits(**held)
 
 
+def answering(rule_set: RuleSet) -> RoutingRules:
+    return RoutingRules(
+        rule_set=rule_set,
+        reasons=(),
+        walk=(),
+        moved_share=0.5,
+        moved_spend_share=0.5,
+        saving_usd_per_day=Estimate(estimate=1.0, low=0.5, high=1.5),
+        tipping_point=Estimate(estimate=1.0, low=0.5, high=1.5),
+    )
+
+
 def asked(
     reach: Reach = REACH, ceiling: float | None = None, **given: Any
 ) -> tuple[dict[str, Parameters], list[str], tuple[Scenario, ...]]:
@@ -49,15 +61,7 @@ def asked(
 
     def ask(other: Parameters) -> RoutingRules:
         questions.append(other)
-        return RoutingRules(
-            rule_set=promise("scenario"),
-            reasons=(),
-            walk=(),
-            moved_share=0.5,
-            moved_spend_share=0.5,
-            saving_usd_per_day=Estimate(estimate=1.0, low=0.5, high=1.5),
-            tipping_point=Estimate(estimate=1.0, low=0.5, high=1.5),
-        )
+        return answering(promise("scenario"))
 
     held = limits(
         min_quality=parameters.quality_threshold,
@@ -128,22 +132,12 @@ def test_what_is_out_of_reach_is_no_scenario() -> None:
 @pytest.mark.parametrize(("change", "stands_in"), [(-0.07, False), (0.02, True)])
 def test_an_answer_that_loses_quality_does_not_stand_for_quality(change: float, stands_in: bool) -> None:
     def ask(other: Parameters) -> RoutingRules:
-        nothing, made = (), promise("scenario")
+        made = promise("scenario")
+        nothing = made.model_copy(update={"rules": (), "status": "no_change"})
         by = RelativeChange(relative=Estimate(estimate=change, low=change - 0.01, high=change + 0.01))
-        cheap = made.model_copy(
-            update={"expected": made.expected.model_copy(update={"change": Change(cost_usd=by, quality=by, latency_ms=by)})}
-        )
-        is_cheap = other.max_quality_drop > 0.01
-        rule_set = cheap if is_cheap else made.model_copy(update={"rules": nothing, "status": "no_change"})
-        return RoutingRules(
-            rule_set=rule_set,
-            reasons=(),
-            walk=(),
-            moved_share=0.5,
-            moved_spend_share=0.5,
-            saving_usd_per_day=Estimate(estimate=1.0, low=0.5, high=1.5),
-            tipping_point=Estimate(estimate=1.0, low=0.5, high=1.5),
-        )
+        changes = made.expected.model_copy(update={"change": Change(cost_usd=by, quality=by, latency_ms=by)})
+        cheap = made.model_copy(update={"expected": changes})
+        return answering(cheap if other.max_quality_drop > 0.01 else nothing)
 
     given = Parameters(cost_threshold=0.003, quality_threshold=0.99)
     held = limits(min_quality=0.99, max_cost=0.003)

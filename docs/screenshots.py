@@ -1,4 +1,4 @@
-"""The pictures of README and documents, taken anew: `.venv/bin/python docs/screenshots.py [FOLDER]` after `make run`.
+"""The pictures of README and documents, taken anew: `.venv/bin/python docs/screenshots.py [FOLDER]`, soon after `make run`.
 
 Belongs here: which page at which size makes which picture. Does not belong here: making the demo (`make run`), pictures of the Dagster UI.
 

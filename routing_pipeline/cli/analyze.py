@@ -6,9 +6,11 @@ Belongs here: run, demo, analyze, simulate, report, ask. Does not belong here: a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -40,12 +42,16 @@ from routing_pipeline.cli.options import (
 from routing_pipeline.cli.output import show
 from routing_pipeline.cli.progress import shown
 from routing_pipeline.errors import UnusableInputError, did_you_mean
+from routing_pipeline.stopping import saying
 
 if TYPE_CHECKING:
     from routing_pipeline.parameters import Parameters
     from routing_pipeline.rules.model import RuleSet
     from routing_pipeline.rules.record import RuleSetRecord
     from routing_pipeline.storage.home import Home
+
+FOLLOWED_EVERY_S = 60.0
+"""Between two additions to the demo's traffic."""
 
 
 @command("run --logs s3://bucket/logs --out report", parameters=PARAMETERS, group=START)
@@ -72,23 +78,45 @@ def demo(
     home: Annotated[
         Path | None, typer.Option("--home", help="Folder that holds lake, results and runs, and then the logs too [default: demo/home]")
     ] = None,
-    requests: Annotated[int, typer.Option("--requests", min=1_000, help="How many requests to make up")] = 200_000,
+    requests: Annotated[int, typer.Option("--requests", min=1_000, help="How many requests to make up for a week")] = 200_000,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%dT%H:%M:%SZ"], help="UTC moment at which the traffic ends [default: now]")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Then go on minute by minute, until Ctrl-C: traffic for the live page")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make up a week of traffic in a home of its own, and `run` on it."""
+    """Make up a week of traffic up to now in a home of its own, and `run` on it. Called again it adds what has come since."""
+    if until is not None and follow:
+        raise UnusableInputError("--follow goes on from now; leave out --until")
     check_out(out)
     check_environment()
     opened = make_home(home or Path("demo/home"))
     # What was made up goes with the home that it was made up for; by itself it lies where `make dev` looks for it.
     folder = Path("demo") if home is None else opened.root / "demo"
     with shown() as progress:
-        from routing_pipeline.demo.logs import write_demo
+        from routing_pipeline.demo.until_now import write_until
 
-        making = "making up a week of traffic"
+        making = "making up traffic"
         progress(making, 0, None)
-        write_demo(folder, requests=requests, is_mixed=True, progress=lambda done, of: progress(making, done, of))
+        ends_s = time.time() if until is None else until.replace(tzinfo=UTC).timestamp()
+        write_until(folder, ends_s, requests=requests, progress=lambda done, of: progress(making, done, of))
     ops = jobs.ingestion(str(folder / "logs"), str(folder / "feedback"))
     _deliver(lambda: opened, out, read_asked({}), ops=ops, as_json=as_json)
+    if follow:
+        with saying("the traffic went on until now"):
+            _follow(opened, folder, requests, ops)
+
+
+def _follow(home: Home, folder: Path, requests: int, ops: Mapping[str, Any]) -> NoReturn:
+    """Make up a minute of traffic every minute, and read it."""
+    from routing_pipeline.demo.until_now import write_until
+
+    while True:
+        now_s = time.time()
+        if written := write_until(folder, now_s, requests=requests):
+            jobs.ingest(home, None, ops, is_quiet=True)
+        typer.echo(f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%d %H:%M} UTC: {written:,} calls more", err=True)
+        time.sleep(FOLLOWED_EVERY_S)
 
 
 @command("analyze --out report --timeframe 30d --goal cost", parameters=PARAMETERS, group=DECIDE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +96,9 @@ def _unchanged(home: Home, asked: Asked, ops: Mapping[str, Any]) -> Again | None
     return again if is_known else None
 
 
-def ingest(home: Home, config: Path | None, *every: Mapping[str, Any]) -> None:
-    """Read logs, once for each configuration."""
-    with shown() as progress:
+def ingest(home: Home, config: Path | None, *every: Mapping[str, Any], is_quiet: bool = False) -> None:
+    """Read logs, once for each configuration; quietly where it is done again and again."""
+    with nullcontext(lambda *_: None) if is_quiet else shown() as progress:
         from assets.running import run_job
 
         for ops in every:

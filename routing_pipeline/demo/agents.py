@@ -13,7 +13,7 @@ import numpy as np
 from routing_pipeline.clock import SECONDS_PER_HOUR
 from routing_pipeline.demo.kinds import ARM_OF, Kind, Options, drawn_from, explored, named_by, of_each, rule_tag, started_us, texts
 from routing_pipeline.demo.rows import attempts_table, scores_table
-from routing_pipeline.demo.traffic import Floats, Ints, arrival_hours
+from routing_pipeline.demo.traffic import SCORED_AFTER_H, Floats, Ints, arrival_hours
 
 AGENT_MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5")
 _ARMS = tuple(ARM_OF[name] for name in AGENT_MODELS)
@@ -143,5 +143,5 @@ def agents(rng: np.random.Generator, calls: int, seed: int) -> Kind:
     attempts = attempts_table(columns, {"error_type": ~fails, **dict.fromkeys(unpaid, fails)})
     scored = is_last & ~fails & (rng.random(kept) < SCORED)[session]
     value = options.quality[session, arm][scored]
-    late = (rng.uniform(0.5, 20, size=len(value)) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
+    late = (rng.uniform(*SCORED_AFTER_H, size=len(value)) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
     return Kind(attempts, scores_table(request[scored], value, began[scored] + late), options)

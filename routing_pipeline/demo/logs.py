@@ -4,7 +4,7 @@ Belongs here: writing `demo.traffic` down as `StandardLoggingPayload` records wi
 from LiteLLM 1.106: seconds since 1970, `response_time` that is the time to the first token for streams, a cost of 0.0
 for failures, one call id for a failed attempt and the fallback that answered, an overhead that includes the failed
 attempt), and planting records that cannot be used. Does not belong here: what happened in that week (`demo.traffic`),
-reading any of it (`ingest`).
+when it ends and what comes after it (`demo.until_now`), reading any of it (`ingest`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.demo.traffic import PLANTED, WEEK_START, Planted, traffic
@@ -127,17 +130,12 @@ def write_demo(
     Raises:
         UnusableInputError: the folder holds logs that were not written here, or cannot be written to.
     """
-    try:
-        _make_room(folder)
+    with writing(folder):
+        make_room(folder)
         drawn = week(requests, seed).traffic if is_mixed else traffic(requests, seed)
-        files = _write_logs(folder / "logs", drawn.attempts, seed, progress)
-        feedback = folder / "feedback" / "feedback.jsonl"
-        feedback.parent.mkdir(parents=True, exist_ok=True)
-        feedback.write_text("".join(_scores(drawn.feedback)), encoding="ascii")
-        end_s = WEEK_START.timestamp() + 7 * SECONDS_PER_DAY
-        os.utime(feedback, (end_s, end_s))
-    except OSError as error:
-        raise UnusableInputError(f"{folder}: {error.strerror}; name a folder that can be written to") from error
+        begins_s = WEEK_START.timestamp()
+        files = write_logs(folder / "logs", drawn.attempts, begins_s, seed, progress=progress)
+        feedback = write_scores(folder / "feedback", drawn.feedback, begins_s + 7 * SECONDS_PER_DAY)
     return DemoFiles(
         logs=folder / "logs",
         feedback=feedback,
@@ -151,31 +149,69 @@ def write_demo(
     )
 
 
-def _make_room(folder: Path) -> None:
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say what to do about a folder that cannot be written to.
+
+    Raises:
+        UnusableInputError: with the folder and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnusableInputError(f"{folder}: {error.strerror}; name a folder that can be written to") from error
+
+
+def make_room(folder: Path) -> None:
+    """Remove what an earlier demo left in `folder`, and mark it as made up.
+
+    Raises:
+        UnusableInputError: the folder holds logs that were not written here.
+    """
     marker = folder / MARKER
     if not marker.exists() and any((folder / name).exists() for name in ("logs", "feedback")):
         raise UnusableInputError(f"{folder} holds logs that are not made up; name another folder for the demo's")
     for name in ("logs", "feedback"):
         shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+    marker.write_bytes(b"")
 
 
 @dataclass
-class _Written:
+class Written:
+    """How many objects, and which of their records are no attempt of their own."""
+
     objects: int
     broken: dict[str, int]
     duplicates: int
 
 
-def _write_logs(folder: Path, attempts: pa.Table, seed: int, progress: Callable[[int, int], None] | None) -> _Written:
+def write_logs(
+    folder: Path,
+    attempts: pa.Table,
+    begins_s: float,
+    seed: int,
+    *,
+    until_s: float = math.inf,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write attempts as a proxy does: an object per hour since `begins_s`, the last few records in an object each.
+
+    Args:
+        folder: gets `{YYYY-MM-DD}/...`.
+        attempts: columns of schema.REQUEST_LOG in the order of their starts.
+        begins_s: start of the week, seconds since 1970.
+        seed: of the week; it names the objects.
+        until_s: the present, seconds since 1970: no object is flushed later.
+        progress: told (batches written, batches in all).
+    """
     started_us = attempts["started_at"].cast(pa.int64()).to_numpy()
-    hour_of = (started_us - int(WEEK_START.timestamp() * 1e6)) // (SECONDS_PER_HOUR * 1_000_000)
+    hour_of = (started_us - int(begins_s * 1e6)) // (SECONDS_PER_HOUR * 1_000_000)
     hours, begins = np.unique(hour_of, return_index=True)
     ends = [*begins[1:].tolist(), len(started_us)]
-    written = _Written(0, dict.fromkeys(BROKEN_KINDS, 0), 0)
+    written = Written(0, dict.fromkeys(BROKEN_KINDS, 0), 0)
     repeated: list[str] = []
-    first_started_us: dict[str, int] = {}
+    first_started_us = _first_starts(attempts)
     for done, (hour, begin, end) in enumerate(zip(hours.tolist(), begins.tolist(), ends, strict=True), 1):
         is_last = done == len(hours)
         good = [_record(attempt, first_started_us) for attempt in _attempts(attempts.slice(begin, end - begin))]
@@ -184,14 +220,22 @@ def _write_logs(folder: Path, attempts: pa.Table, seed: int, progress: Callable[
         lines = repeated + _with_broken(lines, begin, written.broken)
         repeated = [] if is_last else [line for place, line in enumerate(good, begin) if place % REPEATED_EVERY == REPEATED_EVERY // 2]
         if lines:
-            _write_batch(folder, WEEK_START.timestamp() + (hour + 1) * SECONDS_PER_HOUR + FLUSH_DELAY_S, hour, seed, lines)
+            _write_batch(folder, min(begins_s + (hour + 1) * SECONDS_PER_HOUR + FLUSH_DELAY_S, until_s), hour, seed, lines)
             written.objects += 1
         for line in single:
-            _write_single(folder, line)
+            _write_single(folder, line, until_s)
             written.objects += 1
         if progress is not None:
             progress(done, len(hours))
     return written
+
+
+def _first_starts(attempts: pa.Table) -> dict[str, int]:
+    """When the failed attempt of a request began, in microseconds since 1970, by the request's id."""
+    failed = attempts.filter(pc.is_valid(attempts["error_type"]))
+    starts = failed["started_at"].cast(pa.int64()).to_pylist()
+    # The first of a request, which is the last that is put in.
+    return dict(zip(reversed(failed["request_id"].to_pylist()), reversed(starts), strict=True))
 
 
 def _attempts(table: pa.Table) -> Iterator[_Attempt]:
@@ -210,12 +254,12 @@ def _write_batch(folder: Path, flushed_s: float, hour: int, seed: int, lines: li
     _write(path, content, flushed_s)
 
 
-def _write_single(folder: Path, line: str) -> None:
+def _write_single(folder: Path, line: str, until_s: float) -> None:
     """One object per record, readable by people: over many lines."""
     record = json.loads(line)
     began = datetime.fromtimestamp(record["startTime"], UTC)
     path = folder / f"{began:%Y-%m-%d}" / f"time-{began:%H-%M-%S-%f}_{record['id']}.json"
-    _write(path, json.dumps(record, indent=4).encode(), record["endTime"])
+    _write(path, json.dumps(record, indent=4).encode(), min(record["endTime"], until_s))
 
 
 def _write(path: Path, content: bytes, modified_s: float) -> None:
@@ -271,8 +315,6 @@ def _record(attempt: _Attempt, first_started_us: dict[str, int]) -> str:
     ended_us = a.started_us + round(a.latency_ms * 1e3)
     first_token_us = ended_us if a.ttft_ms is None else a.started_us + round(a.ttft_ms * 1e3)
     outcome = _failure(a) if is_failure else _success(a, first_started_us)
-    if is_failure:
-        first_started_us[a.request_id] = a.started_us
     answer_id = a.request_id if is_failure else f"chatcmpl-{a.request_id[4:]}-{a.started_us % 1_000_000:06d}"
     cache_hit = "true" if a.is_cache_hit else "false" if is_failure or is_stream else "null"
     return (
@@ -350,6 +392,13 @@ def _failure(a: _Attempt) -> str:
         f'"error_str":"{message}","error_information":{{"error_code":"{code}","error_class":"{kind}","error_message":"{message}",'
         f'"normalized_error":"{a.error_type}"}}'
     )
+
+
+def write_scores(folder: Path, feedback: pa.Table, modified_s: float, name: str = "feedback.jsonl") -> Path:
+    """Write scores (columns of schema.FEEDBACK) as a side file that was last written at `modified_s`, and say where it lies."""
+    path = folder / name
+    _write(path, "".join(_scores(feedback)).encode("ascii"), modified_s)
+    return path
 
 
 def _scores(feedback: pa.Table) -> Iterator[str]:

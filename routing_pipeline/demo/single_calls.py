@@ -11,7 +11,7 @@ import numpy as np
 from routing_pipeline.clock import SECONDS_PER_HOUR
 from routing_pipeline.demo.kinds import Kind, Options, rule_tag, started_us, texts
 from routing_pipeline.demo.rows import attempts_table, scores_table
-from routing_pipeline.demo.traffic import Arm, Floats, Ints, arrival_hours
+from routing_pipeline.demo.traffic import SCORED_AFTER_H, Arm, Floats, Ints, arrival_hours
 
 FAILS = 0.006
 
@@ -85,6 +85,6 @@ def written(
     unpaid = ("routing_latency_ms", "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
     attempts = attempts_table(columns, {"error_type": ~fails, **dict.fromkeys(unpaid, fails)})
     judged = ~fails & (rng.random(count) < scored)
-    late = (rng.uniform(1, 30, size=int(judged.sum())) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
+    late = (rng.uniform(*SCORED_AFTER_H, size=int(judged.sum())) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
     value = options.quality[at, options.chosen][judged]
     return Kind(attempts, scores_table(request[judged], value, began[judged] + late), options)

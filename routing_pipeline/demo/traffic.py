@@ -97,6 +97,8 @@ OVERUSED_SHARE = 0.30
 EXPLORED_SHARE = 0.08
 """Share of requests that the gateway routes at random; what makes other choices estimable."""
 RULE_VERSION = "v3"
+SCORED_AFTER_H = (1.0, 6.0)
+"""Hours from a request to its score: from, to."""
 
 
 @dataclass(frozen=True)
@@ -351,12 +353,12 @@ def _feedback(
     quality: Floats,
     fallback_quality: Floats,
 ) -> pa.Table:
-    """A judge scores about a third of the answers, hard ones more often, one to thirty hours later; users rate a few."""
+    """A judge scores about a third of the answers, hard ones more often, SCORED_AFTER_H later; users rate a few."""
     answered = ~first_failed | second_succeeded
     value = np.where(first_failed, fallback_quality, quality)
     judged = answered & (rng.random(len(task)) < 0.22 + 0.28 * difficulty)
     rated = answered & (rng.random(len(task)) < 0.03)
-    late_us = (rng.uniform(1, 30, size=len(task)) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
+    late_us = (rng.uniform(*SCORED_AFTER_H, size=len(task)) * SECONDS_PER_HOUR * 1e6).astype(np.int64)
     stars: Floats = np.clip(np.round(1 + 4 * np.clip(value + rng.normal(0, 0.15, size=len(task)), 0, 1)), 1, 5).astype(np.float64)
 
     def scores(which: NDArray[np.bool_], name: str, values: Floats, low: float, high: float, source: str) -> pa.Table:

@@ -106,20 +106,34 @@ def _by_hour(final: ibis.Table) -> ibis.Table:
 
 
 def _stretches(sums: Floats, bar: float, what: str) -> list[tuple[float, int, int, float]]:
-    """(z, first hour, hours, size) of stretches of one model beyond chance, worst first, none within another; sums as named above."""
+    """(z, first hour, hours, size) of stretches of one model beyond chance, worst first, none over another; sums as named above."""
     left = np.ones(sums.shape[1], dtype=bool)
-    found: list[tuple[float, int, int, float]] = []
+    found: list[tuple[float, int, int]] = []
     while len(found) < MOST_STRETCHES and left.any():
-        worst = max((_worst(sums * left, width, what) for width in WIDTHS), key=lambda each: each[0])
-        if worst[0] <= bar:
+        z, begin, width = max((_worst(sums * left, width, what) for width in WIDTHS), key=lambda each: each[0])
+        if z <= bar:
             break
-        found.append(worst)
-        left[worst[1] : worst[1] + worst[2]] = False
-    return found
+        # A wider one around hours that were found before makes them longer.
+        over = [each for each in found if begin < each[1] + each[2] and each[1] < begin + width]
+        end = max([begin + width, *(each[1] + each[2] for each in over)])
+        begin = min([begin, *(each[1] for each in over)])
+        found = [each for each in found if each not in over]
+        found.append((max([z, *(each[0] for each in over)]), begin, end - begin))
+        left[begin:end] = False
+    return [(*each, _size(sums, each[1], each[2], what)) for each in sorted(found, reverse=True)]
 
 
-def _worst(sums: Floats, width: int, what: str) -> tuple[float, int, int, float]:
-    """The worst stretch of one width, as `_stretches` has it."""
+def _size(sums: Floats, begin: int, width: int, what: str) -> float:
+    """How much worse than its other hours a stretch is, a request: in parts of a score, of the requests or of the spend."""
+    n, usual, residual, _, _ = sums
+    weight = usual if what == "failures" else n
+    beyond, within = slice(begin, begin + width), max(float(n[begin : begin + width].sum()), 1.0)
+    mean = float((residual - weight * float(residual.sum()) / max(float(weight.sum()), 1e-300))[beyond].sum()) / within
+    return float(np.expm1(min(mean, 100.0))) if what == "spend" else mean
+
+
+def _worst(sums: Floats, width: int, what: str) -> tuple[float, int, int]:
+    """(z, first hour, hours) of the worst stretch of one width."""
     n, usual, residual, square, cube = sums
     # Failures spread as their expected number does; scores and costs as their number.
     weight = usual if what == "failures" else n
@@ -137,7 +151,7 @@ def _worst(sums: Floats, width: int, what: str) -> tuple[float, int, int, float]
     relative = np.expm1(np.minimum(mean, 100.0)) if what == "spend" else mean
     z = np.where(relative >= MATERIAL[what], z, 0.0)
     at = int(z.argmax())
-    return float(z[at]), at, width, float(relative[at])
+    return float(z[at]), at, width
 
 
 def _normal(z: Floats, skewness: Floats) -> Floats:

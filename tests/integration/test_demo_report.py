@@ -29,7 +29,8 @@ REQUESTS = 200_000
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which `routing-pipeline demo` was called."""
     folder = tmp_path_factory.mktemp("stranger")
-    done = delivered("demo", "--requests", REQUESTS, cwd=folder, environment={"HOME": str(folder)})
+    ends = traffic.WEEK_START + timedelta(days=7)
+    done = delivered("demo", "--requests", REQUESTS, "--until", f"{ends:%Y-%m-%dT%H:%M:%SZ}", cwd=folder, environment={"HOME": str(folder)})
     (folder / "said").write_text(done.stdout)
     return folder
 
@@ -218,7 +219,7 @@ def test_numbers_of_the_report_come_out_of_the_raw_logs_by_plain_sql(demo: Path,
     places = {
         "batches": f"{demo}/demo/logs/**/*.jsonl*",
         "single": f"{demo}/demo/logs/**/*.json",
-        "feedback": f"{demo}/demo/feedback/feedback.jsonl",
+        "feedback": f"{demo}/demo/feedback/*.jsonl",
     }
     for statement in RAW.split(";\n")[:-1]:
         raw.execute(statement, {name: place for name, place in places.items() if f"${name}" in statement})

@@ -77,6 +77,19 @@ def test_an_incident_of_one_model_is_found_and_nothing_else(what: str, sessions:
     assert sum(until - since for since, until in intervals_of(found)) <= (LASTS + 2) * SECONDS_PER_HOUR
 
 
+def test_an_incident_that_is_worst_in_its_middle_is_one_stretch() -> None:
+    rows = window(3, n=20_000)
+    hour = (rows["started_s"].to_numpy() - START_S) / SECONDS_PER_HOUR
+    ill = np.array([model == "model-0" for model in rows["routed_model"].to_pylist()])
+    fall = 0.12 * (ill & (hour >= BEGINS) & (hour < BEGINS + 6)) + 0.25 * (ill & (hour >= BEGINS + 1) & (hour < BEGINS + 4))
+    worse = pa.array([None if value is None else value - down for value, down in zip(rows["quality"].to_pylist(), fall, strict=True)])
+    found = found_in(rows.set_column(rows.schema.get_field_index("quality"), "quality", worse))
+    assert [(each.model, each.what) for each in found] == [("model-0", "quality")]
+    assert (found[0].start.timestamp() - START_S) / SECONDS_PER_HOUR == BEGINS
+    assert (found[0].end.timestamp() - START_S) / SECONDS_PER_HOUR == BEGINS + 6
+    assert found[0].size == pytest.approx(0.12 + 0.25 / 2, abs=0.05)
+
+
 def test_what_a_model_does_half_of_the_time_is_how_things_are() -> None:
     rows = window(4)
     hours = np.floor((rows["started_s"].to_numpy() - START_S) / SECONDS_PER_HOUR)

@@ -229,7 +229,7 @@ class Rollout:
 
     def _state(self, transitions: tuple[Transition, ...], rule_set_id: str) -> RolloutState:
         published = [each.at for each in self.record.status(rule_set_id).history if each.move == "publish"]
-        return state_of(rule_set_id, transitions, max(published, default=None))
+        return state_of(rule_set_id, transitions, max(published, default=None), last_share=1.0 - self.settings.control)
 
     def _rule_set(self, rule_set_id: str) -> RuleSet:
         proposal = self.record.proposal(rule_set_id)

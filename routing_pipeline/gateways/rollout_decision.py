@@ -14,7 +14,7 @@ from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.canary import CanaryLook, Guardrail
 from routing_pipeline.recommendation.monitoring_plan import CANARY_STEPS, LONGEST_STEP_DAYS
 from routing_pipeline.rules.rollout_record import RolloutState
-from routing_pipeline.text import counted
+from routing_pipeline.text import counted, percent
 
 LEAST_DAYS = dict(CANARY_STEPS)
 LEAST_SESSIONS_IN_STEP = 5
@@ -22,7 +22,7 @@ LEAST_SESSIONS_IN_STEP = 5
 NEEDS_QUALITY_FROM = 0.25
 """From this share on, a step is only left when quality can be told."""
 DECIDES_AT = 0.5
-"""Leaving this share, no control is left: quality must surely be within its limit."""
+"""Leaving this share, next to no control is left: quality must surely be within its limit."""
 
 NextKind = Literal["advance", "roll_back", "wait", "done"]
 NAMES = {"quality": "quality", "completion": "the share of requests that end well", "cost_usd": "cost", "latency_ms": "latency"}
@@ -57,7 +57,8 @@ def next_of(
     if look is not None and look.crossed and 0 < state.share < 1:
         return Next("roll_back", "; ".join(in_words(each) for each in look.crossed))
     if state.next_share is None:
-        return Next("done", "all sessions follow the rules")
+        kept = "" if state.share >= 1 else f" but {percent(1 - state.share)}, which stay a control"
+        return Next("done", f"all sessions follow the rules{kept}")
     if state.is_held:
         held = state.transitions[-1]
         return Next("wait", f"held by {held.by}" + (f": {held.because}" if held.because else ""))

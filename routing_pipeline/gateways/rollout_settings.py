@@ -16,6 +16,9 @@ from routing_pipeline.gateways.litellm_api import LiteLLMApi
 from routing_pipeline.gateways.table import gateway_of
 from routing_pipeline.parameters import read_table
 
+MOST_CONTROL = 0.4
+"""More would be no roll-out: half of the sessions are a step of its own."""
+
 
 @dataclass(frozen=True)
 class RolloutSettings:
@@ -25,6 +28,8 @@ class RolloutSettings:
     """Whether steps are taken, and taken back, without a person."""
     trust_proof: bool = False
     """Whether rules go on where the canary bears out what grade B promises, though it cannot tell by itself (`recommendation.canary`)."""
+    control: float = 0.0
+    """Share of the sessions that never follow the rules, so that what they bring stays measured and a later fall is noticed."""
     gateway: str = ""
     current: str = ""
     """File: what the gateway runs with when it follows none of our rules. A roll-back writes it; nothing ever changes it."""
@@ -85,6 +90,8 @@ def read_rollout(config: Path | None) -> RolloutSettings:
     found = RolloutSettings(**table)
     if not 0 < found.approval_days <= 3650:
         raise UnusableInputError("[rollout] approval_days: give a number of days above 0")
+    if not 0 <= found.control <= MOST_CONTROL:
+        raise UnusableInputError(f"[rollout] control: give a share of the sessions from 0 to {MOST_CONTROL:g}, as in control = 0.05")
     if found.api and (found.gateway != litellm.NAME or not re.fullmatch(r"https?://[^\s@]+", found.api)):
         raise UnusableInputError('[rollout] api: give the address of a LiteLLM proxy, as in api = "http://localhost:4000", without a key')
     if found.gateway:

@@ -66,6 +66,7 @@ class RolloutState(Result):
 
     rule_set_id: str
     share: float = quantity("Of the sessions that follow the rules; 0 before the first step", "0..1")
+    last_share: float = quantity("Of the last step: all but a control that is kept", "0..1", default=1.0)
     is_held: bool = Field(default=False, description="A person holds it at this share")
     transitions: tuple[Transition, ...] = Field(default=(), description="Since it was published, oldest first")
 
@@ -77,7 +78,8 @@ class RolloutState(Result):
     @property
     def next_share(self) -> float | None:
         """Of the next step; None at the last."""
-        return next((share for share in SHARES if share > self.share + 1e-9), None)
+        steps = (*(share for share in SHARES if share < self.last_share), self.last_share)
+        return next((share for share in steps if share > self.share + 1e-9), None)
 
 
 class RolloutRecord:
@@ -138,13 +140,16 @@ def _taken(transition: Transition) -> TakenStep:
     return TakenStep.model_validate({**short, "quality": quality.get("difference"), "limit": quality.get("limit")})
 
 
-def state_of(rule_set_id: str, transitions: Sequence[Transition], published_at: datetime | None) -> RolloutState:
+def state_of(
+    rule_set_id: str, transitions: Sequence[Transition], published_at: datetime | None, *, last_share: float = 1.0
+) -> RolloutState:
     """Where a rule set stands; what was before it was last published is history, and a new roll-out begins with nothing."""
     mine = tuple(each for each in transitions if each.rule_set_id == rule_set_id and (published_at is None or each.at >= published_at))
     last = mine[-1] if mine else None
     return RolloutState(
         rule_set_id=rule_set_id,
         share=0.0 if last is None else last.share,
+        last_share=last_share,
         is_held=last is not None and last.change == "hold",
         transitions=mine,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,17 @@ def test_a_sound_change_goes_through_all_steps_and_each_writes_its_share(world: 
     assert shares == [0.01, 0.05, 0.25, 0.5, 1]
     assert world.after(30).go(quality="cleared") is None
     assert world.rollout.status(None).next == "done"
+
+
+def test_a_control_is_kept_for_good_and_a_fall_that_begins_later_still_takes_the_rules_back(world: World) -> None:
+    world.settings = replace(world.settings, control=0.05)
+    for days in (0, 2.1, 5.1, 7.1, 7.1):
+        assert world.after(days).go(quality="cleared") is not None
+    assert world.written["share"]["of"] == 0.95
+    assert world.after(30).go(quality="cleared") is None
+    status = world.rollout.status(world.look(), now=world.now)
+    assert (status.next, status.because) == ("done", "all sessions follow the rules but 5 %, which stay a control")
+    assert world.after(30).go(quality="crossed").change == "roll_back"
 
 
 def test_a_step_says_what_whoever_runs_the_gateway_should_know_of_it(world: World) -> None:
@@ -270,6 +282,7 @@ def test_weights_are_noted_of_the_models_that_a_tier_stood_for(tmp_path: Path, w
         ('gateway = "litellm"', "a roll-back writes it"),
         ('gatway = "litellm"', "gatway"),
         ('gateway = "json-logic"\napproval_days = 0', "above 0"),
+        ('gateway = "json-logic"\ncontrol = 5', "share of the sessions from 0 to 0.4"),
     ],
 )
 def test_settings_that_could_not_act_are_refused(tmp_path: Path, text: str, why: str) -> None:

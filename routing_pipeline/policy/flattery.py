@@ -86,7 +86,7 @@ def luck_in(verdicts: Sequence[Verdict], now: Evaluated, limits: Limits, level: 
 
 def unflattered(verdicts: Sequence[Verdict], luck: float, now: Evaluated) -> list[Verdict]:
     """The walk with the quality of what passed less its luck; what failed is as it was."""
-    return [replace(each, outcome=less(each.outcome, luck, now)) if each.passed else each for each in verdicts]
+    return [replace(each, outcome=less(each.outcome, luck, now), lucky=each.outcome) if each.passed else each for each in verdicts]
 
 
 def less(outcome: Evaluated, luck: float, now: Evaluated) -> Evaluated:

@@ -49,12 +49,21 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One pair at its proof; `shortfall` is (statistic, margin) of the first limit that failed."""
+    """One pair at its proof.
+
+    shortfall: (statistic, margin) of the first limit that failed. lucky: what the test saw, where `outcome` is less what that flatters it by.
+    """
 
     pair: Pair
     outcome: Evaluated
     failed: str | None
     shortfall: tuple[Statistic, float] | None = None
+    lucky: Evaluated | None = None
+
+    @property
+    def as_tested(self) -> Evaluated:
+        """What the limits were held against."""
+        return self.outcome if self.lucky is None else self.lucky
 
     @property
     def passed(self) -> bool:

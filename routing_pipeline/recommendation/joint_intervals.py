@@ -30,17 +30,30 @@ class JointIntervals:
             latency_ms=self._latency(outcome.latency),
         )
 
-    def change(self, outcome: Evaluated, today: Evaluated) -> Change:
-        """Relative to today; exactly 0 where nothing changes."""
+    def change(self, outcome: Evaluated, today: Evaluated, *, has_passed: bool = False) -> Change:
+        """Relative to today; exactly 0 where nothing changes. has_passed: as for `quality_change`."""
+        quality = interval(outcome.quality.relative_to(today.quality), self.critical["quality change"])
         return Change(
             cost_usd=RelativeChange(relative=self.cost_change(outcome, today)),
-            quality=RelativeChange(relative=interval(outcome.quality.relative_to(today.quality), self.critical["quality change"])),
+            quality=RelativeChange(relative=self._as_proven(quality, today.quality.value) if has_passed else quality),
             latency_ms=RelativeChange(relative=self._latency(outcome.latency.relative_to(today.latency), " change")),
         )
 
-    def quality_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
-        """Difference from today, in points of quality."""
-        return interval(outcome.quality - today.quality, self.critical["quality change"])
+    def quality_change(self, outcome: Evaluated, today: Evaluated, *, has_passed: bool = False) -> Measured:
+        """Difference from today, 0..1. has_passed: the rules passed their proof, which rules out a fall beyond the limit."""
+        change = interval(outcome.quality - today.quality, self.critical["quality change"])
+        return self._as_proven(change, 1.0) if has_passed else change
+
+    def _as_proven(self, change: Measured, unit: float) -> Measured:
+        """A change of quality, in parts of `unit`, whose low end is no lower than the fall that the proof of these rules has ruled out.
+
+        What is told is less its luck (`policy.flattery`) and holds for the whole walk, so its interval is wider than the test was. The
+        test that was passed still holds: at the proof's level, no passed set is below the limit.
+        """
+        if isinstance(change, Unidentifiable) or self.question.scope.parameters.explore_only or unit <= 0:
+            return change
+        ruled_out = min(-self.question.limits.max_quality_drop / unit, change.estimate)
+        return change.model_copy(update={"low": max(change.low, ruled_out)})
 
     def cost_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
         """Relative to today."""

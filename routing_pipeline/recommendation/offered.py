@@ -105,7 +105,9 @@ def _option(
     strength = strength_of_task(question.cube, pair.shares)
     warnings = warnings_of(question, moved, tipping, strength)
     per_day = (today.cost - outcome.cost).scaled(question.requests_per_day * question.priced_share)
-    margins = [margin for _, margin in proof.quality_margins(outcome, today, question.limits)]
+    margins, tested = (
+        [margin for _, margin in proof.quality_margins(each, today, question.limits)] for each in (outcome, offer.verdict.as_tested)
+    )
     return RoutingOption(
         id=offer.id,
         name=NAMES[offer.id],
@@ -117,10 +119,10 @@ def _option(
         saving_usd_per_day=intervals.saving(per_day),
         saving_usd_per_month=intervals.saving(per_day.scaled(DAYS_PER_MONTH)) if question.scope.knows_a_week else NO_MONTH,
         cost_change=intervals.cost_change(outcome, today),
-        quality_change=intervals.quality_change(outcome, today),
+        quality_change=intervals.quality_change(outcome, today, has_passed=True),
         worst_task=worst_hit(offer.tasks),
         margin=min(margin.value for margin in margins),
-        safe_margin=min(margin.low(proof.level_of(question.test_number)) for margin in margins),
+        safe_margin=min(margin.low(proof.level_of(question.test_number)) for margin in tested),
         tipping_point=tipping,
         strength_of_task=strength,
         impacts=impacts,
@@ -131,7 +133,9 @@ def _option(
 def _rule_set(
     question: Question, rules: tuple[Rule, ...], warnings: tuple[str, ...], outcome: Evaluated, intervals: JointIntervals, today: Evaluated
 ) -> RuleSet:
-    expected = Expected(baseline=question.baseline, proposed=intervals.outcomes(outcome), change=intervals.change(outcome, today))
+    expected = Expected(
+        baseline=question.baseline, proposed=intervals.outcomes(outcome), change=intervals.change(outcome, today, has_passed=True)
+    )
     found = RuleSet(
         rule_set_id=id_of_rules(question.scope, question.goal, rules),
         status="proposed",

@@ -15,6 +15,7 @@ from pydantic import Field
 from routing_pipeline import text
 from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.proof import level_of
 from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.recommendation.risk_levels import LATENCY_TOLERANCE, Chance, Risk, risk_of, risk_of_rule
 from routing_pipeline.recommendation.routing_rules import RoutingRules, quality_change
@@ -138,7 +139,9 @@ def risk_of_set(rules: RoutingRules) -> Risk:
     expected, floor = rules.rule_set.expected, quality_floor(rules.rule_set)
     grade: Grade = max((rule.evidence.grade for rule in rules.rule_set.rules), default="A")
     least = 0.0 if floor is None else -floor.allowed_fall
-    return risk_of(grade, quality_change(rules), least, expected.change.latency_ms.relative, expected.change.cost_usd.relative)
+    at_most = 1.0 - level_of(rules.look) if rules.options and rules.look else 1.0
+    change = expected.change
+    return risk_of(grade, quality_change(rules), least, change.latency_ms.relative, change.cost_usd.relative, proven_at_most=at_most)
 
 
 def why_not_to_start(rules: RoutingRules) -> str | None:

@@ -56,7 +56,7 @@ class Risk:
     why: str
 
 
-def risk_of(grade: Grade, quality: Measured, least: float, latency: Measured, cost: Measured) -> Risk:
+def risk_of(grade: Grade, quality: Measured, least: float, latency: Measured, cost: Measured, *, proven_at_most: float = 1.0) -> Risk:
     """The risk of a change.
 
     Args:
@@ -65,8 +65,12 @@ def risk_of(grade: Grade, quality: Measured, least: float, latency: Measured, co
         least: change below which quality counts as harmed.
         latency: change relative to today's mean.
         cost: change relative to today's.
+        proven_at_most: of a fall of quality below `least`, by the proof that was passed. What is told afterwards is less its luck and
+            holds for many sets at once, so its interval alone says more.
     """
     falls, slower = chance_below(quality, least), chance_above(latency, LATENCY_TOLERANCE)
+    if isinstance(falls, Chance):
+        falls = falls.model_copy(update={"probability": min(falls.probability, proven_at_most)})
     level, why = level_of(grade, falls, slower)
     return Risk(falls, slower, chance_above(cost, 0.0), level, why)
 

@@ -342,7 +342,7 @@ def _walked(question: Question, verdicts: list[Verdict], intervals: JointInterva
                 moved_share=moved,
                 outcomes=intervals.outcomes(verdict.outcome),
                 cost_change=intervals.cost_change(verdict.outcome, today),
-                quality_change=intervals.quality_change(verdict.outcome, today),
+                quality_change=intervals.quality_change(verdict.outcome, today, has_passed=verdict.passed),
                 passed=verdict.passed,
                 failed_constraint=verdict.failed,
             )

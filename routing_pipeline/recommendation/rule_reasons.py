@@ -136,7 +136,7 @@ def reasons_for(
 ) -> tuple[str, ...]:
     """Why these rules: their effect, their proof, the limits that decided, and what the next bolder ones failed."""
     best = offer.verdict
-    cost, quality = intervals.cost_change(best.outcome, today), intervals.quality_change(best.outcome, today)
+    cost, quality = intervals.cost_change(best.outcome, today), intervals.quality_change(best.outcome, today, has_passed=True)
     parts = []
     if isinstance(cost, Estimate):
         same = " for the same sessions" if question.evidence.unit == "session" else ""

@@ -129,7 +129,10 @@ _MOST_BYTES = 4
 """Of a character."""
 
 _CRI = re.compile(r"\S+ (?P<stream>stdout|stderr) (?P<tag>[PF])(?::\S*)? (?P<text>.*)", re.DOTALL)
-_PACKED = re.compile(r"H4sI[A-Za-z0-9+/=\s]+")
+# What gzip, an object and a list begin with in Base64, of either alphabet.
+_PACKED = re.compile(r"(?:H4sI|[eW][w-z0-9+/_-])[A-Za-z0-9+/=_\s-]+")
+_OTHER_ALPHABET = str.maketrans("-_", "+/")
+_GZIP = b"\x1f\x8b"
 _OF_CALLS = re.compile(r"model|llm|token|usage|prompt|completion|cost|spend", re.IGNORECASE)
 _OPENS = ("{", "[")
 
@@ -274,7 +277,7 @@ class Shapes:
 
     def _of_text(self, line: int, text: str, depth: int = 0) -> Iterator[Item]:
         """A message: records one after another, or a line of text."""
-        said = _inflated(text).strip()
+        said = _unpacked(text).strip()
         start = _start(said)
         if start is None:
             yield from self._plain(line, said)
@@ -378,7 +381,7 @@ def _below(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _inner(text: str, shapes: Shapes) -> Iterator[Piece]:
     """The objects in a message that begins with one."""
-    said = _inflated(text).lstrip()
+    said = _unpacked(text).lstrip()
     start = _start(said)
     if start is not None:
         yield from (each for each in pieces_of_text(said[start:], lambda _: False, shapes.longest) if each.value is not None)
@@ -392,13 +395,18 @@ def _start(text: str) -> int | None:
     return cri.start("text") if cri is not None and cri["text"].startswith(_OPENS) else None
 
 
-def _inflated(text: str) -> str:
-    """What a message holds that was compressed and written as base64, as CloudWatch hands events on; else the message."""
+def _unpacked(text: str) -> str:
+    """What a message holds that was written as Base64, as streams and queues hand records on, and maybe compressed; else the message."""
     if not _PACKED.fullmatch(text):
         return text
     try:
-        inflate = zlib.decompressobj(wbits=31)
-        return inflate.decompress(base64.b64decode(text), LONGEST_UNPACKED).decode("utf-8", "replace")
+        bare = "".join(text.split()).translate(_OTHER_ALPHABET).rstrip("=")
+        raw = base64.b64decode(bare + "=" * (-len(bare) % 4))
+        is_packed = raw.startswith(_GZIP)
+        said = zlib.decompressobj(wbits=31).decompress(raw, LONGEST_UNPACKED) if is_packed else raw
+        found = said.decode("utf-8", "replace" if is_packed else "strict")
+        # Every record has names in quotes; a word of letters that is read as Base64 has none.
+        return found if is_packed or '"' in found else text
     except (binascii.Error, ValueError, zlib.error):
         return text
 

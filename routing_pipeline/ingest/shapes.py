@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from routing_pipeline.ingest.formats import readers, recognised
 from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.formats.otlp import messages
 from routing_pipeline.ingest.json_values import EXCERPT, Piece, Stream, pieces, pieces_of_lines, pieces_of_text
 from routing_pipeline.ingest.unknown import unknown_record
 
@@ -220,7 +221,9 @@ class Shapes:
     def holds(self, value: Any, depth: int = 0) -> bool:
         """Whether a record that a format knows stands somewhere in a value, or is the value."""
         if isinstance(value, dict):
-            return self.known(value) is not None or (depth < DEEPEST and any(self.holds(each, depth + 1) for _, each in _below(value)))
+            if self.known(value) is not None:
+                return True
+            return depth < DEEPEST and any(self.holds(each, depth + 1) for below in (_below, _texts) for _, each in below(value))
         if isinstance(value, list):
             return depth < DEEPEST and any(self.holds(each, depth + 1) for each in value[:LOOKED_AT])
         return isinstance(value, str) and depth < DEEPEST and any(self.holds(each.value, depth + 1) for each in _inner(value, self))
@@ -230,7 +233,11 @@ class Shapes:
     def _of_object(self, line: int, value: dict[str, Any], text: str | None) -> Iterator[Item]:
         log_format = self.known(value)
         if log_format is not None:
-            yield from records_of(line, log_format, value, text)
+            said = list(messages(value)) if log_format.records is not None else []
+            if self.holds(said):
+                yield from self._opened(line, {"logs": said}, None)
+            else:
+                yield from records_of(line, log_format, value, text)
             return
         joined = self._joined(line, value)
         if joined is not None:
@@ -242,7 +249,7 @@ class Shapes:
 
     def _opened(self, line: int, value: dict[str, Any], text: str | None, depth: int = 0) -> Iterator[Item]:
         """An object that no format knows: what of it holds records, else the page that it is, else itself."""
-        holding = {name: each for name, each in _below(value) if self.holds(each, depth + 1)} if depth < DEEPEST else {}
+        holding = self._holding(_below(value), depth) or self._holding(_texts(value), depth)
         # A shipper that took a message apart keeps it too: both are the same record.
         message = next((name for name in MESSAGES if name in holding), None)
         if holding:
@@ -257,6 +264,9 @@ class Shapes:
             yield from self._of_text(line, said)
         else:
             yield self._refused(line, value, text)
+
+    def _holding(self, below: Iterable[tuple[str, Any]], depth: int) -> dict[str, Any]:
+        return {name: each for name, each in below if self.holds(each, depth + 1)} if depth < DEEPEST else {}
 
     def _inside(self, line: int, value: Any, depth: int) -> Iterator[Item]:
         """What stands inside an object: a record, another wrapper, a list of them, or text that is one."""
@@ -373,10 +383,15 @@ def records_of(line: int, log_format: LogFormat, value: dict[str, Any], text: st
 
 
 def _below(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What in an object may hold records: objects and lists of any name, text under the names of messages."""
+    """What in an object holds records if anything does: objects and lists of any name, text under the names of messages."""
     for name, each in value.items():
         if isinstance(each, (dict, list)) or (isinstance(each, str) and name in MESSAGES):
             yield name, each
+
+
+def _texts(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Text under names that are nobody's: looked at where nothing else holds a record."""
+    return ((name, each) for name, each in value.items() if isinstance(each, str) and name not in MESSAGES)
 
 
 def _inner(text: str, shapes: Shapes) -> Iterator[Piece]:

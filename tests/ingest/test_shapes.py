@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings, strategies as st
@@ -276,6 +278,27 @@ def test_a_record_beyond_all_limits_is_refused_once_and_its_neighbours_are_read(
 # What log shippers put around a record
 
 MESSAGE = text(0)
+
+
+def any_value(given: Any) -> dict[str, Any]:
+    """A value as OpenTelemetry writes it."""
+    if isinstance(given, dict):
+        return {"kvlistValue": {"values": [{"key": name, "value": any_value(each)} for name, each in given.items()]}}
+    if isinstance(given, list):
+        return {"arrayValue": {"values": [any_value(each) for each in given]}}
+    if given is None:
+        return {}
+    kinds = {bool: "boolValue", int: "intValue", float: "doubleValue", str: "stringValue"}
+    return {kinds[type(given)]: str(given) if type(given) is int else given}
+
+
+def collected(bodies: list[dict[str, Any]]) -> str:
+    """Log records of a collector."""
+    return json.dumps(
+        {"resourceLogs": [{"resource": {}, "scopeLogs": [{"logRecords": [{"timeUnixNano": "1", "body": each} for each in bodies]}]}]}
+    )
+
+
 def base64_of(said: str) -> str:
     return base64.b64encode(said.encode()).decode()
 
@@ -314,9 +337,19 @@ WRAPPED: dict[str, str] = {
         for each in calls(2)
     ),
     "Pub/Sub in the alphabet of addresses, without padding": "".join(
-        json.dumps({"message": {"data": base64.urlsafe_b64encode(each.encode()).decode().rstrip("="), "messageId": "1"}}) for each in calls(2)
+        json.dumps({"message": {"data": base64.urlsafe_b64encode(each.encode()).decode().rstrip("="), "messageId": "1"}})
+        for each in calls(2)
     ),
-    "Kafka handed to a function": json.dumps({"records": {"calls-0": [{"offset": 1, "value": base64_of(f" [{','.join(calls(2))}]".strip())}]}}),
+    "Kafka handed to a function": json.dumps(
+        {"records": {"calls-0": [{"offset": 1, "value": base64_of(f" [{','.join(calls(2))}]".strip())}]}}
+    ),
+    "CloudEvents": "".join(json.dumps({"specversion": "1.0", "type": "t", "data_base64": base64_of(each)}) + "\n" for each in calls(2)),
+    "diagnostic settings of Azure": json.dumps({"records": [{"time": TIME, "properties": each} for each in calls(2)]}),
+    "text under a name that nobody knows": "".join(json.dumps({"n": 1, "blob": each}) + "\n" for each in calls(2)),
+    "the OpenTelemetry collector, as text": collected([{"stringValue": each} for each in calls(2)]),
+    "the OpenTelemetry collector, as fields": collected([any_value(call(number)) for number in range(2)]),
+    "a sequence of RFC 7464": "".join(f"\x1e{each}\n" for each in calls(2)),
+    "a table with a column of JSON": "n;request\n" + "".join(f'1;"{each.replace(chr(34), chr(34) * 2)}"\n' for each in calls(2)),
     "CloudWatch export": f"{TIME} {MESSAGE}\n{TIME} {text(1)}\n",
     "get-log-events": json.dumps(
         {"events": [{"timestamp": 1, "message": each, "ingestionTime": 2} for each in calls(2)], "nextForwardToken": "f"}
@@ -630,3 +663,10 @@ def test_pieces_say_what_they_are_and_where_they_begin() -> None:
 def test_left_out_and_lost_are_told_apart() -> None:
     items = list(Shapes(None, 1_000, is_wrapped=True).read_lines(io.BytesIO(b"hello\n{\n")))
     assert [type(item) for item in items] == [LeftOut, Lost]
+
+
+def test_a_parquet_column_of_any_name_may_hold_records(read: Reading, tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"n": [1, 2], "request": calls(2)}), file)
+    found = read(file.read_bytes(), name="rows.parquet")
+    assert (models(found), found.refused) == (names(0, 1), [])

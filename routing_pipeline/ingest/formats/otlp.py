@@ -135,7 +135,9 @@ _FUNCTIONS = "llm.request.functions."
 _FIELD = {name: (field, place) for field, names in (COUNTS | TEXTS).items() for place, name in enumerate(names)}
 """What an attribute fills, and how many names for it come first."""
 _LISTS = frozenset(_TOOLS + _FINISHED + TEXTS["tags"])
-_ATTRIBUTES = frozenset({*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL, _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST})
+_ATTRIBUTES = frozenset(
+    {*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL, _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST}
+)
 OF_RESOURCE = (*LABELS, *(name for label in LABELS for name in OTHER_NAMES.get(label, ())))
 _SPAN_FIELDS = ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")
 _STATUS = "status.code"
@@ -254,6 +256,24 @@ def held(document: Mapping[str, Any]) -> dict[str, int]:
         "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
     }
     return {what: sum(1 for _ in below(document, *names)) for what, names in levels.items()}
+
+
+def messages(document: Mapping[str, Any]) -> Iterator[Any]:
+    """What log records say, where a collector hands on the lines that a gateway wrote."""
+    for _, log in below(document, "resourceLogs", "scopeLogs", "logRecords"):
+        yield _plain(log.get("body"))
+
+
+def _plain(value: Any) -> Any:
+    """A value of OpenTelemetry as JSON would have it."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(listed := value.get("kvlistValue"), dict):
+        return {str(pair.get("key")): _plain(pair.get("value")) for pair in _dicts(listed.get("values"))}
+    if isinstance(listed := value.get("arrayValue"), dict):
+        return [_plain(each) for each in _dicts(listed.get("values"))]
+    name, held = next(iter(value.items()), ("", None))
+    return int(held) if name == "intValue" and isinstance(held, str) and held.lstrip("-").isdigit() else held
 
 
 def scores(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -388,7 +388,9 @@ def test_limits_effort_and_the_tier_that_was_used_before_the_one_asked_for(read:
     assert rows.column("service_tier") == [None, "default", "priority"]
 
 
-@pytest.mark.parametrize("name", ["gen_ai.usage.cost.total", "gen_ai.usage.cost_usd", "gen_ai.cost.total", "llm.cost.total", "gen_ai.usage.total_cost"])
+@pytest.mark.parametrize(
+    "name", ["gen_ai.usage.cost.total", "gen_ai.usage.cost_usd", "gen_ai.cost.total", "llm.cost.total", "gen_ai.usage.total_cost"]
+)
 def test_a_cost_is_read_under_every_name_in_use(name: str, read: Any) -> None:
     assert read(*with_attributes({name: 0.04})).column("cost_usd") == [0.04]
 

@@ -1,7 +1,7 @@
 """What became of every score that a home was ever given: read, refused and why, and whether its request is in the lake.
 
 Belongs here: the feedback ledger's totals, the scores by name, which of them match, an example of two keys that do not. Does
-not belong here: reading scores (`feedback`), the sentences about them (`report.feedback_lines`), what may be relied on
+not belong here: reading scores (`feedback`), the sentences about them (`data_quality.feedback_lines`), what may be relied on
 (`feedback_checks`).
 
 A score matches when the attempt or the request that it names is in the lake, of whatever time. Scores come late and may come

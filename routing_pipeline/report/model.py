@@ -1,7 +1,7 @@
 """The report as data: one frozen model, which is report.json.
 
 Belongs here: which result stands under which key, and what identifies the run. Does not belong here: computing any of it,
-rendering (`markdown`, `html`), writing files (`publishing`).
+rendering (`markdown`, `html`), writing files (`files`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The life of a rule set: proposed, approved, published, rolled back; which move may follow which, and what is live.
 
 Belongs here: the models of the record, and folding its decisions into where everything stands. Does not belong here:
-where the record lies (`place`), reading and appending to it (`record`).
+where the record lies (`record_files`), reading and appending to it (`record`).
 """
 
 from __future__ import annotations

@@ -174,11 +174,6 @@ class AnalysisScope(Result):
             parameters=self.parameters.model_dump(mode="json", include=set(asked)),
         )
 
-    @property
-    def quality_floor_is_absolute(self) -> bool:
-        """Whether the user named a quality threshold; otherwise the floor is today's less the allowed drop."""
-        return self.parameters.quality_threshold is not None
-
 
 @dataclass(frozen=True)
 class Window:

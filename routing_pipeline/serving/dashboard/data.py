@@ -1,7 +1,7 @@
 """Keeping up with the lake: a thread that sees what is new, brings the kept sums up to date, and says what is known now.
 
 Belongs here: when to look, in which order to read what is new (newest day first, so that the page has something to show),
-alerts, projection, and what became of the rules. Does not belong here: what is shown of it (`live`).
+alerts, projection, and what became of the rules. Does not belong here: what is shown of it (`model`).
 """
 
 from __future__ import annotations

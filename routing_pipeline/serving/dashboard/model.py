@@ -1,7 +1,7 @@
 """What the live page says: the last complete hour against what is usual, a window of traffic, models, in one typed result.
 
 Belongs here: the figures, from kept sums, under the filters that were chosen. Does not belong here: keeping the sums up to date
-(`following`), how the figures look (`serving` and its templates).
+(`data`), how the figures look (`app` and its templates).
 
 Requests and success are of chat, spend is of every kind of call. Both are those of an analysis of the same hours, since the sums were made by its own rows
 (`hourly`); what is usual is what the sensors hold an hour against (`alerts.detection`).

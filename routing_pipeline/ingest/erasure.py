@@ -82,7 +82,7 @@ class ForgetResult(Result):
     files: int = quantity("Files deleted", "files")
     reports: int = quantity("Stored reports deleted, with every stored result: they may name what is forgotten", "reports", default=0)
     is_dry_run: bool = Field(
-        default=False, description="Whether it was only looked: nothing was changed, snapshots and files are not counted"
+        default=False, description="Whether it was a dry run: nothing was changed, snapshots and files are not counted"
     )
     seconds: float = quantity("Wall time", "s")
 

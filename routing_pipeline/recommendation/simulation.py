@@ -84,7 +84,7 @@ class Simulation(Result):
     expected: Expected
     completion_change: Measured = quantity("Share of requests that end well, against today", "0..1")
     unseen_loss: float = quantity(
-        "By how much quality may be lower than told, had today's answers of moved requests that nobody scores been perfect",
+        "By how much quality may be lower than stated, had today's answers of moved requests that nobody scores been perfect",
         "0..1",
         default=0.0,
     )
@@ -154,7 +154,7 @@ def simulate(
     return _marked(found) if pair is None and (is_learnt_here or learnt) and found.moved_share else found
 
 
-NOT_HELD_OUT = "Learnt partly on the sessions that they are replayed on: what follows flatters these rules, and proves nothing."
+NOT_HELD_OUT = "Learnt partly on the sessions that they are replayed on: these figures are too good for these rules, and prove nothing."
 
 
 def _marked(found: Simulation) -> Simulation:

@@ -101,10 +101,10 @@ class Follower:
                 self.trouble = None
             except (PipelineError, OSError, ValueError) as error:
                 # The lake may be between two states (compacted, forgotten) or out of reach: what is known stands, and is dated.
-                self.trouble = f"the last look at the lake failed ({type(error).__name__}); trying again"
+                self.trouble = f"the last refresh of the lake's data failed ({type(error).__name__}); trying again"
             except Exception:  # noqa: BLE001  a bug of ours must not end what follows the lake
-                _log.exception("the last look at the lake failed")
-                self.trouble = "the last look at the lake failed; see the command's own output"
+                _log.exception("the last refresh of the lake's data failed")
+                self.trouble = "the last refresh of the lake's data failed; see the command's own output"
             self.has_looked = True
             self._stop.wait(LOOK_EVERY_S)
 

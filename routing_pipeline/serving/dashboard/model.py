@@ -68,7 +68,7 @@ class LiveAlert(Result):
 
     sensor: str
     alert: AlertDecision
-    is_going_on: bool = Field(description="The last hour that was judged still alarms")
+    is_going_on: bool = Field(description="The last evaluated hour still alarms")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class LivePage(Result):
     requests: int = quantity("Final requests of chat in the window", "requests")
     attempts: int = quantity("Attempts at chat", "attempts")
     cost_usd: Known = quantity("Spend of all attempts of every kind of call: as logged, else at list price", "USD")
-    operations: tuple[OperationLine, ...] = Field(default=(), description="Each kind of call by itself: chat first, then dearest first")
+    operations: tuple[OperationLine, ...] = Field(
+        default=(), description="Each kind of call by itself: chat first, then most expensive first"
+    )
     success_rate: Measured = quantity("Share of final requests that ended in success", "0..1")
     p50_ms: float | None = quantity("Median latency of final requests, within 1 %", "ms", default=None)
     p95_ms: float | None = quantity("95th percentile, within 1 %", "ms", default=None)

@@ -37,7 +37,8 @@ from routing_pipeline.rules.model import logged_rule_id
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.rules.rollout_record import FOLDER as ROLLED_OUT
 from routing_pipeline.serving.dashboard.costs import reported_costs
-from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot, names_in
+from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot
+from routing_pipeline.serving.dashboard.names import names_in
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.files import write_whole
 from routing_pipeline.storage.home import Home

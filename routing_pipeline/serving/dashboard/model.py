@@ -491,17 +491,3 @@ def _quantiles(rows: Sequence[_Row]) -> dict[str, float | None]:
 
 def _moment(hour: int) -> datetime:
     return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC)
-
-
-def names_in(engine: Engine, requests: Mapping[int, Path], most: int) -> dict[str, tuple[str, ...]]:
-    """Tasks, models and teams by their requests of chat, most first: what can be filtered by."""
-    if not requests:
-        return {}
-    table = chat_of(engine.read_parquet(list(requests.values())))
-    found = {}
-    for filtered, column in (("task", "task_type"), ("model", "model"), ("team", "team")):
-        label = table[column].fill_null("unknown") if column == "task_type" else table[column]
-        named = table.mutate(label=label).filter(lambda t: t.label.notnull())
-        top = named.group_by("label").agg(n=named.requests.sum()).order_by(ibis.desc("n"), "label").limit(most)
-        found[filtered] = tuple(top.to_pyarrow().column("label").to_pylist())
-    return found

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from routing_pipeline.analysis.cost_checks import CostCheck, TokenClassCost
+from routing_pipeline.analysis.cost_drivers import Overuse
 from routing_pipeline.analysis.unpriced_spend import UnpricedModel, UnpricedSpend
+from routing_pipeline.estimates import Estimate
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.model import Report
+from routing_pipeline.text import LogName
 
 CAUSE = "cache class: cached tokens are charged at the full price"
 
@@ -91,3 +94,22 @@ def test_nothing_to_compare_is_said(reports: dict[str, Callable[[], Report]]) ->
     report = report.model_copy(update={"routing_costs": report.routing_costs.model_copy(update={"checks": ()})})
     assert "No call has both a logged cost and a list price: nothing to compare." in report_markdown(report)
     assert "No call has both a logged cost and a list price: nothing to compare." in report_html(report)
+
+
+def test_what_is_avoidable_in_all_stands_below_its_parts(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    avoidable = Estimate(estimate=1_234.5, low=1_200.0, high=1_269.0, level=0.95)
+    overuse = Overuse.model_construct(
+        model=LogName("dear"),
+        task_type=LogName("chat"),
+        replacement=LogName("cheap"),
+        requests=5,
+        spend_usd=9.0,
+        share_of_spend=0.1,
+        avoidable_usd=avoidable,
+    )
+    drivers = shown.cost_drivers.model_copy(update={"overuse": (overuse,), "avoidable_usd": avoidable, "quality_floor": "the floor"})
+    text = report_markdown(shown.model_copy(update={"cost_drivers": drivers}))
+    (line,) = [each for each in text.splitlines() if "All of these together" in each]
+    assert "avoidable $1,23" in line
+    assert "(the floor)" in line

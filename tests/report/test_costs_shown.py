@@ -113,3 +113,11 @@ def test_what_is_avoidable_in_all_stands_below_its_parts(reports: dict[str, Call
     (line,) = [each for each in text.splitlines() if "All of these together" in each]
     assert "avoidable $1,23" in line
     assert "(the floor)" in line
+
+
+def test_the_unit_of_regret_is_explained_where_it_is_shown(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    for unit, is_told in (("weighted shares of today's means", True), ("USD", False)):
+        decisions = shown.routing_decisions.model_copy(update={"goal_unit": unit})
+        text = report_markdown(shown.model_copy(update={"routing_decisions": decisions}))
+        assert ("0.1 is worth 10.0 % of today's cost" in text) is is_told

@@ -76,6 +76,14 @@ def test_logged_and_recomputed_cost_stand_side_by_side_with_the_likely_cause(rep
     assert right[-1] == "within 10 %"
 
 
+def test_one_model_at_two_providers_is_two_rows_that_say_where(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    checks = tuple(check("one", within=True).model_copy(update={"provider": provider}) for provider in ("east", "west"))
+    costs = shown.routing_costs.model_copy(update={"checks": checks})
+    text = report_markdown(shown.model_copy(update={"routing_costs": costs}))
+    assert [row[1] for row in rows_of(text, "one")] == ["one-2026 at east", "one-2026 at west"]
+
+
 def test_models_without_a_price_are_listed_with_their_traffic(reports: dict[str, Callable[[], Report]]) -> None:
     text = report_markdown(with_costs(reports["rules"]()))
     (row,) = rows_of(text, "our-llama")

@@ -42,7 +42,7 @@ optimize_routing = dg.define_asset_job(
 project_budget = dg.define_asset_job(
     "project_budget",
     selection=dg.AssetSelection.assets("analysis_scope", "budget_projection"),
-    description="What the month and the quarter will come to.",
+    description="Projected spend of the month and the quarter.",
 )
 
 maintain_lake = dg.define_asset_job(

@@ -31,7 +31,7 @@ GATEWAY = dg.AssetSpec(
     group_name="sources",
     kinds={"llm"},
     owners=OWNERS,
-    description="The gateway that picks a model for every request, and logs it. It is asked nothing and told nothing here. One entry per attempt.",
+    description="The gateway that picks a model for every request, and logs it. Nothing is sent to it. One entry per attempt.",
 )
 LOG_OBJECTS = dg.AssetSpec(
     "log_objects",

@@ -71,14 +71,14 @@ def _news(done: Transition | None, status: RolloutStatus) -> list[str]:
 
 
 look_at_rollout = dg.define_asset_job(
-    "look_at_rollout", selection=dg.AssetSelection.assets("rollout"), description="One look at the canary, and what follows from it."
+    "look_at_rollout", selection=dg.AssetSelection.assets("rollout"), description="One check of the canary, and the decision that follows."
 )
 
 
 @dg.sensor(
     job=look_at_rollout,
     minimum_interval_seconds=300,
-    description="One look at the roll-out for every hour that has new requests; none while no rule set is live, or [rollout] names no gateway.",
+    description="One check of the roll-out for every hour that has new requests; none while no rule set is live, or [rollout] names no gateway.",
 )
 def rollout_looks(context: dg.SensorEvaluationContext, home: HomeResource) -> dg.SensorResult | dg.SkipReason:
     """Reads where the roll-out stands and how new the lake is; the look itself is a run."""
@@ -97,5 +97,5 @@ def rollout_looks(context: dg.SensorEvaluationContext, home: HomeResource) -> dg
     state = "none" if live is None else f"{live[0].rule_set_id}:{live[1].share:g}:{len(live[1].transitions)}"
     key = f"rollout:{state}:{hour}"
     if key == context.cursor:
-        return dg.SensorResult(skip_reason="no new hour since the last look", cursor=key)
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={"reason": "a look at the roll-out"})], cursor=key)
+        return dg.SensorResult(skip_reason="no new hour since the last check", cursor=key)
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={"reason": "a check of the roll-out"})], cursor=key)

@@ -1,10 +1,10 @@
 """Models: provider, tier, context window, dated prices.
 
 Belongs here: looking a model up in the bundled price list, and the user's overrides. Does not belong here: what a model
-was observed to cost or deliver (`analysis`), and joining prices onto requests (`scope`).
+was observed to cost or deliver (`analysis`), and joining prices onto requests (`window.price_columns`).
 
-Prices are those of noon UTC: a provider that is cheaper at night is taken at its price by day. Batch, priority and other
-service tiers are not known to the logs, so that standard prices are used; what they change shows as a discount or a margin.
+Prices are those of noon UTC: a provider that is cheaper at night is taken at its price by day. The list has those of the default
+service tier alone: calls in another one have no list price (`window.price_columns`).
 """
 
 from __future__ import annotations

@@ -112,10 +112,10 @@ class AlertThresholds(_Asked):
         default=0.1, gt=0, le=100, description="Alerts of one sensor that chance may raise, over all series it watches"
     )
     hold_back_minutes: float = Field(
-        default=30.0, ge=0, le=1440, description="An hour is judged once logs were read this long after its end; gateways deliver late"
+        default=30.0, ge=0, le=1440, description="An hour is evaluated once logs were read this long after its end; gateways deliver late"
     )
     score_hold_back_hours: float = Field(
-        default=0.0, ge=0, le=168, description="How late scores come, where that is more than half a day; quality is judged after that"
+        default=0.0, ge=0, le=168, description="How late scores come, where that is more than half a day; quality is evaluated after that"
     )
     silent_hours: float = Field(
         default=26.0,
@@ -147,7 +147,7 @@ class Parameters(_Asked):
 
     timeframe: Timeframe = Field(default="7d", description="Length of the window that ends at as_of")
     as_of: datetime | None = Field(default=None, description="End of the window, UTC; default: just after the newest request")
-    task_types: tuple[str, ...] = Field(default=(), description="Task types to look at; empty means all")
+    task_types: tuple[str, ...] = Field(default=(), description="Task types to analyse; empty means all")
     cost_threshold: float | None = Field(default=None, gt=0, description="Most that a request may cost on average, USD")
     quality_threshold: float | None = Field(default=None, ge=0, le=1, description="Least mean quality, 0..1")
     goal: Goal = Field(default="balanced", description="What the rules should improve")

@@ -43,7 +43,7 @@ class AlertDecision(Result):
     cursor: str = Field(description="Hand it back at the next tick")
     dimension: str = Field(default="all", description="What the series that stands out most is narrowed to")
     value: LogName = Field(default=LogName(""), description="Its value")
-    start_s: float | None = quantity("Start of the window that was judged, since 1970", "s", default=None)
+    start_s: float | None = quantity("Start of the evaluated window, since 1970", "s", default=None)
     end_s: float | None = quantity("End of it", "s", default=None)
     since_s: float | None = quantity("When the incident began that this tells of", "s", default=None)
     now: float | None = Field(default=None, description="What was measured, in the measure's unit")

@@ -33,7 +33,7 @@ class RunNews(Result):
     run_id: str = Field(description="The run that failed, or recovered")
     is_failure: bool
     ended_s: float = quantity("When that run ended, since 1970", "s")
-    failing_since_s: float = quantity("When the first run that was told of had failed, since 1970", "s")
+    failing_since_s: float = quantity("When the first reported run failed, since 1970", "s")
 
 
 class FailedRunsDecision(Result):

@@ -31,7 +31,7 @@ class Channels(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     urls: tuple[str, ...] = Field(default=(), description="As slack://..., msteams://..., mailto://..., json://...; env:NAME")
-    failed_runs: bool = Field(default=True, description="Whether to tell of a job that fails while nobody watches")
+    failed_runs: bool = Field(default=True, description="Whether to notify of a job that fails unattended")
     dagster_url: str = Field(default="", pattern=r"^(https?://[^\s@]+)?$", description="Where Dagster's UI is; messages link to runs there")
 
 
@@ -77,7 +77,7 @@ def notify(channels: Sequence[str], title: str, body: str) -> tuple[str, ...]:
     try:
         import apprise
     except ImportError:
-        return (f"no channel was told: notifications need more than the basic installation: {how_to_install('alerts')}",)
+        return (f"no channel was notified: notifications need more than the basic installation: {how_to_install('alerts')}",)
     send = partial(_failure, title=_escaped(title)[:MAX_TITLE], body=_escaped(body)[:MAX_BODY], apprise=apprise)
     # All at once: a channel that never answers is given up after seconds, and a sensor has a minute for its look.
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
@@ -93,7 +93,7 @@ def _failure(number: int, url: str, *, title: str, body: str, apprise: Any) -> s
         why = "it was not accepted"
     except Exception as error:  # noqa: BLE001 (whatever a channel does, the pipeline goes on)
         is_sent, why = False, type(error).__name__
-    return None if is_sent else f"notification channel {number} ({_scheme(url)}) was not told: {why}"
+    return None if is_sent else f"notification channel {number} ({_scheme(url)}) was not notified: {why}"
 
 
 def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def tell(config: Path | None, title: str, body: str) -> tuple[str, ...]:
     try:
         return notify(read_channels(config), title, body)
     except UnusableInputError as error:
-        return (f"no channel of the configuration file was told: {error}", *notify(_of_environment(), title, body))
+        return (f"no channel of the configuration file was notified: {error}", *notify(_of_environment(), title, body))
 
 
 def _escaped(text: str) -> str:

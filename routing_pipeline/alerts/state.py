@@ -22,7 +22,7 @@ FOLDER = "alerts"
 class SensorState(Result):
     """One sensor at its last look."""
 
-    looked_s: float = quantity("When it looked, since 1970", "s")
+    looked_s: float = quantity("When it ran, since 1970", "s")
     is_open: bool
     began_s: float | None = quantity("When the open incident began, where that is known, since 1970", "s", default=None)
 

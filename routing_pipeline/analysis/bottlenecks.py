@@ -32,7 +32,7 @@ SLOWEST_SHARE = 0.05
 TIMES_THE_REST = 1.5
 """Half again as many slow decisions as elsewhere: less is no bottleneck, however certain."""
 DEPTHS: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50, 100)
-MINUTE_S, HOUR_S = 60, 3_600
+MINUTE_S = 60
 
 
 class SlowRouting(Result):

@@ -57,7 +57,7 @@ class OverusedSegment(Result):
     segment: str
     label: str = Field(description="For readers")
     replacement: LogName = Field(description="Cheapest model that meets the floor at the safe end, picked on one half of the sessions")
-    requests: int = quantity("Requests of the segment sent to the dear model", "requests")
+    requests: int = quantity("Requests of the segment sent to the expensive model", "requests")
     spend_usd: float = quantity("What they cost", "USD")
     avoidable_usd: Measured = quantity("Of it, what the replacement would not have cost, measured on the other half", "USD")
 
@@ -69,7 +69,7 @@ class Overuse(Result):
     task_type: LogName
     tier: LogName | None
     replacement: LogName = Field(description="The cheaper model that would take most of the spend")
-    requests: int = quantity("Requests sent to the dear model where a cheaper one would do", "requests")
+    requests: int = quantity("Requests sent to the expensive model where a cheaper one would do", "requests")
     spend_usd: float = quantity("What they cost in the window", "USD")
     share_of_spend: float = quantity("Of all spend on chat in the window", "0..1")
     avoidable_usd: Measured = quantity("Of it, what the cheaper models would not have cost", "USD")
@@ -119,7 +119,7 @@ class CostDrivers(Result):
     unpriced_attempts: int = quantity("Successful attempts without a cost, cache hits left out: spend is a lower bound", "attempts")
     quality_floor: str = Field(description="The floor that a cheaper model has to meet")
     overuse: tuple[Overuse, ...] = Field(description="Most avoidable dollars first")
-    overuse_unknown: Unidentifiable | None = Field(default=None, description="Why overuse cannot be judged, where it cannot")
+    overuse_unknown: Unidentifiable | None = Field(default=None, description="Why overuse cannot be evaluated, where it cannot")
     avoidable_usd: Measured = quantity("Of all overuse together", "USD")
     waste: tuple[Waste, ...] = Field(description="Most dollars first")
     oversized_prompts: tuple[OversizedPrompts, ...] = Field(description="By task type, most dollars first")
@@ -127,7 +127,7 @@ class CostDrivers(Result):
     budgets: tuple[BudgetBreach, ...] = Field(description="Every configured budget, most used first")
     dear_tasks: tuple[DearTask, ...] = Field(description="Task types above the cost threshold per request")
     spikes: tuple[Spike, ...] = Field(description="Largest excess first")
-    spikes_unknown: Unidentifiable | None = Field(default=None, description="Why spikes cannot be looked for, where they cannot")
+    spikes_unknown: Unidentifiable | None = Field(default=None, description="Why spikes cannot be detected, where they cannot")
     change: ChangeParts | Unidentifiable = Field(description="Against the equal window before")
     grade: Grade | None = Field(description="Grade of the evidence behind overuse; null where there is none")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")

@@ -46,7 +46,7 @@ class DayCost(Result):
 class CostTrend(Result):
     """Where daily cost is heading, over complete Mondays to Fridays: weekends keep a level of their own."""
 
-    days: int = quantity("Complete weekdays looked at, those of the window before included", "days")
+    days: int = quantity("Complete weekdays used, those of the window before included", "days")
     slope_usd_per_day: Measured = quantity("Theil-Sen slope of daily cost", "USD/day")
     relative_slope_per_day: Measured = quantity("Slope over the median daily cost", "1/day")
     direction: Direction

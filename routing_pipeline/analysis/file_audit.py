@@ -77,11 +77,11 @@ class Comparison(Result):
 
     task_type: LogName
     dear: LogName
-    dear_calls: int = quantity("Of the task, by the dearer model", "calls")
-    dear_spend_usd: float = quantity("Of the task, by the dearer model", "USD")
+    dear_calls: int = quantity("Of the task, by the more expensive model", "calls")
+    dear_spend_usd: float = quantity("Of the task, by the more expensive model", "USD")
     cheap: LogName
     cheap_calls: int = quantity("Of the task, by the cheaper model", "calls")
-    cost_ratio: float = quantity("Mean cost per call of the cheaper model, relative to the dearer one", "1")
+    cost_ratio: float = quantity("Mean cost per call of the cheaper model, relative to the more expensive one", "1")
     is_scored: bool = Field(description="Whether answers of both are scored, so that logs can tell which is good enough")
 
 
@@ -108,7 +108,7 @@ class FileAudit(Result):
     scored: int = quantity("Answers with a quality in the log", "calls")
     models: tuple[ModelSpend, ...] = Field(description="By spend, most first")
     tasks: tuple[TaskSpend, ...] = Field(description="By spend, most first")
-    comparisons: tuple[Comparison, ...] = Field(description="What could be tested first, by the dearer model's spend")
+    comparisons: tuple[Comparison, ...] = Field(description="What could be tested first, by the more expensive model's spend")
 
 
 @dataclass

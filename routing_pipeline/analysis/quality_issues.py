@@ -66,16 +66,16 @@ class QualityIssues(Result):
     low_quality: tuple[LowQuality, ...] = Field(description="Highest share first")
     mismatches: tuple[Mismatch, ...] = Field(description="Most quality lost (loss x requests) first")
     mismatches_not_listed: int = quantity("Mismatches left out, the smallest ones", "pairs")
-    mismatches_unknown: Unidentifiable | None = Field(default=None, description="Why mismatches cannot be judged, where they cannot")
+    mismatches_unknown: Unidentifiable | None = Field(default=None, description="Why mismatches cannot be evaluated, where they cannot")
     incompatibilities: tuple[Incompatibility, ...] = Field(description="Most calls affected first")
     error_kinds_unknown: Unidentifiable | None = Field(
-        default=None, description="Why refusals and truncations cannot be told from other failures, where they cannot"
+        default=None, description="Why refusals and truncations cannot be distinguished from other failures, where they cannot"
     )
     degradations: tuple[Degradation, ...] = Field(description="Strongest evidence first")
     degradation_unknown: Unidentifiable | None = Field(
-        default=None, description="Why no change over time can be looked for, where it cannot"
+        default=None, description="Why changes over time cannot be detected, where they cannot"
     )
-    resolution_hours: int = quantity("Width of the steps in which quality over time was looked at", "hours")
+    resolution_hours: int = quantity("Width of the steps in which quality over time was examined", "hours")
     grade: Grade | None = Field(description="Grade of the evidence behind mismatches; null where there is none")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 

@@ -63,7 +63,7 @@ class RoutingCosts(Result):
     main_table: ClassVar = "groupings"
 
     total_usd: Known = quantity("Spend in the window, all attempts of every kind of call: as logged, else at list price", "USD")
-    operations: tuple[OperationCost, ...] = Field(default=(), description="Spend by kind of call, chat first, then dearest first")
+    operations: tuple[OperationCost, ...] = Field(default=(), description="Spend by kind of call, chat first, then most expensive first")
     requests: int = quantity("Final requests of chat", "requests")
     per_request_usd: Measured = quantity("Chat: all attempts of a request; interval over sessions", "USD")
     per_1000_tokens_usd: Known = quantity("Chat: over attempts with both cost and tokens", "USD")

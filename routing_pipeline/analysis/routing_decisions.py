@@ -58,7 +58,7 @@ class SegmentDecision(Result):
         description="Best model that meets every guard at the safe end; null when none does, or today's mix of models is estimated as good or better"
     )
     gain_per_request: Measured = Field(
-        default=Unidentifiable(unidentifiable="not told in reports of earlier versions"),
+        default=Unidentifiable(unidentifiable="not in reports of earlier versions"),
         description="All requests sent to the best model that meets every guard, against today's mix, in the goal's unit",
     )
     today_is_best: bool = Field(description="Every model that keeps the guards is distinguishably worse than today's mix of models")
@@ -159,13 +159,13 @@ def routing_decisions(requests: ibis.Table, scope: AnalysisScope, evidence: Rout
 def _notices(scope: AnalysisScope, evidence: RoutingEvidence, without_rule: float) -> tuple[str, ...]:
     notices: list[str] = []
     if evidence.refusal:
-        notices.append(f"today's choices cannot be judged: {evidence.refusal}")
+        notices.append(f"today's choices cannot be evaluated: {evidence.refusal}")
     elif evidence.grade != "A":
         notices.append(
             f"evidence grade {evidence.grade}: every opportunity is worth an A/B test, none is a promise. {evidence.grade_reason}"
         )
     if without_rule >= 1 and scope.requests:
-        notices.append("no routing rule is logged; log the id of the rule that decided, so that rules can be judged one by one")
+        notices.append("no routing rule is logged; log the id of the rule that decided, so that rules can be evaluated one by one")
     if scope.parameters.goal in {"cost", "speed", "balanced"}:
         notices.append("the guard on slow requests (today's p95) needs single requests: it is checked when rules are proven, not here")
     return tuple(notices)

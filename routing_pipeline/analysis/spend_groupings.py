@@ -164,7 +164,7 @@ def _per_priced_request(sums: Row) -> Known:
 
 
 def operation_costs(cells: list[Row], whole: Row) -> tuple[OperationCost, ...]:
-    """Spend by kind of call, chat first, then dearest first."""
+    """Spend by kind of call, chat first, then most expensive first."""
     by_kind: dict[Operation, list[Row]] = defaultdict(list)
     for cell in cells:
         by_kind[cell["operation"]].append(cell)

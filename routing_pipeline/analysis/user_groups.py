@@ -20,7 +20,7 @@ DEFINITIONS: dict[str, str] = {
     "user_cohort": "A returning user has a call in the equal window before this one; a new user has none.",
     "user_volume": f"Heavy users are the {HEAVY_SHARE:.0%} with the most requests in the window; all others are light.",
 }
-NO_WINDOW_BEFORE = "new and returning users are told apart by the window before, which the logs do not cover as they cover this one"
+NO_WINDOW_BEFORE = "new and returning users are distinguished by the previous window, which the logs do not cover fully"
 
 
 def cohorts_unknown(scope: AnalysisScope) -> str | None:

@@ -184,9 +184,7 @@ def _rules_named(opened: Home, record: RuleSetRecord, rules: str, parameters: Pa
         if found is not None:
             from routing_pipeline.rules.reading import read_given_rules
 
-            return read_given_rules(
-                found, parameters
-            ), f"{path.name} is a gateway's configuration: what its {len(found)} rules do is judged"
+            return read_given_rules(found, parameters), f"{path.name} is a gateway's configuration: its {len(found)} rules are evaluated"
     from routing_pipeline.rules.delivery import named_or_read
 
     return named_or_read(opened, record, rules, parameters)

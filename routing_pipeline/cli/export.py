@@ -36,7 +36,7 @@ def export(
     share: Annotated[float, typer.Option("--share", help="Part of the sessions that follows the rules, e.g. 0.05")] = 1.0,
     default_model: Annotated[
         str | None,
-        typer.Option("--default-model", help="What serves requests that no rule decides [default: as today, where that can be told]"),
+        typer.Option("--default-model", help="What serves requests that no rule decides [default: as today, where that is known]"),
     ] = None,
     home: Root = None,
     config: Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML: models and their tiers, [publishing]")] = None,

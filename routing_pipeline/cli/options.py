@@ -39,7 +39,7 @@ RuleSetId = Annotated[
 By = Annotated[str, typer.Option("--by", help="Who decides this")]
 Because = Annotated[str, typer.Option("--because", help="Why, for the record")]
 PublishingConfig = Annotated[
-    Path | None, typer.Option("--config", envvar=CONFIG, help="TOML that says where rule sets are kept: [publishing]")
+    Path | None, typer.Option("--config", envvar=CONFIG, help="TOML that says where rule sets are stored: [publishing]")
 ]
 ReadingConfig = Annotated[Path | None, typer.Option("--config", envvar=CONFIG, help="TOML: [format], [scales], [alerts]")]
 AddSource = Annotated[bool, typer.Option("--add-source", help="Accept logs from a second place into this home")]

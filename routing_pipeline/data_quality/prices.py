@@ -335,7 +335,7 @@ def _cause_of_total(sums: Mapping[str, Any], listed: Prices, earlier: list[dict[
     fitting = [STALE] if stale else []
     fitting += [message for message, usd in predicted if usd != total and abs(usd - logged) <= SAME_TOTAL * logged]
     if fitting:
-        return f"{' or '.join(fitting)} (told from the total alone)"
+        return f"{' or '.join(fitting)} (inferred from the total alone)"
     if tokens["cached"] and logged > total:
         said += f"{_as_if((logged - total) / tokens['cached'], listed['uncached'], listed['cached'])}".replace(
             "of them", "of the cached tokens"

@@ -221,7 +221,7 @@ def _when_of(cel: str) -> dict[str, Any]:
         name = fields.get(found["field"]) if found else None
         if found is None or name is None:
             raise UnusableInputError(
-                f"the configuration: {part[:80]} cannot be judged; rules ask for x-task-type, x-complexity, team_name and the like"
+                f"the configuration: {part[:80]} cannot be evaluated; rules ask for x-task-type, x-complexity, team_name and the like"
             )
         groups = found.groupdict()
         if "values" in groups:

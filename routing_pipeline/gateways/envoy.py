@@ -250,7 +250,9 @@ def _read_rule(rule: Any, name: str, rules: list[dict[str, Any]]) -> None:
         if "x-ai-eg-model" in when:
             # The client named the model: nothing is decided.
             return
-        raise UnusableInputError(f"the route: rule {name[:60]} keeps the model that was asked for; only rules that name one can be judged")
+        raise UnusableInputError(
+            f"the route: rule {name[:60]} keeps the model that was asked for; only rules that name one can be evaluated"
+        )
     if "x-ai-eg-model" in when:
         raise UnusableInputError(f"the route: rule {name[:60]} goes by the model that was asked for, which the logs do not hold as a field")
     route = [{"model": str(ref["modelNameOverride"]), "weight": float(ref.get("weight", 1)) / total} for ref in first]

@@ -134,7 +134,7 @@ def read(text: str, folder: Path) -> list[dict[str, Any]]:
     if ours is None:
         how = [f"{shown(entry.get('model_name'))} by {shown(_settings(entry).get('classifier_type', 'heuristic'))}" for entry in routers]
         chooses = "it has no router: each client names its model" if not how else f"{', '.join(how)} scores the text, which is in no log"
-        raise UnusableInputError(f"this LiteLLM configuration cannot be judged as rules: {chooses}; the report measures what it did")
+        raise UnusableInputError(f"this LiteLLM configuration cannot be read as rules: {chooses}; the report measures what it did")
     path = folder / RULES_FILE
     try:
         rules = read_json(path.read_text(encoding="utf-8"), str(path))

@@ -277,7 +277,7 @@ def _when_of(query: Any) -> dict[str, Any]:
             name = key.removeprefix("metadata.")
             if not key.startswith("metadata.") or name not in (*When.model_fields, SHARE, DRAW):
                 raise UnusableInputError(
-                    f"the config: a condition on {key[:60]} cannot be judged; the logs hold no such field of a request"
+                    f"the config: a condition on {key[:60]} cannot be evaluated; the logs hold no such field of a request"
                 )
             for operator, value in (asked if isinstance(asked, dict) else {"$eq": asked}).items():
                 _take(when, name, operator, value)

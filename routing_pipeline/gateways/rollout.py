@@ -246,7 +246,7 @@ class Rollout:
         checked_name(by), checked_reason(because)
         if not self.settings.gateway:
             raise UnusableInputError(
-                '[rollout] gateway: name the gateway that is to be told, as in gateway = "litellm", in a file given with --config'
+                '[rollout] gateway: name the gateway to update, as in gateway = "litellm", in a file given with --config'
             )
         stand = self._read()
         if stand.state is None:
@@ -292,7 +292,7 @@ class Rollout:
 
     def _done(self, transition: Transition | None) -> Transition:
         if transition is None:
-            raise ServiceUnavailableError("somebody else changed the roll-out just now; look again: routing-pipeline rollout status")
+            raise ServiceUnavailableError("somebody else changed the roll-out just now; check again: routing-pipeline rollout status")
         return transition
 
     def _as_told(self, rule_set: RuleSet) -> tuple[Rule, ...]:

@@ -86,7 +86,7 @@ def _after(state: RolloutState, look: CanaryLook | None) -> Next:
         return Next("wait", f"{days:.1f} of {least} days at this step")
     quality = look.of("quality")
     if state.share >= NEEDS_QUALITY_FROM and quality.standing == "cannot tell":
-        return Next("wait", "quality of canary and control cannot be told: too few of their answers are scored")
+        return Next("wait", "quality of canary and control cannot be compared: too few of their answers are scored")
     if state.share >= DECIDES_AT and quality.standing != "cleared":
         long = f" after {days:.0f} days; somebody has to decide" if days > LONGEST_STEP_DAYS else ""
         return Next("wait", f"not sure yet that {in_words(quality)}{long}")
@@ -102,7 +102,7 @@ def in_words(guardrail: Guardrail) -> str:
     value, low, high, limit = (
         form.format(each) for each in (guardrail.difference.estimate, guardrail.difference.low, guardrail.difference.high, guardrail.limit)
     )
-    told = {"crossed": "surely beyond", "cleared": "surely within", "open": "not surely within", "cannot tell": "not told against"}
+    told = {"crossed": "surely beyond", "cleared": "surely within", "open": "not surely within", "cannot tell": "not comparable with"}
     together = ""
     if isinstance(guardrail.together, Estimate):
         value_, low_, high_ = (form.format(each) for each in (guardrail.together.estimate, guardrail.together.low, guardrail.together.high))

@@ -101,5 +101,5 @@ def read_rollout(config: Path | None) -> RolloutSettings:
                 "[rollout] current: name the configuration that the gateway runs with when it follows none of our rules; a roll-back writes it"
             )
     elif found.automatic:
-        raise UnusableInputError('[rollout] gateway: name the gateway that is to be told, as in gateway = "litellm"')
+        raise UnusableInputError('[rollout] gateway: name the gateway to update, as in gateway = "litellm"')
     return found

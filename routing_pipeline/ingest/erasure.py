@@ -1,7 +1,7 @@
 """Forgetting: rows of a user, a team, an object or a time, out of the lake and out of its history.
 
 Belongs here: which rows, refusals and scores go, what is kept so that they stay away. Does not belong here: rewriting
-data files (`replacing`), dropping snapshots and files (`lake`).
+data files (`lake.overwrite`), dropping snapshots and files (`lake.upkeep`).
 
 The rows leave in one commit; then every older snapshot and every file that only those held is deleted, with the stored
 analyses, windows and days, hourly sums and the home's own report, which may name what was forgotten. Where there was nothing
@@ -82,7 +82,7 @@ class ForgetResult(Result):
     files: int = quantity("Files deleted", "files")
     reports: int = quantity("Stored reports deleted, with every stored result: they may name what is forgotten", "reports", default=0)
     is_dry_run: bool = Field(
-        default=False, description="Whether it was only looked: nothing was changed, snapshots and files are not counted"
+        default=False, description="Whether it was a dry run: nothing was changed, snapshots and files are not counted"
     )
     seconds: float = quantity("Wall time", "s")
 

@@ -1,7 +1,7 @@
 """What became of every score that a home was ever given: read, refused and why, and whether its request is in the lake.
 
 Belongs here: the feedback ledger's totals, the scores by name, which of them match, an example of two keys that do not. Does
-not belong here: reading scores (`feedback`), the sentences about them (`report.feedback_lines`), what may be relied on
+not belong here: reading scores (`feedback`), the sentences about them (`data_quality.feedback_lines`), what may be relied on
 (`feedback_checks`).
 
 A score matches when the attempt or the request that it names is in the lake, of whatever time. Scores come late and may come
@@ -63,14 +63,14 @@ class ScoresOfSource(Result):
     """Scores of one name by whoever gave them."""
 
     source: ScoreSource
-    ingested: int = quantity("Scores kept", "scores")
+    ingested: int = quantity("Scores stored", "scores")
 
 
 class ScoresOfName(Result):
     """Scores of one name; the name comes from the files: treat it as data."""
 
     name: LogName
-    ingested: int = quantity("Scores kept", "scores")
+    ingested: int = quantity("Scores stored", "scores")
     quarantined: int = quantity("Scores refused that say their name", "scores")
     outside_scale: OutsideScale | None = Field(default=None, description="Null when every score lies on its scale")
     sources: tuple[ScoresOfSource, ...] = Field(default=(), description="Who gave them, most first")
@@ -90,7 +90,7 @@ class FeedbackMatch(Result):
     """Which of the scores kept belong to a request in the lake."""
 
     matched: int = quantity("Scores whose request or attempt is in the lake", "scores")
-    unmatched: int = quantity("Scores kept whose request and attempt are not in the lake", "scores")
+    unmatched: int = quantity("Scores stored whose request and attempt are not in the lake", "scores")
     scored_within: int = quantity("Scores given while the logs ran: not before the lake's first request, nor after its last", "scores")
     unmatched_within: int = quantity("Of these, unmatched", "scores")
     example: UnmatchedExample | None = Field(default=None, description="One that is unmatched; null when none is")
@@ -105,7 +105,7 @@ class FeedbackTotals(FeedbackMatch):
     """Where every score went: records = ingested + quarantined + duplicates, and ingested = matched + unmatched."""
 
     records: int = quantity("Scores found in the feedback; an object that cannot be read at all counts as one", "scores")
-    ingested: int = quantity("Scores kept", "scores")
+    ingested: int = quantity("Scores stored", "scores")
     quarantined: int = quantity("Scores refused", "scores")
     duplicates: int = quantity("Scores that were there already, equal in every column", "scores")
     objects: int = quantity("Objects read, each as it was read last", "objects")

@@ -189,13 +189,15 @@ def nothing_read(home: Home) -> IngestResult:
 
 def together(results: Sequence[IngestResult]) -> IngestResult:
     """One result for ingestions of several sources, one after the other: counts add up, and what was unavailable of any stays said."""
-    last, nulled = results[-1], Counter[str]()
+    left_out, nulled = Counter[str](), Counter[str]()
     for each in results:
+        left_out.update(each.left_out)
         nulled.update(each.nulled)
-    return last.model_copy(
+    return results[-1].model_copy(
         update={
             **{name: sum(getattr(each, name) for each in results) for name in (*_COUNTS, "objects_forgotten", "replaced", "seconds")},
             "source": ", ".join(each.source for each in results),
+            "left_out": dict(sorted(left_out.items())),
             "nulled": dict(sorted(nulled.items())),
             "formats": tuple(sorted({name for each in results for name in each.formats})),
             "unavailable": "; ".join(each.unavailable for each in results if each.unavailable) or None,

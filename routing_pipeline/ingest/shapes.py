@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from routing_pipeline.ingest.formats import readers, recognised
 from routing_pipeline.ingest.formats.log_format import LogFormat
+from routing_pipeline.ingest.formats.otlp import messages
 from routing_pipeline.ingest.json_values import EXCERPT, Piece, Stream, pieces, pieces_of_lines, pieces_of_text
 from routing_pipeline.ingest.unknown import unknown_record
 
@@ -129,7 +130,10 @@ _MOST_BYTES = 4
 """Of a character."""
 
 _CRI = re.compile(r"\S+ (?P<stream>stdout|stderr) (?P<tag>[PF])(?::\S*)? (?P<text>.*)", re.DOTALL)
-_PACKED = re.compile(r"H4sI[A-Za-z0-9+/=\s]+")
+# What gzip, an object and a list begin with in Base64, of either alphabet.
+_PACKED = re.compile(r"(?:H4sI|[eW][w-z0-9+/_-])[A-Za-z0-9+/=_\s-]+")
+_OTHER_ALPHABET = str.maketrans("-_", "+/")
+_GZIP = b"\x1f\x8b"
 _OF_CALLS = re.compile(r"model|llm|token|usage|prompt|completion|cost|spend", re.IGNORECASE)
 _OPENS = ("{", "[")
 
@@ -217,7 +221,9 @@ class Shapes:
     def holds(self, value: Any, depth: int = 0) -> bool:
         """Whether a record that a format knows stands somewhere in a value, or is the value."""
         if isinstance(value, dict):
-            return self.known(value) is not None or (depth < DEEPEST and any(self.holds(each, depth + 1) for _, each in _below(value)))
+            if self.known(value) is not None:
+                return True
+            return depth < DEEPEST and any(self.holds(each, depth + 1) for below in (_below, _texts) for _, each in below(value))
         if isinstance(value, list):
             return depth < DEEPEST and any(self.holds(each, depth + 1) for each in value[:LOOKED_AT])
         return isinstance(value, str) and depth < DEEPEST and any(self.holds(each.value, depth + 1) for each in _inner(value, self))
@@ -227,7 +233,11 @@ class Shapes:
     def _of_object(self, line: int, value: dict[str, Any], text: str | None) -> Iterator[Item]:
         log_format = self.known(value)
         if log_format is not None:
-            yield from records_of(line, log_format, value, text)
+            said = list(messages(value)) if log_format.records is not None else []
+            if self.holds(said):
+                yield from self._opened(line, {"logs": said}, None)
+            else:
+                yield from records_of(line, log_format, value, text)
             return
         joined = self._joined(line, value)
         if joined is not None:
@@ -239,7 +249,7 @@ class Shapes:
 
     def _opened(self, line: int, value: dict[str, Any], text: str | None, depth: int = 0) -> Iterator[Item]:
         """An object that no format knows: what of it holds records, else the page that it is, else itself."""
-        holding = {name: each for name, each in _below(value) if self.holds(each, depth + 1)} if depth < DEEPEST else {}
+        holding = self._holding(_below(value), depth) or self._holding(_texts(value), depth)
         # A shipper that took a message apart keeps it too: both are the same record.
         message = next((name for name in MESSAGES if name in holding), None)
         if holding:
@@ -254,6 +264,9 @@ class Shapes:
             yield from self._of_text(line, said)
         else:
             yield self._refused(line, value, text)
+
+    def _holding(self, below: Iterable[tuple[str, Any]], depth: int) -> dict[str, Any]:
+        return {name: each for name, each in below if self.holds(each, depth + 1)} if depth < DEEPEST else {}
 
     def _inside(self, line: int, value: Any, depth: int) -> Iterator[Item]:
         """What stands inside an object: a record, another wrapper, a list of them, or text that is one."""
@@ -274,7 +287,7 @@ class Shapes:
 
     def _of_text(self, line: int, text: str, depth: int = 0) -> Iterator[Item]:
         """A message: records one after another, or a line of text."""
-        said = _inflated(text).strip()
+        said = _unpacked(text).strip()
         start = _start(said)
         if start is None:
             yield from self._plain(line, said)
@@ -370,15 +383,20 @@ def records_of(line: int, log_format: LogFormat, value: dict[str, Any], text: st
 
 
 def _below(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What in an object may hold records: objects and lists of any name, text under the names of messages."""
+    """What in an object holds records if anything does: objects and lists of any name, text under the names of messages."""
     for name, each in value.items():
         if isinstance(each, (dict, list)) or (isinstance(each, str) and name in MESSAGES):
             yield name, each
 
 
+def _texts(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Text under names that are nobody's: looked at where nothing else holds a record."""
+    return ((name, each) for name, each in value.items() if isinstance(each, str) and name not in MESSAGES)
+
+
 def _inner(text: str, shapes: Shapes) -> Iterator[Piece]:
     """The objects in a message that begins with one."""
-    said = _inflated(text).lstrip()
+    said = _unpacked(text).lstrip()
     start = _start(said)
     if start is not None:
         yield from (each for each in pieces_of_text(said[start:], lambda _: False, shapes.longest) if each.value is not None)
@@ -392,13 +410,18 @@ def _start(text: str) -> int | None:
     return cri.start("text") if cri is not None and cri["text"].startswith(_OPENS) else None
 
 
-def _inflated(text: str) -> str:
-    """What a message holds that was compressed and written as base64, as CloudWatch hands events on; else the message."""
+def _unpacked(text: str) -> str:
+    """What a message holds that was written as Base64, as streams and queues hand records on, and maybe compressed; else the message."""
     if not _PACKED.fullmatch(text):
         return text
     try:
-        inflate = zlib.decompressobj(wbits=31)
-        return inflate.decompress(base64.b64decode(text), LONGEST_UNPACKED).decode("utf-8", "replace")
+        bare = "".join(text.split()).translate(_OTHER_ALPHABET).rstrip("=")
+        raw = base64.b64decode(bare + "=" * (-len(bare) % 4))
+        is_packed = raw.startswith(_GZIP)
+        said = zlib.decompressobj(wbits=31).decompress(raw, LONGEST_UNPACKED) if is_packed else raw
+        found = said.decode("utf-8", "replace" if is_packed else "strict")
+        # Every record has names in quotes; a word of letters that is read as Base64 has none.
+        return found if is_packed or '"' in found else text
     except (binascii.Error, ValueError, zlib.error):
         return text
 

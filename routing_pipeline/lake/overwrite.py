@@ -1,7 +1,7 @@
 """Rows that leave the lake: the data files that hold them, and the same files without them.
 
 Belongs here: what has to be written anew when an object is read again, and what that does to ledger and quarantine. Does
-not belong here: reading the object (`ingestion`), which rows a person wants gone (`forgetting`), the commit (`lake`).
+not belong here: reading the object (`ingestion`), which rows a person wants gone (`ingest.erasure`), the commit (`lake`).
 
 An object that was uploaded again, or is to be read again, keeps its rows until those of its new reading are committed;
 old ones leave in the same step. Its ledger entry under the ETag `READ_AGAIN`, which no object has, is all there is to it.

@@ -111,7 +111,7 @@ class Cells:
 
     @property
     def learning(self) -> NDArray[np.bool_]:
-        """Cells of the half that rules are learnt on (as `scope.half_of`)."""
+        """Cells of the half that rules are learnt on (as `window.conform.half_of`)."""
         return self.cluster < CLUSTERS // 2
 
     def total(self, name: str, *, cells: NDArray[np.bool_] | None = None) -> Floats:

@@ -72,7 +72,7 @@ class Guardrail(Result):
     """One outcome: how far the canary is from its control, and how far it may be."""
 
     watched: Watched
-    control: float | None = Field(description="Mean of the control: USD per request, ms, or 0..1; null where it cannot be told")
+    control: float | None = Field(description="Mean of the control: USD per request, ms, or 0..1; null where it is unknown")
     difference: Measured = Field(description="Canary less control, between bounds that hold at every look")
     since_s: float | None = quantity("The difference is of what came since then, since 1970; null: since the first step", "s", default=None)
     limit: float = Field(description="The difference that may not be: a fall of quality or completion (below 0), a rise of cost or latency")

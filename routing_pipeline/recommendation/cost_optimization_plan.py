@@ -417,7 +417,7 @@ def _verdict(reach: Reach, target: float, planned: Measured, reachable: Measured
         return f"Whether {100 * target:.0f} % can be saved is unknown, because spend is unknown."
     hedge = "" if grade == "A" else f" The rules' part is worth an A/B test, not yet a promise (evidence of grade {grade})."
     if reach == "reached":
-        return f"The target of {100 * target:.0f} % is within reach: the planned actions come to {100 * planned.estimate:.1f} %.{hedge}"
+        return f"The target of {100 * target:.0f} % is within reach: the planned actions add up to {100 * planned.estimate:.1f} %.{hedge}"
     if reachable.estimate <= 0:
         return f"No saving towards the target of {100 * target:.0f} % is supported by these logs yet."
     return f"The target of {100 * target:.0f} % is out of reach: these logs support {100 * reachable.estimate:.1f} % at most.{hedge}"

@@ -117,7 +117,7 @@ class MonitoringPlan(Result):
     guardrail_alpha: float = quantity("Chance that a harmless change is rolled back, over all looks and all that is watched", "0..1")
     spread: Spread | Unidentifiable
     steps: tuple[CanaryStep, ...]
-    sequential: str = Field(description="How to look every day without raising false alarms")
+    sequential: str = Field(description="How to check every day without raising false alarms")
     exploration: Exploration | None = None
     trials: tuple[Trial, ...] = Field(
         default=(), description="Where the logs cannot tell: what `exploration.json` would try, and what it takes"
@@ -242,7 +242,7 @@ def monitoring_plan(
         spread=spread,
         steps=steps,
         sequential=(
-            "Look as often as you like: one confidence sequence runs over all steps, on the requests that the rules decide, canary against "
+            "Check as often as you like: one confidence sequence runs over all steps, on the requests that the rules decide, canary against "
             f"control. A harmless change is rolled back in at most {100 * math.fsum(ALPHA.values()):.0f} % of roll-outs, and one that falls "
             f"by the margin or more reaches all sessions in at most {100 * ALPHA_GO_ON:.0f} %. Sessions stay in the arm they were assigned to."
         ),

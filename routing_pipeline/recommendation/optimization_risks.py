@@ -72,7 +72,7 @@ class ChangeRisk(Result):
     sensitivity: str = Field(description="What the tipping point means here, in words")
     blast_radius: BlastRadius
     mitigation: Mitigation
-    risk: Level | None = Field(description="Null for a rule that matches no request of the window: nothing can be told of it")
+    risk: Level | None = Field(description="Null for a rule that matches no request of the window: nothing is known about it")
     why: str
 
 

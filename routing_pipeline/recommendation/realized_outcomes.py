@@ -4,7 +4,7 @@ Belongs here: finding the requests that carry the id of one of our rules, and ho
 in rules.json. Does not belong here: the comparison with a control (`against_control`), what would have happened under other rules
 (`recommendation.simulation`), deciding whether a canary goes on (`recommendation.canary`).
 
-A gateway that follows our rules logs `<rule set id>/<rule id>` as the rule that decided (`policy.rule_set.logged_rule_id`).
+A gateway that follows our rules logs `<rule set id>/<rule id>` as the rule that decided (`rules.model.logged_rule_id`).
 """
 
 from __future__ import annotations

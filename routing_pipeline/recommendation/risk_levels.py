@@ -1,7 +1,7 @@
 """How likely a change does harm, and the level that follows: one for each rule and one for the set, wherever they are spoken of.
 
 Belongs here: chances from intervals of what the held-out sessions showed, and the level. Does not belong here: how far harm reaches and
-what stops it (`optimization_risks`), the estimates (`rule_impact`).
+what stops it (`optimization_risks`), the estimates (`rules.impact`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Chance(Result):
 
 
 def chance_above(change: Measured, threshold: float) -> Chance | Unidentifiable:
-    """P(change > threshold), by `comparisons.chance_above`."""
+    """P(change > threshold), by `stats.inference.chance_above`."""
     if isinstance(change, Unidentifiable):
         return change
     return Chance(probability=inference.chance_above(change, threshold), threshold=threshold, estimate=change.estimate)

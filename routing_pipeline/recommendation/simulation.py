@@ -1,12 +1,11 @@
 """`simulation`: a rule set replayed on the sessions that its search never saw.
 
 Belongs here: the replay of any rule set, ours or hand-written, by task, by day, and its dollar total. Does not belong
-here: searching (`policy.search`), the nuisance models that the replay corrects with (`policy.nuisance`).
+here: searching (`policy.search`), the nuisance models that the replay corrects with (`policy.outcome_model`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence, TodayEvidence
 from routing_pipeline.policy.halves import both_of
-from routing_pipeline.policy.known_parts import MAX_UNKNOWN
 from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept, margins, outcomes_of
 from routing_pipeline.policy.replay import UNMOVED, Replay, replay
 from routing_pipeline.policy.rule_blocks import shares_of
@@ -32,22 +29,18 @@ from routing_pipeline.recommendation.half_choices import HalfChoice
 from routing_pipeline.recommendation.own_rules import held_out
 from routing_pipeline.recommendation.per_session import with_sessions
 from routing_pipeline.recommendation.question import question_of
+from routing_pipeline.recommendation.replay_limits import RARE_TASKS, over_capacity, unsupported_parts
 from routing_pipeline.recommendation.replayed_halves import OfCells, of_pair, of_rules, replay_pair
-from routing_pipeline.recommendation.rule_traffic import sessions_split, traffic_of
+from routing_pipeline.recommendation.rule_traffic import sessions_split
 from routing_pipeline.rules.model import Change, Expected, Outcomes, RelativeChange, RuleSet, Unit, cannot_tell
 from routing_pipeline.stats.inference import POINTWISE, Statistic, interval, simultaneous
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
-MIN_SERVED = 20
-MIN_SCORED = 6
-"""Requests of the proving half that today already send to a rule's target, per task, and labels among them."""
-MAX_UNSEEN = 0.2
 MIN_DAY_CLUSTERS = 10
 MAX_SPLIT = 0.05
 """Share of sessions that rules per request may send to several models where each session has one, and still count as deciding sessions."""
 TASKS_SHOWN = 50
-RARE_TASKS = "rare task types"
 
 
 class TaskReplay(Result):
@@ -91,7 +84,7 @@ class Simulation(Result):
     expected: Expected
     completion_change: Measured = quantity("Share of requests that end well, against today", "0..1")
     unseen_loss: float = quantity(
-        "By how much quality may be lower than told, had today's answers of moved requests that nobody scores been perfect",
+        "By how much quality may be lower than stated, had today's answers of moved requests that nobody scores been perfect",
         "0..1",
         default=0.0,
     )
@@ -157,11 +150,11 @@ def simulate(
         replayed, of_cells = replay_pair(rule_set, requests, halves, pair), of_pair(halves, pair, rule_set)
     if replayed.requests.sum() == 0:
         return _refused(rule_set, "no session of the window falls into the half that proofs are made on")
-    found = _simulation(rule_set, replayed, of_cells, cube, evidence, scope, _over_capacity(rule_set, evidence, requests, scope))
+    found = _simulation(rule_set, replayed, of_cells, cube, evidence, scope, over_capacity(rule_set, evidence, requests, scope))
     return _marked(found) if pair is None and (is_learnt_here or learnt) and found.moved_share else found
 
 
-NOT_HELD_OUT = "Learnt partly on the sessions that they are replayed on: what follows flatters these rules, and proves nothing."
+NOT_HELD_OUT = "Learnt partly on the sessions that they are replayed on: these figures are too good for these rules, and prove nothing."
 
 
 def _marked(found: Simulation) -> Simulation:
@@ -174,65 +167,6 @@ def _followed(cube: ScoreCube, rule_set: RuleSet) -> NDArray[np.float64]:
     """What a gateway does; NaN where cells cannot express it."""
     shares = shares_of(cube, rule_set.rules)
     return np.full(cube.scores.shape[1:3], np.nan) if shares is None else shares
-
-
-def _over_capacity(rule_set: RuleSet, evidence: RoutingEvidence, requests: ibis.Table, scope: AnalysisScope) -> tuple[str, ...]:
-    """Models that would get more of the traffic than they can take, and tiers more than they may, in words; counted on all rows."""
-    question = question_of(evidence, scope, rule_set.goal)
-    limits, models = question.limits, question.cube.models
-    if not limits.has_caps:
-        return ()
-    shares = traffic_of(requests, rule_set).shares_under(rule_set.rules)
-    catalog = Catalog(scope.parameters.models)
-    found = []
-    for cap in limits.capped:
-        mine = [shares.get(models[cap.arms[0]], 0.0)]
-        if cap.tier is not None:
-            mine = [share for model, share in shares.items() if catalog.model(model).tier == cap.tier]
-        would = math.fsum(mine)
-        if would > cap.most:
-            why = "its capacity; it would" if cap.tier is None else "together; they would"
-            found.append(f"{cap.named(models)} at most {100 * cap.most:.1f} % of requests, {why} get {100 * would:.1f} %")
-    return tuple(found)
-
-
-def unsupported_parts(rule_set: RuleSet, replayed: Replay, cube: ScoreCube) -> dict[tuple[int, int], str]:
-    """(rule, task) of which the logs cannot tell, and why."""
-    binning = cube.cells.binning
-    found: dict[tuple[int, int], str] = {}
-    for place, rule in enumerate(rule_set.rules):
-        if rule.route == "unchanged":
-            continue
-        unknown: list[str] = [target.model for target in rule.route if target.model not in binning.models]
-        for task in np.unique(replayed.task[replayed.rule == place]):
-            of = (replayed.rule == place) & (replayed.task == task)
-            name = (*binning.tasks, RARE_TASKS)[task]
-            why = _why_unsupported(rule.when.tier is not None, unknown, replayed, of)
-            if why is not None:
-                found[place, int(task)] = f"rule {rule.id}, {name}: {why}"
-    return found
-
-
-def _why_unsupported(by_tier: bool, unknown: list[str], replayed: Replay, of: NDArray[np.bool_]) -> str | None:
-    if by_tier:
-        return "the tier asked for is not in the logs"
-    if unknown:
-        return f"{', '.join(unknown)} never served a request in the window"
-    if replayed.served[of].sum() < MIN_SERVED or replayed.scored[of].sum() < MIN_SCORED:
-        return (
-            f"only {replayed.served[of].sum():.0f} of these requests went there, {replayed.scored[of].sum():.0f} of them scored; "
-            "route a small share at random to find out"
-        )
-    if replayed.left[of].sum() > MAX_UNKNOWN * replayed.requests[of].sum():
-        return (
-            f"of {100 * replayed.left[of].sum() / replayed.requests[of].sum():.0f} % of these requests the logs do not show how good today's answers are, or what "
-            "they cost; score some of them, or name the prices"
-        )
-    if replayed.unseen[of].sum() > MAX_UNSEEN * replayed.requests[of].sum():
-        return (
-            f"{100 * replayed.unseen[of].sum() / replayed.requests[of].sum():.0f} % of these requests lie where the model was never tried"
-        )
-    return None
 
 
 class _Part:

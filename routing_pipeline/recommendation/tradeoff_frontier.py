@@ -70,17 +70,17 @@ class TradeoffFrontier(Result):
     today: FrontierPoint | None = Field(description="Null when the logs allow no estimate at all")
     proposed: FrontierPoint | None = Field(description="The proven rules; null when nothing is proven")
     best_single_model: FrontierPoint | None = Field(
-        description="Best by the goal among models that could serve all; null when none can be judged"
+        description="Best by the goal among models that could serve all; null when none can be evaluated"
     )
     single_models: tuple[FrontierPoint, ...] = Field(description="Each model serving everything")
     random_mix: FrontierPoint | None = Field(
-        description="Best random mix of two single models at today's cost or less; null when none can be judged"
+        description="Best random mix of two single models at today's cost or less; null when none can be evaluated"
     )
     upper_bound: Measured = quantity("Quality if every request went to the model that answers it best", "0..1")
     simultaneous: int = quantity("Points whose intervals hold together at 95 %", "points")
     policies_evaluated: int = quantity("Distinct policies that were evaluated", "policies")
     scenarios: tuple[Scenario, ...] = Field(
-        default=(), description="What each priority would give, for whoever has to choose; empty when cost or quality cannot be told"
+        default=(), description="What each priority would give, for whoever has to choose; empty when cost or quality is unknown"
     )
     notices: tuple[str, ...] = ()
     verdict: str = Field(description="One sentence for a manager")

@@ -1,7 +1,7 @@
 """The report as data: one frozen model, which is report.json.
 
 Belongs here: which result stands under which key, and what identifies the run. Does not belong here: computing any of it,
-rendering (`markdown`, `html`), writing files (`publishing`).
+rendering (`markdown`, `html`), writing files (`files`).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Report(Result):
     incident: Incident | None = Field(
         default=None, description="What this run is about: the incident whose alert started it, else the newest that goes on; null: none"
     )
-    incidents: tuple[Incident, ...] = Field(default=(), description="All that stood out of the window's hours against the weeks before")
+    incidents: tuple[Incident, ...] = Field(default=(), description="All unusual hours of the window, compared with the weeks before")
     routing_evidence: RoutingEvidence
     routing_rules: RoutingRules
     model_mix: ModelMix

@@ -2,7 +2,7 @@
 
 Belongs here: "Send classify requests under 2,000 tokens to claude-haiku-4-5 instead of gpt-4o", its machine form, and the six
 lines that the task asks of every recommendation. Does not belong here: making names safe (`rendering`), the numbers
-(`recommendation.rule_impact`), the picture of all rules (`decision_tree`).
+(`rules.impact`), the picture of all rules (`decision_tree`).
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def status_of_rules(record: RuleSetRecord, rule_set: RuleSet) -> RuleSetStatus:
             return status_without_record(rule_set, rule_set.status, NOT_PROPOSED, record.live())
         return record.status(rule_set.rule_set_id)
     except ServiceUnavailableError as error:
-        return status_without_record(rule_set, "proposed", f"Cannot be told, because the record cannot be reached: {error}", None)
+        return status_without_record(rule_set, "proposed", f"Unknown, because the record cannot be reached: {error}", None)
 
 
 def resolved(home: Home, record: RuleSetRecord, asked: str) -> str:

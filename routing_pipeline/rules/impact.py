@@ -1,7 +1,7 @@
 """What each rule of a set would do by itself, on the requests that it decides.
 
 Belongs here: the result; the rule set as a whole is proven (`routing_rules`), and its rules are told apart with intervals
-that hold for all of them at once. Does not belong here: the statistics (`policy.proof`), words (`report.plain_rules`).
+that hold for all of them at once. Does not belong here: the statistics (`policy.proof`), words (`report.rule_sentences`).
 """
 
 from __future__ import annotations

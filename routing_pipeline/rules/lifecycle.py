@@ -1,7 +1,7 @@
 """The life of a rule set: proposed, approved, published, rolled back; which move may follow which, and what is live.
 
 Belongs here: the models of the record, and folding its decisions into where everything stands. Does not belong here:
-where the record lies (`place`), reading and appending to it (`record`).
+where the record lies (`record_files`), reading and appending to it (`record`).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class RuleSetStatus(Result):
     state: State
     is_live: bool = Field(description="Whether it is what `latest` names, so what gateways are to follow")
     needs_approval: bool = Field(description="More than 5 % of traffic or spend moves, or it was rolled back, and nobody has approved it")
-    moved_share: float | None = quantity("Share of requests that it routes differently; null when it cannot be told", "0..1")
-    moved_spend_share: float | None = quantity("Share of spend that those requests make up; null when it cannot be told", "0..1")
+    moved_share: float | None = quantity("Share of requests that it routes differently; null when it is unknown", "0..1")
+    moved_spend_share: float | None = quantity("Share of spend that those requests make up; null when it is unknown", "0..1")
     history: tuple[Decision, ...] = Field(description="Decisions about it, oldest first")
     live: str | None = Field(description="Id of the rule set that is live; null when none is")
     next_step: str | None = Field(description="Command that comes next; null when there is none")

@@ -251,7 +251,7 @@ def _rules(report: Report, stands_now: RuleSetStatus | None) -> Iterator[Metric]
         "rule_set_cost_change_ratio", "Change of cost that the newest rule set promises; a saving is negative", change.cost_usd.relative
     )
     yield _bounded("rule_set_quality_change_ratio", "Change of quality that the newest rule set promises", change.quality.relative)
-    promises = _gauge("promises", "What rule sets in force promised, by how it was kept in the window", ("verdict",))
+    promises = _gauge("promises", "Forecasts of the rule sets in force, by how they held in the window", ("verdict",))
     counted: dict[str, int] = dict.fromkeys(("kept", "better", "missed", "cannot tell"), 0)
     for realized in report.realized_outcomes.rule_sets:
         for outcome in realized.outcomes:
@@ -329,9 +329,9 @@ def _projected_by(by: str, whose: str, months: Sequence[tuple[str, PeriodProject
 
 
 def _sensor_metrics(states: Mapping[str, SensorState | None]) -> Iterator[Metric]:
-    open_incident = _gauge("incident_open", "1 while an incident that a sensor told of goes on", ("sensor",))
+    open_incident = _gauge("incident_open", "1 while an incident that a sensor reported goes on", ("sensor",))
     began = _gauge("incident_began_timestamp_seconds", "When the open incident began", ("sensor",))
-    last_tick = _gauge("sensor_last_look_timestamp_seconds", "When a sensor looked last", ("sensor",))
+    last_tick = _gauge("sensor_last_look_timestamp_seconds", "When a sensor last ran", ("sensor",))
     for sensor, stands in states.items():
         if stands is None:
             continue

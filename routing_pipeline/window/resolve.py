@@ -294,7 +294,7 @@ def _explored(question: _Question, scope: AnalysisScope, limit: int | None, fold
     path, drawn = _kept_beside(question, rows, folder, name)
     notice = (
         f"Explored only: what other routing rules would do is estimated from {drawn:,} of the {scope.requests:,} requests, the half that rules are "
-        "learnt on. The half that proofs are made on was not looked at, so nothing here is proven and no question was spent. "
+        "learnt on. The half that proofs are made on was not used, so nothing here is proven and no question was spent. "
         "Ask again without --explore-only for a proof."
     )
     uri = question.lake.home.files.share(path)

@@ -174,11 +174,6 @@ class AnalysisScope(Result):
             parameters=self.parameters.model_dump(mode="json", include=set(asked)),
         )
 
-    @property
-    def quality_floor_is_absolute(self) -> bool:
-        """Whether the user named a quality threshold; otherwise the floor is today's less the allowed drop."""
-        return self.parameters.quality_threshold is not None
-
 
 @dataclass(frozen=True)
 class Window:
@@ -227,6 +222,6 @@ def missing_sources(filled: Mapping[str, float]) -> tuple[Source, ...]:
             "routing probability",
             "choices are assumed explained by what the logs hold; route a small share at random and log the probability",
         ),
-        ("routing_rule_id", "routing rule", "existing rules cannot be judged one by one; log the rule that decided"),
+        ("routing_rule_id", "routing rule", "existing rules cannot be evaluated one by one; log the rule that decided"),
     )
     return tuple(Source(name=name, present=filled.get(column, 0.0) > 0, consequence=consequence) for column, name, consequence in needs)

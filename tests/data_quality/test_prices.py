@@ -197,7 +197,7 @@ def test_few_calls_are_compared_in_total_only():
     ],
 )
 def test_of_few_calls_a_known_mistake_is_told_by_the_total(cause, charged):
-    assert compared(calls=20, only=tuple(charged), **charged).cause == f"{cause} (told from the total alone)"
+    assert compared(calls=20, only=tuple(charged), **charged).cause == f"{cause} (inferred from the total alone)"
 
 
 def test_calls_without_both_costs_are_not_compared():

@@ -203,7 +203,7 @@ def test_written_tokens_charged_twice_are_told_by_the_total_of_one_call(reckoned
     call = Call(12_307, 550, 0.091311, written=12_304)
     check = the_check(reckoned([call], "claude-3-7-sonnet", "anthropic", MARCH, claude_3_7_sonnet=prices))
     assert check.list_usd == pytest.approx(0.05439, abs=1e-5)
-    assert check.cause == "cache class: tokens written to the cache are charged on top of the full prompt (told from the total alone)"
+    assert check.cause == "cache class: tokens written to the cache are charged on top of the full prompt (inferred from the total alone)"
 
 
 def test_a_cache_that_the_gateway_never_saw_is_told_from_the_list(reckoned: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_cache_that_the_gateway_never_saw_is_told_from_the_list(reckoned: Any)
     check = the_check(reckoned([call], "gpt-5.6-sol", "openai", JULY))
     assert check.list_usd == pytest.approx(0.16625)
     assert check.difference == pytest.approx(0.86 / 0.16625 - 1)
-    assert check.cause == "cache class: cached tokens are charged at the full price (told from the total alone)"
+    assert check.cause == "cache class: cached tokens are charged at the full price (inferred from the total alone)"
 
 
 def test_long_prompts_cost_what_the_list_asks_for_long_prompts(reckoned: Any) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from routing_pipeline.analysis.cost_checks import CostCheck, TokenClassCost
+from routing_pipeline.analysis.cost_drivers import Overuse
 from routing_pipeline.analysis.unpriced_spend import UnpricedModel, UnpricedSpend
+from routing_pipeline.estimates import Estimate
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
 from routing_pipeline.report.model import Report
+from routing_pipeline.text import LogName
 
 CAUSE = "cache class: cached tokens are charged at the full price"
 
@@ -73,6 +76,14 @@ def test_logged_and_recomputed_cost_stand_side_by_side_with_the_likely_cause(rep
     assert right[-1] == "within 10 %"
 
 
+def test_one_model_at_two_providers_is_two_rows_that_say_where(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    checks = tuple(check("one", within=True).model_copy(update={"provider": provider}) for provider in ("east", "west"))
+    costs = shown.routing_costs.model_copy(update={"checks": checks})
+    text = report_markdown(shown.model_copy(update={"routing_costs": costs}))
+    assert [row[1] for row in rows_of(text, "one")] == ["one-2026 at east", "one-2026 at west"]
+
+
 def test_models_without_a_price_are_listed_with_their_traffic(reports: dict[str, Callable[[], Report]]) -> None:
     text = report_markdown(with_costs(reports["rules"]()))
     (row,) = rows_of(text, "our-llama")
@@ -91,3 +102,30 @@ def test_nothing_to_compare_is_said(reports: dict[str, Callable[[], Report]]) ->
     report = report.model_copy(update={"routing_costs": report.routing_costs.model_copy(update={"checks": ()})})
     assert "No call has both a logged cost and a list price: nothing to compare." in report_markdown(report)
     assert "No call has both a logged cost and a list price: nothing to compare." in report_html(report)
+
+
+def test_what_is_avoidable_in_all_stands_below_its_parts(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    avoidable = Estimate(estimate=1_234.5, low=1_200.0, high=1_269.0, level=0.95)
+    overuse = Overuse.model_construct(
+        model=LogName("dear"),
+        task_type=LogName("chat"),
+        replacement=LogName("cheap"),
+        requests=5,
+        spend_usd=9.0,
+        share_of_spend=0.1,
+        avoidable_usd=avoidable,
+    )
+    drivers = shown.cost_drivers.model_copy(update={"overuse": (overuse,), "avoidable_usd": avoidable, "quality_floor": "the floor"})
+    text = report_markdown(shown.model_copy(update={"cost_drivers": drivers}))
+    (line,) = [each for each in text.splitlines() if "All of these together" in each]
+    assert "avoidable $1,23" in line
+    assert "(the floor)" in line
+
+
+def test_the_unit_of_regret_is_explained_where_it_is_shown(reports: dict[str, Callable[[], Report]]) -> None:
+    shown = reports["rules"]()
+    for unit, is_told in (("weighted shares of today's means", True), ("USD", False)):
+        decisions = shown.routing_decisions.model_copy(update={"goal_unit": unit})
+        text = report_markdown(shown.model_copy(update={"routing_decisions": decisions}))
+        assert ("0.1 is worth 10.0 % of today's cost" in text) is is_told

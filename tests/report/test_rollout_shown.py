@@ -52,7 +52,7 @@ def test_each_step_is_shown_with_what_was_seen_of_quality_by_then(
         if " | advance | " in line or " | roll back | " in line
     ]
     assert [row[1:3] for row in rows] == [["advance", "1.0 %"], ["roll back", "0 %"]], rows
-    assert "not looked yet" in rows[0][3]
+    assert "not checked yet" in rows[0][3]
     assert "6.0" in rows[1][3]
     assert "missed a promise: quality of rule r1" in text, "page one says it"
     assert "Steps of the roll-out" in report_html(report)

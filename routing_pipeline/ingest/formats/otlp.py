@@ -4,7 +4,7 @@ A span of a call to a model is an attempt and a request of its own, called by th
 nothing in a trace tells a retry from the next step of an agent. Spans of agents, tools and workflows sum up the calls below them and are no records, as are spans without a model.
 Spans that name a kind of OpenInference are read by its conventions (`openinference`), out of the same documents.
 
-Names of the conventions, of the AI SDK, of Pydantic AI, of Strands, of OpenLLMetry and of their earlier versions are read alike: of several that
+Names of the conventions, of the AI SDK, of Pydantic AI, of Strands, of OpenLLMetry, of Langfuse and of their earlier versions are read alike: of several that
 mean the same the first that says something counts, of counts the first that is not 0.
 
 Traps: a document holds many spans, one document per object or one per line; whole numbers are strings from the collector
@@ -84,7 +84,7 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "image_input": _usage("input_image_tokens", "image_input_tokens"),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
-    "request_model": ("gen_ai.request.model",),
+    "request_model": ("gen_ai.request.model", "langfuse.observation.model.name"),
     "response_model": ("gen_ai.response.model",),
     "response_id": (RESPONSE_ID,),
     "provider": ("gen_ai.provider.name", "gen_ai.system", "ai.model.provider"),
@@ -92,7 +92,10 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "ttft_s": ("gen_ai.response.time_to_first_chunk", "gen_ai.server.ttft", "gen_ai.latency.time_to_first_token"),
     "ttft_ms": ("ai.response.msToFirstChunk",),
     # Not of the conventions; what instrumentations that price calls write, in USD.
-    "cost": ("gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost", "gen_ai.usage.total_cost", "llm.usage.cost"),
+    "cost": (
+        *("gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost", "gen_ai.usage.total_cost", "llm.usage.cost"),
+        *("gen_ai.usage.cost.total", "gen_ai.usage.cost_usd", "gen_ai.cost.total", "gen_ai.cost", "llm.cost.total", "llm.usage.total_cost"),
+    ),
     "session": ("gen_ai.conversation.id", "session.id", "gen_ai.session.id"),
     "user": ("user.id", "enduser.id"),
     "error": ("error.type",),
@@ -125,12 +128,16 @@ _CONTENT = ("gen_ai.input.messages", "ai.prompt.messages")
 # Pydantic AI says in one attribute which tools and which output it asks for.
 _PARAMETERS = "model_request_parameters"
 _SDK_CALL, _SDK_MODEL = "ai.operationId", "ai.model.id"
+_LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST = (f"langfuse.observation.{name}" for name in ("type", "usage_details", "cost_details"))
+_LANGFUSE_COUNTS = {"input": "input_tokens", "output": "output_tokens", "total": "total_tokens"}
 _FUNCTIONS = "llm.request.functions."
 
 _FIELD = {name: (field, place) for field, names in (COUNTS | TEXTS).items() for place, name in enumerate(names)}
 """What an attribute fills, and how many names for it come first."""
 _LISTS = frozenset(_TOOLS + _FINISHED + TEXTS["tags"])
-_ATTRIBUTES = frozenset({*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL})
+_ATTRIBUTES = frozenset(
+    {*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL, _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST}
+)
 OF_RESOURCE = (*LABELS, *(name for label in LABELS for name in OTHER_NAMES.get(label, ())))
 _SPAN_FIELDS = ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")
 _STATUS = "status.code"
@@ -155,6 +162,7 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 attributes |= _attributes(event.get("attributes"), _ATTRIBUTES)
         attributes |= _attributes(span.get("attributes"), _ATTRIBUTES)
         _name_kind(attributes)
+        _open_details(attributes)
         if not _is_call(attributes) or _attributes(span.get("attributes"), (OPENINFERENCE_KIND,)):
             continue
         status = span.get("status")
@@ -173,6 +181,18 @@ def _name_kind(attributes: dict[str, str]) -> None:
     elif call == "doEmbed" and _SDK_MODEL in attributes:
         attributes.setdefault(OPERATION, "embeddings")
         attributes.setdefault("gen_ai.request.model", attributes[_SDK_MODEL])
+
+
+def _open_details(attributes: dict[str, str]) -> None:
+    """Langfuse's SDK writes tokens and costs as JSON, under the names that it has for them."""
+    if attributes.get(_LANGFUSE_KIND) in {"generation", "embedding"}:
+        attributes.setdefault(OPERATION, "chat" if attributes[_LANGFUSE_KIND] == "generation" else "embeddings")
+    used, cost = _parsed(attributes.get(_LANGFUSE_USED)), _parsed(attributes.get(_LANGFUSE_COST))
+    for name, count in used.items() if isinstance(used, dict) else ():
+        if (text := text_of(count)) is not None:
+            attributes.setdefault(f"gen_ai.usage.{_LANGFUSE_COUNTS.get(name, name)}", text)
+    if isinstance(cost, dict) and (text := text_of(cost.get("total"))) is not None:
+        attributes.setdefault("gen_ai.usage.cost", text)
 
 
 def _fields(attributes: Mapping[str, str]) -> dict[str, str | None]:
@@ -236,6 +256,24 @@ def held(document: Mapping[str, Any]) -> dict[str, int]:
         "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
     }
     return {what: sum(1 for _ in below(document, *names)) for what, names in levels.items()}
+
+
+def messages(document: Mapping[str, Any]) -> Iterator[Any]:
+    """What log records say, where a collector hands on the lines that a gateway wrote."""
+    for _, log in below(document, "resourceLogs", "scopeLogs", "logRecords"):
+        yield _plain(log.get("body"))
+
+
+def _plain(value: Any) -> Any:
+    """A value of OpenTelemetry as JSON would have it."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(listed := value.get("kvlistValue"), dict):
+        return {str(pair.get("key")): _plain(pair.get("value")) for pair in _dicts(listed.get("values"))}
+    if isinstance(listed := value.get("arrayValue"), dict):
+        return [_plain(each) for each in _dicts(listed.get("values"))]
+    name, held = next(iter(value.items()), ("", None))
+    return int(held) if name == "intValue" and isinstance(held, str) and held.lstrip("-").isdigit() else held
 
 
 def scores(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

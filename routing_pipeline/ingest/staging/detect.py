@@ -20,6 +20,8 @@ from routing_pipeline.ingest.staging import unpack
 from routing_pipeline.ingest.staging.unpack import BOM
 
 _HEAD_LINES = 1_000
+SEPARATOR = b"\x1e"
+"""What stands in front of every record of a JSON text sequence (RFC 7464)."""
 _NAMES = [(each, [[b'"%b"' % key.encode() for key in keys] for keys in each.keys]) for each in FORMATS]
 
 
@@ -84,7 +86,7 @@ def known_lines(text: bytes, asked: LogFormat | None) -> Iterator[LogFormat | No
 
 def is_of_lines(text: bytes, asked: LogFormat | None) -> bool:
     """Whether a text that has to be taken apart is still one of lines: the first is something whole, or some line is a record."""
-    if text.startswith(b"["):
+    if text.startswith((b"[", SEPARATOR)):
         return False
     return not text.startswith(b"{") or next(parsed_lines(text), None) is not None or any(known_lines(text, asked))
 

@@ -30,6 +30,7 @@ from routing_pipeline.ingest.quarantine import LONGEST_DOCUMENT, Refused, Refuse
 from routing_pipeline.ingest.shapes import Found, Item, Shapes
 from routing_pipeline.ingest.staging import tables, unpack
 from routing_pipeline.ingest.staging.detect import (
+    SEPARATOR,
     beginning_of,
     format_by_names,
     format_of_lines,
@@ -217,7 +218,7 @@ class Stager:
             yield from self._stage_lines(number, path, log_format, size, has_bom=head.startswith(unpack.BOM))
             return
         shapes = shapes_of(text, self.log_format)
-        if not text.startswith((b"{", b"[")) and text and not shapes.is_wrapped and not any(parsed_lines(text)):
+        if not text.startswith((b"{", b"[", SEPARATOR)) and text and not shapes.is_wrapped and not any(parsed_lines(text)):
             yield from self._take(number, tables.unknown_text_items(path, text, self.log_format))
             return
         with path.open("rb") as file:

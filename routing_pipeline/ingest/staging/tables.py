@@ -10,6 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def unknown_text_items(path: Path, text: bytes, asked: LogFormat | None) -> Iter
     if table is None:
         raise RefusedObjectError("holds no JSON record; JSON lines, a JSON document or Parquet are expected, plain or as gzip or zstd")
     names, delimiter = table
-    if not _MESSAGE_COLUMNS.isdisjoint(names):
-        yield from _row_items(_csv_rows(path, delimiter, frozenset(names)), asked)
+    columns = frozenset(names)
+    if not _MESSAGE_COLUMNS.isdisjoint(names) or _holds_records(_csv_rows(path, delimiter, columns), asked):
+        yield from _row_items(_csv_rows(path, delimiter, columns), asked)
     elif count := sum(1 for _ in _csv_rows(path, delimiter, frozenset())):
         raise RefusedObjectError(unknown_table(names, "CSV", asked), count)
 
@@ -87,10 +89,16 @@ def parquet_items(path: Path, log_format: LogFormat | None, names: list[str], as
     if log_format is not None:
         for line, row in enumerate(rows(path, log_format.columns_read), 1):
             yield from records_of(line, log_format, row)
-    elif not _MESSAGE_COLUMNS.isdisjoint(names):
+    elif not _MESSAGE_COLUMNS.isdisjoint(names) or _holds_records(enumerate(rows(path, names), 1), asked):
         yield from _row_items(enumerate(rows(path, names), 1), asked)
     elif count := row_count(path):
         raise RefusedObjectError(unknown_table(names, "Parquet", asked), count)
+
+
+def _holds_records(found: Iterable[tuple[int, dict[str, Any] | str]], asked: LogFormat | None) -> bool:
+    """Whether a record that a format knows stands in one of the first rows, under whatever name."""
+    shapes = Shapes(asked, LONGEST_DOCUMENT)
+    return any(isinstance(row, dict) and shapes.holds(row) for _, row in islice(found, _LIKE_A_TABLE))
 
 
 def _row_items(found: Iterable[tuple[int, dict[str, Any] | str]], asked: LogFormat | None) -> Iterator[Item]:

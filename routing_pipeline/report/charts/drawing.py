@@ -1,7 +1,7 @@
 """What all charts share: the house style, one width, labels that do nothing, marks that read without colour.
 
 Belongs here: how any chart is set up and rendered. Does not belong here: a picture of something (the other modules), the
-colours (`palette`), words (`wording`).
+colours (`palette`), words (`text`).
 
 Labels come from logs. They reach Vega as data or as a literal scale domain, never in an expression or a format string,
 shortened and without control characters; its SVG writer escapes them.

@@ -1,7 +1,7 @@
 """Keeping up with the lake: a thread that sees what is new, brings the kept sums up to date, and says what is known now.
 
 Belongs here: when to look, in which order to read what is new (newest day first, so that the page has something to show),
-alerts, projection, and what became of the rules. Does not belong here: what is shown of it (`live`).
+alerts, projection, and what became of the rules. Does not belong here: what is shown of it (`model`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from routing_pipeline.rules.model import logged_rule_id
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.rules.rollout_record import FOLDER as ROLLED_OUT
 from routing_pipeline.serving.dashboard.costs import reported_costs
-from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot, names_in
+from routing_pipeline.serving.dashboard.model import NOISE_WEEKS, LiveAlert, Snapshot
+from routing_pipeline.serving.dashboard.names import names_in
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.files import write_whole
 from routing_pipeline.storage.home import Home
@@ -101,10 +102,10 @@ class Follower:
                 self.trouble = None
             except (PipelineError, OSError, ValueError) as error:
                 # The lake may be between two states (compacted, forgotten) or out of reach: what is known stands, and is dated.
-                self.trouble = f"the last look at the lake failed ({type(error).__name__}); trying again"
+                self.trouble = f"the last refresh of the lake's data failed ({type(error).__name__}); trying again"
             except Exception:  # noqa: BLE001  a bug of ours must not end what follows the lake
-                _log.exception("the last look at the lake failed")
-                self.trouble = "the last look at the lake failed; see the command's own output"
+                _log.exception("the last refresh of the lake's data failed")
+                self.trouble = "the last refresh of the lake's data failed; see the command's own output"
             self.has_looked = True
             self._stop.wait(LOOK_EVERY_S)
 

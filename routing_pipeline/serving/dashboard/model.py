@@ -1,7 +1,7 @@
 """What the live page says: the last complete hour against what is usual, a window of traffic, models, in one typed result.
 
 Belongs here: the figures, from kept sums, under the filters that were chosen. Does not belong here: keeping the sums up to date
-(`following`), how the figures look (`serving` and its templates).
+(`data`), how the figures look (`app` and its templates).
 
 Requests and success are of chat, spend is of every kind of call. Both are those of an analysis of the same hours, since the sums were made by its own rows
 (`hourly`); what is usual is what the sensors hold an hour against (`alerts.detection`).
@@ -68,7 +68,7 @@ class LiveAlert(Result):
 
     sensor: str
     alert: AlertDecision
-    is_going_on: bool = Field(description="The last hour that was judged still alarms")
+    is_going_on: bool = Field(description="The last evaluated hour still alarms")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class LivePage(Result):
     requests: int = quantity("Final requests of chat in the window", "requests")
     attempts: int = quantity("Attempts at chat", "attempts")
     cost_usd: Known = quantity("Spend of all attempts of every kind of call: as logged, else at list price", "USD")
-    operations: tuple[OperationLine, ...] = Field(default=(), description="Each kind of call by itself: chat first, then dearest first")
+    operations: tuple[OperationLine, ...] = Field(
+        default=(), description="Each kind of call by itself: chat first, then most expensive first"
+    )
     success_rate: Measured = quantity("Share of final requests that ended in success", "0..1")
     p50_ms: float | None = quantity("Median latency of final requests, within 1 %", "ms", default=None)
     p95_ms: float | None = quantity("95th percentile, within 1 %", "ms", default=None)
@@ -489,17 +491,3 @@ def _quantiles(rows: Sequence[_Row]) -> dict[str, float | None]:
 
 def _moment(hour: int) -> datetime:
     return datetime.fromtimestamp(hour * SECONDS_PER_HOUR, UTC)
-
-
-def names_in(engine: Engine, requests: Mapping[int, Path], most: int) -> dict[str, tuple[str, ...]]:
-    """Tasks, models and teams by their requests of chat, most first: what can be filtered by."""
-    if not requests:
-        return {}
-    table = chat_of(engine.read_parquet(list(requests.values())))
-    found = {}
-    for filtered, column in (("task", "task_type"), ("model", "model"), ("team", "team")):
-        label = table[column].fill_null("unknown") if column == "task_type" else table[column]
-        named = table.mutate(label=label).filter(lambda t: t.label.notnull())
-        top = named.group_by("label").agg(n=named.requests.sum()).order_by(ibis.desc("n"), "label").limit(most)
-        found[filtered] = tuple(top.to_pyarrow().column("label").to_pylist())
-    return found

@@ -1,6 +1,6 @@
 """Names that a window's logs hold and that could read as something else, wherever a text of ours may mention them.
 
-Belongs here: which columns hold names, and finding those of them that a text mentions. Does not belong here: marking them (`inert`).
+Belongs here: which columns hold names, and finding those of them that a text mentions. Does not belong here: marking them (`untrusted`).
 
 A sentence does not say which of its words came from a log, and the fields beside it need not name them either: a plan's item
 speaks of a team and has no field for it. So the logs are asked. A log may hold more names than fit into memory: they pass by,

@@ -66,7 +66,7 @@ def five_steps(
     limits = [f"{name}{value}" for name, value in (("cost<", cost), ("quality>", quality)) if value]
     tasks = printable(task_types[:LONGEST])
     return _PROMPT.format(
-        focus=f"Look at these task types first: {tasks}." if tasks else "Look at all traffic.",
+        focus=f"Analyse these task types first: {tasks}." if tasks else "Analyse all traffic.",
         timeframe=analysis_timeframe,
         goal=optimization_goal,
         threshold=f' threshold="{quality}"' if quality else "",

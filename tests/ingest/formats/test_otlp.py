@@ -386,3 +386,29 @@ def test_limits_effort_and_the_tier_that_was_used_before_the_one_asked_for(read:
     assert rows.column("max_output_tokens") == [800, 9, None]
     assert rows.column("reasoning_effort") == ["high", None, None]
     assert rows.column("service_tier") == [None, "default", "priority"]
+
+
+@pytest.mark.parametrize(
+    "name", ["gen_ai.usage.cost.total", "gen_ai.usage.cost_usd", "gen_ai.cost.total", "llm.cost.total", "gen_ai.usage.total_cost"]
+)
+def test_a_cost_is_read_under_every_name_in_use(name: str, read: Any) -> None:
+    assert read(*with_attributes({name: 0.04})).column("cost_usd") == [0.04]
+
+
+def test_a_span_that_langfuse_wrote_is_read_by_its_own_names(read: Any) -> None:
+    used = {"input": 1_000, "output": 100, "total": 9_100, "cache_read_input_tokens": 8_000}
+    said = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": "claude-sonnet-4-5",
+        "langfuse.observation.usage_details": json.dumps(used),
+        "langfuse.observation.cost_details": json.dumps({"input": 0.01, "output": 0.02, "total": 0.03}),
+    }
+    row = read(span(attributes=said)).row
+    assert [row[name] for name in ("model", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")] == [
+        *("claude-sonnet-4-5", 9_000, 8_000, 100, 0.03)
+    ]
+
+
+def test_details_that_are_no_json_say_nothing(read: Any) -> None:
+    row = read(*with_attributes({"langfuse.observation.usage_details": "[1]", "langfuse.observation.cost_details": "{"})).row
+    assert (row["prompt_tokens"], row["cost_usd"]) == (100, None)

@@ -31,7 +31,7 @@ def intervals(*, explore_only: bool = False) -> JointIntervals:
         has_cost=True,
         has_latency=True,
     )
-    return JointIntervals(cast(Question, question), dict.fromkeys(("cost change", "latency change", "quality change"), 2.5))
+    return JointIntervals(cast("Question", question), dict.fromkeys(("cost change", "latency change", "quality change"), 2.5))
 
 
 @pytest.mark.parametrize(("estimate", "low"), [(0.02, -LIMIT), (-0.015, -0.015), (0.5, pytest.approx(0.42, abs=0.01))])

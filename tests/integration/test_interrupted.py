@@ -40,6 +40,7 @@ FORKING = """
 import json, os, sys
 import assets.definitions, assets.running, great_expectations, routing_pipeline.report.files
 from routing_pipeline.__main__ import main
+from tests.known_queries import lend
 
 for line in sys.stdin:
     words, out, err = json.loads(line)
@@ -254,14 +255,13 @@ def test_a_run_that_is_told_to_stop_ends_at_once_in_one_line(moment: Moment, dis
 
 
 def test_after_all_that_a_run_comes_to_what_one_run_comes_to_and_no_run_looks_alive(
-    disturbed: Places, week: Path, tmp_path: Path, forked: Start
+    disturbed: Places, week: Path, known_queries: Path, tmp_path: Path, forked: Start
 ) -> None:
     with forked(*disturbed.run) as killed:
         killed.wait_for("routing costs")
         os.kill(killed.pid, signal.SIGKILL)
-    undisturbed = Places(week / "logs", week / "feedback", tmp_path / "home", tmp_path / "out")
+    undisturbed = Places(week / "logs", week / "feedback", lend(known_queries, tmp_path / "home"), tmp_path / "out")
     # Users are told apart by what a home's own key makes of them, and routing is tested against them.
-    undisturbed.home.mkdir()
     shutil.copy(disturbed.home / "hash.key", undisturbed.home)
     for places in (undisturbed, disturbed):
         with forked(*places.run) as command:

@@ -279,9 +279,7 @@ def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain:
     return path
 
 
-def _safety(
-    cube: ScoreCube, learnt: Learned, found: Found, actions: tuple[int, ...], limits: Limits, today: dict[int, Statistic]
-) -> float:
+def _safety(cube: ScoreCube, learnt: Learned, found: Found, actions: tuple[int, ...], limits: Limits, today: dict[int, Statistic]) -> float:
     """The smallest distance of a limit in standard errors of the learning half; `actions`: those of `found`, one per segment."""
     array = np.array(actions)
     shares = one_hot(array, cube)

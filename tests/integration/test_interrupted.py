@@ -25,6 +25,7 @@ from assets.running import instance_of
 from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.retention import tidy
+from tests.known_queries import lend
 
 REQUESTS = 2_000
 AT_ONCE_S = 2.0
@@ -40,7 +41,6 @@ FORKING = """
 import json, os, sys
 import assets.definitions, assets.running, great_expectations, routing_pipeline.report.files
 from routing_pipeline.__main__ import main
-from tests.known_queries import lend
 
 for line in sys.stdin:
     words, out, err = json.loads(line)

@@ -55,8 +55,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return math.ceil(1.5 * (os.cpu_count() or 1))
 
 
-LONG = ("integration", "simulation", "policy", "window", "recommendation", "glue")
-"""Folders with files that take minutes."""
+LONG = ("integration", "simulation", "policy", "window", "recommendation", "glue", "ingest", "test_library.py", "shared", "report")
+"""Where files take minutes or half of one, in the order in which they begin."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

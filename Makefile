@@ -40,6 +40,8 @@ $(VENV)/.dev: $(VENV)/.uv uv.lock pyproject.toml Makefile
 run: $(VENV)/.run  ## A made-up week of traffic to a report; the last line is where it lies
 	@$(BIN)/routing-pipeline demo
 
+# Matrices are small: threads of the linear algebra would wait for each other, a tenth of the time.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev  ## The whole test suite
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -49,7 +51,9 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-check: lint audit test  ## ruff, mypy, import-linter, known vulnerabilities and the tests: what CI runs
+# mypy has one process and the vulnerabilities a question to ask: the tests need not wait for them.
+check: $(VENV)/.dev  ## ruff, mypy, import-linter, known vulnerabilities and the tests: what CI runs
+	@$(MAKE) --no-print-directory -j3 lint audit test
 
 # uv says 1 for a vulnerability and 2 where it cannot ask; what cannot be asked is said and stops nobody.
 audit: $(VENV)/.dev  ## Known vulnerabilities of what uv.lock names, asked of osv.dev; skipped with the reason where that cannot be reached

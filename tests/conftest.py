@@ -18,10 +18,12 @@ from routing_pipeline.__main__ import LOOKED_FOR_CYCLES
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.parameters import Parameters
+from routing_pipeline.window import compiled
 from routing_pipeline.window.compiled import CompilingOnce
 from routing_pipeline.window.conform import conform
 from routing_pipeline.window.engine import Engine, open_engine
 from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
+from tests.known_queries import KnownQueries, folder_of
 
 pytest_plugins = ("tests.hand_made", "tests.made_up_report")
 
@@ -32,10 +34,19 @@ sys.dont_write_bytecode = False
 gc.set_threshold(*LOOKED_FOR_CYCLES)
 
 
+@pytest.fixture(scope="session")
+def known_queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every process of this test run finds what another one has compiled."""
+    return folder_of(tmp_path_factory)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def tables_in_memory() -> None:
+def tables_in_memory(known_queries: Path) -> Iterator[None]:
     """Rows that a test writes by hand are asked through the product's own backend, which compiles each query once."""
     ibis.set_backend(CompilingOnce().connect(":memory:"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compiled, "_queries", KnownQueries(known_queries))
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,9 +55,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return math.ceil(1.5 * (os.cpu_count() or 1))
 
 
+LONG = ("integration", "simulation", "policy", "window", "recommendation", "glue", "ingest", "test_library.py", "shared", "report")
+"""Where files take minutes or half of one, in the order in which they begin."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes begin first, so that workers end together."""
-    items.sort(key=lambda item: "integration" not in item.path.parts)
+    """Files that take minutes begin first and those of seconds last, so that workers end together."""
+    items.sort(key=lambda item: next((place for place, folder in enumerate(LONG) if folder in item.path.parts), len(LONG)))
 
 
 @dataclass(frozen=True)

@@ -115,13 +115,13 @@ def _best(learnt: Learned, worth: Floats) -> Found:
     arm = worth.shape[1] - 1 - worth[:, ::-1].argmax(axis=1)
     value = learnt.partitions @ worth[np.arange(len(arm)), arm]
     # Cuts of a task stand beside each other; of equally good ones the first.
-    starts = np.flatnonzero(np.r_[True, np.diff(learnt.task_of) != 0])
-    most = np.maximum.reduceat(value, starts)
-    group = np.cumsum(np.r_[0, (np.diff(learnt.task_of) != 0).astype(np.int64)])
-    best = np.flatnonzero(value == most[group])
-    rows = best[np.r_[True, np.diff(group[best]) != 0]]
-    chosen = [int(place) for place in np.nonzero(learnt.partitions[rows])[1]]
-    return Found(tuple(chosen), tuple(int(arm[place]) for place in chosen))
+    starts, group = learnt.cuts
+    best = np.flatnonzero(value == np.maximum.reduceat(value, starts)[group])
+    task = group[best]
+    first = np.ones(len(task), dtype=bool)
+    first[1:] = task[1:] != task[:-1]
+    chosen = learnt.partitions[best[first]].nonzero()[1]
+    return Found(tuple(chosen.tolist()), tuple(arm[chosen].tolist()))
 
 
 def policies(learnt: Learned, limits: Limits, goal: Goal, weights: Weights) -> list[Found]:
@@ -269,7 +269,7 @@ def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain:
         promised = float(gain[list(found.ranges), list(found.arms)].sum()) - base
         if actions in best or promised < least:
             continue
-        z = _safety(cube, learnt, found, limits, today)
+        z = _safety(cube, learnt, found, actions, limits, today)
         if z >= MIN_Z:
             best[actions] = Policy(actions, promised, z)
     path: list[Policy] = []
@@ -279,9 +279,9 @@ def _ordered(cube: ScoreCube, learnt: Learned, limits: Limits, goal: Goal, gain:
     return path
 
 
-def _safety(cube: ScoreCube, learnt: Learned, found: Found, limits: Limits, today: dict[int, Statistic]) -> float:
-    """The smallest distance of a limit in standard errors of the learning half."""
-    array = np.array(found.actions(learnt))
+def _safety(cube: ScoreCube, learnt: Learned, found: Found, actions: tuple[int, ...], limits: Limits, today: dict[int, Statistic]) -> float:
+    """The smallest distance of a limit in standard errors of the learning half; `actions`: those of `found`, one per segment."""
+    array = np.array(actions)
     shares = one_hot(array, cube)
     hidden = limits.hidden_bias * moved_share(cube, shares) + cube.unseen_loss(shares, LEARN)
     places, arms = list(found.ranges), list(found.arms)
@@ -292,7 +292,7 @@ def _safety(cube: ScoreCube, learnt: Learned, found: Found, limits: Limits, toda
 def guards_kept(cube: ScoreCube, learnt: Learned, found: Found, limits: Limits) -> float:
     """How safely a policy keeps the guards alone, those of completion and of slow requests; as `_safety`, below 0 where it is predicted to break one."""
     alone = replace(limits, min_quality=None, max_quality_drop=1.0, max_cost=None, keeps_cost=False, hidden_bias=0.0)
-    return _safety(cube, learnt, found, alone, _statistics(cube, np.full(len(cube.segments), cube.keep)))
+    return _safety(cube, learnt, found, found.actions(learnt), alone, _statistics(cube, np.full(len(cube.segments), cube.keep)))
 
 
 def _statistics(cube: ScoreCube, actions: Ints) -> dict[int, Statistic]:

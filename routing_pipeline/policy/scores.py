@@ -134,9 +134,11 @@ class ScoreCube:
 
     def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> Sums:
         """Of an action per place; `places`: of these alone."""
-        shares = np.zeros(self.scores.shape[1:3])
-        shares[np.arange(len(actions)), actions] = 1.0
-        return self.mixed(shares, clusters, places)
+        where = np.arange(self.scores.shape[1]) if places is None else places
+        is_meant = np.zeros(self.scores.shape[1], dtype=bool)
+        is_meant[where] = True
+        place = np.flatnonzero(is_meant[: len(actions)])
+        return self._of(place, actions[place], np.ones(len(place)), clusters, where)
 
     def mixed(self, shares: Floats, clusters: slice, places: Ints | None = None) -> Sums:
         """Of shares of each action by (place, action), each place's adding up to 1; `places`: of these alone."""
@@ -144,7 +146,10 @@ class ScoreCube:
         is_meant = np.zeros(len(shares), dtype=bool)
         is_meant[where] = True
         place, action = np.nonzero(shares * is_meant[:, None])
-        share = shares[place, action]
+        return self._of(place, action, shares[place, action], clusters, where)
+
+    def _of(self, place: Ints, action: Ints, share: Floats, clusters: slice, where: Ints) -> Sums:
+        """Of these shares of actions, among the requests of `where`."""
         scores, n = np.zeros((2, CLUSTERS, len(OUTCOMES)))
         completed, completed_error = np.zeros((2, CLUSTERS))
         scores[clusters] = np.einsum("jko,k->jo", self.scores[clusters, place, action], share)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,21 +115,34 @@ class Learned:
     unreached: Floats | None = None
     """Of all requests, what each model gets where no rule reaches."""
 
-    @property
+    # Asked tens of thousands of times in one search.
+    @cached_property
     def segments(self) -> int:
         """How many segments there are."""
         return sum(len(each) == 1 for each in self.ranges)
 
-    @property
+    @cached_property
     def today(self) -> Floats:
         """Sums under KEEP everywhere, by outcome."""
         total: Floats = self.sums[: self.segments, -1].sum(axis=0) + self.rest
         return total
 
-    @property
+    @cached_property
     def quality_today(self) -> float:
         """Mean quality of successes."""
         return float(self.today[QUALITY] / max(self.today[ANSWERED], 1e-300))
+
+    @cached_property
+    def cuts(self) -> tuple[Ints, Ints]:
+        """Of the partitions, which stand task by task: where each task's begin, and the place of its task for each of them."""
+        begins = np.r_[True, np.diff(self.task_of) != 0]
+        return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+    @cached_property
+    def places_of_task(self) -> dict[str, Ints]:
+        """Segments of each named task."""
+        names = np.array(self.names)
+        return {name: np.flatnonzero(names == name) for name in dict.fromkeys(self.names)}
 
     def predicted(self, found: Found) -> Floats:
         """Sums under a policy, by outcome."""

@@ -33,6 +33,7 @@ from routing_pipeline.policy.cells import Floats, Ints, sum_by, with_cells
 from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.strata import VALUES
 from routing_pipeline.policy.tasks import edges_reached
+from routing_pipeline.window.engine import filled
 from routing_pipeline.window.scope import CLUSTERS
 from routing_pipeline.window.spark import evaluated_once
 
@@ -151,9 +152,12 @@ def counts_of(rows: ibis.Table, value: str) -> Counts | None:
     keys = ("cluster", *CELL, "cell_arm")
     valued = rows.filter(rows[value].notnull())
     grouped = valued.group_by(*keys, value).agg(n=valued.count()).to_pyarrow()
-    names, place = np.unique(np.array(grouped[value].to_pylist(), dtype=str), return_inverse=True)
+    # Rows are many and values few: these alone are looked at as texts.
+    encoded = grouped[value].combine_chunks().dictionary_encode()
+    names, rank = np.unique(np.array(encoded.dictionary.to_pylist(), dtype=str), return_inverse=True)
     if len(names) < 2:
         return None
+    place = rank[encoded.indices.to_numpy()]
     n = grouped["n"].to_numpy().astype(np.float64)
     size = np.bincount(place, n, minlength=len(names))
     largest = np.sort(np.argsort(-size, kind="stable")[:MAX_VALUES])
@@ -178,7 +182,7 @@ def _held(rows: ibis.Table) -> Iterator[ibis.Table]:
         yield backend.table(name)
         frame.unpersist()
         return
-    yield backend.create_table(name, rows, temp=True)
+    yield filled(backend, rows, name)
     backend.con.execute(f"DROP TABLE {name}")
 
 

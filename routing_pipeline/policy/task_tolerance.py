@@ -76,10 +76,8 @@ def gentle_to_tasks(learnt: Learned, found: Found, most: float) -> Found:
     actions = np.array(found.actions(learnt))
     keep = learnt.sums.shape[1] - 1
     single = learnt.sums[: learnt.segments]
-    names = np.array(learnt.names)
     changed = False
-    for name in dict.fromkeys(learnt.names):
-        own = np.flatnonzero(names == name)
+    for own in learnt.places_of_task.values():
         now = single[own, keep]
         level = float(now[:, QUALITY].sum() / max(float(now[:, ANSWERED].sum()), 1e-300))
         while (actions[own] != keep).any():

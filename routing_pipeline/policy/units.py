@@ -34,6 +34,7 @@ from routing_pipeline.policy.evidence_model import SessionEvidence
 from routing_pipeline.rules.model import Unit
 from routing_pipeline.stats.inference import clustered_mean
 from routing_pipeline.window.conform import half_of
+from routing_pipeline.window.engine import filled
 
 SESSIONS_LOGGED = 0.5
 """Share of requests that must carry a session before promises are about sessions."""
@@ -321,7 +322,7 @@ def held(table: ibis.Table) -> Iterator[ibis.Table]:
         return
     name = f"held_{uuid.uuid4().hex}"
     try:
-        yield backend.create_table(name, table, temp=True)
+        yield filled(backend, table, name)
     finally:
         # Dropped by hand: Ibis leaves the name out of what it sends.
         backend.raw_sql(f"DROP TABLE IF EXISTS {name}")

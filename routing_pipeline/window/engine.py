@@ -90,12 +90,7 @@ class Engine:
         if self.name != "duckdb":
             self.persisted.append(evaluated_once(self.backend, table, name))
             return self.backend.table(name)
-        duckdb: Any = self.backend
-        duckdb._run_pre_execute_hooks(table)
-        # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
-        found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)
-        duckdb.con.execute(f'INSERT INTO "{name}" {duckdb.compile(table)}')
-        return found
+        return filled(self.backend, table, name)
 
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
         """The same rows under a name: DuckDB evaluates them whenever they are read, Spark once in a run.
@@ -153,6 +148,15 @@ class Engine:
                 self.write_parquet(self.read_parquet(several), whole)
                 files[value] = [whole]
         return {value: file for value, (file,) in files.items()}
+
+
+def filled(duckdb: Any, table: ibis.Table, name: str) -> ibis.Table:
+    """A temporary table of DuckDB with the rows of an expression, which is compiled once as any query is: `create_table` would do so anew."""
+    duckdb._run_pre_execute_hooks(table)
+    # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
+    found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)
+    duckdb.con.execute(f'INSERT INTO "{name}" {duckdb.compile(table)}')
+    return found
 
 
 def _tables_read(table: ibis.Table) -> set[str]:

@@ -13,6 +13,7 @@ from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.report.model import Report
 from routing_pipeline.storage.home import Home
+from tests.known_queries import lend
 
 REQUESTS = 2_000
 AT_ONCE = (
@@ -68,9 +69,9 @@ def test_without_a_number_steps_run_one_after_the_other_in_one_process() -> None
     assert automation.executor("3").name == "parallel_steps"
 
 
-def test_steps_in_parallel_processes_come_to_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_in_parallel_processes_come_to_the_same_report(known_queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = write_demo(tmp_path / "gateway", requests=REQUESTS)
-    alone, parallel = Home(tmp_path / "alone").create(), Home(tmp_path / "parallel").create()
+    alone, parallel = (Home(lend(known_queries, tmp_path / name)).create() for name in ("alone", "parallel"))
     resources = {"root": str(alone.root), "logs": str(demo.logs), "feedback": str(demo.feedback), "config": "", "engine": "duckdb"}
     run_job(alone, "optimize_routing", resources=resources, ops={})
     monkeypatch.setenv("DAGSTER_HOME", str(parallel.dagster))

@@ -29,6 +29,7 @@ from s3_server import free_ports
 from assets.outcomes import outcome_of
 from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.storage.home import Home
+from tests.known_queries import lend
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
@@ -135,7 +136,7 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(postgres: PostgresServer, known_queries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("deployment")
     demo = write_demo(folder / "demo", requests=1_500)
     database = urlsplit(postgres.database())
@@ -156,7 +157,7 @@ def deployment(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactor
         "DAGSTER_PG_PASSWORD": PASSWORD,
         "DAGSTER_PG_DB": database.path.strip("/"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "ROUTING_PIPELINE_HOME": str(folder / "home"),
+        "ROUTING_PIPELINE_HOME": str(lend(known_queries, folder / "home")),
         "ROUTING_PIPELINE_LOGS": str(demo.logs),
         "ROUTING_PIPELINE_FEEDBACK": str(demo.feedback),
         "PYTHONPATH": f"{ROOT / 'tests/integration'}",

@@ -25,6 +25,7 @@ from assets.running import instance_of
 from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.retention import tidy
+from tests.known_queries import lend
 
 REQUESTS = 2_000
 AT_ONCE_S = 2.0
@@ -254,14 +255,13 @@ def test_a_run_that_is_told_to_stop_ends_at_once_in_one_line(moment: Moment, dis
 
 
 def test_after_all_that_a_run_comes_to_what_one_run_comes_to_and_no_run_looks_alive(
-    disturbed: Places, week: Path, tmp_path: Path, forked: Start
+    disturbed: Places, week: Path, known_queries: Path, tmp_path: Path, forked: Start
 ) -> None:
     with forked(*disturbed.run) as killed:
         killed.wait_for("routing costs")
         os.kill(killed.pid, signal.SIGKILL)
-    undisturbed = Places(week / "logs", week / "feedback", tmp_path / "home", tmp_path / "out")
+    undisturbed = Places(week / "logs", week / "feedback", lend(known_queries, tmp_path / "home"), tmp_path / "out")
     # Users are told apart by what a home's own key makes of them, and routing is tested against them.
-    undisturbed.home.mkdir()
     shutil.copy(disturbed.home / "hash.key", undisturbed.home)
     for places in (undisturbed, disturbed):
         with forked(*places.run) as command:

@@ -27,7 +27,7 @@ from routing_pipeline.serving.mcp.tools import BY_NAME, SERVERS, TOOLS
 from routing_pipeline.serving.mcp.untrusted import CLOSE, ENOUGH, LONGEST_NAME, OPEN, fields_from_logs
 from routing_pipeline.storage.home import Home
 from routing_pipeline.text import printable
-from tests.hostile_names import HOSTILE_NAMES
+from tests.hostile_names import HOSTILE_NAMES, held_by
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -59,19 +59,19 @@ def records() -> Iterator[dict[str, Any]]:
             "started_at": f"2026-11-{16 + number * 7 // REQUESTS:02d}T{number % 24:02d}:{number % 60:02d}:00Z",
             "latency_ms": 900.0 + rolled.random() * 300,
             "routing_latency_ms": 5.0 + rolled.random(),
-            "model": model,
-            "provider": HOSTILE[number % 12],
-            "task_type": task,
-            "team": HOSTILE[(number * 5) % 12],
+            "model": held_by(number, model),
+            "provider": held_by(number, HOSTILE[number % 12]),
+            "task_type": held_by(number, task),
+            "team": held_by(number, HOSTILE[(number * 5) % 12]),
             "complexity": rolled.random(),
             "prompt_tokens": 200 + rolled.randrange(3_000),
             "completion_tokens": 100,
             "cost_usd": 0.002 * (1 + HOSTILE.index(model)),
             "status": "failure" if failed else "success",
-            "error_type": HOSTILE[rolled.randrange(12)] if failed else None,
+            "error_type": held_by(number, HOSTILE[rolled.randrange(12)]) if failed else None,
             "quality_score": None if failed else min(0.6 + 0.3 * rolled.random(), 1.0),
-            "routing_rule_id": HOSTILE[number % 12],
-            "routing_reason": HOSTILE[number % 12],
+            "routing_rule_id": held_by(number, HOSTILE[number % 12]),
+            "routing_reason": held_by(number, HOSTILE[number % 12]),
         }
 
 

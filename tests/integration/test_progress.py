@@ -15,6 +15,7 @@ import pytest
 
 from routing_pipeline.cli import progress
 from routing_pipeline.demo.logs import write_demo
+from tests.known_queries import lend
 
 SOON_S = 2.0
 LONGEST_WAIT_S = 240.0
@@ -40,9 +41,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def test_on_a_terminal_the_bar_names_the_steps_while_they_run(week: Path, tmp_path: Path) -> None:
+def test_on_a_terminal_the_bar_names_the_steps_while_they_run(week: Path, known_queries: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    words = ("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    home = lend(known_queries, tmp_path / "home")
+    words = ("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", tmp_path / "out", "--home", home)
     began = time.monotonic()
     process = subprocess.Popen(command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), start_new_session=True)
     os.close(theirs)

@@ -16,7 +16,7 @@ from browser import opened
 from playwright.sync_api import Browser
 
 from routing_pipeline.text import printable
-from tests.hostile_names import HOSTILE_NAMES
+from tests.hostile_names import HOSTILE_NAMES, held_by
 
 NAMES = tuple(HOSTILE_NAMES.values())
 REQUESTS = 3_000
@@ -34,18 +34,18 @@ def records() -> Iterator[dict[str, Any]]:
             "session_id": f"s{number // 3}",
             "started_at": f"2026-11-{16 + number * 6 // REQUESTS:02d}T{number % 24:02d}:{number % 60:02d}:00Z",
             "latency_ms": 900.0 + rolled.random() * 300,
-            "model": NAMES[place],
-            "provider": NAMES[number % 12],
-            "task_type": NAMES[number % 3 + 9 * (number % 7 == 0) * (number % 3 == 0)],
-            "team": NAMES[(number * 5) % 12],
+            "model": held_by(number, NAMES[place]),
+            "provider": held_by(number, NAMES[number % 12]),
+            "task_type": held_by(number, NAMES[number % 3 + 9 * (number % 7 == 0) * (number % 3 == 0)]),
+            "team": held_by(number, NAMES[(number * 5) % 12]),
             "complexity": rolled.random(),
             "prompt_tokens": 200 + rolled.randrange(3_000),
             "completion_tokens": 100,
             "cost_usd": 0.002 * (1 + place),
             "status": "failure" if failed else "success",
-            "error_type": NAMES[rolled.randrange(12)] if failed else None,
+            "error_type": held_by(number, NAMES[rolled.randrange(12)]) if failed else None,
             "quality_score": None if failed else min(0.6 + 0.3 * rolled.random(), 1.0),
-            "routing_rule_id": NAMES[number % 12],
+            "routing_rule_id": held_by(number, NAMES[number % 12]),
         }
 
 

@@ -25,6 +25,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.scope import AnalysisScope
+from tests.known_queries import lend
 
 FILES = ("report.md", "report.html", "report.json", "rules.json")
 
@@ -181,8 +182,8 @@ def run(home: Path, out: Path, *words: str) -> None:
     assert all(re.fullmatch(r"starting|\[ *\d+/\d+\] [a-z ]+", line) for line in done.stderr.splitlines()), "progress alone"
 
 
-def test_a_report_is_made_again_byte_for_byte_from_its_run(week: Path, tmp_path: Path) -> None:
-    home, out = tmp_path / "home", tmp_path / "out"
+def test_a_report_is_made_again_byte_for_byte_from_its_run(week: Path, known_queries: Path, tmp_path: Path) -> None:
+    home, out = lend(known_queries, tmp_path / "home"), tmp_path / "out"
     run(home, out, "run", "--logs", str(week / "logs"), "--feedback", str(week / "feedback"))
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert set(FILES) <= set(first)

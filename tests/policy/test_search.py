@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,37 @@ def answered(rows: pa.Table, folder: Path, **asked: object) -> tuple[RoutingRule
     return optimize_routing_rules(evidence, scope), question_of(evidence, scope, None)
 
 
+@dataclass(frozen=True)
+class Window:
+    """A window of the confounded world and what is answered to it: several tests look at one."""
+
+    requests: worlds.Requests
+    rows: pa.Table
+    answer: RoutingRules
+    question: Question
+
+
+def window(folder: Path, n: int, seed: int = 7, **asked: object) -> Window:
+    requests, rows = drawn(worlds.CONFOUNDED, n, seed)
+    return Window(requests, rows, *answered(rows, folder, **asked))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Window:
+    return window(tmp_path_factory.mktemp("plain"), 20_000)
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Window:
+    """Quality may fall by two points, so that models compete for traffic."""
+    return window(tmp_path_factory.mktemp("roomy"), 30_000, max_quality_drop=0.02)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Window:
+    return window(tmp_path_factory.mktemp("larger"), 30_000, seed=2, max_quality_drop=0.01)
+
+
 def scrambled(rows: pa.Table, *, proving: bool) -> pa.Table:
     """Outcomes of one half permuted within it: cost, latency, and quality among the scored."""
     rng = np.random.default_rng(11)
@@ -156,36 +187,33 @@ def scrambled(rows: pa.Table, *, proving: bool) -> pa.Table:
     return rows
 
 
-def test_nothing_of_the_proving_half_s_outcomes_reaches_the_candidates(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
+def test_nothing_of_the_proving_half_s_outcomes_reaches_the_candidates(plain: Window, tmp_path: Path) -> None:
     paths = []
-    for name, table in (("as logged", rows), ("scrambled", scrambled(rows, proving=True))):
-        _, question = answered(table, tmp_path / name)
+    for question in (plain.question, answered(scrambled(plain.rows, proving=True), tmp_path / "scrambled")[1]):
         learnt = search.learned(question.cube, question.limits)
         paths.append(candidates.candidates(question.cube, learnt, question.limits, "cost", WEIGHTS))
     assert paths[0]
     assert paths[0] == paths[1]
     # The test has teeth: the learning half's outcomes do matter.
-    _, question = answered(scrambled(rows, proving=False), tmp_path / "other half")
+    _, question = answered(scrambled(plain.rows, proving=False), tmp_path / "other half")
     learnt = search.learned(question.cube, question.limits)
     assert candidates.candidates(question.cube, learnt, question.limits, "cost", WEIGHTS) != paths[0]
 
 
-def test_prices_ten_times_as_high_give_the_same_rules(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
+def test_prices_ten_times_as_high_give_the_same_rules(plain: Window, tmp_path: Path) -> None:
+    rows = plain.rows
     dear = rows.set_column(
         rows.column_names.index("request_cost_usd"), "request_cost_usd", pa.array(rows["request_cost_usd"].to_numpy() * 10)
     )
-    cheap_answer, dear_answer = answered(rows, tmp_path / "a")[0], answered(dear, tmp_path / "b")[0]
-    assert cheap_answer.rule_set.rules
-    said = [[(rule.when, rule.route) for rule in answer.rule_set.rules] for answer in (cheap_answer, dear_answer)]
+    dear_answer, _ = answered(dear, tmp_path)
+    assert plain.answer.rule_set.rules
+    said = [[(rule.when, rule.route) for rule in answer.rule_set.rules] for answer in (plain.answer, dear_answer)]
     assert said[0] == said[1]
 
 
-def test_the_same_data_and_question_give_the_same_rule_set_to_the_byte(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
-    first, second = (answered(rows, tmp_path / name)[0].model_dump_json() for name in "ab")
-    assert first == second
+def test_the_same_data_and_question_give_the_same_rule_set_to_the_byte(plain: Window, tmp_path: Path) -> None:
+    again, _ = answered(plain.rows, tmp_path)
+    assert again.model_dump_json() == plain.answer.model_dump_json()
 
 
 def test_a_much_lower_floor_saves_more(tmp_path: Path) -> None:
@@ -219,10 +247,9 @@ def test_what_was_never_tried_is_never_proposed_and_is_offered_for_exploration(t
         assert isinstance(rule.expected.quality, Unidentifiable)
 
 
-def test_capacities_are_kept_and_impossible_ones_are_named(tmp_path: Path) -> None:
-    requests, rows = drawn(worlds.CONFOUNDED, 30_000)
-    free, _ = answered(rows, tmp_path / "free", max_quality_drop=0.02)
-    shares = worlds.followed(worlds.CONFOUNDED, requests, free.rule_set).mean(axis=0)
+def test_capacities_are_kept_and_impossible_ones_are_named(roomy: Window, tmp_path: Path) -> None:
+    requests, rows = roomy.requests, roomy.rows
+    shares = worlds.followed(worlds.CONFOUNDED, requests, roomy.answer.rule_set).mean(axis=0)
     busiest = int(shares.argmax())
     name = worlds.CONFOUNDED.models[busiest]
     cap = round(float(shares[busiest]) * 0.7, 3)
@@ -242,10 +269,9 @@ def test_a_cap_counts_what_a_model_gets_where_no_rule_reaches() -> None:
     assert not search.within_caps(learnt, nothing, limits(caps=(0.6, None, None)))
 
 
-def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_can(tmp_path: Path) -> None:
-    requests, rows = drawn(worlds.CONFOUNDED, 30_000)
-    free, _ = answered(rows, tmp_path / "free", max_quality_drop=0.02)
-    shares = worlds.followed(worlds.CONFOUNDED, requests, free.rule_set).mean(axis=0)
+def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_can(roomy: Window, tmp_path: Path) -> None:
+    requests, rows = roomy.requests, roomy.rows
+    shares = worlds.followed(worlds.CONFOUNDED, requests, roomy.answer.rule_set).mean(axis=0)
     pair = np.argsort(-shares)[:2]
     tiers = {worlds.CONFOUNDED.models[place]: {"tier": "busy"} for place in pair}
     cap = round(float(shares[pair].sum()) * 0.8, 3)
@@ -260,27 +286,24 @@ def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_c
     assert any("at most 50 % of requests for models of tier busy" in conflict.constraints for conflict in impossible.conflicts)
 
 
-def test_a_floor_out_of_reach_is_named_with_what_is_within_reach(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
-    answer, _ = answered(rows, tmp_path, quality_threshold=0.995)
+def test_a_floor_out_of_reach_is_named_with_what_is_within_reach(plain: Window, tmp_path: Path) -> None:
+    answer, _ = answered(plain.rows, tmp_path, quality_threshold=0.995)
     assert answer.rule_set.status == "no_change"
     assert answer.conflicts
     assert "0.995" in answer.conflicts[0].constraints
     assert "within reach" in answer.conflicts[0].nearest_feasible
 
 
-def test_a_floor_and_a_ceiling_that_exclude_each_other_are_named_together(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
-    answer, _ = answered(rows, tmp_path, cost_threshold=0.0005)
+def test_a_floor_and_a_ceiling_that_exclude_each_other_are_named_together(plain: Window, tmp_path: Path) -> None:
+    answer, _ = answered(plain.rows, tmp_path, cost_threshold=0.0005)
     assert answer.rule_set.status == "no_change"
     assert any("and cost at most $0.0005" in conflict.constraints for conflict in answer.conflicts)
 
 
-def test_rules_read_back_are_the_policy_that_was_proven(tmp_path: Path) -> None:
-    for world, drop in ((worlds.CONFOUNDED, 0.01), (replace(worlds.CONFOUNDED, logs_complexity=False, explored=0.4), 0.05)):
-        _, rows = drawn(world, 30_000, seed=2)
-        folder = tmp_path / str(world.logs_complexity)
-        answer, question = answered(rows, folder, max_quality_drop=drop)
+def test_rules_read_back_are_the_policy_that_was_proven(larger: Window, tmp_path: Path) -> None:
+    unlogged = replace(worlds.CONFOUNDED, logs_complexity=False, explored=0.4)
+    by_length = answered(drawn(unlogged, 30_000, seed=2)[1], tmp_path, max_quality_drop=0.05)
+    for world, (answer, question) in ((worlds.CONFOUNDED, (larger.answer, larger.question)), (unlogged, by_length)):
         assert answer.rule_set.rules
         shares = shares_of(question.cube, answer.rule_set.rules)
         pair = pair_of(question.halves, answer.halves, single=False)
@@ -295,20 +318,17 @@ def test_rules_read_back_are_the_policy_that_was_proven(tmp_path: Path) -> None:
             assert (rule.when.complexity is None) or world.logs_complexity
 
 
-def test_the_learning_half_never_pays_for_a_rule_that_adds_less_than_the_stated_benefit(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
-    _, question = answered(rows, tmp_path)
-    cube = question.cube
-    learnt = search.learned(cube, question.limits)
+def test_the_learning_half_never_pays_for_a_rule_that_adds_less_than_the_stated_benefit(plain: Window) -> None:
+    cube = plain.question.cube
+    learnt = search.learned(cube, plain.question.limits)
     assert learnt.today[COST] == pytest.approx(cube.scores[LEARN, :, cube.keep, COST].sum(), rel=1e-9)
     worthless = np.where(np.arange(learnt.sums.shape[1]) == cube.keep, 0.0, search.MIN_BENEFIT / 2)
     found = candidates._best(learnt, np.where(learnt.eligible, worthless - search.MIN_BENEFIT * (worthless > 0), -np.inf))
     assert set(found.arms) == {cube.keep}
 
 
-def test_wording_follows_the_grade_and_the_tipping_point_is_told(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 30_000, seed=2)
-    answer, _ = answered(rows, tmp_path)
+def test_wording_follows_the_grade_and_the_tipping_point_is_told(larger: Window) -> None:
+    answer = larger.answer
     assert answer.rule_set.rules
     said = " ".join([*answer.reasons, *answer.rule_set.warnings, *(rule.rationale for rule in answer.rule_set.rules)])
     assert "worth an A/B test" in said
@@ -318,11 +338,10 @@ def test_wording_follows_the_grade_and_the_tipping_point_is_told(tmp_path: Path)
     assert {rule.evidence.grade for rule in answer.rule_set.rules} == {"B"}
 
 
-def test_further_questions_to_the_same_held_out_half_are_held_to_stricter_levels_that_add_up(tmp_path: Path) -> None:
+def test_further_questions_to_the_same_held_out_half_are_held_to_stricter_levels_that_add_up(plain: Window) -> None:
     assert proof.level_of(1) == pytest.approx(0.975)
     assert sum(1 - proof.level_of(look) for look in range(1, 60)) <= 0.05
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
-    first, question = answered(rows, tmp_path)
+    first, question = plain.answer, plain.question
     again = optimize_routing_rules(question.evidence, question.scope, test_number=6)
     assert len(again.walk) <= len(first.walk)
     assert again.look == 6
@@ -330,9 +349,8 @@ def test_further_questions_to_the_same_held_out_half_are_held_to_stricter_levels
     assert not any("held-out sessions" in warning for warning in first.rule_set.warnings)
 
 
-def test_rules_say_how_much_of_the_traffic_other_data_would_send_alike(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 30_000, seed=2)
-    answer, _ = answered(rows, tmp_path)
+def test_rules_say_how_much_of_the_traffic_other_data_would_send_alike(larger: Window) -> None:
+    answer = larger.answer
     assert answer.stability is not None
     assert 0.6 < answer.stability.resampled.low <= answer.stability.resampled.estimate <= 1.0
     assert answer.stability.one_percent >= 0.85

@@ -155,11 +155,15 @@ def conflict(folder: Path, **given: Any) -> tuple[RoutingEvidence, AnalysisScope
     with open_engine() as engine:
         evidence, scope = worlds.evidence_of(engine, rows, folder, **given)
     test_numbers: dict[str, int] = {}
+    answers: dict[str, RoutingRules] = {}
 
     def ask(other: AnalysisScope) -> RoutingRules:
-        # As in a home: the same question has the same number however often it is asked.
+        # As in a home: the same question has the same number however often it is asked, and its answer is kept.
         number = test_numbers.setdefault(key_of(**asked_of_the_proof(other)), len(test_numbers) + 1)
-        return optimize_routing_rules(evidence, other, test_number=number)
+        asked = other.model_dump_json()
+        if asked not in answers:
+            answers[asked] = optimize_routing_rules(evidence, other, test_number=number)
+        return answers[asked]
 
     return evidence, scope, ask
 

@@ -317,8 +317,10 @@ def raw_quality(rows: pa.Table) -> float:
 
 def averages_table(world: Named, rows: pa.Table, requests: Requests, floor: float) -> Floats:
     """What rivals do: the cheapest task -> model table whose raw averages per task and model keep the floor."""
-    task = np.array([world.tasks.index(name) for name in rows["task_type"].to_pylist()])
-    arm = np.array([world.models.index(name) for name in rows["routed_model"].to_pylist()])
+    task, arm = (
+        np.array([names.index(name) for name in rows[column].to_pylist()])
+        for column, names in (("task_type", world.tasks), ("routed_model", world.models))
+    )
     quality = rows["quality"].to_numpy(zero_copy_only=False).astype(np.float64)
     cost = rows["request_cost_usd"].to_numpy()
     tasks, models = len(world.tasks), len(world.models)

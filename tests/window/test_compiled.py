@@ -19,8 +19,8 @@ SUFFIX = "0123456789abcdef" * 2
 
 
 @pytest.fixture
-def backend() -> Iterator[Any]:
-    compiled._queries.clear()
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(compiled, "_queries", {})
     found = CompilingOnce().connect(":memory:")
     yield found
     found.disconnect()

@@ -252,32 +252,43 @@ def trained_on(observed: Floats, total: Floats, *, by_scale: bool) -> tuple[Floa
     return weight, sums, scale
 
 
-def _predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> tuple[Floats, float]:
-    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose.
+def predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> tuple[Floats, float]:
+    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose."""
+    weight, sums, scale = trained_on(observed, total, by_scale=by_scale)
+    size = scale[:, :, None, None, None]
+    best, penalty = regressed(weight, sums / size, x, (observed, total / size))
+    return best * size, penalty
+
+
+def regressed(weight: Floats, sums: Floats, x: Floats, held_out: tuple[Floats, Floats]) -> tuple[Floats, float]:
+    """Ridge of what each fold is trained on (`trained_on`), and the one of TASK_PENALTIES that fits the learning folds' own sums best.
 
     A model of which a fold's training holds nothing is predicted as all models together are: a regression on nothing is 0.
+
+    Args:
+        weight: observations by (fold, task, level, length, arm), of other folds.
+        sums: of the outcome over them.
+        x: regressors (`basis`).
+        held_out: the same two of each fold itself.
     """
-    folds, tasks, levels, lengths, arms = observed.shape
-    weight, sums, scale = trained_on(observed, total, by_scale=by_scale)
+    folds, tasks, levels, lengths, arms = weight.shape
 
     def flat(values: Floats) -> Floats:
         return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
 
-    size = scale[:, :, None, None, None]
     is_untrained = (weight.sum(axis=(1, 2, 3)) == 0)[:, None, None, None, :]
 
     def fitted(penalty: float) -> Floats:
-        shaped = ridge(flat(weight), flat(sums / size), x, penalty).reshape(folds, arms, tasks, levels, lengths)
+        shaped = ridge(flat(weight), flat(sums), x, penalty).reshape(folds, arms, tasks, levels, lengths)
         own = shaped.transpose(0, 2, 3, 4, 1)
         if not is_untrained.any():
             return own
-        pooled, of = (each.sum(axis=-1).reshape(folds, tasks, levels * lengths) for each in (weight, sums / size))
+        pooled, of = (each.sum(axis=-1).reshape(folds, tasks, levels * lengths) for each in (weight, sums))
         lent = ridge(pooled, of, x, penalty)
         return np.where(is_untrained, lent.reshape(folds, tasks, levels, lengths, 1), own)
 
     found = [(fitted(penalty), penalty) for penalty in TASK_PENALTIES]
-    best, penalty = min(found, key=lambda each: _held_out_loss(each[0], observed, total / size))
-    return best * size, penalty
+    return min(found, key=lambda each: _held_out_loss(each[0], *held_out))
 
 
 def _held_out_loss(fitted: Floats, observed: Floats, total: Floats) -> float:
@@ -305,7 +316,7 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
     for name, (observed, total, by_scale) in REGRESSIONS.items():
         if weighs or name != AS_SENT:
             of = sums if name == AS_SENT else by_weight
-            found[name] = _predicted(of[observed], of[total], x, by_scale=by_scale)
+            found[name] = predicted(of[observed], of[total], x, by_scale=by_scale)
     found.setdefault(AS_SENT, found["quality"])
     highest = dict.fromkeys(("success", "slow", "quality", AS_SENT), 1.0)
     return Nuisances(

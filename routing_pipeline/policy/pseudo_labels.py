@@ -6,12 +6,14 @@ trusted (`window.conform`), what readers are told of the judge (`policy.judge_ch
 A judge may favour a model, and a proof that takes its word sells that favour as quality. So its score is never taken for quality. With j
 the judge's score of an answer, q the trusted one, R = 1 where there is q, e the probability of that, an answer that the judge scored counts as
 
-    q~ = m(j, x, a) + R / e (q - m(j, x, a)),        m = c_task + c_model + c z + (b + b_model) j
+    q~ = m(j, x, a) + R / e (q - m(j, x, a)),        m = r_a(x) + b_a j
 
 whose mean is that of q whatever m is, and whose variance is smaller the better m tells q (control variates; Robins, Rotnitzky, Zhao 1994,
-JASA 89:846; prediction-powered inference: Angelopoulos et al. 2023, Science 382:669). m is fitted by ridge regression on answers with both
-scores, cross-fitted as outcomes are (`policy.outcome_model`): nothing of the half that proves reaches the half that learns. It is linear in
-j, so that sums by cell are all that it takes.
+JASA 89:846; prediction-powered inference: Angelopoulos et al. 2023, Science 382:669). b is the slope within
+contexts; r, what the judge leaves open, is a ridge regression of q - b j on the level for each model and task, since a judge that cannot tell
+a weak model's answers to hard questions leaves just that open: what m misses there no window corrects in full, where it holds few trusted scores.
+Both are fitted on answers with both scores and cross-fitted as outcomes are (`policy.outcome_model`): nothing of the half that proves
+reaches the half that learns. m is linear in j, so that sums by cell are all that it takes.
 
 How many scores stand behind a number (`labelled`) stays the number of trusted ones: a model that a judge alone has seen is one that nobody has.
 """
@@ -23,7 +25,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from routing_pipeline.policy.cells import Cells, Floats, sum_by
-from routing_pipeline.policy.outcome_model import FOLDS, FOLDS_PER_HALF, fitted_on, fold_of, observed_rate
+from routing_pipeline.policy.outcome_model import (
+    FOLDS,
+    FOLDS_PER_HALF,
+    basis,
+    by_fold,
+    fitted_on,
+    fold_of,
+    observed_rate,
+    predicted,
+    regressed,
+    trained_on,
+)
 
 MIN_BOTH = 200
 """Answers with both scores from which on the judge's are put to use."""
@@ -33,10 +46,10 @@ MIN_SHARED = 0.8
 """Share of the trusted scores that must stand beside a judge's: the others would be lost."""
 LEAST_RATE = 0.002
 """Least probability of a trusted score that is ever divided by."""
-PENALTY = {"common": 0.01, "offset": 3.0, "slope": 1.0}
-"""Of the ridge regression: answers that a task's or a model's own coefficients must outweigh."""
-CENTRE = 0.7
-"""Judges' scores are taken from here, so that offsets and slopes hardly correlate."""
+SLOPE_PRIOR = 30.0
+"""Answers that a model's own slope must outweigh before it leaves that of all models."""
+PLAIN = [0, 1]
+"""Regressors of what the judge leaves open: 1 and the level. Trusted scores are few, and what the judge says already bends where quality does."""
 
 
 @dataclass(frozen=True)
@@ -73,52 +86,76 @@ def is_used(cells: Cells) -> bool:
 def by_cell(cells: Cells, model: JudgeModel) -> tuple[Floats, Floats, Floats]:
     """Offset, slope and rate of each cell."""
     fold = fold_of(cells.cluster)
-    at = (cells.task, cells.level, cells.arm)
-    return model.offset[(fold, *at)], model.slope[fold, cells.arm], model.rate[(fold // FOLDS_PER_HALF, *at)]
+    at = (cells.task, cells.level, cells.length, cells.arm)
+    return model.offset[(fold, *at)], model.slope[fold, cells.arm], model.rate[(fold // FOLDS_PER_HALF, cells.task, cells.level, cells.arm)]
 
 
 def judge_model(cells: Cells) -> JudgeModel | None:
-    """Offset by (fold, task, level, arm), slope by (fold, arm), rate by (half, task, level, arm); None where no judge is used."""
+    """Offset by (fold, task, level, length, arm), slope by (fold, arm), rate by (half, task, level, arm); None where no judge is used."""
     if not is_used(cells):
         return None
+    x = basis(cells)
+    of = {name: by_fold(cells, cells.sums[name]) for name in ("judged", "judge", *BOTH)}
+    expected, _ = predicted(of["judged"], of["judge"], x, by_scale=False)
+    slope = _slopes(of, expected)
+    n, q, j, left = of["both"], of["both_quality"], of["both_judge"], slope[:, None, None, None, :]
+    weight, of_q, _ = trained_on(n, q, by_scale=False)
+    of_j = trained_on(n, j, by_scale=False)[1]
+    within, _ = regressed(weight, of_q - left * of_j, x[..., PLAIN], (n, q - left * j))
+    offset = np.broadcast_to(_beyond_reach(cells, slope)[:, None, None, None, :], _everywhere(cells)).copy()
+    offset[:, :-1, :-1] = within
+    return JudgeModel(offset, slope, _rates(cells))
+
+
+BOTH = ("both", "both_judge", "both_judge_squares", "both_quality", "both_product")
+
+
+def _everywhere(cells: Cells) -> tuple[int, ...]:
     binning = cells.binning
-    tasks, levels, arms = len(binning.tasks) + 1, binning.levels + 1, len(binning.models) + 1
-    shape = (FOLDS, tasks, levels, arms)
-    keys = (fold_of(cells.cluster), cells.task, cells.level, cells.arm)
-    names = ("both", "both_judge", "both_judge_squares", "both_quality", "both_product", "judged")
-    n, j, jj, q, jq, judged = (sum_by(keys, cells.sums[name], shape) for name in names)
-    jj, jq, j = jj - 2 * CENTRE * j + CENTRE**2 * n, jq - CENTRE * q, j - CENTRE * n
-    offsets = _offsets(tasks, levels, arms)
-    slopes = np.concatenate([np.ones((arms, 1)), np.eye(arms)], axis=1)
-    penalty = np.concatenate(
-        [
-            np.full(2, PENALTY["common"]),
-            np.full(tasks + arms, PENALTY["offset"]),
-            np.full(1, PENALTY["common"]),
-            np.full(arms, PENALTY["slope"]),
-        ]
+    return FOLDS, len(binning.tasks) + 1, binning.levels + 1, binning.lengths, len(binning.models) + 1
+
+
+def _train(values: Floats) -> Floats:
+    """Sums by fold, over the folds that may be used for it."""
+    return np.stack([values[list(fitted_on(fold))].sum(axis=0) for fold in range(FOLDS)])
+
+
+def _slopes(of: dict[str, Floats], expected: Floats) -> Floats:
+    """Within a context, how much more trusted score comes with how much more of the judge's, by (fold, arm).
+
+    b_a = sum r (q - mean q_a) / sum r^2 with r = j - E(j | x, a), each model's pulled towards that of all by SLOPE_PRIOR answers.
+    """
+    n, j, jj, q, jq = (of[name] for name in BOTH)
+    spread = jj - 2 * expected * j + expected**2 * n
+
+    def by_arm(values: Floats) -> Floats:
+        return _train(values.sum(axis=(1, 2, 3)))
+
+    mean = by_arm(q) / np.maximum(by_arm(n), 1.0)
+    rr = by_arm(spread)
+    rq = by_arm(jq - expected * q) - mean * by_arm(j - expected * n)
+    common = rq.sum(axis=1, keepdims=True) / np.maximum(rr.sum(axis=1, keepdims=True), 1e-300)
+    prior = SLOPE_PRIOR * rr.sum(axis=1, keepdims=True) / np.maximum(by_arm(n).sum(axis=1, keepdims=True), 1.0)
+    found: Floats = (rq + prior * common) / np.maximum(rr + prior, 1e-300)
+    return found
+
+
+def _beyond_reach(cells: Cells, slope: Floats) -> Floats:
+    """By (fold, arm), the mean of q - b j: what stands in for a regression where no rule reaches."""
+    shape = slope.shape
+    n, q, j = (
+        _train(sum_by((fold_of(cells.cluster), cells.arm), cells.sums[name], shape)) for name in ("both", "both_quality", "both_judge")
     )
-    offset, slope = np.zeros(shape), np.zeros((FOLDS, arms))
-    for fold in range(FOLDS):
-        own = list(fitted_on(fold))
-        seen, *sums = (each[own].sum(axis=0).ravel() for each in (n, j, jj, q, jq))
-        at = np.flatnonzero(seen)
-        count, of_j, of_jj, of_q, of_jq = (each[at, None] for each in (seen, *sums))
-        x, s = offsets[at], slopes[at % arms]
-        gram = np.block([[x.T @ (count * x), x.T @ (of_j * s)], [s.T @ (of_j * x), s.T @ (of_jj * s)]])
-        moment = np.concatenate([(x * of_q).sum(axis=0), (s * of_jq).sum(axis=0)])
-        found = np.linalg.solve(gram + np.diag(penalty), moment)
-        slope[fold] = slopes @ found[offsets.shape[1] :]
-        offset[fold] = (offsets @ found[: offsets.shape[1]]).reshape(shape[1:]) - CENTRE * slope[fold]
-    rate = [
-        observed_rate(n[of].sum(axis=0)[:, :, None], judged[of].sum(axis=0)[:, :, None], least=LEAST_RATE)[:, :, 0]
-        for of in (slice(0, FOLDS_PER_HALF), slice(0, FOLDS))
-    ]
-    return JudgeModel(offset, slope, np.stack(rate))
+    total = q - slope * j
+    common = total.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1.0)
+    found: Floats = (total + SLOPE_PRIOR * common) / (n + SLOPE_PRIOR)
+    return found
 
 
-def _offsets(tasks: int, levels: int, arms: int) -> Floats:
-    """Regressors of each (task, level, arm) that are none of the judge's: 1, z, task, model."""
-    task, level, arm = (each.ravel() for each in np.indices((tasks, levels, arms)))
-    z = (level + 0.5) / levels - 0.5
-    return np.concatenate([np.ones((len(task), 1)), z[:, None], np.eye(tasks)[task], np.eye(arms)[arm]], axis=1)
+def _rates(cells: Cells) -> Floats:
+    """Probability of a trusted score, given a judge's: (half, task, level, arm)."""
+    _, tasks, levels, _, arms = _everywhere(cells)
+    keys = ((~cells.learning).astype(np.int64), cells.task, cells.level, cells.arm)
+    n, judged = (sum_by(keys, cells.sums[name], (2, tasks, levels, arms))[:, :, :, None] for name in ("both", "judged"))
+    found = [observed_rate(*(each[of].sum(axis=0) for each in (n, judged)), least=LEAST_RATE) for of in (slice(0, 1), slice(0, 2))]
+    return np.stack(found)[:, :, :, 0]

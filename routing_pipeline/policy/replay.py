@@ -207,7 +207,7 @@ def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
     judge = judge_model(cells)
     if judge is not None:
         at = np.zeros(shape)
-        values["judge_offset"] = judge.offset[folds][:, :, :, None][..., arms] + at
+        values["judge_offset"] = judge.offset[folds][..., arms] + at
         values["judge_slope"] = judge.slope[folds][:, None, None, None][..., arms] + at
         values["judge_rate"] = judge.rate[1][None, :, :, None][..., arms] + at
     place = segment_map(cells, cube.segments)[:, :, None, None]

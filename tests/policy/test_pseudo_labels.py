@@ -13,9 +13,9 @@ import pytest
 from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy import cells as cells_
 from routing_pipeline.policy.binning import binning_of
-from routing_pipeline.policy.cells import Cells
+from routing_pipeline.policy.cells import Cells, sum_by
 from routing_pipeline.policy.judge_check import family_of, judge_check
-from routing_pipeline.policy.pseudo_labels import is_used, with_pseudo_labels
+from routing_pipeline.policy.pseudo_labels import by_cell, is_used, judge_model, with_pseudo_labels
 from routing_pipeline.policy.scores import BOTH, PROVE, score_cube
 from routing_pipeline.policy.search import eligibility
 from tests.policy.test_search import limits
@@ -26,9 +26,9 @@ WORLD = replace(worlds.CONFOUNDED, skills=(0.15, 0.6, 1.0), prices=(0.2, 2.0, 20
 
 
 @lru_cache
-def rows_of(seed: int = 1, people: float = 0.1, loved: int | None = None) -> pa.Table:
+def rows_of(seed: int = 1, people: float = 0.1, loved: int | None = None, correlation: float = 0.85) -> pa.Table:
     rng = np.random.default_rng(seed)
-    return judged(WORLD, worlds.contexts(WORLD, 8_000, rng), Judge(people=people, loved=loved), rng)
+    return judged(WORLD, worlds.contexts(WORLD, 8_000, rng), Judge(correlation=correlation, people=people, loved=loved), rng)
 
 
 def cells_of(rows: pa.Table) -> Cells:
@@ -43,10 +43,20 @@ def usual_cells() -> Cells:
 
 def test_a_judge_narrows_the_interval_and_hardly_moves_the_mean_that_trusted_scores_tell() -> None:
     with_judge, alone = (score_cube(each) for each in (usual_cells(), cells_of(rows_of().drop_columns(["judge_quality"]))))
-    kept = np.full(with_judge.scores.shape[1], with_judge.keep)
-    sharp, plain = (cube.chosen(kept, BOTH).quality() for cube in (with_judge, alone))
+    sharp, plain = (cube.chosen(np.full(cube.scores.shape[1], cube.keep), BOTH).quality() for cube in (with_judge, alone))
     assert sharp.standard_error < 0.75 * plain.standard_error
     assert abs(sharp.value - plain.value) < 3 * plain.standard_error
+
+
+def test_where_a_judge_cannot_tell_models_apart_by_difficulty_its_pseudo_labels_still_do() -> None:
+    cells = cells_of(rows_of(people=0.5, correlation=0.01))
+    model = judge_model(cells)
+    assert model is not None
+    offset, slope, _ = by_cell(cells, model)
+    left = cells.sums["both_quality"] - offset * cells.sums["both"] - slope * cells.sums["both_judge"]
+    group = (cells.arm, np.minimum(3 * cells.level // cells.binning.levels, 2))
+    n, total = (sum_by(group, values, (len(WORLD.models) + 1, 3)) for values in (cells.sums["both"], left))
+    assert np.abs(total[n >= 100] / n[n >= 100]).max() < 0.02
 
 
 def test_what_a_judge_says_in_favour_of_a_model_is_told_and_taken_out() -> None:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 
 import ibis
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import stats
 
 from routing_pipeline.analysis.availability import Availability, Incident, availability
 from routing_pipeline.analysis.latency_spikes import LatencySpikes, latency_spikes
@@ -177,7 +177,7 @@ def _delays(timed: ibis.Table, key: str, bound: float) -> list[dict[str, Any]]:
 
 def _judged(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Fields of each line; whether a share of slow decisions above that of the window could be chance."""
-    adjusted = false_discovery_adjusted([float(stats.binom.sf(row["slow"] - 1, row["n"], SLOWEST_SHARE)) for row in rows])
+    adjusted = false_discovery_adjusted([float(scipy.stats.binom.sf(row["slow"] - 1, row["n"], SLOWEST_SHARE)) for row in rows])
     return [
         (
             row,

@@ -15,8 +15,8 @@ from typing import Literal
 
 import ibis
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import stats
 
 from routing_pipeline import text
 from routing_pipeline.clock import SECONDS_PER_DAY, hour_of
@@ -145,7 +145,7 @@ def _slope(days: Sequence[DayCost]) -> tuple[Measured, Measured]:
         )
         return why, why
     cost = np.array([day.cost_usd for day in days])
-    found = stats.theilslopes(cost, [day.day.toordinal() for day in days], LEVEL)
+    found = scipy.stats.theilslopes(cost, [day.day.toordinal() for day in days], LEVEL)
     slope = Estimate(estimate=float(found.slope), low=float(found.low_slope), high=float(found.high_slope))
     median = float(np.median(cost))
     if median <= 0:

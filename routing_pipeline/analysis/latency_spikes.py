@@ -15,7 +15,7 @@ from typing import Any
 import ibis
 import numpy as np
 from pydantic import Field
-from scipy import stats
+from scipy.special import gammaincinv, ndtr
 
 from routing_pipeline.analysis.model_minutes import BUCKET_S, Ints, ModelMinutes, Stretch, timed_calls, within
 from routing_pipeline.clock import MONDAY_OFFSET_HOURS, SECONDS_PER_HOUR
@@ -34,7 +34,7 @@ MIN_COMPARABLE = 3
 MIN_FACTOR = 1.25
 """A slowdown smaller than this is no spike, however certain."""
 HOUR_OF_WEEK_DAYS, HOUR_OF_DAY_DAYS, HALF_HOUR_DAYS = 28.0, 3.0, 0.5
-MEDIAN_CHI_SQUARE = float(stats.chi2.median(1))
+MEDIAN_CHI_SQUARE = float(2 * gammaincinv(0.5, 0.5))
 
 
 class LatencySpike(Result):
@@ -121,7 +121,7 @@ def latency_spikes(requests: ibis.Table, minutes: Sequence[ModelMinutes], scope:
     tested = sum(len(each.stretch) for each in slowness)
     if tested == 0:
         return Unidentifiable(unidentifiable=f"no model has {MIN_STRETCHES} stretches with {MIN_CALLS} calls; take a longer timeframe")
-    adjusted = false_discovery_adjusted([float(p) for each in slowness for p in stats.norm.sf(each.z)])
+    adjusted = false_discovery_adjusted([float(p) for each in slowness for p in ndtr(-each.z)])
     spikes: list[tuple[_Slowness, list[int], float]] = []
     offset = 0
     for each in slowness:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import ibis
 import numpy as np
 from pydantic import Field
-from scipy import stats
+from scipy.special import ndtri
 
 from routing_pipeline.analysis.arms import Arms, arms_of
 from routing_pipeline.analysis.choices import LISTED, fold_rare
@@ -357,7 +357,7 @@ def _quantile(counts: Mapping[int, int], q: float) -> Measured:
         return Unidentifiable(unidentifiable="no answered call has a latency")
     cumulative = np.cumsum([counts[int(step)] for step in steps])
     n = int(cumulative[-1])
-    half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(n * q * (1 - q))
+    half = float(ndtri(0.5 + LEVEL / 2)) * math.sqrt(n * q * (1 - q))
     if n * q - half < 1 or n * q + half > n - 1:
         return Unidentifiable(unidentifiable=f"{n} answered call(s); too few for an interval of this quantile")
 

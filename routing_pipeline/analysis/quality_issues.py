@@ -10,8 +10,8 @@ import math
 from typing import ClassVar
 
 import ibis
+import scipy
 from pydantic import Field
-from scipy import stats
 
 from routing_pipeline.analysis.choices import LISTED, choice, fold_rare, segment_place
 from routing_pipeline.analysis.incompatibilities import Incompatibility, incompatibilities
@@ -144,7 +144,7 @@ def _low_quality(
     n, below = sum(row["n"] for row in counted), sum(row["below"] for row in counted)
     kinds = [row for row in counted if row[by] is not None]
     # Hypergeometric: this many low answers or more, were low answers spread over all segments alike.
-    tails = [float(stats.hypergeom.sf(row["below"] - 1, n, below, row["n"])) for row in kinds]
+    tails = [float(scipy.stats.hypergeom.sf(row["below"] - 1, n, below, row["n"])) for row in kinds]
     found = []
     for row, p in zip(kinds, false_discovery_adjusted(tails), strict=True):
         segment = segments[row[by]] if segments else None

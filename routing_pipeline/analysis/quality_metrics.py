@@ -15,7 +15,7 @@ import ibis
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import stats
+from scipy.special import ndtri
 
 from routing_pipeline import text
 from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
@@ -424,7 +424,7 @@ def _standard_error(z: float, n: float) -> float:
 
 
 def _from_fisher(z: float, n: float, se: float | None = None) -> Estimate:
-    half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * (_standard_error(z, n) if se is None else se)
+    half = float(ndtri(0.5 + LEVEL / 2)) * (_standard_error(z, n) if se is None else se)
     return Estimate(estimate=math.tanh(z), low=math.tanh(z - half), high=math.tanh(z + half))
 
 

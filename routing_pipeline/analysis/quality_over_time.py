@@ -14,7 +14,7 @@ from typing import Literal
 import ibis
 import numpy as np
 from pydantic import Field
-from scipy import stats
+from scipy.special import ndtr
 
 from routing_pipeline.analysis.choices import fold_rare
 from routing_pipeline.clock import SECONDS_PER_HOUR
@@ -212,7 +212,7 @@ def _worst_stretch(series: _Series) -> _Stretch | None:
         se = spread * np.sqrt(1 / inside + 1 / outside)
         z = np.where(is_tested, size / se, np.inf)
     first, last = (int(place) for place in np.unravel_index(int(np.argmin(z)), z.shape))
-    p = min(float(stats.norm.cdf(z[first, last])) * int(is_tested.sum()), 1.0)
+    p = min(float(ndtr(z[first, last])) * int(is_tested.sum()), 1.0)
     return _Stretch(first, last, float(size[first, last]), float(se[first, last]), p)
 
 

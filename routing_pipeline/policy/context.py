@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import ibis
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from routing_pipeline.policy.binning import Binning
 from routing_pipeline.policy.evidence_model import SteeringTest
@@ -53,7 +53,7 @@ def groups_of(found: Dependence, most: int, least: float) -> tuple[tuple[str, ..
     sizes, sums = [size[:, each[0]] for each in groups], [residual[:, each[0]] for each in groups]
     freedom = max(int(((share > 0).sum(axis=1) - 1).clip(0).sum()), 1)
     by_chance = max(found.by_chance / max(freedom * (len(groups) - 1), 1), 1.0)
-    apart = float(chi2.ppf(1 - APART, freedom)) * by_chance
+    apart = 2 * float(gammaincinv(freedom / 2, 1 - APART)) * by_chance
 
     def distance(one: int, other: int) -> float:
         n, m = sizes[one], sizes[other]

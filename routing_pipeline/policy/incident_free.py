@@ -24,8 +24,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.special import gammaincc
-from scipy.stats import norm
+from scipy.special import gammaincc, ndtri
 
 from routing_pipeline.clock import SECONDS_PER_HOUR, hour_of
 from routing_pipeline.policy.cells import Floats, cells_of, part_of, sum_by
@@ -45,7 +44,7 @@ LEAST_COUNTED, LEAST_FAILURES = 10, 5
 MATERIAL = {"failures": 0.05, "quality": 0.03, "spend": 0.5}
 """Share of answers that failed more than usual; fall of mean quality; a request's cost beside what is usual, relative to it."""
 WORSE = {"failures": 1.0, "quality": -1.0, "spend": 1.0}
-TYPICAL = float(norm.isf(0.25) ** 2)
+TYPICAL = float(ndtri(0.25) ** 2)
 """Median of a squared standard normal variable."""
 MOST_STRETCHES = 20
 
@@ -64,7 +63,7 @@ def unusual_hours(final: ibis.Table) -> tuple[UnusualHours, ...]:
     if hours < LEAST_HOURS:
         return ()
     models, model = np.unique(np.array(table["model"].to_pylist(), dtype=str), return_inverse=True)
-    bar = float(norm.isf(FALSE_ALARMS / (len(models) * len(WORSE) * hours * len(WIDTHS))))
+    bar = float(-ndtri(FALSE_ALARMS / (len(models) * len(WORSE) * hours * len(WIDTHS))))
     found: list[tuple[float, UnusualHours]] = []
     for what in WORSE:
         names = [f"{what}_{each}" for each in ("n", "usual", "sum", "square", "cube")]
@@ -158,7 +157,7 @@ def _normal(z: Floats, skewness: Floats) -> Floats:
     """The normal variable as far out as z of a gamma variable with this skewness."""
     shape = 4.0 / np.maximum(skewness, 1e-3) ** 2
     beyond: Floats = np.maximum(gammaincc(shape, np.maximum(shape + z * np.sqrt(shape), 0.0)), 1e-300)
-    return np.asarray(norm.isf(beyond), dtype=np.float64)
+    return np.asarray(-ndtri(beyond), dtype=np.float64)
 
 
 def _moment(seconds: float) -> datetime:

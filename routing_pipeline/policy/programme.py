@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from routing_pipeline.policy.cells import Floats, Ints
 from routing_pipeline.policy.scores import ANSWERED, COST, QUALITY
@@ -67,7 +67,7 @@ def whole_programme(cost: Floats, rows: Floats, most: Floats, covers: Floats, ar
     for _ in range(NODES):
         place = len(open_) - 1 if best is None else int(np.argmin([bound for bound, _ in open_]))
         _, high = open_.pop(place)
-        solved = linprog(cost, rows, most, covers, ones, bounds=[(0.0, float(each)) for each in high], method="highs-ds")
+        solved = scipy.optimize.linprog(cost, rows, most, covers, ones, bounds=[(0.0, float(each)) for each in high], method="highs-ds")
         reached = math.inf if solved.status != 0 or solved.fun is None else float(solved.fun)
         if reached < value - (GAP * abs(value) if best is not None else 0.0):
             x = np.asarray(solved.x, dtype=np.float64)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy.optimize import linprog
 
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import proof, rule_blocks as rules_, search
@@ -241,7 +241,7 @@ def _optional_rows(question: Question, learnt: Learned, sums: Floats) -> Iterato
 def _duals(learnt: Learned, gain: Floats, eligible: Floats, rows: list[_Row]) -> Floats | None:
     """Gain per step of each limit at the optimum; None when no mix meets the limits."""
     one = search.covering(learnt, gain.shape[1])
-    solved = linprog(
+    solved = scipy.optimize.linprog(
         (-gain).ravel(),
         A_ub=np.stack([row.coefficients.ravel() for row in rows]),
         b_ub=np.array([row.bound for row in rows]),

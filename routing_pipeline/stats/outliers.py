@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtr
 
 from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, MONDAY_OFFSET_HOURS
 from routing_pipeline.estimates import Unidentifiable
@@ -26,7 +26,7 @@ YOUNG = 0.25
 """Share of its hours below which a day (or week) at the series' ends does not say what is usual of it."""
 TAIL_DF = 20
 """Hour totals have heavier tails than a normal: a few dear calls carry an hour. Student's t with this many degrees stands for them."""
-MAD_TO_SD = float(1 / stats.norm.ppf(0.75))
+MAD_TO_SD = float(1 / ndtri(0.75))
 """A normal's standard deviation in median absolute deviations: 1.4826."""
 
 
@@ -84,10 +84,10 @@ def hours_standing_out(amounts: Mapping[int, tuple[float, float]], tested: range
     z = ratio / spread
     is_tested = np.array([int(hour) in tested for hour in hours])
     adjusted = np.ones(len(hours))
-    adjusted[is_tested] = false_discovery_adjusted(stats.t.sf(z[is_tested], TAIL_DF).tolist())
+    adjusted[is_tested] = false_discovery_adjusted(stdtr(TAIL_DF, -z[is_tested]).tolist())
     # What an hour would usually be: its own chance, and the error of two medians (pi/2 as variable as means).
     uncertain = np.sqrt(1 + np.pi / 2 * (1 / _slot_sizes(slots) + 1 / _slot_sizes(rounds)))
-    half = float(stats.norm.ppf(0.975)) * spread * _slot_medians(noise, slots) * uncertain
+    half = float(ndtri(0.975)) * spread * _slot_medians(noise, slots) * uncertain
     return [
         HourOfSeries(
             hour=int(hours[i]),

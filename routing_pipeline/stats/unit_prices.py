@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from routing_pipeline.stats.inference import Floats
 
@@ -57,7 +57,7 @@ class PricedTokens:
         retained = values > values.max() * 1e-12
         root = vectors[:, retained] * np.sqrt(values[retained])
         target = (vectors[:, retained] / np.sqrt(values[retained])).T @ (self.against / scale)
-        prices, _ = optimize.nnls(root.T, target)
+        prices, _ = scipy.optimize.nnls(root.T, target)
         prices = prices / scale
         missed = self.squared_cost - 2 * float(prices @ self.against) + float(prices @ self.gram @ prices)
         return prices if missed <= (1 - EXPLAINED) * self.squared_cost else None

@@ -165,11 +165,24 @@ def counts_of(rows: ibis.Table, value: str) -> Counts | None:
     of[largest] = np.arange(len(largest))
     got = {name: grouped[name].to_numpy().astype(np.int64) for name in keys}
     # The order in which engines return groups is theirs.
-    order = np.lexsort((place, *(got[name] for name in reversed(keys))))
-    cells, cell = np.unique(np.stack([got[name] for name in CELL], axis=1)[order], axis=0, return_inverse=True)
+    order = np.argsort(_as_one([*got.values(), place]))
+    _, first, cell = np.unique(_as_one([got[name] for name in CELL])[order], return_index=True, return_inverse=True)
     values = (*(str(each) for each in names[largest]), *((REST,) if len(names) > MAX_VALUES else ()))
     arm = _few(got["cell_arm"][order], n[order])
-    return Counts(got["cluster"][order], cell.reshape(-1).astype(np.int64), of[place][order], arm, n[order], cells[:, 0], values)
+    task = got[CELL[0]][order][first]
+    return Counts(got["cluster"][order], cell.reshape(-1).astype(np.int64), of[place][order], arm, n[order], task, values)
+
+
+def _as_one(columns: Sequence[Ints]) -> Ints:
+    """Rows as one number each, which is ordered as they are: sorted several times faster than several columns."""
+    found = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+        # So far as numbers reach; beyond, ranks stand for them.
+        if int(found.max(initial=0)) >= 2**62 // (most - least + 1):
+            found = np.unique(found, return_inverse=True)[1].astype(np.int64)
+        found = found * (most - least + 1) + (column - least)
+    return found
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.storage.code_keys import code_key
-from routing_pipeline.storage.files import write_whole
 
 USED_AGAIN_S = SECONDS_PER_DAY
 """How old a file's last use may be before another one is noted."""
@@ -38,9 +37,14 @@ def find(folder: Path, key: str) -> str | None:
 
 
 def keep(folder: Path, key: str, query: str) -> None:
-    """Keep it, where that can be done: a full disk is nothing that a query should end by."""
+    """Keep it, where that can be done: a full disk is nothing that a query should end by. Nobody waits for the disk: what is not whole is not believed."""
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        write_whole(folder / _name(key), f"{_digest(query)}\n{query}".encode())
+        path, content = folder / _name(key), f"{_digest(query)}\n{query}".encode()
+        try:
+            path.write_bytes(content)
+        except FileNotFoundError:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def _name(key: str) -> str:

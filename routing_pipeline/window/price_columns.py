@@ -76,15 +76,24 @@ def with_prices(rows: ibis.Table, prices: ibis.Table) -> ibis.Table:
     A call that no price list is about (schema.OWN_COST_ONLY) costs what the log says, else nothing. A class of tokens, or a service
     class, that the list does not price has no list price: its neighbour's would be a guess. `prices` as `prices_of` gives them.
     """
+    # Step by step, each a column of its own: within one expression DuckDB works out the same part again for every place that it stands in.
     rows = _with_list_prices(rows, prices)
+    rows = rows.mutate(price_kind=kind_of(rows))
     # The gateway's own cache costs nothing, nor does a tool; everything else that nobody priced does not become free.
-    is_free = rows.is_cache_hit.fill_null(False) | kind_of(rows).isin(OWN_COST_ONLY)
+    # Kinds of call that answer without tokens, and models whose answers cost nothing, need no count of them.
+    rows = rows.mutate(
+        price_is_free=rows.is_cache_hit.fill_null(False) | rows.price_kind.isin(OWN_COST_ONLY),
+        price_no_answer=rows.price_kind.isin(NO_COMPLETION) | (rows.output_usd == 0).fill_null(False),
+    )
+    sent, received = token_classes(rows, rows.price_no_answer)
+    rows = rows.mutate(**{f"priced_{name}": tokens for name, tokens in {**sent, **received}.items()})
+    rows = rows.mutate(price_usd=_at_list_prices(rows))
     rows = rows.mutate(
         tier=rows.catalog_tier,
         logged_cost_usd=rows.cost_usd,
-        list_cost_usd=ibis.ifelse(is_free | (rows.status != "success"), ibis.null("float64"), _at_list_prices(rows)),
+        list_cost_usd=ibis.ifelse(rows.price_is_free | (rows.status != "success"), ibis.null("float64"), rows.price_usd),
     )
-    unlogged = ibis.ifelse(is_free, ibis.literal(0.0), rows.list_cost_usd)
+    unlogged = ibis.ifelse(rows.price_is_free, ibis.literal(0.0), rows.list_cost_usd)
     return rows.mutate(cost_usd=ibis.coalesce(rows.logged_cost_usd, unlogged))
 
 
@@ -118,22 +127,20 @@ def _with_list_prices(rows: ibis.Table, prices: ibis.Table) -> ibis.Table:
 
 def _at_list_prices(rows: ibis.Table) -> ibis.expr.types.FloatingValue:
     """US dollars for the tokens of each row and for the request itself; null where the list does not price a class that it has."""
-    # Kinds of call that answer without tokens, and models whose answers cost nothing, need no count of them.
-    answers_free = kind_of(rows).isin(NO_COMPLETION) | (rows.output_usd == 0).fill_null(False)
-    sent, received = token_classes(rows, answers_free)
 
-    def paid(tokens: ibis.expr.types.FloatingValue, usd: ibis.expr.types.FloatingValue) -> ibis.expr.types.FloatingValue:
+    def paid(name: str, usd: ibis.expr.types.FloatingValue) -> ibis.expr.types.FloatingValue:
         """What tokens of one class cost; nothing where there are none, whether or not the list prices the class."""
+        tokens = rows[f"priced_{name}"]
         return ibis.ifelse(tokens == 0, ibis.literal(0.0), tokens * usd)
 
     cost = (
-        sent["uncached"] * rows.input_usd
-        + paid(sent["cached"], rows.cached_input_usd)
-        + paid(sent["cache_write"], rows.cache_write_usd)
-        + paid(sent["audio_prompt"], rows.audio_input_usd)
-        + (received["completion"] - received["reasoning"]) * rows.output_usd
-        + paid(received["reasoning"], rows.reasoning_usd)
-        + paid(received["audio_completion"], rows.audio_output_usd)
+        rows.priced_uncached * rows.input_usd
+        + paid("cached", rows.cached_input_usd)
+        + paid("cache_write", rows.cache_write_usd)
+        + paid("audio_prompt", rows.audio_input_usd)
+        + (rows.priced_completion - rows.priced_reasoning) * rows.output_usd
+        + paid("reasoning", rows.reasoning_usd)
+        + paid("audio_completion", rows.audio_output_usd)
         + rows.request_usd
     )
     # The list has the prices of the default service class; flex, batch and priority cost something else.

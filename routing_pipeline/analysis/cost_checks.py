@@ -11,7 +11,7 @@ from pydantic import Field
 from routing_pipeline.analysis.spend_groupings import MAX_LISTED, Row, rows_of
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY
-from routing_pipeline.data_quality.prices import ClassCost, priced_sums, reconcile
+from routing_pipeline.data_quality.prices import ClassCost, priced, reconcile
 from routing_pipeline.estimates import Known, Result, Unidentifiable, quantity
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
@@ -55,9 +55,9 @@ class CostCheck(Result):
 
 def cost_checks(requests: ibis.Table, scope: AnalysisScope) -> tuple[tuple[CostCheck, ...], int]:
     """By model, provider and what was called, because each has a price of its own; dearest first, and how many more there are."""
-    t = requests
+    t, sums = priced(requests)
     unchecked = (t.status == "success") & ~t.is_cache_hit.fill_null(False) & (t.logged_cost_usd > 0) & t.list_cost_usd.isnull()
-    sums = priced_sums(t) | {"unchecked": unchecked.fill_null(False).sum(), "spent": t.logged_cost_usd.sum()}
+    sums |= {"unchecked": unchecked.fill_null(False).sum(), "spent": t.logged_cost_usd.sum()}
     keys = ("model", "provider", "provider_model")
     grouped = t.group_by(*keys).agg(**sums)
     grouped = grouped.filter((grouped.priced_calls > 0) | (grouped.unchecked > 0))

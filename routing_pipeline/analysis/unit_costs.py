@@ -134,12 +134,14 @@ def _by_cluster(rows: ibis.Table, keys: Sequence[str], solved_from: float) -> ib
         request_cost=rows.request_cost_usd.sum(where=rows.chat).fill_null(0.0),
         scored_at=rows.scored.max(),
     )
+    # Without groups a unit has one part, which is the whole.
     whole = ibis.window(group_by=["unit", "is_session"])
-    parts = parts.mutate(
-        is_priced=parts.unpriced.sum().over(whole) == 0,
-        scored_at=parts.scored_at.max().over(whole),
-        is_task=parts.chats.sum().over(whole) > 0,
+    unpriced, scored_at, chats = (
+        (parts.unpriced.sum().over(whole), parts.scored_at.max().over(whole), parts.chats.sum().over(whole))
+        if keys
+        else (parts.unpriced, parts.scored_at, parts.chats)
     )
+    parts = parts.mutate(is_priced=unpriced == 0, scored_at=scored_at, is_task=chats > 0)
     of_session = parts.is_session & parts.is_priced
     of_task = parts.is_task & parts.is_priced & parts.scored_at.notnull()
     return parts.group_by(*keys, "cluster").agg(

@@ -15,7 +15,7 @@ import ibis
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
-from routing_pipeline.data_quality.prices import priced_sums
+from routing_pipeline.data_quality.prices import priced
 from routing_pipeline.window.conform import with_all_columns, with_time
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -76,7 +76,7 @@ class Compared:
     @cached_property
     def models(self) -> list[dict[str, Any]]:
         """By model, provider and what was called, most frequent first: counts, and the sums that costs are reconciled from."""
-        rows = self.requests
+        rows, sums = priced(self.requests)
         is_paid = (rows.status == "success") & ~rows.is_cache_hit.fill_null(False) & (rows.completion_tokens.fill_null(0) > 0)
         grouped = rows.group_by("model", "provider", "provider_model").agg(
             attempts=rows.count(),
@@ -84,7 +84,7 @@ class Compared:
             paid=is_paid.sum(),
             # A model that the list gives away is no surprise at a cost of 0.
             free=(is_paid & (rows.logged_cost_usd == 0) & ~(rows.list_cost_usd == 0).fill_null(False)).sum(),
-            **priced_sums(rows),
+            **sums,
         )
         return rows_of(grouped.order_by([ibis.desc("attempts"), "model", "provider", "provider_model"]).limit(MAX_GROUPS))
 

@@ -84,20 +84,28 @@ class Reconciliation:
         return abs(self.ratio - 1.0) > tolerance or bool(self.deviating)
 
 
-def priced_sums(requests: ibis.Table) -> dict[str, ibis.Expr]:
-    """Aggregates of schema.SCOPED_REQUESTS that `reconcile` reads, by name; over calls with a logged cost, a list cost and tokens."""
+def priced(requests: ibis.Table) -> tuple[ibis.Table, dict[str, ibis.Expr]]:
+    """Rows of schema.SCOPED_REQUESTS with a few columns more, and aggregates of these that `reconcile` reads, by name.
+
+    Over calls with a logged cost, a list cost and tokens; for others the columns are null. Columns, and not one condition for each of
+    half a hundred sums: every condition is looked at for itself.
+    """
     sent, received = token_classes(requests)
     columns = {name: tokens.fill_null(0.0) / TOKENS for name, tokens in (sent | received).items()}
     columns |= {"logged": requests.logged_cost_usd, "list": requests.list_cost_usd}
     # List cost is null for failures and for answers from the gateway's own cache.
-    is_priced = (requests.logged_cost_usd > 0) & (requests.list_cost_usd > 0)
-    sums: dict[str, ibis.Expr] = {"priced_calls": is_priced.fill_null(False).sum()}
+    is_priced = ((requests.logged_cost_usd > 0) & (requests.list_cost_usd > 0)).fill_null(False)
+    rows = requests.mutate(is_priced=is_priced)
+    nothing = ibis.null("float64")
+    rows = rows.mutate(**{f"priced_{name}": ibis.ifelse(rows.is_priced, column, nothing) for name, column in columns.items()})
+    of = {name: rows[f"priced_{name}"] for name in columns}
+    sums: dict[str, ibis.Expr] = {"priced_calls": rows.is_priced.sum()}
     names = list(columns)
     for place, one in enumerate(names):
-        sums[one] = columns[one].sum(where=is_priced)
+        sums[one] = of[one].sum()
         for other in names[place:]:
-            sums[f"{one}*{other}"] = (columns[one] * columns[other]).sum(where=is_priced)
-    return sums
+            sums[f"{one}*{other}"] = (of[one] * of[other]).sum()
+    return rows, sums
 
 
 def reconcile(
@@ -114,7 +122,7 @@ def reconcile(
 
     Args:
         model: the name that the gateway routes by.
-        sums: values of `priced_sums` for this model.
+        sums: values of `priced` for this model.
         tolerance: relative difference of a class's cost that counts, e.g. 0.1.
         catalog: asked for the prices of that day and of earlier ones.
         provider: who served it, as logged.

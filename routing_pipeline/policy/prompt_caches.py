@@ -20,6 +20,7 @@ as logged.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,13 +113,16 @@ class Caching:
 
 
 def caching_of(requests: ibis.Table) -> Caching | None:
-    """What the window's logs show of caches: two small aggregates; None where no cached tokens or no costs are logged."""
+    """What the window's logs show of caches: one small aggregate; None where no cached tokens or no costs are logged."""
     if not {"cached_tokens", "session_id", "request_id", "started_s", "prompt_tokens"} <= set(requests.columns):
         return None
     rows = _beside_the_call_before(requests.filter(requests.is_final))
     known = rows.filter(rows.cached.notnull(), rows.prompt_tokens.notnull(), ~rows.is_cache_hit.fill_null(False))
-    keys = ["routed_model", "gap", "is_next", "is_first"]
+    # One pass: calls stand in the order of their sessions, which takes longer than all sums over them.
+    known, products = _with_products(known)
+    keys = ["routed_model", "gap", "is_next", "is_first", "is_charged"]
     counted = known.group_by(keys).agg(
+        **products,
         n=known.count().cast("float64"),
         cached=known.cached.sum(),
         prompt=known.prompt_tokens.cast("float64").sum(),
@@ -129,7 +133,7 @@ def caching_of(requests: ibis.Table) -> Caching | None:
     cached, prompt = (sum(row[name] for row in groups) for name in ("cached", "prompt"))
     if not prompt or cached < SPOKEN_OF * prompt:
         return None
-    charged, spend = _charged(known)
+    charged, spend = _charged([row for row in groups if row["is_charged"]])
     # Where no cost is known at all, that is what is told.
     return _found(groups, charged, spend, cached, prompt) if spend > 0 else None
 
@@ -204,8 +208,12 @@ def _beside_the_call_before(final: ibis.Table) -> ibis.Table:
 _CLASSES = ("fresh", "cached", "written", "completion")
 
 
-def _charged(known: ibis.Table) -> tuple[dict[str, Floats], float]:
-    """USD per fresh, cached and written token by model, where costs tell them; and what the calls cost."""
+_NAMES = ("one", *_CLASSES, "cost")
+_PAIRS = tuple(itertools.combinations_with_replacement(_NAMES, 2))
+
+
+def _with_products(known: ibis.Table) -> tuple[ibis.Table, dict[str, ibis.expr.types.FloatingScalar]]:
+    """Rows that say whether their cost tells what their tokens cost, and the sums of products that `_charged` reads."""
     zero = ibis.literal(0.0)
     written = (
         ibis.least(known.cache_write_tokens.fill_null(0).cast("float64"), known.prompt_tokens - known.cached)
@@ -214,22 +222,27 @@ def _charged(known: ibis.Table) -> tuple[dict[str, Floats], float]:
     )
     completion = known.completion_tokens.fill_null(0).cast("float64") if "completion_tokens" in known.columns else zero
     rows = known.mutate(one=ibis.literal(1.0), written=written, completion=completion, cost=known.request_cost_usd)
-    rows = rows.mutate(fresh=rows.prompt_tokens - rows.cached - rows.written)
     # A failure's tokens are often not charged; what is charged shows where one attempt succeeded.
-    rows = rows.filter(rows.cost.notnull(), rows.status == "success", rows.attempts.fill_null(1) == 1)
-    names = ("one", *_CLASSES, "cost")
-    pairs = list(itertools.combinations_with_replacement(names, 2))
-    sums = rows.group_by("routed_model").agg(**{f"{one}_{other}": (rows[one] * rows[other]).sum() for one, other in pairs})
+    rows = rows.mutate(
+        fresh=rows.prompt_tokens - rows.cached - rows.written,
+        is_charged=rows.cost.notnull() & (rows.status == "success") & (rows.attempts.fill_null(1) == 1),
+    )
+    return rows, {f"{one}_{other}": (rows[one] * rows[other]).sum() for one, other in _PAIRS}
+
+
+def _charged(groups: list[dict[str, Any]]) -> tuple[dict[str, Floats], float]:
+    """USD per fresh, cached and written token by model, where costs tell them; and what the calls cost."""
     found, spend = {}, 0.0
-    for row in sorted(sums.to_pyarrow().to_pylist(), key=lambda each: str(each["routed_model"])):
-        products = np.zeros((len(names), len(names)))
-        for one, other in pairs:
-            at, beside = names.index(one), names.index(other)
-            products[at, beside] = products[beside, at] = row[f"{one}_{other}"] or 0.0
+    for model in sorted({row["routed_model"] for row in groups}, key=str):
+        of_model = [row for row in groups if row["routed_model"] == model]
+        products = np.zeros((len(_NAMES), len(_NAMES)))
+        for one, other in _PAIRS:
+            at, beside = _NAMES.index(one), _NAMES.index(other)
+            products[at, beside] = products[beside, at] = math.fsum(row[f"{one}_{other}"] or 0.0 for row in of_model)
         spend += float(products[0, -1])
         prices = _regressed(products)
         if prices is not None:
-            found[row["routed_model"]] = prices
+            found[model] = prices
     return found, spend
 
 

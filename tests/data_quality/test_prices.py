@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from routing_pipeline.catalog import Catalog
-from routing_pipeline.data_quality.prices import CLASSES, Reconciliation, priced_sums, reconcile
+from routing_pipeline.data_quality.prices import CLASSES, Reconciliation, priced, reconcile
 from routing_pipeline.parameters import ModelOverride
 
 CALLS = 400
@@ -34,6 +34,11 @@ CATALOG = Catalog(
         )
     }
 )
+
+
+def _priced_sums(table: ibis.Table) -> ibis.Table:
+    rows, sums = priced(table)
+    return rows.agg(**sums)
 
 
 def sums_of(charged: dict[str, float], *, calls: int = CALLS, noise: float = 0.0, only: tuple[str, ...] = CLASSES) -> dict[str, float]:
@@ -68,7 +73,7 @@ def sums_of(charged: dict[str, float], *, calls: int = CALLS, noise: float = 0.0
             "list_cost_usd": usd(LIST),
         }
     )
-    return table.agg(**priced_sums(table)).to_pyarrow().to_pylist()[0]
+    return _priced_sums(table).to_pyarrow().to_pylist()[0]
 
 
 def compared(
@@ -225,7 +230,7 @@ def test_calls_without_both_costs_are_not_compared():
             "list_cost_usd": "float64",
         },
     )
-    sums = table.agg(**priced_sums(table)).to_pyarrow().to_pylist()[0]
+    sums = _priced_sums(table).to_pyarrow().to_pylist()[0]
     assert reconcile("m", sums, tolerance=0.1, catalog=Catalog()) is None
 
 
@@ -243,7 +248,7 @@ def test_calls_that_are_all_alike_cannot_be_told_apart_by_class():
             "list_cost_usd": [0.01] * 50,
         }
     )
-    sums = table.agg(**priced_sums(table)).to_pyarrow().to_pylist()[0]
+    sums = _priced_sums(table).to_pyarrow().to_pylist()[0]
     found = reconcile("m", sums, tolerance=0.1, catalog=Catalog())
     assert found is not None
     assert found.ratio == pytest.approx(2.0)

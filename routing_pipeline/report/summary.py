@@ -306,7 +306,7 @@ def _risked(report: Report) -> Card:
     return Card(
         question,
         f"{wording.name(hit.task_type, LONGEST_FIGURE)} answers",
-        f"would lose the most: {_figure(lost, wording.of_100)} points of 100",
+        f"are the likeliest to lose most: {_figure(lost, wording.of_100)} points of 100",
         wording.likely(lost, wording.of_100),
         (f"Over all answers: {figure} {unit}.", *told),
         (sections.OUTCOMES, sections.RISKS, sections.DATA),

@@ -76,7 +76,7 @@ def test_three_options_stand_side_by_side_with_what_each_costs_and_how_to_approv
         (line,) = re.findall(rf"^\| {row} \|.*$", text, re.MULTILINE)
         assert line.count("|") == 5
         assert "cannot tell" not in line
-    assert "claude-opus-4-1 and others -&gt; claude-haiku-4-5 for code of complexity under 0.4" in text
+    assert "claude-opus-4-1 and others → claude-haiku-4-5 for code of complexity under 0.4" in text
     assert text.count(f"and {len(TASKS) - choice.RULES_OF_EACH} more") == 3
     assert text.count("routing-pipeline approve") == 3
     assert "To approve Boldest instead:" in text
@@ -133,7 +133,7 @@ def test_what_was_only_explored_cannot_be_approved(three: Report) -> None:
 
 def test_the_worst_hit_task_is_what_could_go_wrong(three: Report) -> None:
     assert (
-        "What could go wrong: [code answers](#expected-outcomes)** would lose the most: \N{MINUS SIGN}4.10 points of 100"
+        "What could go wrong: [code answers](#expected-outcomes)** are the likeliest to lose most: \N{MINUS SIGN}4.10 points of 100"
         in report_markdown(three)
     )
 

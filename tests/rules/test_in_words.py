@@ -31,7 +31,8 @@ def rule(**said: object) -> Rule:
         ({"task_type": ["chat", "code"]}, "chat and code: -> small"),
         ({"task_type": ["chat"], "prompt_tokens": {"lt": 2000}}, "chat, under 2,000 tokens: -> small"),
         ({"complexity": {"gte": 0.5}, "has_image": False}, "all requests, complexity from 0.5, without images: -> small"),
-        ({"team": ["growth"], "tier": ["cheap"]}, "all requests, of growth, asking for cheap: -> small"),
+        ({"team": ["growth"], "tier": ["cheap"]}, "all requests, of team growth, asking for cheap: -> small"),
+        ({"task_type": ["chat"], "team": ["growth", "data"]}, "chat, of teams growth and data: -> small"),
     ],
 )
 def test_a_rule_is_one_line(when: dict[str, object], said: str) -> None:
@@ -78,6 +79,11 @@ def test_a_home_without_anything_says_what_to_do_first(home: Home, record: RuleS
     told = list(status_lines(found))
     assert len(told) <= 10
     assert "no rule set; gateways choose by themselves" in "\n".join(told)
+
+
+def test_a_status_counts_the_rules_that_it_does_not_show(home: Home, record: RuleSetRecord) -> None:
+    found = home_status(home, record).model_copy(update={"rules": tuple(f"r{each}: -> small" for each in range(13)), "rules_proposed": 16})
+    assert [line for line in status_lines(found) if "more" in line] == ["           r2: -> small; and 13 more"]
 
 
 def test_a_report_of_another_version_is_listed_as_one(home: Home, record: RuleSetRecord) -> None:

@@ -46,6 +46,9 @@ def taken(folder: Path) -> list[Path]:
     with running() as browser:
         for name, (address, size) in pages.items():
             with opened(browser, address, size=size) as found:
+                if name == "live-page.png":
+                    found.page.locator("[data-figure=quality]").wait_for(timeout=120_000)
+                    found.page.locator("#rules ~ *", has_text="Promised").first.wait_for(timeout=120_000)
                 found.page.wait_for_timeout(3_000)
                 found.page.screenshot(path=folder / name)
         if dagster := os.environ.get("ROUTING_PIPELINE_DAGSTER_URL"):

@@ -25,13 +25,13 @@ from routing_pipeline.rules.model import Rule, RuleSet, When
 
 MOST = 3
 """Options; more than that is no choice but a list."""
-RULES_OF_ONE, RULES_OF_EACH = 5, 3
+RULES_OF_ONE, RULES_OF_EACH = 5, 2
 """Rules that page one tells of an option that stands alone, and of each of several: a column is narrow and the page one sheet."""
 TEAMS = 2
 """More are counted: the appendix names them."""
 TASK_TYPES = 8
 """Task types of a rule that its line names."""
-TASKS = 6
+TASKS = 5
 ITEMS = 2
 """Steps of a phase that page two names."""
 WATCHED: dict[str, str] = {

@@ -81,7 +81,8 @@ def home_status(home: Home, record: RuleSetRecord) -> HomeStatus:
 def _next(newest_s: float | None, latest: PastReport | None, proposed: RuleSetStatus | None) -> str | None:
     if newest_s is None:
         return "routing-pipeline run --logs URI --out report"
-    if latest is None:
+    # What another version found cannot be read: it is computed again from the same rows.
+    if latest is None or latest.goal is None:
         return "routing-pipeline analyze --out report"
     return None if proposed is None else proposed.next_step
 

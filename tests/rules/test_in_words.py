@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.rules.home_status import home_status, status_lines
+from routing_pipeline.rules.home_status import _next, home_status, status_lines
 from routing_pipeline.rules.in_words import proposal_lines, rule_line, rule_lines, saving
 from routing_pipeline.rules.model import Rule
 from routing_pipeline.rules.past_reports import lines, past_reports
@@ -91,4 +91,6 @@ def test_a_report_of_another_version_is_listed_as_one(home: Home, record: RuleSe
     (each,) = past_reports(home.runs, record)
     assert (each.goal, each.state, each.is_latest) == (None, None, True)
     assert "another version" in next(lines([each]))
+    assert home_status(home, record).next_step == "routing-pipeline run --logs URI --out report", "nothing was read yet"
+    assert _next(1.0, each, None) == "routing-pipeline analyze --out report"
     json.loads(each.model_dump_json())

@@ -32,7 +32,5 @@ def choice(found: TradeoffFrontier, options: Sequence[RoutingOption]) -> Chart |
 
 
 def _text(named: Sequence[Point]) -> str:
-    said = [
-        f"{each.label}: {text.usd(each.cost.estimate)} per 1,000 requests at quality {text.score(each.quality.estimate)}." for each in named
-    ]
-    return " ".join([*said, "The line shows what else could be had."])
+    said = [f"{each.label}: {text.usd(each.cost.estimate)}, {text.score(each.quality.estimate)}." for each in named]
+    return " ".join(["Cost per 1,000 requests, and quality.", *said])

@@ -8,6 +8,7 @@ import pytest
 
 from routing_pipeline.cli.inputs import open_home, read_asked, uri_of
 from routing_pipeline.cli.jobs import check_source, ingestion
+from routing_pipeline.cli.main import app
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.storage.home import Home
 
@@ -55,3 +56,11 @@ def test_whoever_asks_beside_the_demo_is_told_where_its_home_is(tmp_path: Path, 
     (tmp_path / "demo" / "home").mkdir(parents=True)
     with pytest.raises(UnusableInputError, match="there is no such home; the demo's is --home demo/home;"):
         open_home(None)
+
+
+def test_a_demo_is_refused_a_home_of_other_logs_before_anything_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Home(tmp_path / "real").create().remember_source("s3://real/logs")
+    with pytest.raises(UnusableInputError, match="holds logs from s3://real/logs; a demo never mixes with others"):
+        app(args=["demo", "--home", "real"], standalone_mode=False)
+    assert not (tmp_path / "real" / "demo").exists()

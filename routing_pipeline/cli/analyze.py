@@ -118,6 +118,7 @@ def _follow(home: Home, folder: Path, requests: int, ops: Mapping[str, Any]) -> 
     """Make up a minute of traffic every minute, and read it."""
     from routing_pipeline.demo.until_now import write_until
 
+    typer.echo("going on minute by minute, for the live page; Ctrl-C ends it", err=True)
     while True:
         now_s = time.time()
         if written := write_until(folder, now_s, requests=requests):

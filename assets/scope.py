@@ -23,7 +23,6 @@ from routing_pipeline.window.router_health import ask, read_router
 from routing_pipeline.window.scope import AnalysisScope
 
 EVIDENCE = OPERATIONS["routing_evidence"]
-LONGEST_WHY = 200
 
 
 class ScopeConfig(dg.Config):
@@ -92,10 +91,10 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
 
 
 def run_tags(run: dg.DagsterRun, scope: AnalysisScope) -> dict[str, str]:
-    """What a list of runs says of an analysis, however it was started: its goal, its window, and why it ran."""
-    why = run.tags.get("reason") or ("asked for at a terminal" if IMPATIENT in run.tags else "started by hand")
+    """What a list of runs says of an analysis, however it was started: its goal, its window, and why it ran unless a tag `reason` says so."""
+    why = {} if "reason" in run.tags else {"why": "asked for at a terminal" if IMPATIENT in run.tags else "started by hand"}
     window = f"{scope.timeframe} to {scope.end:%Y-%m-%d %H:%M} UTC"
-    return {"goal": scope.parameters.goal, "window": window, "why": why[:LONGEST_WHY]}
+    return {"goal": scope.parameters.goal, "window": window, **why}
 
 
 @dg.asset(group_name=EVIDENCE.group, description=EVIDENCE.description, kinds={"duckdb", "numpy"}, owners=OWNERS, code_version=EVIDENCE.code)

@@ -5,8 +5,8 @@ Belongs here: asking Dagster for another try of the step. Does not belong here: 
 
 import dagster as dg
 
-IMPATIENT = "routing-pipeline/impatient"
-"""Tag of runs that somebody is waiting for at a terminal."""
+IMPATIENT = ".dagster/routing-pipeline-impatient"
+"""Tag of runs that somebody is waiting for at a terminal. The UI does not show tags that begin like that; its tag `why` says it to people."""
 STORE_RETRIES = 3
 STORE_RETRY_AFTER_S = 600.0
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 from browser import opened, running  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
 
 from routing_pipeline.parameters import Parameters  # noqa: E402
 from routing_pipeline.serving.dashboard.app import serve  # noqa: E402
@@ -27,6 +28,9 @@ DEMO = Path("demo")
 """As `make run` names it, so that a picture holds no path of this machine."""
 PAGE = (1180, 1440)
 LIVE = (1280, 1000)
+GRAPH = (1180, 470)
+LARGER = 4
+"""Turns of the wheel after which the graph is as wide as the page."""
 
 
 def taken(folder: Path) -> list[Path]:
@@ -42,9 +46,40 @@ def taken(folder: Path) -> list[Path]:
     with running() as browser:
         for name, (address, size) in pages.items():
             with opened(browser, address, size=size) as found:
+                if name == "live-page.png":
+                    found.page.locator("[data-figure=quality]").wait_for(timeout=120_000)
+                    found.page.locator("#rules ~ *", has_text="Promised").first.wait_for(timeout=120_000)
                 found.page.wait_for_timeout(3_000)
                 found.page.screenshot(path=folder / name)
+        if dagster := os.environ.get("ROUTING_PIPELINE_DAGSTER_URL"):
+            pages["dagster.png"] = (dagster, GRAPH)
+            graph_of(browser, dagster, folder / "dagster.png")
     return [folder / name for name in pages]
+
+
+def graph_of(browser: Browser, dagster: str, path: Path) -> None:
+    """All groups of assets with nothing beside them, so large that their names can be read."""
+    with opened(browser, f"{dagster}/asset-groups", size=GRAPH) as found:
+        page = found.page
+        page.get_by_text("recommendation").first.wait_for()
+        page.wait_for_timeout(2_000)
+        page.get_by_text("Hide navigation").click()
+        page.wait_for_timeout(1_000)
+        listed = page.get_by_placeholder("Jump to…").bounding_box()
+        if listed is None:
+            raise SystemExit(f"{dagster}: the page of the asset graph is not what it was")
+        # The button beside it folds the list of groups away.
+        page.mouse.click(listed["x"] + listed["width"] + 24, listed["y"] + listed["height"] / 2)
+        page.wait_for_timeout(1_000)
+        page.mouse.move(90, 300)
+        page.keyboard.down("Control")
+        for _ in range(LARGER):
+            page.mouse.wheel(0, -60)
+            page.wait_for_timeout(200)
+        page.keyboard.up("Control")
+        page.mouse.wheel(0, -50)
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=path)
 
 
 if __name__ == "__main__":

@@ -292,8 +292,8 @@ def plainly(value: Value, form: Format, then: str = "") -> str:
 
 
 def of_scored(share: float) -> str:
-    """What part of the answers a mean of quality speaks of, to follow it; nothing where it speaks of all."""
-    return "" if share > 0.9995 else f", of the {percent(share)} of answers whose models and teams are scored"
+    """What part of the answers a mean of quality speaks of, to follow it; nothing where it speaks of all, or of none."""
+    return "" if share > 0.9995 or share <= 0 else f", of the {percent(share)} of answers whose models and teams are scored"
 
 
 def of_100(difference: float) -> str:

@@ -90,9 +90,16 @@ def demo(
         raise UnusableInputError("--follow goes on from now; leave out --until")
     check_out(out)
     check_environment()
-    opened = make_home(home or Path("demo/home"))
+    from routing_pipeline.storage.home import DEMO_HOME
+
+    opened = make_home(home or DEMO_HOME)
     # What was made up goes with the home that it was made up for; by itself it lies where `make dev` looks for it.
-    folder = Path("demo") if home is None else opened.root / "demo"
+    folder = DEMO_HOME.parent if opened.root.absolute() == DEMO_HOME.absolute() else opened.root / "demo"
+    known = opened.sources()
+    if known and known[0] != str((folder / "logs").absolute()):
+        raise UnusableInputError(
+            f"--home {opened.root}: holds logs from {known[0]}; a demo never mixes with others, so name another --home"
+        )
     with shown() as progress:
         from routing_pipeline.demo.until_now import write_until
 
@@ -111,6 +118,7 @@ def _follow(home: Home, folder: Path, requests: int, ops: Mapping[str, Any]) -> 
     """Make up a minute of traffic every minute, and read it."""
     from routing_pipeline.demo.until_now import write_until
 
+    typer.echo("going on minute by minute, for the live page; Ctrl-C ends it", err=True)
     while True:
         now_s = time.time()
         if written := write_until(folder, now_s, requests=requests):

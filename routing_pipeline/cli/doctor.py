@@ -40,6 +40,11 @@ class Finding(Result):
     is_needed: bool = Field(description="Every run needs it; otherwise only some do")
     detail: str
 
+    @property
+    def mark(self) -> str:
+        """Two letters: works, does not, or is missed by nobody who did not ask for it."""
+        return "ok" if self.works else "NO" if self.is_needed else "--"
+
 
 def examine(home: Path, logs: str | None = None, warehouse: str = "", catalog: str = "") -> tuple[Finding, ...]:
     """Look at everything a run may need; never raises for what it finds."""
@@ -99,7 +104,12 @@ def _spark() -> Finding:
     works = java is not None and installed
     missing = [] if installed else [f"pyspark ({how_to_install('spark')})"]
     missing += [] if java else ["Java 17"]
-    return Finding(name="spark engine", works=works, is_needed=False, detail="ready" if works else f"missing {' and '.join(missing)}")
+    return Finding(
+        name="spark engine",
+        works=works,
+        is_needed=False,
+        detail="ready" if works else f"only for --engine spark://...: missing {' and '.join(missing)}",
+    )
 
 
 def _lake(home: Home) -> Finding:

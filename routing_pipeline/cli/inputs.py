@@ -95,10 +95,11 @@ def check_format(log_format: str) -> None:
 
 def uri_of(place: str) -> str:
     """Absolute for folders, so that a home recognises its source from wherever the command is run; refused where nothing is there."""
-    if place.startswith("s3://"):
-        return place.rstrip("/")
-    from routing_pipeline.ingest.objects import open_source
+    from routing_pipeline.ingest.objects import check_address, open_source
 
+    if place.startswith("s3://"):
+        check_address(place)
+        return place.rstrip("/")
     return open_source(place if "://" in place else str(Path(place).absolute())).uri
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.cli.inputs import check_format, uri_of
 from routing_pipeline.cli.progress import shown
-from routing_pipeline.errors import PipelineError
+from routing_pipeline.errors import PipelineError, UnusableInputError
 
 if TYPE_CHECKING:
     from routing_pipeline.cli.inputs import Asked
@@ -48,8 +48,26 @@ def ingestion(
 
 
 def check_source(home: Home, ops: Mapping[str, Any]) -> None:
-    """Refuse logs of another place than those that a home holds."""
-    home.check_source(ops["request_log"]["logs"], add=ops["request_log"]["add_source"])
+    """Refuse logs of another place than those that a home holds, and a new place where there is nothing: Dagster alone takes seconds to start.
+
+    Raises:
+        UnusableInputError: they are of another place, or it holds nothing, or these credentials may not list it.
+        ServiceUnavailableError: the store does not answer.
+    """
+    from routing_pipeline.ingest.objects import nothing_there, open_source
+
+    uri, known = ops["request_log"]["logs"], home.sources()
+    try:
+        home.check_source(uri, add=ops["request_log"]["add_source"])
+    except UnusableInputError as error:
+        # What never came as far as an analysis was most likely the wrong folder.
+        if home.warehouse or home.runs.key_of() is not None:
+            raise
+        raise UnusableInputError(f"{error}; if {known[0]} was a mistake, remove {home.root} and begin again") from error
+    if uri not in known:
+        source = open_source(uri, exclude=home.root)
+        if next(iter(source.list_objects()), None) is None:
+            raise nothing_there(source)
 
 
 def resources(home: Home, config: Path | None, engine: str = "duckdb") -> dict[str, Any]:

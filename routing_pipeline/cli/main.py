@@ -104,10 +104,10 @@ def doctor(
     from routing_pipeline.cli.doctor import examine
 
     findings = examine(home_path(home), logs, *shared_place())
-    lines = (f"{'ok ' if finding.works else 'NO '} {finding.name}: {finding.detail}" for finding in findings)
+    lines = (f"{finding.mark}  {finding.name}: {finding.detail}" for finding in findings)
     show(json.dumps([finding.model_dump() for finding in findings], indent=1), lines, as_json=as_json)
     if any(finding.is_needed and not finding.works for finding in findings):
-        raise UnusableInputError("something that every run needs does not work; see the failed checks above")
+        raise UnusableInputError("something that every run needs does not work; see the lines that begin with NO")
 
 
 COMMANDS = (

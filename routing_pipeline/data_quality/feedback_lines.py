@@ -50,6 +50,9 @@ def in_short(totals: FeedbackTotals | None, scope: AnalysisScope, named: Named =
     """The same for the summary, where every word counts: what was read, the first reason for refusal, and a loss with its example."""
     if totals is None or not totals.records:
         return
+    if totals.matched == totals.records:
+        yield f"Feedback: all {_scores(totals.records)} match a request."
+        return
     why = ""
     if totals.reasons:
         first = totals.reasons[0]

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
+from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.ingest import formats
 from routing_pipeline.ingest.backlog import Backlog, known_keys, open_backlog, unknown_objects
@@ -30,7 +30,7 @@ from routing_pipeline.ingest.feedback import FeedbackIngestResult, ingest_feedba
 from routing_pipeline.ingest.formats.log_format import LogFormat
 from routing_pipeline.ingest.ledger import UNKNOWN_FORMAT, Account, ledger_rows, quarantine_rows
 from routing_pipeline.ingest.manifests import LOG_TABLES, leave_out_unfinished
-from routing_pipeline.ingest.objects import StoredObject, open_source
+from routing_pipeline.ingest.objects import StoredObject, nothing_there, open_source
 from routing_pipeline.ingest.quarantine import Refused
 from routing_pipeline.ingest.shares import Conformed, Share, Workers, Written, conformed_by, conformed_here, cut
 from routing_pipeline.ingest.staging.stager import Stager
@@ -133,9 +133,7 @@ def ingest_logs(
         lake.recover()
         with open_backlog(lake, "ledger", source) as backlog:
             if not backlog.listed:
-                raise UnusableInputError(
-                    f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)"
-                )
+                raise nothing_there(source)
             home.remember_source(source.uri, add=add_source)
             if days is not None:
                 backlog.leave_out_other_days(days, READ_AGAIN)

@@ -75,12 +75,8 @@ def open_source(uri: str, *, exclude: Path | None = None) -> Source:
     Raises:
         UnusableInputError: the URI is of no such kind, or the path does not exist.
     """
+    check_address(uri)
     parts = urlsplit(uri)
-    if parts.scheme and "@" in parts.netloc:
-        # Not repeated: it is about to be printed.
-        raise UnusableInputError(
-            f"{parts.scheme}://...@...: credentials do not belong into an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        )
     if parts.scheme == "s3":
         if not parts.netloc:
             raise UnusableInputError(f"{uri}: name a bucket, as in s3://bucket/prefix")
@@ -93,6 +89,20 @@ def open_source(uri: str, *, exclude: Path | None = None) -> Source:
     if "://" in uri:
         raise UnusableInputError(f"{parts.scheme}:// is not supported; give a directory, file:// or s3://bucket/prefix")
     return LocalSource(Path(uri), exclude)
+
+
+def check_address(uri: str) -> None:
+    """Raises UnusableInputError for an address that holds credentials; before anything repeats it in a message."""
+    parts = urlsplit(uri)
+    if parts.scheme and "@" in parts.netloc:
+        raise UnusableInputError(
+            f"{parts.scheme}://...@...: credentials do not belong into an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+
+
+def nothing_there(source: Source) -> UnusableInputError:
+    """What to say of a place without a single log object."""
+    return UnusableInputError(f"{source.uri}: holds no log objects; check the path or prefix (audit_logs/ and hidden files are left out)")
 
 
 def is_log_key(relative_key: str) -> bool:

@@ -14,10 +14,11 @@ from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiabl
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.recommendation.routing_rules import RoutingRules
-from routing_pipeline.stats.inference import independent_sum, proportion_interval
+from routing_pipeline.stats.inference import proportion_interval
 
 COMPLETION_MARGIN = 0.005
 LATENCY_MARGIN = 0.10
+NOT_TOLD = Unidentifiable(unidentifiable="the evidence has no completion rate")
 
 Direction = Literal["above", "below"]
 
@@ -95,7 +96,7 @@ def kpis(evidence: RoutingEvidence, rules: RoutingRules, scored: tuple[int, floa
     today, proposed = rules.rule_set.expected.baseline, rules.rule_set.expected.proposed
     applied = quality_floor(rules.rule_set)
     floor = rules.rule_set.constraints.min_quality if applied is None else applied.floor
-    success = _success(evidence)
+    success = NOT_TOLD if evidence.today is None else evidence.today.success
     least = max(success.estimate - COMPLETION_MARGIN, 0.0) if isinstance(success, Estimate) else None
     found = [
         _kpi(COST, today.cost_usd, _estimated(proposed.cost_usd), _above_today(today.cost_usd, 1.0)),
@@ -131,12 +132,3 @@ def _estimated(value: Measured) -> float | None:
 
 def _above_today(value: Measured, factor: float) -> float | None:
     return value.high * factor if isinstance(value, Estimate) else None
-
-
-def _success(evidence: RoutingEvidence) -> Measured:
-    """Completion over all tasks: the mean of the tasks' own by share; tasks are taken as independent."""
-    known = [(task.share, task.success) for task in evidence.tasks if isinstance(task.success, Estimate)]
-    total = sum(share for share, _ in known)
-    if total <= 0:
-        return Unidentifiable(unidentifiable="the evidence has no completion rate for any task")
-    return independent_sum([(share / total, success) for share, success in known]).within(0.0, 1.0)

@@ -25,13 +25,13 @@ from routing_pipeline.rules.model import Rule, RuleSet, When
 
 MOST = 3
 """Options; more than that is no choice but a list."""
-RULES_OF_ONE, RULES_OF_EACH = 5, 3
+RULES_OF_ONE, RULES_OF_EACH = 5, 2
 """Rules that page one tells of an option that stands alone, and of each of several: a column is narrow and the page one sheet."""
 TEAMS = 2
 """More are counted: the appendix names them."""
 TASK_TYPES = 8
 """Task types of a rule that its line names."""
-TASKS = 6
+TASKS = 5
 ITEMS = 2
 """Steps of a phase that page two names."""
 WATCHED: dict[str, str] = {
@@ -77,7 +77,7 @@ def has_few_data(report: Report) -> bool:
 
 
 def lines(rule_set: RuleSet, impacts: Sequence[RuleImpact]) -> tuple[str, ...]:
-    """Each rule in a line: claude-opus -> claude-haiku for chat."""
+    """Each rule in a line: claude-opus → claude-haiku for chat."""
     known = {impact.rule_id: impact for impact in impacts}
     ordered = sorted(rule_set.rules, key=lambda rule: rule.priority)
     return tuple(rule_sentences.as_text(tuple(_line(rule, known.get(rule.id)))) for rule in ordered)
@@ -91,9 +91,9 @@ def _line(rule: Rule, impact: RuleImpact | None) -> Iterator[Fragment]:
         today = [] if impact is None else [each for each in impact.today if each.model not in targets and each.weight >= WORTH_NAMING]
         if today:
             yield Fragment(today[0].model, "model")
-            yield Fragment(" -> " if len(today) == 1 else " and others -> ")
+            yield Fragment(" → " if len(today) == 1 else " and others → ")
         else:
-            yield Fragment("-> ")
+            yield Fragment("→ ")
         for place, target in enumerate(rule.route):
             weight = "" if len(rule.route) == 1 else f"{wording.whole_percent(target.weight)} "
             yield Fragment(f"{', ' if place else ''}{weight}")

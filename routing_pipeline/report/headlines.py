@@ -68,6 +68,7 @@ def replay_breaks(report: Report) -> str | None:
     )
 
 
+SCORES_FIRST = "First hand over scores of answers with --feedback, or log quality_score, and run this again."
 NO_PROOF = "Explored only, which is no proof: the rules were tried on sessions that they were learnt beside."
 
 
@@ -154,7 +155,8 @@ def _how_sure(report: Report) -> str:
 def _next_step(report: Report) -> str:
     plan, monitoring = report.optimization_plan, report.monitoring_plan
     if not report.routing_rule_set.rules:
-        return monitoring.verdict
+        # Whatever else is missing: of answers that nobody has scored nothing can be shown.
+        return monitoring.verdict if report.quality_metrics.overall.quality_share > 0 else f"{SCORES_FIRST} {monitoring.verdict}"
     return f"{plan.verdict} {monitoring.verdict}"
 
 

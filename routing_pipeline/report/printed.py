@@ -16,7 +16,8 @@ from routing_pipeline.report.model import Report
 def lines(report: Report) -> Iterator[str]:
     """Headlines, what the proof was worth, and what became of the scores."""
     yield from headlines(report)
-    yield _spent(report.routing_rules.look)
+    if report.routing_evidence.refusal is None:
+        yield _spent(report.routing_rules.look)
     yield from feedback_lines.of_window(report.feedback, report.scope)
 
 

@@ -20,16 +20,23 @@ def lines(simulation: Simulation) -> Iterator[str]:
     for notice in simulation.notices:
         yield text.name(notice, text.LONGEST_TEXT)
     for limit in simulation.broken_limits:
-        yield f"Breaks a limit by its estimate: {text.name(limit, text.LONGEST_TEXT)}"
+        yield f"Breaks this limit, as far as these logs tell: {text.name(limit, text.LONGEST_TEXT)}"
     for limit in simulation.unproven_limits:
         if limit not in simulation.broken_limits:
             yield f"Not shown to keep a limit: {text.name(limit, text.LONGEST_TEXT)}"
+    if not simulation.moved_share:
+        return
     yield f"Replayed {simulation.requests:,} held-out requests; {text.percent(simulation.moved_share)} are routed differently."
     yield f"Saving over the window: {text.measured(simulation.saving_usd, text.usd)}"
     yield from _outcomes(simulation.expected, "")
-    for task in simulation.by_task[:TASKS_SHOWN]:
+    moved = [task for task in simulation.by_task if task.moved_share]
+    for task in moved[:TASKS_SHOWN]:
         yield f"{text.name(task.task_type)}: {text.percent(task.moved_share)} of {task.requests:,} routed differently"
         yield from _outcomes(task.expected, "  ")
+    if len(moved) > TASKS_SHOWN:
+        yield f"and {text.counted(len(moved) - TASKS_SHOWN, 'task')} more; --json has them all"
+    if as_today := [text.name(task.task_type) for task in simulation.by_task if not task.moved_share]:
+        yield f"As today: {text.listed(as_today, TASKS_SHOWN)}"
     for part in simulation.unsupported:
         yield f"Cannot tell: {text.name(part, text.LONGEST_TEXT)}"
 

@@ -26,7 +26,7 @@ from routing_pipeline.schema import CHAT
 
 CERTAINTY: dict[Grade, str] = {
     "A": "This is as sure as an experiment. The router chose partly at random, and the logs say how.",
-    "B": "This is estimated from logs and not yet tried. Confirm it in a trial before you put it in a budget.",
+    "B": "Estimated from logs, not yet tried: confirm it in a trial before you put it in a budget.",
     "C": "This is estimated from logs that may not show everything. It is a reason for a trial, not a promise.",
 }
 
@@ -83,8 +83,9 @@ def _spending(report: Report) -> Iterator[str]:
     elif report.scope.requests and not isinstance(costs.chat_usd, Unidentifiable):
         per_1000 = f"{wording.usd(1000 * costs.chat_usd / report.scope.requests)} per 1,000 requests."
         if report.scope.other_calls:
-            yield f"{wording.usd(costs.chat_usd)} of it went to chat: {per_1000}"
-            yield f"The rest went to {_other_kinds(costs)}. Everything below is about chat."
+            of_it, total = wording.usd(costs.chat_usd), wording.usd(costs.total_usd)
+            yield f"{'Nearly all' if of_it == total else of_it} of it went to chat: {per_1000}"
+            yield f"The rest: {_other_kinds(costs)}. All below is about chat."
         else:
             yield f"That is {per_1000}"
     if costs.unpriced.attempts_without_list_price:
@@ -306,7 +307,7 @@ def _risked(report: Report) -> Card:
     return Card(
         question,
         f"{wording.name(hit.task_type, LONGEST_FIGURE)} answers",
-        f"would lose the most: {_figure(lost, wording.of_100)} points of 100",
+        f"are the likeliest to lose most: {_figure(lost, wording.of_100)} points of 100",
         wording.likely(lost, wording.of_100),
         (f"Over all answers: {figure} {unit}.", *told),
         (sections.OUTCOMES, sections.RISKS, sections.DATA),

@@ -33,7 +33,8 @@ class HomeStatus(Result):
     latest: PastReport | None = Field(description="The report that `latest` stands for; null when there is none")
     reports: int = quantity("That can be made again", "reports")
     experiments: int = quantity("Of these, asked with options of their own", "reports")
-    rules: tuple[str, ...] = Field(description="What the latest report proposes, a line for each rule")
+    rules: tuple[str, ...] = Field(description="What the latest report proposes, a line for each of the first rules")
+    rules_proposed: int = quantity("In the latest report's proposal", "rules", default=0)
     proposed: RuleSetStatus | None = Field(description="Where the rule set of the latest report stands; null where nothing is proposed")
     approved: tuple[str, ...] = Field(description="Ids of rule sets that are approved and not published")
     live: str | None = Field(description="Id of the rule set that gateways are to follow; null: their own choice")
@@ -68,6 +69,7 @@ def home_status(home: Home, record: RuleSetRecord) -> HomeStatus:
         reports=len(found),
         experiments=sum(each.kind == "experiment" for each in found),
         rules=rules,
+        rules_proposed=0 if latest is None else latest.rules,
         proposed=proposed,
         approved=tuple(sorted(each for each, state in standing.states.items() if state == "approved")),
         live=live,
@@ -79,27 +81,29 @@ def home_status(home: Home, record: RuleSetRecord) -> HomeStatus:
 def _next(newest_s: float | None, latest: PastReport | None, proposed: RuleSetStatus | None) -> str | None:
     if newest_s is None:
         return "routing-pipeline run --logs URI --out report"
-    if latest is None:
+    # What another version found cannot be read: it is computed again from the same rows.
+    if latest is None or latest.goal is None:
         return "routing-pipeline analyze --out report"
     return None if proposed is None else proposed.next_step
 
 
 def status_lines(found: HomeStatus) -> Iterator[str]:
     """Ten lines for a terminal, fewer where there is less to say."""
-    sources = text.listed(found.sources, 2) if found.sources else "nothing was read yet"
-    yield f"home       {found.home} (lake, results and runs); logs from {sources}"
+    sources = f"logs from {text.listed(found.sources, 2)}" if found.sources else "nothing was read yet"
+    yield f"home       {found.home} (lake, results and runs); {sources}"
     newest = "" if found.newest is None else f", the newest of {text.moment(found.newest)}"
     yield f"lake       {text.counted(found.requests, 'row')}{newest}"
     yield f"report     {_report(found)}"
     yield f"found      {finding(found.latest)}"
     for number, line in enumerate(found.rules[:RULES_SHOWN]):
-        more = len(found.rules) - RULES_SHOWN
+        more = found.rules_proposed - RULES_SHOWN
         yield f"{'rules' if number == 0 else '':9}  {line}{f'; and {more} more' if number == RULES_SHOWN - 1 and more > 0 else ''}"
     yield f"proposed   {'nothing' if found.proposed is None else f'{found.proposed.rule_set_id}: {found.proposed.verdict}'}"
     yield f"approved   {text.listed(found.approved, 3) if found.approved else 'nothing that waits for publication'}"
     live = f"{found.live} ({found.live_since})"
     yield f"live       {live if found.live else 'no rule set; gateways choose by themselves'}"
-    yield f"next       {found.next_step or 'nothing to do'}"
+    undecided = found.latest is not None and not found.latest.rules
+    yield f"next       {found.next_step or ('nothing to decide; the report says what is missing' if undecided else 'nothing to do')}"
 
 
 def _report(found: HomeStatus) -> str:

@@ -128,7 +128,7 @@ def _worst(impacts: Sequence[RuleImpact]) -> str:
 def _requests(when: When) -> str:
     """Which requests a condition speaks of, in a few words."""
     found = ["all requests"] if when.task_type is None else [text.listed(list(when.task_type), 6)]
-    found += [] if when.team is None else [f"of {text.listed(list(when.team), 4)}"]
+    found += [] if when.team is None else [f"of team{'s' if len(when.team) > 1 else ''} {text.listed(list(when.team), 4)}"]
     found += [] if when.tier is None else [f"asking for {text.listed(list(when.tier), 4)}"]
     found += [_range(when.prompt_tokens, " tokens")] if when.prompt_tokens is not None else []
     found += [f"complexity {_range(when.complexity)}"] if when.complexity is not None else []

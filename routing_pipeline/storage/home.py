@@ -27,6 +27,8 @@ from routing_pipeline.storage.results import ResultStore
 from routing_pipeline.storage.runs import RunStore
 
 SOURCES, HASH_KEY = "sources.json", "hash.key"
+DEMO_HOME = Path("demo/home")
+"""Where `demo` and `make run` put theirs, seen from where they were called."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,9 @@ class Home:
         """
         if not self.warehouse and not self.root.is_dir():
             what = "is a file" if self.root.exists() else "there is no such home"
+            demo = "; the demo's is --home demo/home" if DEMO_HOME.is_dir() else ""
             raise UnusableInputError(
-                f"--home {self.root}: {what}; name the folder that `run`, `ingest` or `demo` filled, or let one of them make it"
+                f"--home {self.root}: {what}{demo}; name the folder that `run`, `ingest` or `demo` filled, or let one of them make it"
             )
         return self.create()
 

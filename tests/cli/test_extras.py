@@ -60,6 +60,7 @@ def test_a_doctor_says_what_is_not_installed_and_finds_the_machine_well(without:
     findings = {each.name: each for each in examine(tmp_path / "home")}
     assert findings["the Dagster UI"].detail == "not installed: pip install 'routing-pipeline[ui]'"
     assert not findings["the Dagster UI"].is_needed
+    assert {findings[name].mark for name in ("python", "the Dagster UI")} == {"ok", "--"}
 
 
 def test_each_extra_brings_the_modules_that_are_looked_for_and_the_basic_installation_none_of_them() -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from routing_pipeline.cli.inputs import read_asked
+from routing_pipeline.cli.inputs import open_home, read_asked, uri_of
+from routing_pipeline.cli.jobs import check_source, ingestion
+from routing_pipeline.cli.main import app
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.storage.home import Home
 
 
 def test_a_list_of_capabilities_is_named_so_that_a_run_elsewhere_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +22,45 @@ def test_a_list_of_capabilities_is_named_so_that_a_run_elsewhere_finds_it(tmp_pa
     assert asked.parameters.capabilities.path == str(tmp_path / "api.json")
     with pytest.raises(UnusableInputError, match=r"^capabilities: No such file"):
         read_asked({"capabilities": Path("other.json")})
+
+
+def test_an_address_with_credentials_is_refused_before_anything_could_repeat_it() -> None:
+    with pytest.raises(UnusableInputError, match="credentials do not belong into an address") as refused:
+        uri_of("s3://user:secret@bucket/logs")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_new_place_without_logs_is_told_before_a_run_begins(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(UnusableInputError, match="holds no log objects"):
+        check_source(Home(tmp_path / "home").create(), ingestion(str(tmp_path / "logs")))
+
+
+def test_whoever_began_a_home_with_the_wrong_folder_is_told_how_to_begin_again(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    home.remember_source("s3://wrong")
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(
+        UnusableInputError, match=r"holds logs from s3://wrong.*; if s3://wrong was a mistake, remove .*home and begin again"
+    ):
+        check_source(home, ingestion(str(tmp_path / "logs")))
+    home.runs.begin("0815", "0" * 16)
+    with pytest.raises(UnusableInputError, match=r"to mix the two on purpose$"):
+        check_source(home, ingestion(str(tmp_path / "logs")))
+
+
+def test_whoever_asks_beside_the_demo_is_told_where_its_home_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnusableInputError, match="there is no such home; name the folder"):
+        open_home(None)
+    (tmp_path / "demo" / "home").mkdir(parents=True)
+    with pytest.raises(UnusableInputError, match="there is no such home; the demo's is --home demo/home;"):
+        open_home(None)
+
+
+def test_a_demo_is_refused_a_home_of_other_logs_before_anything_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Home(tmp_path / "real").create().remember_source("s3://real/logs")
+    with pytest.raises(UnusableInputError, match="holds logs from s3://real/logs; a demo never mixes with others"):
+        app(args=["demo", "--home", "real"], standalone_mode=False)
+    assert not (tmp_path / "real" / "demo").exists()

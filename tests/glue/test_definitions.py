@@ -110,14 +110,14 @@ def test_lineage_begins_at_the_gateway_and_its_bucket() -> None:
 @pytest.mark.parametrize(
     ("tags", "why"),
     [
-        ({"reason": "weekly review"}, "weekly review"),
-        ({IMPATIENT: "somebody waits at a terminal"}, "asked for at a terminal"),
-        ({}, "started by hand"),
+        ({"reason": "weekly review"}, {}),
+        ({IMPATIENT: "somebody waits at a terminal"}, {"why": "asked for at a terminal"}),
+        ({}, {"why": "started by hand"}),
     ],
 )
-def test_a_list_of_runs_says_goal_window_and_why_however_a_run_was_started(tags: dict[str, str], why: str) -> None:
+def test_a_list_of_runs_says_goal_window_and_why_however_a_run_was_started(tags: dict[str, str], why: dict[str, str]) -> None:
     said = run_tags(dg.DagsterRun(job_name="optimize_routing", tags=tags), scope_of(Parameters(goal="speed")))
-    assert said == {"goal": "speed", "window": "7d to 2026-11-23 00:00 UTC", "why": why}
+    assert said == {"goal": "speed", "window": "7d to 2026-11-23 00:00 UTC", **why}
 
 
 def test_every_job_schedule_and_sensor_says_what_it_is_for() -> None:

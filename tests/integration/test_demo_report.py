@@ -20,6 +20,7 @@ from routing_pipeline.demo.kinds import Options
 from routing_pipeline.demo.replies import STEERING_TEAM
 from routing_pipeline.demo.week import week
 from routing_pipeline.rules.model import RuleSet
+from tests.report.test_choice import MOST_WORDS, words_of_two_pages
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = 200_000
@@ -185,6 +186,7 @@ def test_the_html_is_self_contained(demo: Path) -> None:
     html = (demo / "demo" / "report" / "report.html").read_text()
     assert html.count("<svg") >= 4
     assert len(html.encode()) < 500_000
+    assert len(words_of_two_pages(html)) <= MOST_WORDS
     for outside in ('src="http', "src='http", 'href="http', "@import", "url(http"):
         assert outside not in html
 

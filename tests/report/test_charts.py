@@ -32,6 +32,7 @@ from routing_pipeline.recommendation.model_mix import ModelMix, ModelMove
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, ModelPart, TradeoffFrontier
 from routing_pipeline.report.charts import mix_flow as mix_flow_
 from routing_pipeline.report.charts.cell_map import in_two_lines, overlap_map, quality_map
+from routing_pipeline.report.charts.choice import choice
 from routing_pipeline.report.charts.compact import INHERITED, compact
 from routing_pipeline.report.charts.cost_change import cost_change
 from routing_pipeline.report.charts.daily_cost import daily_cost
@@ -522,3 +523,13 @@ def test_a_compact_picture_draws_the_same_marks_in_fewer_bytes() -> None:
     assert painted(smaller) == painted(svg)
     assert len(smaller) < 0.8 * len(svg)
     assert compact(smaller) == smaller
+
+
+def test_the_choice_calls_none_of_several_options_the_proposed_one(worlds: SimpleNamespace) -> None:
+    rules = worlds.proposing("B")
+    options = tuple(worlds.option_of(rules, id=name, name=said) for name, said in (("no_loss", "No loss"), ("boldest", "Boldest")))
+    chart = choice(frontier_of(worlds), options)
+    assert chart is not None
+    assert chart.text.startswith("Cost per 1,000 requests, and quality. Today: $4.00, 0.840. No loss: ")
+    assert {"To choose from", "No loss", "Boldest", "Today"} <= set(texts(chart))
+    assert "Proposed" not in texts(chart)

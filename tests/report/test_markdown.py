@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from routing_pipeline.feasibility.feasible import NOT_LOGGED, ModelFeasibility
+from routing_pipeline.report import printed
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.markdown import escape, report_markdown
 from routing_pipeline.report.model import Report
@@ -225,3 +227,14 @@ def test_the_headlines_are_a_few_plain_lines(reports: Reports, kind: str) -> Non
     lines = headlines(reports[kind]())
     assert [line.split(":")[0] for line in lines if not line.startswith("Incident")] == ["Today", "Finding", "How sure", "Next"]
     assert all(line.isprintable() and len(line) <= 600 for line in lines)
+
+
+def test_whoever_has_no_scores_is_told_to_hand_them_over_first_and_of_no_proof(worlds: SimpleNamespace) -> None:
+    evidence = worlds.evidence_of("C", refusal="no request carries a quality score")
+    report: Report = worlds.assembled(worlds.scope_of(), evidence, worlds.proposing_nothing(reasons=()))
+    nobody = report.quality_metrics.overall.model_copy(update={"quality_share": 0.0})
+    report = report.model_copy(update={"quality_metrics": report.quality_metrics.model_copy(update={"overall": nobody})})
+    told = list(printed.lines(report))
+    (following,) = [line for line in told if line.startswith("Next: ")]
+    assert following.startswith("Next: First hand over scores of answers with --feedback")
+    assert not [line for line in told if line.startswith("Proof: ") or "0 %" in line]

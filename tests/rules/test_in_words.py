@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.rules.home_status import home_status, status_lines
+from routing_pipeline.rules.home_status import _next, home_status, status_lines
 from routing_pipeline.rules.in_words import proposal_lines, rule_line, rule_lines, saving
 from routing_pipeline.rules.model import Rule
 from routing_pipeline.rules.past_reports import lines, past_reports
@@ -31,7 +31,8 @@ def rule(**said: object) -> Rule:
         ({"task_type": ["chat", "code"]}, "chat and code: -> small"),
         ({"task_type": ["chat"], "prompt_tokens": {"lt": 2000}}, "chat, under 2,000 tokens: -> small"),
         ({"complexity": {"gte": 0.5}, "has_image": False}, "all requests, complexity from 0.5, without images: -> small"),
-        ({"team": ["growth"], "tier": ["cheap"]}, "all requests, of growth, asking for cheap: -> small"),
+        ({"team": ["growth"], "tier": ["cheap"]}, "all requests, of team growth, asking for cheap: -> small"),
+        ({"task_type": ["chat"], "team": ["growth", "data"]}, "chat, of teams growth and data: -> small"),
     ],
 )
 def test_a_rule_is_one_line(when: dict[str, object], said: str) -> None:
@@ -80,9 +81,16 @@ def test_a_home_without_anything_says_what_to_do_first(home: Home, record: RuleS
     assert "no rule set; gateways choose by themselves" in "\n".join(told)
 
 
+def test_a_status_counts_the_rules_that_it_does_not_show(home: Home, record: RuleSetRecord) -> None:
+    found = home_status(home, record).model_copy(update={"rules": tuple(f"r{each}: -> small" for each in range(13)), "rules_proposed": 16})
+    assert [line for line in status_lines(found) if "more" in line] == ["           r2: -> small; and 13 more"]
+
+
 def test_a_report_of_another_version_is_listed_as_one(home: Home, record: RuleSetRecord) -> None:
     home.runs.keep("0815", promise(ID), None, {"report.md": b""}, key="0" * 16)
     (each,) = past_reports(home.runs, record)
     assert (each.goal, each.state, each.is_latest) == (None, None, True)
     assert "another version" in next(lines([each]))
+    assert home_status(home, record).next_step == "routing-pipeline run --logs URI --out report", "nothing was read yet"
+    assert _next(1.0, each, None) == "routing-pipeline analyze --out report"
     json.loads(each.model_dump_json())

@@ -12,7 +12,7 @@ from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.offered import RoutingOption
 from routing_pipeline.recommendation.tradeoff_frontier import TradeoffFrontier
 from routing_pipeline.report.charts.drawing import Chart
-from routing_pipeline.report.charts.frontier import POLICY, PROPOSED, TODAY, Point, drawn_on, points
+from routing_pipeline.report.charts.frontier import OPTION, POLICY, TODAY, Point, drawn_on, points
 
 HEIGHT = 210
 
@@ -22,7 +22,7 @@ def choice(found: TradeoffFrontier, options: Sequence[RoutingOption]) -> Chart |
     before = [point for point in points(found) if point.kind in {POLICY, TODAY}]
     today = [point for point in before if point.kind == TODAY]
     offered = [
-        Point(PROPOSED, option.name, then.cost_usd.scaled(1000), then.quality)
+        Point(OPTION, option.name, then.cost_usd.scaled(1000), then.quality)
         for option in options
         if isinstance((then := option.rule_set.expected.proposed).cost_usd, Estimate) and isinstance(then.quality, Estimate)
     ]
@@ -32,7 +32,5 @@ def choice(found: TradeoffFrontier, options: Sequence[RoutingOption]) -> Chart |
 
 
 def _text(named: Sequence[Point]) -> str:
-    said = [
-        f"{each.label}: {text.usd(each.cost.estimate)} per 1,000 requests at quality {text.score(each.quality.estimate)}." for each in named
-    ]
-    return " ".join([*said, "The line shows what else could be had."])
+    said = [f"{each.label}: {text.usd(each.cost.estimate)}, {text.score(each.quality.estimate)}." for each in named]
+    return " ".join(["Cost per 1,000 requests, and quality.", *said])

@@ -26,9 +26,10 @@ LOGARITHMIC_FROM = 6.0
 """Ratio of the most expensive to the cheapest point from which the cost axis is logarithmic."""
 
 POLICY, SINGLE, RANDOM, TODAY, PROPOSED = "Best trade-offs", "One model for all", "Models at random", "Today", "Proposed"
-COLOURS = {POLICY: MAIN, SINGLE: QUIET, RANDOM: QUIET, TODAY: MARK, PROPOSED: MAIN}
-SHAPES = {POLICY: "circle", SINGLE: "triangle-up", RANDOM: "cross", TODAY: "diamond", PROPOSED: "square"}
-SIZES = {POLICY: 26, SINGLE: 110, RANDOM: 90, TODAY: 170, PROPOSED: 150}
+OPTION = "To choose from"
+COLOURS = {POLICY: MAIN, SINGLE: QUIET, RANDOM: QUIET, TODAY: MARK, PROPOSED: MAIN, OPTION: MAIN}
+SHAPES = {POLICY: "circle", SINGLE: "triangle-up", RANDOM: "cross", TODAY: "diamond", PROPOSED: "square", OPTION: "square"}
+SIZES = {POLICY: 26, SINGLE: 110, RANDOM: 90, TODAY: 170, PROPOSED: 150, OPTION: 150}
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _names(named: Sequence[Point], drawn: Sequence[Point], plane: _Plane) -> lis
     """A name beside each point, on the side where it covers neither another name nor a point."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in (plane.place(point) for point in drawn)]
     by_side: dict[Side, list[Row]] = {}
-    for point in sorted(named, key=lambda each: each.kind not in {TODAY, PROPOSED}):
+    for point in sorted(named, key=lambda each: each.kind not in {TODAY, PROPOSED, OPTION}):
         x, y = plane.place(point)
         long = 6.4 * len(point.label)
         boxes = {

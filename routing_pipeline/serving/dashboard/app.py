@@ -37,6 +37,7 @@ from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Timeframe
 from routing_pipeline.report import periods
+from routing_pipeline.rules.in_words import quality_change
 from routing_pipeline.serving import http
 from routing_pipeline.serving.auth import door
 from routing_pipeline.serving.dashboard import reports
@@ -263,6 +264,7 @@ def _environment() -> Environment:
         "percent": wording.percent,
         "chance": wording.chance,
         "change": wording.change,
+        "points": wording.points,
         "score": wording.score,
         "ms": wording.ms,
         "number": wording.number,
@@ -298,6 +300,7 @@ def _environment() -> Environment:
         "difference": difference,
         "interval": interval,
         "change_of": wording.change,
+        "quality_change": quality_change,
         "name": wording.name,
         "sentence": lambda text: wording.name(text, LONGEST_SENTENCE),
         "moment": lambda value: f"{value:%d %b %Y %H:%M} UTC",
@@ -396,6 +399,6 @@ def _charts(buckets: tuple[Bucket, ...]) -> tuple[Chart, ...]:
             [bucket.quality for bucket in buckets],
             wording.score,
             complete=complete,
-            least_top=1.0,
+            ends_at=0.05,
         ),
     )

@@ -6,6 +6,7 @@ Belongs here: geometry of one line and what a screen reader is told of it. Does 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,8 +47,9 @@ def chart(
     usual: Sequence[float | None] = (),
     complete: int | None = None,
     least_top: float = 0.0,
+    ends_at: float | None = None,
 ) -> Chart:
-    """A line from 0 at the bottom to the largest value at the top.
+    """A line from 0 at the bottom to the largest value at the top, unless `ends_at` is given.
 
     Args:
         title: What it shows, with its unit.
@@ -57,9 +59,13 @@ def chart(
         usual: What is usual, per step.
         complete: Steps from here on are still filling, and drawn so.
         least_top: The top is never lower than this.
+        ends_at: Of shares whose changes are small beside them: bottom and top are the multiples of this around all values, and both are said.
     """
     known = [value for value in (*values, *usual) if value is not None]
-    top = max([least_top, *known]) or 1.0
+    bottom, top = 0.0, max([least_top, *known]) or 1.0
+    if ends_at is not None and known:
+        first = math.floor(min(known) / ends_at + 1e-9)
+        bottom, top = first * ends_at, max(math.ceil(max(known) / ends_at - 1e-9), first + 1) * ends_at
     step = WIDTH / max(len(values), 1)
     whole = len(values) if complete is None else complete
     said = [f"{start:%d %b %H:%M}: {NONE if value is None else show(value)}" for start, value in zip(starts, values, strict=True)]
@@ -68,23 +74,24 @@ def chart(
     newest = next((line for line, value in zip(reversed(said), reversed(values), strict=True) if value is not None), "nothing yet")
     return Chart(
         title=title,
-        path=_path(list(values[:whole]), step, top, 0),
-        filling=_path(list(values[max(whole - 1, 0) :]), step, top, max(whole - 1, 0)) if whole < len(values) else "",
-        usual=_path(usually, step, top, 0),
+        path=_path(list(values[:whole]), step, (bottom, top), 0),
+        filling=_path(list(values[max(whole - 1, 0) :]), step, (bottom, top), max(whole - 1, 0)) if whole < len(values) else "",
+        usual=_path(usually, step, (bottom, top), 0),
         points=tuple(Point(x=round(place * step, 2), width=round(step, 2), said=line) for place, line in enumerate(lines)),
-        top=show(top),
+        top=f"{show(bottom)} to {show(top)}" if bottom else show(top),
         said=f"{title}; {newest}; highest {show(max(known)) if known else NONE}",
     )
 
 
-def _path(values: Sequence[float | None], step: float, top: float, first: int) -> str:
+def _path(values: Sequence[float | None], step: float, ends: tuple[float, float], first: int) -> str:
     """M and L commands; a single value between two gaps is a short level line, so that it can be seen."""
     parts, pen_down = [], False
+    bottom, top = ends
     for place, value in enumerate(values):
         if value is None:
             pen_down = False
             continue
-        x, y = (first + place + 0.5) * step, HEIGHT - value / top * (HEIGHT - HEADROOM)
+        x, y = (first + place + 0.5) * step, HEIGHT - (value - bottom) / (top - bottom) * (HEIGHT - HEADROOM)
         alone = not pen_down and (place + 1 == len(values) or values[place + 1] is None)
         parts.append(f"M{x - step / 4:.1f} {y:.1f}H{x + step / 4:.1f}" if alone else f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
         pen_down = not alone

@@ -57,7 +57,7 @@ def _page(rows: list[list[str]], *, has_runs: bool) -> str:
     none = "" if rows else "<p>No report has been made in this home yet.</p>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<title>Reports</title><link rel="stylesheet" href="/page.css"></head><body><main><h1>Reports</h1><p><a href="/">Live page</a></p>'
+        '<title>Reports</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/page.css"></head><body><main><h1>Reports</h1><p><a href="/">Live page</a></p>'
         f'{none}<div class="scroll told" tabindex="0" role="region" aria-label="Reports"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></main></body></html>"
     )

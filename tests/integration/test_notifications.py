@@ -83,4 +83,4 @@ def test_a_wrong_configuration_is_one_line_without_the_address_and_stops_no_run(
     assert "notifications" in str(error.value)
     assert "hunter2" not in str(error.value)
     (said,) = tell(path, "title", "body")
-    assert "no channel of the configuration file was told" in said
+    assert "no channel of the configuration file was notified" in said

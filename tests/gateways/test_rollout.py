@@ -102,7 +102,7 @@ def test_a_control_is_kept_for_good_and_a_fall_that_begins_later_still_takes_the
     assert world.written["share"]["of"] == 0.95
     assert world.after(30).go(quality="cleared") is None
     status = world.rollout.status(world.look(), now=world.now)
-    assert (status.next, status.because) == ("done", "all sessions follow the rules but 5 %, which stay a control")
+    assert (status.next, status.because) == ("done", "all sessions follow the rules but 5.0 %, which stay a control")
     assert world.after(30).go(quality="crossed").change == "roll_back"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections import Counter
@@ -17,6 +16,7 @@ from routing_pipeline.demo.documents import DOCUMENT_TASK
 from routing_pipeline.demo.logs import DemoFiles, write_demo
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.schema import FEEDBACK, column_names
+from tests.demo.written import lines_below, records_below
 
 REQUESTS = 2_000
 
@@ -30,26 +30,12 @@ def contents(folder: Path) -> dict[str, tuple[bytes, float]]:
     return {str(path.relative_to(folder)): (path.read_bytes(), os.stat(path).st_mtime) for path in folder.rglob("*") if path.is_file()}
 
 
-def lines_of(path: Path) -> list[str]:
-    content = path.read_bytes()
-    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    return [text] if path.suffix == ".json" else text.split("\n")
-
-
 def lines(demo: DemoFiles) -> list[str]:
-    return [line for path in sorted(demo.logs.rglob("*")) if path.is_file() for line in lines_of(path)]
+    return lines_below(demo.logs)
 
 
 def parsed(demo: DemoFiles) -> list[dict]:
-    records = []
-    for line in lines(demo):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if "req-spoilt" not in line and "litellm_call_id" in record:
-            records.append(record)
-    return records
+    return records_below(demo.logs)
 
 
 def test_the_same_arguments_give_the_same_files_to_the_byte_and_to_their_times(demo, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from datetime import UTC, datetime
@@ -14,41 +13,20 @@ import pytest
 from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.demo.until_now import LONGEST_GAP_S, WEEK_S, write_until
 from routing_pipeline.errors import UnusableInputError
+from tests.demo.written import records_below
 
 REQUESTS = 1_000
 NOW_S = datetime(2026, 12, 3, 14, 20, tzinfo=UTC).timestamp()
 """A Thursday."""
 
 
-def lines(folder: Path) -> list[str]:
-    found = []
-    for path in folder.rglob("*.json*"):
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-        found += [text] if path.suffix == ".json" else text.split("\n")
-    return found
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """Those that can be used."""
-    found = []
-    for line in lines(folder / "logs"):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if "req-spoilt" not in line and "litellm_call_id" in record:
-            found.append(record)
-    return found
-
-
 def attempts(folder: Path) -> dict[str, float]:
     """Start by attempt, each once however often it was uploaded."""
-    return {f"{record['id']} {record['status']}": record["startTime"] for record in records(folder)}
+    return {f"{record['id']} {record['status']}": record["startTime"] for record in records_below(folder / "logs")}
 
 
 def requests(folder: Path) -> set[str]:
-    return {record["litellm_call_id"] for record in records(folder)}
+    return {record["litellm_call_id"] for record in records_below(folder / "logs")}
 
 
 def scores(folder: Path) -> list[dict[str, Any]]:

@@ -12,12 +12,13 @@ import dagster as dg
 from assets import shown
 from assets.ingest import OWNERS
 from assets.resources import HomeResource
-from routing_pipeline import text
+from routing_pipeline import beside, text
 from routing_pipeline.alerts.decisions import CARRIED, AlertDecision
 from routing_pipeline.alerts.examination import ReportedAlert, Sensor
 from routing_pipeline.alerts.window_incidents import Incidents
 from routing_pipeline.errors import ServiceUnavailableError
 from routing_pipeline.estimates import Result
+from routing_pipeline.operations import ahead
 from routing_pipeline.operations.table import OPERATIONS, Operation, Operations, assets_under
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, unreadable
 from routing_pipeline.report.charts.cost_change import cost_change
@@ -29,6 +30,8 @@ from routing_pipeline.report.charts.mix_flow import mix_flow
 from routing_pipeline.report.charts.peak_hours import peak_hours
 from routing_pipeline.window.scope import AnalysisScope
 
+PRIORITY = "dagster/priority"
+"""A tag of Dagster's: of steps that could begin, the one with the highest does."""
 KINDS = {
     "current_state": {"ibis", "duckdb"},
     "patterns": {"ibis", "duckdb"},
@@ -55,7 +58,18 @@ def words_of(operation: Operation) -> dict[str, Any]:
         "kinds": KINDS.get(operation.group or "", set()) | ALSO.get(operation.name, set()),
         "owners": OWNERS,
         "code_version": operation.code,
+        "op_tags": {PRIORITY: str(priority(operation))},
     }
+
+
+def priority(operation: Operation) -> int:
+    """What a second process finds comes last, and what rests on it: two for neither evidence nor rules, one for evidence alone."""
+    under, met = list(operation.rests_on), {operation.name}
+    while under:
+        name = under.pop()
+        met.add(name)
+        under += [each for each in OPERATIONS[name].rests_on if each not in met]
+    return sum(name not in met for name in ahead.AHEAD)
 
 
 def asset_of(operation: Operation, operations: Operations = OPERATIONS) -> dg.AssetsDefinition:
@@ -64,6 +78,7 @@ def asset_of(operation: Operation, operations: Operations = OPERATIONS) -> dg.As
 
     @dg.asset(name=operation.name, dagster_type=operation.result, ins=rests_on, **words_of(operation))
     def made(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource, **results: Result) -> Result:
+        beside.settle(operation.name)
         result: Result = home.analyst(operations).answer(operation.name, analysis_scope, given=results)
         title, draw = CHARTS.get(operation.name, ("", lambda *_: None))
         context.add_output_metadata(shown.result(result) | shown.chart(title, draw(result, analysis_scope), home.svg_of))

@@ -9,8 +9,10 @@ from assets import shown
 from assets.ingest import OWNERS, feedback, request_log
 from assets.resources import HomeResource
 from assets.waiting import IMPATIENT, later
+from routing_pipeline import beside
 from routing_pipeline.data_quality.suite import ledgers, refuse
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations import ahead
 from routing_pipeline.operations.table import OPERATIONS
 from routing_pipeline.parameters import read_parameters
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -70,6 +72,7 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     else:
         with home.reading() as engine:
             scope = resolve_scope(Lake(opened), parameters, engine=engine, engine_name=home.engine)
+    ahead.begin(home.analyst(), scope)
     if state is not None:
         opened.runs.note_state(context.run.run_id, state)
     scope = scope.model_copy(update={"router": health})
@@ -100,6 +103,7 @@ def run_tags(run: dg.DagsterRun, scope: AnalysisScope) -> dict[str, str]:
 @dg.asset(group_name=EVIDENCE.group, description=EVIDENCE.description, kinds={"duckdb", "numpy"}, owners=OWNERS, code_version=EVIDENCE.code)
 def routing_evidence(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource) -> RoutingEvidence:
     """Stands here, before all that rests on it."""
+    beside.settle(EVIDENCE.name)
     evidence: RoutingEvidence = home.analyst().answer("routing_evidence", analysis_scope)
     context.add_output_metadata(
         {

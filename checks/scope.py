@@ -10,9 +10,11 @@ import dagster as dg
 from assets import scope
 from assets.resources import HomeResource
 from checks import claims
+from routing_pipeline import beside
 from routing_pipeline.data_quality.expectations import BLOCKING, WARNING
 from routing_pipeline.data_quality.suite import check_suite, note_blocked
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations import ahead
 from routing_pipeline.window.scope import AnalysisScope
 
 
@@ -20,6 +22,7 @@ from routing_pipeline.window.scope import AnalysisScope
 def what_must_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Claims without which no number may be published."""
     opened = home.open()
+    beside.settle(ahead.GATE)
     checks = check_suite("blocking", opened, analysis_scope, Lake(opened))
     note_blocked(opened, checks)
     yield from claims.results(checks, scope.analysis_scope)

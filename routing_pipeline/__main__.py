@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from routing_pipeline.beside import is_of_a_command
 from routing_pipeline.stopping import heed
 
 LOOKED_FOR_CYCLES = (50_000, 20, 100)
@@ -14,6 +15,7 @@ cycles: looked through after every 700, as is Python's habit, they take a fifth 
 def main() -> None:
     """The command line; what interrupts it while it loads, or while Python ends, ends it in the same way."""
     heed()
+    is_of_a_command()
     gc.set_threshold(*LOOKED_FOR_CYCLES)
     from routing_pipeline.cli.main import main as command
 

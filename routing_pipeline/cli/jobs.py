@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from routing_pipeline.beside import second_process
 from routing_pipeline.cli.inputs import check_format, uri_of
 from routing_pipeline.cli.progress import shown
 from routing_pipeline.errors import PipelineError, UnusableInputError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 INGESTION = ("request_log", "feedback")
 """Assets that read logs."""
+EVALUATES_THE_GATE = ("routing_pipeline.data_quality.row_checks", "great_expectations")
+ANSWERS_AHEAD = ("routing_pipeline.operations.ahead", "ibis.backends.duckdb")
+"""What takes long to import: the second process does so while logs are read."""
 
 
 def ingestion(
@@ -130,10 +134,14 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         if again is not None:
             again.deliver(home, out)
             return again
-        from assets.running import run_job
+        # Where logs are read the gate has new rows to look at, and what evaluates it can be imported meanwhile. Who says how many
+        # processes a run may have is given no more.
+        modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
+        with nullcontext() if os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS") else second_process(*modules):
+            from assets.running import run_job
 
-        used = resources(home, asked.config, asked.engine)
-        run_job(home, "optimize_routing", resources=used, ops=ops, leave_out=leave_out, progress=progress)
+            used = resources(home, asked.config, asked.engine)
+            run_job(home, "optimize_routing", resources=used, ops=ops, leave_out=leave_out, progress=progress)
         return None
 
 

@@ -55,6 +55,9 @@ from routing_pipeline.window.scope import Window
 if TYPE_CHECKING:
     import duckdb
 
+# Great Expectations reads it when it is imported: no analytics over the network.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
 DIALECT = "routing_duckdb"
 COLUMNS, DAYS, WINDOW = "lake_columns", "lake_days", "lake_window"
 """Views: the columns of the files with their types; all rows of the files; the window's rows of chat."""
@@ -207,8 +210,7 @@ def _evaluated(rules: Sequence[Expectation], view: str, window: Window, frame: A
     """One suite over one view, or its frame on Spark: Great Expectations bundles its counts into few statements, or jobs."""
     if not rules:
         return {}
-    # Read when it is imported: no analytics over the network. It takes three to six seconds to load.
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    # It takes three to six seconds to load.
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

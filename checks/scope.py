@@ -14,7 +14,6 @@ from routing_pipeline import beside
 from routing_pipeline.data_quality.expectations import BLOCKING, WARNING
 from routing_pipeline.data_quality.suite import check_suite, note_blocked
 from routing_pipeline.lake.table import Lake
-from routing_pipeline.operations import ahead
 from routing_pipeline.window.scope import AnalysisScope
 
 
@@ -22,7 +21,7 @@ from routing_pipeline.window.scope import AnalysisScope
 def what_must_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Claims without which no number may be published."""
     opened = home.open()
-    beside.settle(ahead.GATE)
+    beside.settle("blocking")
     checks = check_suite("blocking", opened, analysis_scope, Lake(opened))
     note_blocked(opened, checks)
     yield from claims.results(checks, scope.analysis_scope)
@@ -32,4 +31,5 @@ def what_must_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterato
 def what_should_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Completeness, and comparisons with baselines: reported, never in the way."""
     opened = home.open()
+    beside.settle("warning")
     yield from claims.results(check_suite("warning", opened, analysis_scope, Lake(opened)), scope.analysis_scope)

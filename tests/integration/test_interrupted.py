@@ -61,8 +61,8 @@ for line in sys.stdin:
         finally:
             sys.stdout.flush()
             os._exit(code)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    print("began", child, flush=True)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -155,12 +155,18 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     assert nursery.stdin is not None
     assert nursery.stdout is not None
 
+    def heard(of: str) -> int:
+        # An exit code taken for a process would have signals sent to whoever runs the tests.
+        said, number = nursery.stdout.readline().split()
+        assert said == of
+        return int(number)
+
     @contextlib.contextmanager
     def start(*words: object, has_second: bool = False) -> Iterator[Command]:
         nursery.stdin.write(json.dumps([[str(word) for word in words], "" if has_second else "1", str(out), str(err)]) + "\n")
         nursery.stdin.flush()
-        pid = int(nursery.stdout.readline())
-        command = Command(pid, lambda: int(nursery.stdout.readline()), out.open(encoding="utf-8"), err.open(encoding="utf-8"))
+        pid = heard("began")
+        command = Command(pid, lambda: heard("ended"), out.open(encoding="utf-8"), err.open(encoding="utf-8"))
         try:
             yield command
         finally:

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.policy.binning import FIXED, LOGGED_SHARE, MISSING, Binning, calls_of, judge_of
 from routing_pipeline.policy.strata import with_stratum
-from routing_pipeline.policy.tasks import Kinds, edges_reached, lookup, with_tasks
+from routing_pipeline.policy.tasks import Kinds, edges_reached, lookup, with_numbers, with_tasks
 from routing_pipeline.policy.unscored_teams import NO_TEAM
 from routing_pipeline.storage.bucket import read_shared
 from routing_pipeline.storage.files import write_parquet_whole
@@ -174,12 +174,13 @@ def with_cells(requests: ibis.Table, binning: Binning) -> ibis.Table:
         is_fixed = is_fixed | ~rows.is_task_type_logged
     level = ibis.ifelse(is_fixed, ibis.literal(FIXED, "int64"), level)
     rows = rows.mutate(cell_level=level)
-    is_slow = rows.request_latency_ms > (np.inf if binning.slow_above_ms is None else binning.slow_above_ms)
+    if not binning.of_sessions:
+        rows = with_numbers(rows, slow_above_ms=np.inf if binning.slow_above_ms is None else binning.slow_above_ms)
     return rows.mutate(
         cell_task=rows.task_place.fill_null(len(binning.tasks)),
         cell_length=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(0, "int64"), length),
         cell_arm=rows.arm_place.fill_null(len(binning.models)),
-        cell_slow=rows.slow if binning.of_sessions else is_slow.cast("float64"),
+        cell_slow=rows.slow if binning.of_sessions else (rows.request_latency_ms > rows.slow_above_ms).cast("float64"),
         cell_calls=calls_of(rows).cast("float64"),
         cell_success=(rows.status == "success").cast("float64"),
         cell_is_scored=is_scored,

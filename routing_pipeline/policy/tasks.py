@@ -150,6 +150,11 @@ def teams_beside(final: ibis.Table, left: frozenset[str]) -> tuple[str, ...]:
     return tuple(team for team in largest_of(named, "team", MAX_TEAMS + len(left)) if team not in left)[:MAX_TEAMS] or NO_OTHER_TEAM
 
 
+def with_numbers(rows: ibis.Table, **numbers: float) -> ibis.Table:
+    """The rows with the same numbers beside each of them: as part of its text they would make a query of every window its own, to be compiled anew."""
+    return rows.cross_join(ibis.memtable(pa.table({name: pa.array([value], pa.float64()) for name, value in numbers.items()})))
+
+
 def lookup(names: tuple[str, ...], column: str, **columns: list[Any]) -> ibis.Table:
     """A small table from names to their place, to join on: names from logs never become part of a query's text."""
     return ibis.memtable(

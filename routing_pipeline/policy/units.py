@@ -31,6 +31,7 @@ import numpy as np
 from routing_pipeline.estimates import Estimate, Measured
 from routing_pipeline.feasibility.needs import NEEDS, column_of
 from routing_pipeline.policy.evidence_model import SessionEvidence
+from routing_pipeline.policy.tasks import with_numbers
 from routing_pipeline.rules.model import Unit
 from routing_pipeline.stats.inference import clustered_mean
 from routing_pipeline.window.conform import half_of
@@ -269,7 +270,8 @@ def session_rows(
     scored one by one, else the last; of sessions that end well. status: how the last call ended. calls: how many there are. slow: share
     of the calls that take longer than `slow_above_ms`. ever_*: what any of its requests needs; longest_prompt, longest_answer likewise.
     """
-    final = with_sessions(requests.filter(requests.is_final), by_request)
+    limit_ms = np.inf if slow_above_ms is None else slow_above_ms
+    final = with_numbers(with_sessions(requests.filter(requests.is_final), by_request), slow_above_ms=limit_ms)
     there = [name for name in _OF_THE_FIRST if name in final.columns]
     needs = [column_of(need) for need in NEEDS if column_of(need) in final.columns]
     rows = final.mutate(
@@ -286,7 +288,7 @@ def session_rows(
         "cost_total": rows.request_cost_usd.sum(),
         "n_cost": rows.request_cost_usd.count(),
         "latency_mean": rows.request_latency_ms.mean(),
-        "slow": (rows.request_latency_ms > (float("inf") if slow_above_ms is None else slow_above_ms)).cast("float64").mean(),
+        "slow": (rows.request_latency_ms > rows.slow_above_ms).cast("float64").mean(),
         "ends_well": ((rows.back == 0) & (rows.status == "success")).cast("int64").sum(),
         "score": rows.quality.mean() if is_scored_one_by_one else last_score,
         **judged,

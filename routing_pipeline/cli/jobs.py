@@ -137,7 +137,8 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         # Where logs are read the gate has new rows to look at, and what evaluates it can be imported meanwhile. Who says how many
         # processes a run may have is given no more.
         modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
-        with nullcontext() if os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS") else second_process(*modules):
+        is_one = asked.engine != "duckdb" or os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")
+        with nullcontext() if is_one else second_process(*modules):
             from assets.running import run_job
 
             used = resources(home, asked.config, asked.engine)

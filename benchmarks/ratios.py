@@ -126,7 +126,7 @@ def cases_of(folder: Path, lines: int, others: str | None) -> list[Case]:
         Case(RUN, (our("run", "--logs", str(logs), *report, home="run"),), lines, copy, without("run")),
         Case("run, nothing new", (our("run", "--logs", str(logs), *report, home="run"),), lines, copy),
         Case("analyze, another goal", (our("analyze", "--goal", "cost", *report, home="run"),), lines, copy),
-        Case("ask, a stored answer", (our("ask", "get_routing_costs", home="run"),), None, copy),
+        Case("ask, the first time after a run", (our("ask", "get_routing_costs", home="run"),), None, copy),
         Case("--help", ((*ours, "--help"),), None, copy),
         Case(sums, (summed("duckdb", sys.executable),), lines, sums=True),
         *(Case(f"{tool}: the same sums", (summed(tool.lower(), python),), lines, sums, sums=True) for tool in ("Polars", "chdb", "pandas")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from routing_pipeline import beside
 from routing_pipeline.data_quality.expectations import Severity
-from routing_pipeline.data_quality.suite import check_suite
+from routing_pipeline.data_quality.suite import check_suite, gate
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.operations.analyst import Analyst
 from routing_pipeline.storage.home import Home
@@ -36,4 +36,6 @@ def _check(severity: Severity, home: Home, scope: AnalysisScope) -> None:
 
 
 def _answer(home: Home, memory_limit: str, name: str, scope: AnalysisScope) -> None:
+    # Of rows that may not be spoken about nothing is found, and no question is put to the proof.
+    gate(home, scope, Lake(home))
     Analyst(home, scope.engine, memory_limit).answer(name, scope)

@@ -36,11 +36,11 @@ class Split:
     tasks: tuple[str, ...]
 
 
-def drawn(n: int, seed: int) -> tuple[Requests, NDArray[np.bool_], np.random.Generator]:
+def drawn(n: int, seed: int, share: float = IMAGES) -> tuple[Requests, NDArray[np.bool_], np.random.Generator]:
     """Requests of which some need an image; the router all but knows it, and the cheap model fails on every one."""
     rng = np.random.default_rng(seed)
     requests = worlds.contexts(WORLD, n, rng)
-    needs = rng.random(n) < IMAGES
+    needs = rng.random(n) < share
     route, success = requests.route.copy(), requests.success.copy()
     route[needs, CANNOT] *= 0.2
     route /= route.sum(axis=1, keepdims=True)
@@ -107,14 +107,14 @@ class Run:
         return 1 - worlds.truth_of(self.population, shares).cost / worlds.truth_of(self.population, self.population.route).cost
 
 
-def run(folder: Path, *, is_logged: bool) -> Run:
-    requests, needs, rng = drawn(N, 11)
+def run(folder: Path, *, is_logged: bool, seed: int = 11, share: float = IMAGES) -> Run:
+    requests, needs, rng = drawn(N, seed, share)
     with open_engine() as engine:
         evidence, scope = worlds.evidence_of(
             engine, logs(requests, needs, rng, is_logged=is_logged), folder, goal="cost", max_quality_drop=DROP
         )
     answer = optimize_routing_rules(evidence, scope)
-    population, theirs, _ = drawn(60_000, 12)
+    population, theirs, _ = drawn(60_000, seed + 1, share)
     return Run(
         evidence,
         answer,

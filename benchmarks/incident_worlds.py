@@ -65,9 +65,7 @@ def main() -> None:
                     rules = optimize_routing_rules(evidence, scope).rule_set
                 now = worlds.truth_of(normal, normal.route)
                 then = worlds.truth_of(normal, worlds.followed(world, normal, rules))
-                found.append(
-                    (bool(evidence.unusual), then.quality - now.quality, then.success - now.success, 1 - then.cost / now.cost)
-                )
+                found.append((bool(evidence.unusual), then.quality - now.quality, then.success - now.success, 1 - then.cost / now.cost))
         named, quality, success, saving = (np.array(each, dtype=float) for each in zip(*found, strict=True))
         print(
             f"{incident}: named in {named.mean():.0%}; in a normal week floor broken in {(quality < -FLOOR).mean():.0%} (worst {quality.min():+.4f}), "

@@ -50,7 +50,7 @@ CHARTS: dict[str, tuple[str, Callable[[Any, AnalysisScope], Chart | None]]] = {
 }
 
 
-def words_of(operation: Operation) -> dict[str, Any]:
+def words_of(operation: Operation, operations: Operations = OPERATIONS) -> dict[str, Any]:
     """What Dagster is told of an operation's asset."""
     return {
         "group_name": operation.group,
@@ -58,17 +58,17 @@ def words_of(operation: Operation) -> dict[str, Any]:
         "kinds": KINDS.get(operation.group or "", set()) | ALSO.get(operation.name, set()),
         "owners": OWNERS,
         "code_version": operation.code,
-        "op_tags": {PRIORITY: str(priority(operation))},
+        "op_tags": {PRIORITY: str(priority(operation, operations))},
     }
 
 
-def priority(operation: Operation) -> int:
+def priority(operation: Operation, operations: Operations) -> int:
     """What a second process finds comes last, and what rests on it: two for neither evidence nor rules, one for evidence alone."""
     under, met = list(operation.rests_on), {operation.name}
     while under:
         name = under.pop()
         met.add(name)
-        under += [each for each in OPERATIONS[name].rests_on if each not in met]
+        under += [each for each in operations[name].rests_on if each not in met]
     return sum(name not in met for name in ahead.AHEAD)
 
 
@@ -76,7 +76,7 @@ def asset_of(operation: Operation, operations: Operations = OPERATIONS) -> dg.As
     """The asset of a row; it takes what this run found for the results that it rests on."""
     rests_on = {name: dg.AssetIn(dagster_type=operations[name].result) for name in assets_under(operation, operations)}
 
-    @dg.asset(name=operation.name, dagster_type=operation.result, ins=rests_on, **words_of(operation))
+    @dg.asset(name=operation.name, dagster_type=operation.result, ins=rests_on, **words_of(operation, operations))
     def made(context: dg.AssetExecutionContext, analysis_scope: AnalysisScope, home: HomeResource, **results: Result) -> Result:
         beside.settle(operation.name)
         result: Result = home.analyst(operations).answer(operation.name, analysis_scope, given=results)

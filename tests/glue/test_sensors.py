@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +15,9 @@ from assets import automation, sensors
 from assets.resources import HomeResource
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.storage.home import Home
+from tests.hours import HOUR_S, Hours
 
-HOUR_S = 3_600
-BEGAN_S = time.time()
-HOLD_BACK_S = HOUR_S / 2 + (BEGAN_S - HOUR_S) % HOUR_S
-"""Held back so that the clock stands half an hour from the next hour's completion: no test may run across it."""
-LAST = int(BEGAN_S - HOLD_BACK_S) // HOUR_S - 1
-"""The newest hour that is over and held back long enough."""
+HOURS = Hours()
 DAYS, PER_HOUR = 9, 40
 ALERTING = {sensor.name: sensor for sensor in sensors.ALERTING}
 
@@ -54,22 +49,22 @@ def attempts(hours: Iterable[int], change: Change = lambda *_: None) -> list[dic
 
 
 def dear(hour: int, row: dict[str, Any]) -> None:
-    if hour == LAST:
+    if hour == HOURS.last:
         row["cost_usd"] *= 10
 
 
 def slow(hour: int, row: dict[str, Any]) -> None:
-    if hour == LAST:
+    if hour == HOURS.last:
         row["latency_ms"] *= 3
 
 
 def bad(hour: int, row: dict[str, Any]) -> None:
-    if hour == LAST:
+    if hour == HOURS.last:
         row["quality_score"] -= 0.4
 
 
 def failing(hour: int, row: dict[str, Any]) -> None:
-    if hour == LAST and row["model"] == "gpt-4o":
+    if hour == HOURS.last and row["model"] == "gpt-4o":
         row |= {"status": "failure", "error_type": "timeout", "quality_score": None}
 
 
@@ -78,7 +73,7 @@ def lake_of(folder: Path, rows: list[dict[str, Any]], more: str = "") -> HomeRes
     logs.mkdir(exist_ok=True)
     (logs / f"records-{len(list(logs.iterdir()))}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (folder / "routing.toml").write_text(
-        f"[alerts]\nsilent_hours = 30\nhold_back_minutes = {HOLD_BACK_S / 60}\nscore_hold_back_hours = {HOLD_BACK_S / HOUR_S}\n{more}"
+        f"[alerts]\nsilent_hours = 30\nhold_back_minutes = {HOURS.hold_back_s / 60}\nscore_hold_back_hours = {HOURS.hold_back_s / HOUR_S}\n{more}"
     )
     ingest_logs(Home(folder / "home").create(), str(logs))
     return HomeResource(root=str(folder / "home"), logs=str(logs), config=str(folder / "routing.toml"))
@@ -95,8 +90,8 @@ def tick(name: str, home: HomeResource, cursor: str | None = None) -> dg.SensorR
     return result
 
 
-def usual(until: int = LAST) -> range:
-    return range(LAST - DAYS * 24, until + 1)
+def usual(but_last: int = 0) -> range:
+    return range(HOURS.last - DAYS * 24, HOURS.last + 1 - but_last)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +137,7 @@ def test_whatever_the_cursor_a_lake_that_holds_nothing_starts_nothing(tmp_path: 
 
 @pytest.mark.parametrize("name", list(ALERTING))
 def test_a_lake_that_cannot_be_read_is_a_skip_that_keeps_the_cursor(tmp_path: Path, name: str) -> None:
-    home = lake_of(tmp_path, attempts(range(LAST - 3, LAST + 1)))
+    home = lake_of(tmp_path, attempts(range(HOURS.last - 3, HOURS.last + 1)))
     (tmp_path / "home" / "lake" / "catalog.db").write_text("broken")
     result = tick(name, home, '{"seen": 7}')
     assert (result.run_requests, result.cursor) == ([], '{"seen": 7}')
@@ -150,19 +145,19 @@ def test_a_lake_that_cannot_be_read_is_a_skip_that_keeps_the_cursor(tmp_path: Pa
 
 
 def test_an_incident_that_goes_on_is_told_again_only_when_it_grew_by_half(tmp_path: Path) -> None:
-    factors = {LAST - 2: 4.0, LAST - 1: 4.0, LAST: 12.0}
+    factors = {HOURS.last - 2: 4.0, HOURS.last - 1: 4.0, HOURS.last: 12.0}
 
     def change(hour: int, row: dict[str, Any]) -> None:
         row["cost_usd"] *= factors.get(hour, 1.0)
 
-    home = lake_of(tmp_path, attempts(usual(LAST - 2), change))
+    home = lake_of(tmp_path, attempts(usual(but_last=2), change))
     first = tick("cost_spike", home)
     assert first.run_requests is not None
     assert len(first.run_requests) == 1
-    lake_of(tmp_path, attempts([LAST - 1], change))
+    lake_of(tmp_path, attempts([HOURS.last - 1], change))
     second = tick("cost_spike", home, first.cursor)
     assert second.run_requests == []
-    lake_of(tmp_path, attempts([LAST], change))
+    lake_of(tmp_path, attempts([HOURS.last], change))
     third = tick("cost_spike", home, second.cursor)
     assert third.run_requests is not None
     (request,) = third.run_requests
@@ -172,7 +167,7 @@ def test_an_incident_that_goes_on_is_told_again_only_when_it_grew_by_half(tmp_pa
 
 def test_an_alert_says_what_it_is_due_to(tmp_path: Path) -> None:
     def change(hour: int, row: dict[str, Any]) -> None:
-        if hour == LAST and row["team"] == "support":
+        if hour == HOURS.last and row["team"] == "support":
             row["prompt_tokens"] = row["prompt_tokens"] * 10
             row["cost_usd"] *= 10
 
@@ -183,7 +178,7 @@ def test_an_alert_says_what_it_is_due_to(tmp_path: Path) -> None:
 
 
 def test_a_team_that_falls_silent_is_told_once(tmp_path: Path) -> None:
-    rows = [row for row in attempts(usual()) if row["team"] == "search" or int(row["attempt_id"].split("-")[0]) < LAST - 11]
+    rows = [row for row in attempts(usual()) if row["team"] == "search" or int(row["attempt_id"].split("-")[0]) < HOURS.last - 11]
     home = lake_of(tmp_path, rows)
     first = tick("silent_feed", home)
     assert first.run_requests, first.skip_reason
@@ -192,7 +187,7 @@ def test_a_team_that_falls_silent_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_feed_whose_logs_were_looked_for_in_vain_is_silent_long_before_the_clock_says_so(tmp_path: Path) -> None:
-    home = lake_of(tmp_path, attempts(usual(LAST - 6)))
+    home = lake_of(tmp_path, attempts(usual(but_last=6)))
     looked = tick("new_logs", home)
     assert "no new objects" in str(looked.skip_reason)
     silent = tick("silent_feed", home)
@@ -201,14 +196,14 @@ def test_a_feed_whose_logs_were_looked_for_in_vain_is_silent_long_before_the_clo
 
 
 def test_new_objects_start_one_ingestion_and_the_same_ones_no_second(tmp_path: Path) -> None:
-    home = lake_of(tmp_path, attempts(range(LAST - 3, LAST)))
+    home = lake_of(tmp_path, attempts(range(HOURS.last - 3, HOURS.last)))
     assert tick("new_logs", home).run_requests == []
-    (tmp_path / "logs" / "more.jsonl").write_text("\n".join(json.dumps(row) for row in attempts([LAST])))
+    (tmp_path / "logs" / "more.jsonl").write_text("\n".join(json.dumps(row) for row in attempts([HOURS.last])))
     first = tick("new_logs", home)
     assert first.run_requests is not None
     assert len(first.run_requests) == 1
     assert tick("new_logs", home, first.cursor).run_requests == []
-    (tmp_path / "logs" / "even-more.jsonl").write_text("\n".join(json.dumps(row) for row in attempts([LAST + 1])))
+    (tmp_path / "logs" / "even-more.jsonl").write_text("\n".join(json.dumps(row) for row in attempts([HOURS.last + 1])))
     assert len(tick("new_logs", home, first.cursor).run_requests or []) == 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +25,9 @@ from routing_pipeline.report.model import Report
 from routing_pipeline.serving.mcp.computing import Computing
 from routing_pipeline.serving.mcp.tools import BY_NAME, Question
 from routing_pipeline.storage.home import Home
+from tests.hours import HOUR_S, Hours
 
-HOUR_S = 3_600
-BEGAN_S = time.time()
-HOLD_BACK_S = HOUR_S / 2 + (BEGAN_S - HOUR_S) % HOUR_S
-"""Held back so that the clock stands half an hour from the next hour's completion: no test may run across it."""
-LAST = int(BEGAN_S - HOLD_BACK_S) // HOUR_S - 1
-"""The newest hour that is over and held back long enough."""
+HOURS = Hours()
 DAYS, PER_HOUR = 35, 16
 
 Row = dict[str, Any]
@@ -96,13 +91,13 @@ class Alerted:
 
 def alerted(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[Row]], folder: Path) -> Alerted:
     draw = np.random.default_rng(4)
-    rows = [attempt(draw, hour, number) for hour in range(LAST - DAYS * 24, LAST + 1) for number in range(PER_HOUR)]
-    rows += planted(draw, LAST)
+    rows = [attempt(draw, hour, number) for hour in range(HOURS.last - DAYS * 24, HOURS.last + 1) for number in range(PER_HOUR)]
+    rows += planted(draw, HOURS.last)
     logs = folder / "logs"
     logs.mkdir()
     (logs / "records.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     config = folder / "routing.toml"
-    config.write_text(f"[alerts]\nhold_back_minutes = {HOLD_BACK_S / 60}\nscore_hold_back_hours = {HOLD_BACK_S / HOUR_S}\n")
+    config.write_text(f"[alerts]\nhold_back_minutes = {HOURS.hold_back_s / 60}\nscore_hold_back_hours = {HOURS.hold_back_s / HOUR_S}\n")
     home = Home(folder / "home").create()
     ingest_logs(home, str(logs))
     resource = HomeResource(root=str(home.root), logs=str(logs), config=str(config))
@@ -137,7 +132,7 @@ def test_the_report_names_the_team_the_hour_and_the_dollars_of_the_spike_that_st
     assert incident is not None
     assert incident.started_this_run
     assert (incident.sensor, incident.measured) == ("cost_spike", "spend")
-    assert hour_of(incident.start) == hour_of(incident.since) == LAST
+    assert hour_of(incident.start) == hour_of(incident.since) == HOURS.last
     assert incident.now == pytest.approx(38.4, rel=0.05)
     assert incident.usual < 0.3
     assert incident.excess == pytest.approx(incident.now - incident.usual, rel=0.01)
@@ -152,12 +147,12 @@ def test_the_report_names_the_team_the_hour_and_the_dollars_of_the_spike_that_st
     assert incident.rows is not None
     assert (incident.rows.groups[0].team, incident.rows.groups[0].calls) == ("growth", 240)
     assert set(incident.rows.session_ids[:2]) == {"loop-0", "loop-1"}
-    assert all(name.startswith(f"{LAST}-1") for name in incident.rows.request_ids)
+    assert all(name.startswith(f"{HOURS.last}-1") for name in incident.rows.request_ids)
     assert any("growth" in sentence for sentence in incident.do)
 
 
 def test_page_one_the_terminal_and_an_agent_are_told_the_same(spike: Alerted) -> None:
-    started = f"{datetime.fromtimestamp(LAST * HOUR_S, UTC):%Y-%m-%d %H:%M} UTC"
+    started = f"{datetime.fromtimestamp(HOURS.last * HOUR_S, UTC):%Y-%m-%d %H:%M} UTC"
     for name in ("report.md", "report.html"):
         page = (spike.folder / name).read_text(encoding="utf-8")
         first = page[: page.index("What we spent")]
@@ -177,7 +172,7 @@ def test_the_alerts_run_knows_what_is_usual_from_the_weeks_before_its_window(spi
     drivers = spike.report.cost_drivers
     assert drivers.spikes_unknown is None
     [found] = drivers.spikes
-    assert hour_of(found.start) == LAST
+    assert hour_of(found.start) == HOURS.last
     assert (found.drivers[0].team, found.drivers[0].task_type) == ("growth", "agent")
     assert found.drivers[0].share_of_excess == pytest.approx(1.0, abs=0.02)
 
@@ -185,7 +180,7 @@ def test_the_alerts_run_knows_what_is_usual_from_the_weeks_before_its_window(spi
 def test_what_the_sensor_found_goes_with_the_run(spike: Alerted) -> None:
     carried = spike.request.run_config["ops"]["incidents"]["config"]
     assert carried["sensor"] == "cost_spike"
-    assert carried["start_s"] == LAST * HOUR_S
+    assert carried["start_s"] == HOURS.last * HOUR_S
     assert spike.request.tags[ALERT] == "cost_spike"
     assert "growth" in spike.request.tags["due_to"]
 
@@ -194,7 +189,7 @@ def test_an_analysis_that_nobody_started_for_it_finds_the_same_incident(spike: A
     analyst = Analyst(spike.home)
     scope = analyst.scope(Parameters(timeframe="7d"))
     found = [each for each in analyst.answer("incidents", scope).incidents if each.sensor == "cost_spike"]
-    assert [hour_of(each.start) for each in found] == [LAST]
+    assert [hour_of(each.start) for each in found] == [HOURS.last]
     assert not found[0].started_this_run
     assert {each.sensor for each in analyst.answer("incidents", scope).incidents} >= {"cost_spike", "latency_spike"}
 
@@ -202,7 +197,7 @@ def test_an_analysis_that_nobody_started_for_it_finds_the_same_incident(spike: A
 def test_a_fall_of_quality_is_put_down_to_the_model_and_the_team_whose_answers_fell(tmp_path: Path) -> None:
     incident = alerted("quality_drop", worse, tmp_path).report.incident
     assert incident is not None
-    assert (incident.measured, hour_of(incident.start)) == ("quality", LAST)
+    assert (incident.measured, hour_of(incident.start)) == ("quality", HOURS.last)
     by = {share.dimension: share.value for share in incident.due_to}
     assert (by["team"], by["task"], by["model"]) == ("search", "answer", "gpt-4o-mini")
     assert incident.now < incident.usual - 0.1

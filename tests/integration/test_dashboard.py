@@ -51,11 +51,10 @@ from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.rows import rows_at
 from routing_pipeline.window.scope import AnalysisScope
 from tests.alerts import from_rows
+from tests.hours import HOUR_S, Hours
 from tests.recommendation.test_realized_outcomes import about, promise
 
-HOUR_S = 3_600
-LAST = int(time.time()) // HOUR_S - 2
-"""The last hour with logs; it is complete, as they are read more than half an hour after its end."""
+HOURS = Hours()
 DAYS, PER_HOUR = 16, 50
 FOLLOWED = "2026-11-01T00:00:00Z-abcd"
 TOKEN = "a-token-of-enough-length"
@@ -76,9 +75,14 @@ HOSTILE = (
 )
 
 
+def last() -> int:
+    """The last hour with logs; it is complete, as they are read more than half an hour after its end."""
+    return int(HOURS.began_s) // HOUR_S - 2
+
+
 def request(number: int, hour: int, draw: random.Random) -> dict[str, Any]:
     model = draw.choice(list(PRICED))
-    cost = PRICED[model] * draw.lognormvariate(0, 0.4) * (6 if hour > LAST - 2 else 1)
+    cost = PRICED[model] * draw.lognormvariate(0, 0.4) * (6 if hour > last() - 2 else 1)
     return {
         "attempt_id": f"{hour}-{number}",
         "request_id": f"{hour}-{number}",
@@ -172,7 +176,7 @@ def filtered_by(kind: str, name: str) -> str:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Sixteen days of fifty requests an hour; the last two hours are dear. Failures are answered by a fallback, in a later object."""
     made, draw = Place(tmp_path_factory.mktemp("dashboard")), random.Random(1)  # noqa: S311
-    rows = [request(number, hour, draw) for hour in range(LAST - DAYS * 24, LAST + 1) for number in range(PER_HOUR)]
+    rows = [request(number, hour, draw) for hour in range(last() - DAYS * 24, last() + 1) for number in range(PER_HOUR)]
     later = []
     for row in rows[::15]:
         fallback = dict(row) | {"attempt_id": f"{row['attempt_id']}/2", "model": "gpt-4o", "provider_model": "gpt-4o"}
@@ -383,11 +387,11 @@ def test_an_empty_home_says_what_to_do_and_new_logs_show_without_a_reload(chromi
             page.evaluate("window.stayed = true")
             page.wait_for_selector("text=No requests yet")
             assert "routing-pipeline ingest" in page.locator("main").inner_text()
-            place.ingest(request(number, LAST, draw) for number in range(30))
+            place.ingest(request(number, last(), draw) for number in range(30))
             comes(page, "document.querySelector('[data-figure=requests]')?.textContent === '30'")
-            place.ingest(request(number, LAST, draw) for number in range(30, 42))
+            place.ingest(request(number, last(), draw) for number in range(30, 42))
             comes(page, "document.querySelector('[data-figure=requests]').textContent === '42'")
-            place.score([f"{LAST}-{number}" for number in range(42)], 0.5)
+            place.score([f"{last()}-{number}" for number in range(42)], 0.5)
             comes(page, "document.querySelector('[data-figure=quality]').textContent === '0.500'")
             assert page.locator("select[name=model] option").count() == 1 + len(PRICED)
             forget(place.home, "team", "search")
@@ -414,7 +418,7 @@ def test_hostile_names_do_not_run_and_do_not_break_the_page(chromium: Browser, t
     for number in range(60):
         name = HOSTILE[number % len(HOSTILE)]
         rows.append(
-            request(number % 50, LAST - number // 50, draw) | {"model": name, "team": name, "task_type": name, "provider_model": None}
+            request(number % 50, last() - number // 50, draw) | {"model": name, "team": name, "task_type": name, "provider_model": None}
         )
         if number >= 48:
             rows[-1] |= {"status": "failure", "error_type": name}
@@ -478,7 +482,7 @@ def test_nothing_new_is_not_sent_again(page_of: tuple[str, Follower]) -> None:
 
 def test_with_a_token_only_those_who_know_it_see_anything(chromium: Browser, tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.ingest(request(number, LAST, random.Random(3)) for number in range(30))  # noqa: S311
+    place.ingest(request(number, last(), random.Random(3)) for number in range(30))  # noqa: S311
     with place.served(TOKEN) as (url, follower):
         caught_up(follower, place.home)
         for path in ("", "live", "figures.json", "rows.csv", "page.js", "nothing"):

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,40 +135,53 @@ class ScoreCube:
 
     def chosen(self, actions: Ints, clusters: slice, places: Ints | None = None) -> Sums:
         """Of an action per place; `places`: of these alone."""
-        where = np.arange(self.scores.shape[1]) if places is None else places
-        is_meant = np.zeros(self.scores.shape[1], dtype=bool)
-        is_meant[where] = True
-        place = np.flatnonzero(is_meant[: len(actions)])
-        return self._of(place, actions[place], np.ones(len(place)), clusters, where)
+        place = np.arange(len(actions)) if places is None else np.unique(places[places < len(actions)])
+        return self._of(place, actions[place], np.ones(len(place)), clusters, places)
 
     def mixed(self, shares: Floats, clusters: slice, places: Ints | None = None) -> Sums:
         """Of shares of each action by (place, action), each place's adding up to 1; `places`: of these alone."""
-        where = np.arange(self.scores.shape[1]) if places is None else places
-        is_meant = np.zeros(len(shares), dtype=bool)
-        is_meant[where] = True
-        place, action = np.nonzero(shares * is_meant[:, None])
-        return self._of(place, action, shares[place, action], clusters, where)
+        place, action = np.nonzero(shares)
+        if places is not None:
+            is_meant = np.isin(place, places)
+            place, action = place[is_meant], action[is_meant]
+        return self._of(place, action, shares[place, action], clusters, places)
 
-    def _of(self, place: Ints, action: Ints, share: Floats, clusters: slice, where: Ints) -> Sums:
-        """Of these shares of actions, among the requests of `where`."""
-        scores, n = np.zeros((2, CLUSTERS, len(OUTCOMES)))
-        completed, completed_error = np.zeros((2, CLUSTERS))
-        scores[clusters] = np.einsum("jko,k->jo", self.scores[clusters, place, action], share)
-        n[clusters] = self.counted[clusters][:, where].sum(axis=1)
-        completed[clusters] = self.completion.sums[clusters, place, action] @ share
+    def _of(self, place: Ints, action: Ints, share: Floats, clusters: slice, where: Ints | None) -> Sums:
+        """Of these shares of actions, among the requests of `where`; None: of all places."""
+        of_all = np.zeros((CLUSTERS, len(OUTCOMES) + 1))
+        errors = np.zeros((CLUSTERS, len(OUTCOMES) + 1))
+        n = np.zeros((CLUSTERS, len(OUTCOMES)))
+        n[clusters] = self._counted[clusters] if where is None else self.counted[clusters][:, where].sum(axis=1)
+        actions = self.keep + 1
         of_segments = place < len(self.segments)
         segment, taken, of = place[of_segments], action[of_segments], share[of_segments]
-        error = np.zeros((CLUSTERS, len(OUTCOMES)))
-        expected = Expected(0.0, np.zeros(self.keep + 1), 0.0)
+        expected = Expected(0.0, np.zeros(actions), 0.0)
         for half in _halves(clusters):
-            error += np.einsum("jko,k->jo", self.model_error[half][:, segment, taken], of)
-            completed_error += self.completion.error[half][:, segment, taken] @ of
+            sums, error = self._rows[half]
+            of_all[(LEARN, PROVE)[half]] = (share @ sums.take(place * actions + action, axis=0)).reshape(-1, len(OUTCOMES) + 1)
+            errors += (of @ error.take(segment * actions + taken, axis=0)).reshape(-1, len(OUTCOMES) + 1)
             expected += Expected(
                 float((self.completion.variance[half][segment, taken] * of**2).sum()),
-                sum_by((taken,), self.completion.borrowed[half][segment, taken] * of, (self.keep + 1,)),
+                sum_by((taken,), self.completion.borrowed[half][segment, taken] * of, (actions,)),
                 float((self.quality_variance[half][segment, taken] * of**2).sum()),
             )
-        return Sums(scores, n, error, (completed, completed_error), expected)
+        return Sums(of_all[:, :-1], n, errors[:, :-1], (of_all[:, -1], errors[:, -1]), expected)
+
+    @cached_property
+    def _rows(self) -> list[tuple[Floats, Floats]]:
+        """By half: scores of its clusters, and errors of all, those of completion beside them; a row for each place and action, as many are added."""
+        found = []
+        for half, clusters in enumerate((LEARN, PROVE)):
+            sums = np.concatenate([self.scores[clusters], self.completion.sums[clusters, ..., None]], axis=-1)
+            error = np.concatenate([self.model_error[half], self.completion.error[half][..., None]], axis=-1)
+            found.append((_by_choice(sums), _by_choice(error)))
+        return found
+
+    @cached_property
+    def _counted(self) -> Floats:
+        """By cluster and outcome."""
+        total: Floats = self.counted.sum(axis=1)
+        return total
 
     def left(self, needs: Sequence[Known]) -> NDArray[np.bool_]:
         """Segments that are left as they are, because one of these outcomes is not known of much of what happens there today."""
@@ -186,6 +200,12 @@ class ScoreCube:
         good, of = self.scores[clusters, place, action][..., [QUALITY, ANSWERED]].sum(axis=0).T
         lost = 1.0 - np.clip(good / np.maximum(of, 1e-300), 0.0, 1.0)
         return float((unseen * lost).sum() / max(float(self.counted[..., QUALITY].sum() + unseen.sum()), 1e-300))
+
+
+def _by_choice(values: Floats) -> Floats:
+    """Of (cluster, place, action, outcome): a row for each place and action."""
+    clusters, places, actions, outcomes = values.shape
+    return np.ascontiguousarray(values.transpose(1, 2, 0, 3)).reshape(places * actions, clusters * outcomes)
 
 
 LEARN, PROVE, BOTH = slice(0, CLUSTERS // 2), slice(CLUSTERS // 2, CLUSTERS), slice(0, CLUSTERS)

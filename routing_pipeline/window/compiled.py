@@ -1,10 +1,10 @@
-"""A DuckDB backend that compiles each query once, whatever the tables it reads are called.
+"""A DuckDB backend that compiles each query once, whatever the tables it reads are called and whatever numbers it compares with.
 
 Belongs here: what makes two expressions one query, and the SQL that was compiled for it. Does not belong here: queries, opening a
 connection (`engine`), files of SQL (`compiled_before`).
 
 Compiling takes Ibis longer than DuckDB needs to run a query over a small window: a third of a short run. Every window asks the same
-queries of other files, which have other names.
+queries of other files, which have other names, and from another hour on.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ import datetime
 import decimal
 import enum
 import hashlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
 import ibis.expr.schema as sch
 import ibis.expr.types as ir
+import sqlglot.expressions as sge
 from ibis.backends.duckdb import Backend
+from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from ibis.common.graph import Graph, Node
 
 from routing_pipeline.window import compiled_before
@@ -38,6 +43,14 @@ _QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
 _PLAIN = (str, int, float, bool, bytes, type(None), enum.Enum, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)
 _DESCRIBED = (dt.DataType, sch.Schema, ops.Namespace, slice)
 
+_NUMBERS_MAY_VARY = (
+    *(ops.Greater, ops.GreaterEqual, ops.Less, ops.LessEqual, ops.Equals, ops.NotEquals, ops.Between),
+    *(ops.Add, ops.Subtract, ops.Multiply, ops.Divide, ops.FloorDivide, ops.Modulus, ops.Least, ops.Greatest),
+)
+"""What is compiled in the same way whatever number stands in it; what cuts texts or takes quantiles is not."""
+_DISTINCTIVE = 5
+"""How many characters a number has at least that may vary: shorter ones may also stand where the compiler itself puts them."""
+
 # Ibis puts queries within queries together where it finds that simple enough, which takes it longer than all else; DuckDB does so itself.
 ibis.options.sql.fuse_selects = False
 
@@ -48,10 +61,33 @@ class UnknownShapeError(TypeError):
     """Part of an expression that this module cannot describe in full."""
 
 
+class _Marking(DuckDBCompiler):  # type: ignore[misc]  # Ibis is not typed
+    """Writes a mark in place of each number that may vary."""
+
+    __slots__ = ()
+
+    def visit_Literal(self, op: ops.Literal, **parts: Any) -> Any:  # noqa: N802 - Ibis's
+        place = _places.get().get(op)
+        return super().visit_Literal(op, **parts) if place is None else sge.Literal(this=_number_mark(place), is_string=False)
+
+
+_places: ContextVar[Mapping[ops.Literal, int]] = ContextVar("places", default={})  # noqa: B039 - nobody writes into it
+
+
+@contextmanager
+def _marked(numbers: tuple[ops.Literal, ...]) -> Iterator[None]:
+    token = _places.set({number: place for place, number in enumerate(numbers)})
+    try:
+        yield
+    finally:
+        _places.reset(token)
+
+
 class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
     """DuckDB through Ibis; queries of one shape are compiled once."""
 
     name = "duckdb"
+    compiler = _Marking()
     kept_in: Path | None = None
     """Folder in which what was compiled outlives the process; None where it does not."""
 
@@ -60,46 +96,69 @@ class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
         if limit is not None or params or pretty:
             return str(super().compile(expr, limit=limit, params=params, pretty=pretty))
         try:
-            key, tables = shape(expr.as_table().op())
+            shaped = shape(expr.as_table().op())
         except UnknownShapeError:
             return str(super().compile(expr))
-        found = _queries.get(key)
+        found = _queries.get(shaped.key)
         if found is None:
-            found = None if self.kept_in is None else compiled_before.find(self.kept_in, key)
+            found = None if self.kept_in is None else compiled_before.find(self.kept_in, shaped.key)
             if found is None:
-                places = {name: place for place, name in enumerate(tables)}
-                found = _QUOTED.sub(lambda quoted: _place(quoted, places), str(super().compile(expr)))
+                places = {name: place for place, name in enumerate(shaped.tables)}
+                with _marked(shaped.numbers):
+                    found = _QUOTED.sub(lambda quoted: _place(quoted, places), str(super().compile(expr)))
                 if self.kept_in is not None:
-                    compiled_before.keep(self.kept_in, key, found)
+                    compiled_before.keep(self.kept_in, shaped.key, found)
             if len(_queries) >= QUERIES_KEPT:
                 _queries.clear()
-            _queries[key] = found
-        for place, name in enumerate(tables):
+            _queries[shaped.key] = found
+        for place, name in enumerate(shaped.tables):
             found = found.replace(_mark(place), f'"{name}"')
+        for place, number in enumerate(shaped.numbers):
+            found = found.replace(_number_mark(place), str(number.value))
         return found
 
 
-def shape(op: ops.Node) -> tuple[str, tuple[str, ...]]:
-    """What a query is, without the names that were generated for its tables: a digest, and these names in their order.
+class Shape(NamedTuple):
+    """What a query is, without what may differ from one time to the next: that as a digest, and what may differ in its order."""
+
+    key: str
+    tables: tuple[str, ...]
+    """Names that were generated."""
+    numbers: tuple[ops.Literal, ...]
+    """Numbers that are compared or reckoned with."""
+
+
+def shape(op: ops.Node) -> Shape:
+    """What makes an expression one query with another.
 
     Raises:
         UnknownShapeError: a part of it has no description that says all of it.
     """
-    description = _Description()
-    lines = [description.line(node) for node in Graph.from_bfs(op).toposort()[0]]
+    graph, _ = Graph.from_bfs(op).toposort()
+    description = _Description(
+        {below for node, all_below in graph.items() if not isinstance(node, _NUMBERS_MAY_VARY) for below in all_below}
+    )
+    lines = [description.line(node) for node in graph]
     whole = "\n".join(lines).encode("utf-8", "surrogatepass")
-    return hashlib.md5(whole, usedforsecurity=False).hexdigest(), tuple(description.tables)
+    digest = hashlib.md5(whole, usedforsecurity=False).hexdigest()
+    return Shape(digest, tuple(description.tables), tuple(description.numbers))
 
 
 class _Description:
     """Nodes of an expression, each as a line that names the nodes before it by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: set[Any]) -> None:
         self.tables: dict[str, int] = {}
+        self.numbers: list[ops.Literal] = []
+        self._fixed = fixed
         self._nodes: dict[Any, int] = {}
         self._references: dict[int, int] = {}
 
     def line(self, node: Any) -> str:
+        if _is_number(node) and node not in self._fixed:
+            self.numbers.append(node)
+            self._nodes[node] = len(self._nodes)
+            return f"number {len(self.numbers) - 1}|{node.dtype!r}"
         said = [f"{type(node).__module__}.{type(node).__qualname__}"]
         said += [self._argument(node, name, part) for name, part in zip(node.__argnames__, node.__args__, strict=True)]
         if isinstance(node, ops.ScalarUDF | ops.AggUDF):
@@ -143,3 +202,14 @@ def _place(quoted: re.Match[str], places: Mapping[str, int]) -> str:
 
 def _mark(place: int) -> str:
     return f"\x00{place}\x00"
+
+
+def _is_number(node: Any) -> bool:
+    """Without a sign, which may stand in brackets."""
+    if not isinstance(node, ops.Literal) or isinstance(node.value, bool) or not isinstance(node.value, int | float):
+        return False
+    return 0 < node.value < math.inf and len(str(node.value)) >= _DISTINCTIVE
+
+
+def _number_mark(place: int) -> str:
+    return f"\x01{place}\x01"

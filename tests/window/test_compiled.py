@@ -59,6 +59,52 @@ def test_another_value_is_another_query(backend: Any, other: dict[str, Any]) -> 
     assert backend.compile(spend(table)) != backend.compile(spend(table, **other))
 
 
+def since(table: ibis.Table, start_s: float, until_day: int, times: float = 0.2512) -> ibis.Table:
+    """As windows are cut: the same numbers elsewhere in it as well, where they are compared, reckoned with, shown and looked up."""
+    kept = table.filter(table.started_s >= start_s, (table.started_s // 86_400) < until_day)
+    kept = kept.mutate(cost_usd=kept.cost_usd * times, start_s=ibis.literal(start_s), asked=kept.started_s.isin([int(start_s), until_day]))
+    return kept.filter(kept.start_s - start_s < times)
+
+
+NUMBERS = [(1_790_000_000.5, 20_717), (1_790_086_400.5, 20_718), (20_718.0, 20_718), (86_400.0, 86_401)]
+
+
+@pytest.mark.parametrize(("start_s", "until_day"), NUMBERS)
+def test_a_query_of_another_hour_is_what_ibis_would_write(backend: Any, start_s: float, until_day: int) -> None:
+    table = held(backend, "rows")
+    backend.compile(since(table, 1_700_000_000.25, 19_675))
+    assert backend.compile(since(table, start_s, until_day)) == ibis.duckdb.connect(":memory:").compile(since(table, start_s, until_day))
+
+
+def test_numbers_that_are_compared_or_reckoned_with_need_no_other_query(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def window(start_s: float, day: int) -> ibis.Table:
+        return table.filter(table.started_s.between(start_s, start_s + 3_600.5), table.started_s // 86_400 < day).select("model")
+
+    table = held(backend, "rows")
+    expected = ibis.duckdb.connect(":memory:").compile(window(1_790_086_400.5, 20_718))
+    backend.compile(window(1_700_000_000.25, 19_675))
+    monkeypatch.setattr(compiled.Backend, "compile", lambda *_, **__: pytest.fail("compiled again"))
+    assert backend.compile(window(1_790_086_400.5, 20_718)) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(lambda table, number: table.cost_usd.quantile(number / 1e6), id="quantile"),
+        pytest.param(lambda table, number: table.cost_usd.round(int(number) - 99_990), id="digits"),
+        pytest.param(lambda table, number: table.model.substr(int(number)), id="cut"),
+        pytest.param(lambda table, number: table.cost_usd > -number, id="sign"),
+        pytest.param(lambda _, number: ibis.literal(number), id="shown"),
+    ],
+)
+def test_a_number_that_a_query_is_made_by_belongs_to_it(backend: Any, written: Any) -> None:
+    table = held(backend, "rows")
+    one, other = (table.select(found=written(table, number)) for number in (99_991.0, 99_992.0))
+    assert shape(one.op())[0] != shape(other.op())[0]
+    plain = ibis.duckdb.connect(":memory:")
+    assert [backend.compile(each) for each in (one, other)] == [plain.compile(each) for each in (one, other)]
+
+
 def test_a_name_that_somebody_chose_belongs_to_the_query(backend: Any) -> None:
     one, two = (table_of(backend, name) for name in ("model", "requests"))
     assert shape(one.op())[0] != shape(two.op())[0]

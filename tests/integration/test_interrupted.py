@@ -205,10 +205,10 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def disturbed(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
+def disturbed(week: Path, known_queries: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
     """A home whose runs are stopped one after another."""
     folder = tmp_path_factory.mktemp("disturbed")
-    return Places(week / "logs", week / "feedback", folder / "home", folder / "out")
+    return Places(week / "logs", week / "feedback", lend(known_queries, folder / "home"), folder / "out")
 
 
 LOADING = (

@@ -205,8 +205,8 @@ def _mark(place: int) -> str:
 
 
 def _is_number(node: Any) -> bool:
-    """Without a sign, which may stand in brackets."""
-    if not isinstance(node, ops.Literal) or isinstance(node.value, bool) or not isinstance(node.value, int | float):
+    """Without a sign, which may stand in brackets; spans of time are numbers to Ibis as well, and are written otherwise."""
+    if not isinstance(node, ops.Literal) or not (node.dtype.is_integer() or node.dtype.is_floating()) or node.value is None:
         return False
     return 0 < node.value < math.inf and len(str(node.value)) >= _DISTINCTIVE
 

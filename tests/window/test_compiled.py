@@ -95,6 +95,7 @@ def test_numbers_that_are_compared_or_reckoned_with_need_no_other_query(backend:
         pytest.param(lambda table, number: table.model.substr(int(number)), id="cut"),
         pytest.param(lambda table, number: table.cost_usd > -number, id="sign"),
         pytest.param(lambda _, number: ibis.literal(number), id="shown"),
+        pytest.param(lambda table, number: table.started_s.as_timestamp("s") + ibis.interval(seconds=int(number)), id="span"),
     ],
 )
 def test_a_number_that_a_query_is_made_by_belongs_to_it(backend: Any, written: Any) -> None:

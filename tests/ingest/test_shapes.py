@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -67,9 +68,11 @@ Reading = Callable[..., Read]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Reading:
-    def of(content: str | bytes, log_format: str = "auto", name: str = "a") -> Read:
+    def of(content: str | bytes | dict[str, str | bytes], log_format: str = "auto", name: str = "a") -> Read:
+        """What became of one object, or of several by their names, and of those read before."""
         (tmp_path / "logs").mkdir(exist_ok=True)
-        (tmp_path / "logs" / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        for called, each in (content if isinstance(content, dict) else {name: content}).items():
+            (tmp_path / "logs" / called).write_bytes(each.encode() if isinstance(each, str) else each)
         return read_logs(tmp_path / "logs", tmp_path / "home", log_format)
 
     return of
@@ -97,41 +100,50 @@ def names(*numbers: int) -> set[str]:
 # One after another
 
 
-@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
-def test_records_are_read_whatever_stands_between_them(pack: Any, read: Reading, tmp_path: Path) -> None:
-    number = 0
-    for between in ["", " ", "\t", "\r\n", "\n\n", ",", ",\n", "\x1e", "\ufeff"]:
-        for count in (2, 20):
-            (tmp_path / "logs").mkdir(exist_ok=True)
-            content = between.join(text(number + each) for each in range(count))
-            (tmp_path / "logs" / f"{number}").write_bytes(pack(content.encode()))
-            number += count
-    found = read(pack(text(number).encode()), name="last")
-    assert (found.result.records, models(found)) == (number + 1, names(*range(number + 1)))
+def test_records_are_read_whatever_stands_between_them(read: Reading) -> None:
+    content, number = dict[str, bytes](), 0
+    for packed, pack in PACKED.items():
+        for place, between in enumerate(["", " ", "\t", "\r\n", "\n\n", ",", ",\n", "\x1e", "\ufeff"]):
+            for count in (2, 20):
+                joined = between.join(text(number + each) for each in range(count))
+                content[f"{packed}-{place}-{count}"] = pack(joined.encode())
+                number += count
+    found = read(content)
+    assert (found.result.records, models(found)) == (number, names(*range(number)))
 
 
-@pytest.mark.parametrize(("place", "pack"), [(0, bytes), (3, gzip.compress), (9, zstandard.compress)])
-def test_a_line_of_many_records_among_lines_of_one_is_read_record_by_record(place: int, pack: Any, read: Reading) -> None:
-    lines = calls(10)
-    lines[place] = "".join(text(100 + number) for number in range(20))
-    found = read(pack("\n".join(lines).encode()))
-    expected = names(*(number for number in range(10) if number != place), *range(100, 120))
-    assert (found.result.records, models(found), found.refused) == (29, expected, [])
+def test_a_line_of_many_records_among_lines_of_one_is_read_record_by_record(read: Reading) -> None:
+    content, expected = dict[str, bytes](), set[str]()
+    for first, place, pack in ((0, 0, bytes), (100, 3, gzip.compress), (200, 9, zstandard.compress)):
+        lines = [text(first + number) for number in range(10)]
+        lines[place] = "".join(text(first + 50 + number) for number in range(20))
+        content[str(first)] = pack("\n".join(lines).encode())
+        expected |= names(*(first + number for number in (*range(10), *range(50, 70)) if number != place))
+    found = read(content)
+    assert (found.result.records, models(found), found.refused) == (3 * 29, expected, [])
 
 
-@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
-def test_a_record_that_is_cut_off_is_the_only_one_that_is_lost(pack: Any, read: Reading, places: Any) -> None:
-    lines = [text(0), text(1) + text(2) + cut(3), text(4) + cut(5) + text(6), text(7, response_cost=-1) + text(8), cut(9)]
-    found = read(pack("\n".join(lines).encode()))
-    assert (found.result.records, models(found)) == (10, names(0, 1, 2, 4, 6, 8))
-    assert places() == [(2, 3), (3, 2), (4, 1), (5, None)]
-    assert Counter(reason for _, reason in found.refused) == {"not valid JSON": 3, "response_cost is negative": 1}
+def test_a_record_that_is_cut_off_is_the_only_one_that_is_lost(read: Reading, places: Any) -> None:
+    content = dict[str, bytes]()
+    for place, (packed, pack) in enumerate(PACKED.items()):
+        sound, lost = (lambda number, n=10 * place, **changes: text(n + number, **changes)), (lambda number, n=10 * place: cut(n + number))
+        lines = [sound(0), sound(1) + sound(2) + lost(3), sound(4) + lost(5) + sound(6), sound(7, response_cost=-1) + sound(8), lost(9)]
+        content[packed] = pack("\n".join(lines).encode())
+    found = read(content)
+    assert (found.result.records, models(found)) == (
+        30,
+        names(*(10 * place + number for place in range(3) for number in (0, 1, 2, 4, 6, 8))),
+    )
+    assert places() == sorted([(2, 3), (3, 2), (4, 1), (5, None)] * 3, key=str)
+    assert Counter(reason for _, reason in found.refused) == {"not valid JSON": 9, "response_cost is negative": 3}
 
 
-@pytest.mark.parametrize("broken", ['{"id": tru}', '{"id": "a" "b"}', '{"id": "\\x"}', '{"a": [1, 2}', "{]", '{"id": "}{" oops}'])
-def test_what_is_broken_between_two_records_of_a_line_is_refused_once(broken: str, read: Reading, places: Any) -> None:
-    found = read(text(0) + broken + text(1))
-    assert (models(found), places()) == (names(0, 1), [(1, 2)])
+BROKEN = ['{"id": tru}', '{"id": "a" "b"}', '{"id": "\\x"}', '{"a": [1, 2}', "{]", '{"id": "}{" oops}']
+
+
+def test_what_is_broken_between_two_records_of_a_line_is_refused_once(read: Reading, places: Any) -> None:
+    found = read({str(place): text(2 * place) + broken + text(2 * place + 1) for place, broken in enumerate(BROKEN)})
+    assert (models(found), places()) == (names(*range(2 * len(BROKEN))), [(1, 2)] * len(BROKEN))
 
 
 def test_bytes_that_are_no_text_spoil_their_own_record_alone(read: Reading, places: Any) -> None:
@@ -146,11 +158,9 @@ def test_a_record_between_a_sound_and_a_broken_end_of_a_document_is_read(read: R
     assert "the document breaks off" in found.refused[0][1]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "\n \n", "[]", "[[], []]", '{"data": []}', '{"data": [], "meta": {"total": 0}}', '{"resourceSpans": []}']
-)
-def test_what_is_empty_holds_no_records(content: str, read: Reading) -> None:
-    found = read(content) if content.strip() else read(content + "\n\n")
+def test_what_is_empty_holds_no_records(read: Reading) -> None:
+    empty = ["", "\n \n", "\n\n", "[]", "[[], []]", '{"data": []}', '{"data": [], "meta": {"total": 0}}', '{"resourceSpans": []}']
+    found = read({str(place): content for place, content in enumerate(empty)})
     assert (found.result.records, found.result.left_out) == (0, {})
 
 
@@ -227,13 +237,19 @@ def nested(path: list[str], value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("path", [*(["data"], ["result"], ["results"], ["logs"], ["items"], ["records"], ["events"]), ["data", "items"], ["response", "result", "logs"], ["hits", "hits"]])  # fmt: skip
-def test_records_below_a_name_are_read_wherever_the_document_puts_them(path: list[str], indent: int | None, read: Reading) -> None:
-    page = nested(path, [call(0), call(1, response_cost=-1), call(2)]) | {"meta": {"page": 1, "total": 3}, "next_cursor": None}
-    found = read(json.dumps(page, indent=indent))
-    assert (found.result.records, models(found)) == (3, names(0, 2))
-    assert found.refused == [(1, "response_cost is negative")]
+PATHS = [*(["data"], ["result"], ["results"], ["logs"], ["items"], ["records"], ["events"]), ["data", "items"], ["response", "result", "logs"], ["hits", "hits"]]  # fmt: skip
+
+
+def test_records_below_a_name_are_read_wherever_the_document_puts_them(read: Reading) -> None:
+    content, sound = dict[str, str](), list[int]()
+    for place, (path, indent) in enumerate(itertools.product(PATHS, (None, 2))):
+        first = 3 * place
+        below = nested(path, [call(first), call(first + 1, response_cost=-1), call(first + 2)])
+        content[f"{place:02}"] = json.dumps(below | {"meta": {"page": 1, "total": 3}, "next_cursor": None}, indent=indent)
+        sound += [first, first + 2]
+    found = read(content)
+    assert (found.result.records, models(found)) == (3 * len(content), names(*sound))
+    assert found.refused == [(1, "response_cost is negative")] * len(content)
 
 
 def test_pages_follow_each_other_line_by_line_and_every_record_has_its_place(read: Reading, places: Any) -> None:
@@ -303,125 +319,158 @@ def base64_of(said: str) -> str:
     return base64.b64encode(said.encode()).decode()
 
 
-WRAPPED: dict[str, str] = {
-    "CloudWatch subscription": json.dumps(
-        {
-            "messageType": "DATA_MESSAGE",
-            "owner": "123456789012",
-            "logGroup": "/ecs/gateway",
-            "logStream": "s",
-            "subscriptionFilters": ["all"],
-            "logEvents": [{"id": "1", "timestamp": 1, "message": MESSAGE}, {"id": "2", "timestamp": 2, "message": text(1) + "\n"}],
-        }
-    ),
-    "CloudWatch handed to a function": json.dumps(
-        {
-            "awslogs": {
-                "data": base64.b64encode(
-                    gzip.compress(json.dumps({"logEvents": [{"message": MESSAGE}, {"message": text(1)}]}).encode())
-                ).decode()
+def wrapped(two: list[str]) -> dict[str, str]:
+    """Two records in what each shipper puts around them."""
+    return {
+        "CloudWatch subscription": json.dumps(
+            {
+                "messageType": "DATA_two[0]",
+                "owner": "123456789012",
+                "logGroup": "/ecs/gateway",
+                "logStream": "s",
+                "subscriptionFilters": ["all"],
+                "logEvents": [{"id": "1", "timestamp": 1, "message": two[0]}, {"id": "2", "timestamp": 2, "message": two[1] + "\n"}],
             }
-        }
-    ),
-    "Kinesis handed to a function": json.dumps(
-        {"Records": [{"kinesis": {"partitionKey": "p", "data": base64_of(each)}, "eventSource": "aws:kinesis"} for each in calls(2)]}
-    ),
-    "Firehose handed to a function": json.dumps(
-        {"records": [{"recordId": "4", "approximateArrivalTimestamp": 1, "data": base64_of(f"{each}\n")} for each in calls(2)]}
-    ),
-    "Firehose with several records each, compressed": json.dumps(
-        {"records": [{"recordId": "4", "data": base64.b64encode(gzip.compress("".join(calls(2)).encode())).decode()}]}
-    ),
-    "Pub/Sub pushed": "".join(
-        json.dumps({"message": {"data": base64_of(each), "messageId": "1", "attributes": {"a": "b"}}, "subscription": "projects/p"}) + "\n"
-        for each in calls(2)
-    ),
-    "Pub/Sub in the alphabet of addresses, without padding": "".join(
-        json.dumps({"message": {"data": base64.urlsafe_b64encode(each.encode()).decode().rstrip("="), "messageId": "1"}})
-        for each in calls(2)
-    ),
-    "Kafka handed to a function": json.dumps(
-        {"records": {"calls-0": [{"offset": 1, "value": base64_of(f" [{','.join(calls(2))}]".strip())}]}}
-    ),
-    "CloudEvents": "".join(json.dumps({"specversion": "1.0", "type": "t", "data_base64": base64_of(each)}) + "\n" for each in calls(2)),
-    "diagnostic settings of Azure": json.dumps({"records": [{"time": TIME, "properties": each} for each in calls(2)]}),
-    "text under a name that nobody knows": "".join(json.dumps({"n": 1, "blob": each}) + "\n" for each in calls(2)),
-    "the OpenTelemetry collector, as text": collected([{"stringValue": each} for each in calls(2)]),
-    "the OpenTelemetry collector, as fields": collected([any_value(call(number)) for number in range(2)]),
-    "a sequence of RFC 7464": "".join(f"\x1e{each}\n" for each in calls(2)),
-    "a table with a column of JSON": "n;request\n" + "".join(f'1;"{each.replace(chr(34), chr(34) * 2)}"\n' for each in calls(2)),
-    "CloudWatch export": f"{TIME} {MESSAGE}\n{TIME} {text(1)}\n",
-    "get-log-events": json.dumps(
-        {"events": [{"timestamp": 1, "message": each, "ingestionTime": 2} for each in calls(2)], "nextForwardToken": "f"}
-    ),
-    "docker json-file": "".join(json.dumps({"log": f"{each}\n", "stream": "stdout", "time": TIME}) + "\n" for each in calls(2)),
-    "docker without line ends": "".join(json.dumps({"log": each, "stream": "stdout", "time": TIME}) + "\n" for each in calls(2)),
-    "docker compose logs": "".join(f"gateway-1  | {each}\n" for each in calls(2)),
-    "Kubernetes CRI": "".join(f"{TIME} stdout F {each}\n" for each in calls(2)),
-    "FireLens, concatenated": "".join(
-        json.dumps({"source": "stdout", "log": each, "container_id": "c", "ecs_cluster": "e"}) for each in calls(2)
-    ),
-    "Fluent Bit": "".join(json.dumps({"date": 1.5, "log": json.loads(each), "kubernetes": {"pod_name": "p"}}) + "\n" for each in calls(2)),
-    "Fluent Bit, merged beside the text": "".join(
-        json.dumps({"log": each, "log_processed": json.loads(each), "kubernetes": {"labels": {"a": "b"}}}) + "\n" for each in calls(2)
-    ),
-    "Vector": "".join(json.dumps({"message": each, "timestamp": TIME, "host": "h", "source_type": "file"}) + "\n" for each in calls(2)),
-    "Logstash": "".join(json.dumps({"@timestamp": TIME, "@version": "1", "message": json.loads(each)}) + "\n" for each in calls(2)),
-    "Filebeat": "".join(
-        json.dumps({"@timestamp": TIME, "log": {"offset": 5, "file": {"path": "p"}}, "message": each, "agent": {"type": "filebeat"}}) + "\n"
-        for each in calls(2)
-    ),
-    "Elasticsearch": json.dumps({"took": 1, "hits": {"total": {"value": 2}, "hits": [{"_id": "a", "_source": call(n)} for n in range(2)]}}),
-    "Datadog interface": json.dumps(
-        {
-            "data": [
-                {"id": "x", "type": "log", "attributes": {"service": "s", "message": each, "attributes": json.loads(each)}}
-                for each in calls(2)
-            ]
-        }
-    ),
-    "Datadog archive": "".join(
-        json.dumps({"_id": "a", "date": TIME, "service": "s", "message": each, "status": "info"}) + "\n" for each in calls(2)
-    ),
-    "Loki": json.dumps(
-        {
-            "status": "success",
-            "data": {
-                "resultType": "streams",
-                "result": [{"stream": {"app": "g"}, "values": [["1795400000000000000", each] for each in calls(2)]}],
-            },
-        }
-    ),
-    "logcli": "".join(json.dumps({"labels": {"app": "g"}, "line": each, "timestamp": TIME}) + "\n" for each in calls(2)),
-    "Google Cloud jsonPayload": "".join(
-        json.dumps({"insertId": "i", "jsonPayload": json.loads(each), "resource": {"type": "k8s_container"}, "timestamp": TIME}) + "\n"
-        for each in calls(2)
-    ),
-    "Google Cloud textPayload": json.dumps([{"insertId": "i", "textPayload": each, "timestamp": TIME} for each in calls(2)], indent=2),
-    "Splunk": "".join(json.dumps({"time": 1, "host": "h", "event": json.loads(each)}) for each in calls(2)),
-    "syslog": "".join(f"<134>1 {TIME} host gateway 12 - - {each}\n" for each in calls(2)),
-    "table of CloudWatch Insights": '"@timestamp","@message"\n'
-    + "".join(f'{TIME},"{each.replace(chr(34), chr(34) * 2)}"\n' for each in calls(2)),
-    "by identifier": json.dumps({f"call-{number}": call(number) for number in range(2)}),
-    "a wrapper in a wrapper": json.dumps({"message": json.dumps({"log": MESSAGE})})
-    + "\n"
-    + json.dumps({"message": json.dumps({"data": [call(1)]})}),
-}
+        ),
+        "CloudWatch handed to a function": json.dumps(
+            {
+                "awslogs": {
+                    "data": base64.b64encode(
+                        gzip.compress(json.dumps({"logEvents": [{"message": two[0]}, {"message": two[1]}]}).encode())
+                    ).decode()
+                }
+            }
+        ),
+        "Kinesis handed to a function": json.dumps(
+            {"Records": [{"kinesis": {"partitionKey": "p", "data": base64_of(each)}, "eventSource": "aws:kinesis"} for each in two]}
+        ),
+        "Firehose handed to a function": json.dumps(
+            {"records": [{"recordId": "4", "approximateArrivalTimestamp": 1, "data": base64_of(f"{each}\n")} for each in two]}
+        ),
+        "Firehose with several records each, compressed": json.dumps(
+            {"records": [{"recordId": "4", "data": base64.b64encode(gzip.compress("".join(two).encode())).decode()}]}
+        ),
+        "Pub/Sub pushed": "".join(
+            json.dumps({"message": {"data": base64_of(each), "messageId": "1", "attributes": {"a": "b"}}, "subscription": "projects/p"})
+            + "\n"
+            for each in two
+        ),
+        "Pub/Sub in the alphabet of addresses, without padding": "".join(
+            json.dumps({"message": {"data": base64.urlsafe_b64encode(each.encode()).decode().rstrip("="), "messageId": "1"}})
+            for each in two
+        ),
+        "Kafka handed to a function": json.dumps(
+            {"records": {"calls-0": [{"offset": 1, "value": base64_of(f" [{','.join(two)}]".strip())}]}}
+        ),
+        "CloudEvents": "".join(json.dumps({"specversion": "1.0", "type": "t", "data_base64": base64_of(each)}) + "\n" for each in two),
+        "diagnostic settings of Azure": json.dumps({"records": [{"time": TIME, "properties": each} for each in two]}),
+        "text under a name that nobody knows": "".join(json.dumps({"n": 1, "blob": each}) + "\n" for each in two),
+        "the OpenTelemetry collector, as text": collected([{"stringValue": each} for each in two]),
+        "the OpenTelemetry collector, as fields": collected([any_value(json.loads(each)) for each in two]),
+        "a sequence of RFC 7464": "".join(f"\x1e{each}\n" for each in two),
+        "a table with a column of JSON": "n;request\n" + "".join(f'1;"{each.replace(chr(34), chr(34) * 2)}"\n' for each in two),
+        "CloudWatch export": f"{TIME} {two[0]}\n{TIME} {two[1]}\n",
+        "get-log-events": json.dumps(
+            {"events": [{"timestamp": 1, "message": each, "ingestionTime": 2} for each in two], "nextForwardToken": "f"}
+        ),
+        "docker json-file": "".join(json.dumps({"log": f"{each}\n", "stream": "stdout", "time": TIME}) + "\n" for each in two),
+        "docker without line ends": "".join(json.dumps({"log": each, "stream": "stdout", "time": TIME}) + "\n" for each in two),
+        "docker compose logs": "".join(f"gateway-1  | {each}\n" for each in two),
+        "Kubernetes CRI": "".join(f"{TIME} stdout F {each}\n" for each in two),
+        "FireLens, concatenated": "".join(
+            json.dumps({"source": "stdout", "log": each, "container_id": "c", "ecs_cluster": "e"}) for each in two
+        ),
+        "Fluent Bit": "".join(json.dumps({"date": 1.5, "log": json.loads(each), "kubernetes": {"pod_name": "p"}}) + "\n" for each in two),
+        "Fluent Bit, merged beside the text": "".join(
+            json.dumps({"log": each, "log_processed": json.loads(each), "kubernetes": {"labels": {"a": "b"}}}) + "\n" for each in two
+        ),
+        "Vector": "".join(json.dumps({"message": each, "timestamp": TIME, "host": "h", "source_type": "file"}) + "\n" for each in two),
+        "Logstash": "".join(json.dumps({"@timestamp": TIME, "@version": "1", "message": json.loads(each)}) + "\n" for each in two),
+        "Filebeat": "".join(
+            json.dumps({"@timestamp": TIME, "log": {"offset": 5, "file": {"path": "p"}}, "message": each, "agent": {"type": "filebeat"}})
+            + "\n"
+            for each in two
+        ),
+        "Elasticsearch": json.dumps(
+            {"took": 1, "hits": {"total": {"value": 2}, "hits": [{"_id": "a", "_source": json.loads(each)} for each in two]}}
+        ),
+        "Datadog interface": json.dumps(
+            {
+                "data": [
+                    {"id": "x", "type": "log", "attributes": {"service": "s", "message": each, "attributes": json.loads(each)}}
+                    for each in two
+                ]
+            }
+        ),
+        "Datadog archive": "".join(
+            json.dumps({"_id": "a", "date": TIME, "service": "s", "message": each, "status": "info"}) + "\n" for each in two
+        ),
+        "Loki": json.dumps(
+            {
+                "status": "success",
+                "data": {
+                    "resultType": "streams",
+                    "result": [{"stream": {"app": "g"}, "values": [["1795400000000000000", each] for each in two]}],
+                },
+            }
+        ),
+        "logcli": "".join(json.dumps({"labels": {"app": "g"}, "line": each, "timestamp": TIME}) + "\n" for each in two),
+        "Google Cloud jsonPayload": "".join(
+            json.dumps({"insertId": "i", "jsonPayload": json.loads(each), "resource": {"type": "k8s_container"}, "timestamp": TIME}) + "\n"
+            for each in two
+        ),
+        "Google Cloud textPayload": json.dumps([{"insertId": "i", "textPayload": each, "timestamp": TIME} for each in two], indent=2),
+        "Splunk": "".join(json.dumps({"time": 1, "host": "h", "event": json.loads(each)}) for each in two),
+        "syslog": "".join(f"<134>1 {TIME} host gateway 12 - - {each}\n" for each in two),
+        "table of CloudWatch Insights": '"@timestamp","@message"\n'
+        + "".join(f'{TIME},"{each.replace(chr(34), chr(34) * 2)}"\n' for each in two),
+        "by identifier": json.dumps({json.loads(each)["litellm_call_id"]: json.loads(each) for each in two}),
+        "a wrapper in a wrapper": json.dumps({"message": json.dumps({"log": two[0]})})
+        + "\n"
+        + json.dumps({"message": json.dumps({"data": [json.loads(two[1])]})}),
+    }
 
 
-@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
-def test_records_are_taken_out_of_what_a_shipper_puts_around_them(wrapped: str, read: Reading) -> None:
-    found = read(gzip.compress(wrapped.encode()))
-    assert (found.result.records, models(found), found.result.left_out) == (2, names(0, 1), {}), found.refused
-    assert found.result.formats == ("litellm",)
+SHIPPERS = list(wrapped(calls(2)))
 
 
-@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
-def test_a_wrapped_record_that_cannot_be_used_is_refused_by_itself(wrapped: str, read: Reading) -> None:
-    found = read(wrapped.replace("0.25", "-0.2"), name="b")
-    # What is written as Base64 cannot be replaced here.
-    assert (found.result.records, found.result.quarantined) == (2, 2 if "0.25" in wrapped else 0)
-    assert {reason for _, reason in found.refused} <= {"response_cost is negative"}
+def numbers_of(place: int) -> tuple[int, int]:
+    """Of the two records that one shipper sends: no two send the same."""
+    return 2 * place, 2 * place + 1
+
+
+def written(folder: Path, pack: Callable[[bytes], bytes], **changes: Any) -> None:
+    """One object per shipper, each with records of its own."""
+    folder.mkdir()
+    for place, shipper in enumerate(SHIPPERS):
+        content = wrapped([text(number, **changes) for number in numbers_of(place)])[shipper]
+        (folder / f"{place:03}").write_bytes(pack(content.encode()))
+
+
+def by_shipper(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> dict[str, list[Any]]:
+    """What rows say, by the shipper whose object they came from."""
+    found: dict[str, list[Any]] = {shipper: [] for shipper in SHIPPERS}
+    for row in rows:
+        found[SHIPPERS[int(row["source_object"].partition(" in ")[0])]].append(value(row))
+    return found
+
+
+def test_records_are_taken_out_of_what_a_shipper_puts_around_them(tmp_path: Path) -> None:
+    written(tmp_path / "logs", gzip.compress)
+    found = read_logs(tmp_path / "logs", tmp_path / "home")
+    assert found.refused == []
+    expected = {shipper: sorted(names(*numbers_of(place))) for place, shipper in enumerate(SHIPPERS)}
+    taken = by_shipper(found.rows, lambda row: row["attempt_id"].split("/")[0])
+    assert {shipper: sorted(each) for shipper, each in taken.items()} == expected
+    assert (found.result.records, found.result.left_out, found.result.formats) == (2 * len(SHIPPERS), {}, ("litellm",))
+
+
+def test_a_wrapped_record_that_cannot_be_used_is_refused_by_itself(tmp_path: Path) -> None:
+    written(tmp_path / "logs", bytes, response_cost=-0.2)
+    found = read_logs(tmp_path / "logs", tmp_path / "home")
+    refused = by_shipper(Lake(Home(tmp_path / "home")).side_table("quarantine").to_pylist(), lambda row: row["reason"])
+    assert refused == dict.fromkeys(SHIPPERS, ["response_cost is negative"] * 2)
+    assert (found.result.records, found.rows) == (2 * len(SHIPPERS), [])
 
 
 def test_events_that_were_compressed_one_by_one_and_again_as_a_stream_are_unpacked(read: Reading) -> None:

@@ -144,14 +144,20 @@ def test_each_unusable_record_is_quarantined_with_its_line_and_reason_and_the_go
         assert why in reasons[2 * number + 2], (bad[:80], reasons[2 * number + 2])
 
 
-@pytest.mark.parametrize(
-    "cut", [b'{"id": "x", "response_cost": ', b'{"id": "x", "response_cost":', b'{"id": "x",', b'{"id"', b"{", b"[", b'"']
-)
-def test_a_line_that_breaks_off_anywhere_takes_no_other_line_with_it(cut: bytes, logs: Logs) -> None:
-    logs.write("a.jsonl", b"\n".join([line(1), cut, line(2), cut, cut, line(3), line(4, response_cost=-1), cut]) + b"\n")
+CUTS = [b'{"id": "x", "response_cost": ', b'{"id": "x", "response_cost":', b'{"id": "x",', b'{"id"', b"{", b"[", b'"']
+
+
+def test_a_line_that_breaks_off_anywhere_takes_no_other_line_with_it(logs: Logs) -> None:
+    for place, cut in enumerate(CUTS):
+        first, second, third, negative = (
+            line(10 * place + number, **({"response_cost": -1} if number == 4 else {})) for number in (1, 2, 3, 4)
+        )
+        logs.write(f"{place}.jsonl", b"\n".join([first, cut, second, cut, cut, third, negative, cut]) + b"\n")
     result = logs.ingest()
-    assert (result.ingested, result.quarantined) == (3, 5)
-    assert sorted(at for at in logs.reasons() if at is not None) == [2, 4, 5, 7, 8]
+    assert (result.ingested, result.quarantined) == (3 * len(CUTS), 5 * len(CUTS))
+    assert [(name, at) for name, at, *_ in logs.quarantine()] == [
+        (f"{place}.jsonl", at) for place in range(len(CUTS)) for at in (2, 4, 5, 7, 8)
+    ]
 
 
 def test_an_excerpt_shows_the_shape_of_a_record_and_none_of_its_text(logs: Logs) -> None:
@@ -263,11 +269,13 @@ def test_a_home_and_logs_in_folders_with_odd_names_work(tmp_path: Path) -> None:
     assert len(logs.rows()) == 2
 
 
-@pytest.mark.parametrize("wrap", [lambda text: text, gzip.compress, lambda text: zstandard.compress(text)], ids=["plain", "gzip", "zstd"])
-@pytest.mark.parametrize("name", ["no-extension", "misleading.csv", "misleading.parquet"])
-def test_what_an_object_is_is_told_by_its_content(logs: Logs, wrap: Callable[[bytes], bytes], name: str) -> None:
-    logs.write(name, wrap(line(1) + b"\n" + line(2) + b"\n"))
-    assert logs.ingest().ingested == 2
+def test_what_an_object_is_is_told_by_its_content(logs: Logs) -> None:
+    packed: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
+    names = [f"{folder}/{name}" for folder in packed for name in ("misleading.csv", "misleading.parquet", "no-extension")]
+    for place, name in enumerate(names):
+        logs.write(name, packed[name.partition("/")[0]](line(2 * place) + b"\n" + line(2 * place + 1) + b"\n"))
+    assert logs.ingest().ingested == 2 * len(names)
+    assert [name for (name,) in logs.rows("source_object")] == [name for name in names for _ in range(2)]
 
 
 def test_pretty_printed_documents_and_arrays_are_read_element_by_element(logs: Logs) -> None:
@@ -310,16 +318,18 @@ WHOLE_REFUSALS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE_REFUSALS)
-def test_an_object_that_holds_no_records_is_refused_whole_and_its_neighbours_are_read(logs: Logs, name: str) -> None:
-    make, why = WHOLE_REFUSALS[name]
-    logs.write(name, make())
+def test_an_object_that_holds_no_records_is_refused_whole_and_its_neighbours_are_read(logs: Logs) -> None:
+    for name, (make, _) in WHOLE_REFUSALS.items():
+        logs.write(name, make())
     logs.write("good.jsonl", line(1000) + b"\n" + line(1001) + b"\n")
     result = logs.ingest()
-    assert (result.ingested, result.quarantined) == (2, 1)
-    ((found, at, reason, _),) = logs.quarantine()
-    assert (found, at) == (name, None)
-    assert why in reason
+    assert (result.ingested, result.quarantined) == (2, len(WHOLE_REFUSALS))
+    refused = {name: (at, reason) for name, at, reason, _ in logs.quarantine()}
+    assert refused.keys() == WHOLE_REFUSALS.keys()
+    for name, (_, why) in WHOLE_REFUSALS.items():
+        at, reason = refused[name]
+        assert at is None
+        assert why in reason
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
-from routing_pipeline.parameters import Weights
+from routing_pipeline.parameters import Parameters, Weights
 from routing_pipeline.policy import candidates, programme, proof, search
 from routing_pipeline.policy.exploration import exploration_rules
 from routing_pipeline.policy.rule_blocks import shares_of
@@ -137,11 +137,15 @@ def drawn(world: worlds.World, n: int, seed: int = 7) -> tuple[worlds.Requests, 
     return requests, worlds.logged(world, requests, rng)
 
 
-def answered(rows: pa.Table, folder: Path, **asked: object) -> tuple[RoutingRules, Question]:
+def asked_of(rows: pa.Table, folder: Path, **asked: object) -> Question:
     folder.mkdir(exist_ok=True)
     with open_engine() as engine:
-        evidence, scope = worlds.evidence_of(engine, rows, folder, **{"goal": "cost", **asked})
-    return optimize_routing_rules(evidence, scope), question_of(evidence, scope, None)
+        return question_of(*worlds.evidence_of(engine, rows, folder, **{"goal": "cost", **asked}), None)
+
+
+def answered(rows: pa.Table, folder: Path, **asked: object) -> tuple[RoutingRules, Question]:
+    question = asked_of(rows, folder, **asked)
+    return optimize_routing_rules(question.evidence, question.scope), question
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,15 @@ class Window:
     rows: pa.Table
     answer: RoutingRules
     question: Question
+
+    def answer_to(self, **asked: object) -> RoutingRules:
+        """Of another question about the same rows: evidence does not depend on goals and limits."""
+        parameters = Parameters.model_validate({"goal": "cost", **asked})
+        return optimize_routing_rules(self.question.evidence, self.question.scope.model_copy(update={"parameters": parameters}))
+
+    def shares(self, answer: RoutingRules) -> worlds.Floats:
+        """What each model gets of the window's requests under the rules."""
+        return worlds.followed(worlds.CONFOUNDED, self.requests, answer.rule_set).mean(axis=0)
 
 
 def window(folder: Path, n: int, seed: int = 7, **asked: object) -> Window:
@@ -166,13 +179,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Window:
 
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Window:
-    """Quality may fall by two points, so that models compete for traffic."""
-    return window(tmp_path_factory.mktemp("roomy"), 30_000, max_quality_drop=0.02)
+    """Quality may fall by two points, so that models compete for traffic; few requests, as capacities make the search long."""
+    return window(tmp_path_factory.mktemp("roomy"), 8_000, max_quality_drop=0.02)
 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Window:
-    return window(tmp_path_factory.mktemp("larger"), 30_000, seed=2, max_quality_drop=0.01)
+    return window(tmp_path_factory.mktemp("larger"), 20_000, seed=2, max_quality_drop=0.01)
 
 
 def scrambled(rows: pa.Table, *, proving: bool) -> pa.Table:
@@ -189,13 +202,13 @@ def scrambled(rows: pa.Table, *, proving: bool) -> pa.Table:
 
 def test_nothing_of_the_proving_half_s_outcomes_reaches_the_candidates(plain: Window, tmp_path: Path) -> None:
     paths = []
-    for question in (plain.question, answered(scrambled(plain.rows, proving=True), tmp_path / "scrambled")[1]):
+    for question in (plain.question, asked_of(scrambled(plain.rows, proving=True), tmp_path / "scrambled")):
         learnt = search.learned(question.cube, question.limits)
         paths.append(candidates.candidates(question.cube, learnt, question.limits, "cost", WEIGHTS))
     assert paths[0]
     assert paths[0] == paths[1]
     # The test has teeth: the learning half's outcomes do matter.
-    _, question = answered(scrambled(plain.rows, proving=False), tmp_path / "other half")
+    question = asked_of(scrambled(plain.rows, proving=False), tmp_path / "other half")
     learnt = search.learned(question.cube, question.limits)
     assert candidates.candidates(question.cube, learnt, question.limits, "cost", WEIGHTS) != paths[0]
 
@@ -216,12 +229,10 @@ def test_the_same_data_and_question_give_the_same_rule_set_to_the_byte(plain: Wi
     assert again.model_dump_json() == plain.answer.model_dump_json()
 
 
-def test_a_much_lower_floor_saves_more(tmp_path: Path) -> None:
-    _, rows = drawn(worlds.CONFOUNDED, 20_000)
+def test_a_much_lower_floor_saves_more(plain: Window) -> None:
     savings = []
     for drop in (0.005, 0.03):
-        answer, _ = answered(rows, tmp_path / str(drop), max_quality_drop=drop)
-        change = answer.rule_set.expected.change.cost_usd.relative
+        change = plain.answer_to(max_quality_drop=drop).rule_set.expected.change.cost_usd.relative
         assert isinstance(change, Estimate)
         savings.append(-change.estimate)
     assert savings[0] < savings[1]
@@ -247,17 +258,14 @@ def test_what_was_never_tried_is_never_proposed_and_is_offered_for_exploration(t
         assert isinstance(rule.expected.quality, Unidentifiable)
 
 
-def test_capacities_are_kept_and_impossible_ones_are_named(roomy: Window, tmp_path: Path) -> None:
-    requests, rows = roomy.requests, roomy.rows
-    shares = worlds.followed(worlds.CONFOUNDED, requests, roomy.answer.rule_set).mean(axis=0)
+def test_capacities_are_kept_and_impossible_ones_are_named(roomy: Window) -> None:
+    shares = roomy.shares(roomy.answer)
     busiest = int(shares.argmax())
-    name = worlds.CONFOUNDED.models[busiest]
     cap = round(float(shares[busiest]) * 0.7, 3)
-    capped, _ = answered(rows, tmp_path / "capped", max_quality_drop=0.02, capacities={name: {"max_share": cap}})
-    if capped.rule_set.rules:
-        assert worlds.followed(worlds.CONFOUNDED, requests, capped.rule_set).mean(axis=0)[busiest] <= cap + 0.01
-    everyone = {model: {"max_share": 0.05} for model in worlds.CONFOUNDED.models}
-    impossible, _ = answered(rows, tmp_path / "impossible", capacities=everyone)
+    capped = roomy.answer_to(max_quality_drop=0.02, capacities={worlds.CONFOUNDED.models[busiest]: {"max_share": cap}})
+    assert capped.rule_set.rules
+    assert roomy.shares(capped)[busiest] <= cap + 0.01
+    impossible = roomy.answer_to(capacities={model: {"max_share": 0.05} for model in worlds.CONFOUNDED.models})
     assert impossible.rule_set.status == "no_change"
     assert any("capacities" in conflict.constraints for conflict in impossible.conflicts)
 
@@ -269,40 +277,39 @@ def test_a_cap_counts_what_a_model_gets_where_no_rule_reaches() -> None:
     assert not search.within_caps(learnt, nothing, limits(caps=(0.6, None, None)))
 
 
-def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_can(roomy: Window, tmp_path: Path) -> None:
-    requests, rows = roomy.requests, roomy.rows
-    shares = worlds.followed(worlds.CONFOUNDED, requests, roomy.answer.rule_set).mean(axis=0)
+def test_models_of_a_tier_keep_to_their_share_together_or_it_is_said_that_none_can(roomy: Window) -> None:
+    shares = roomy.shares(roomy.answer)
     pair = np.argsort(-shares)[:2]
     tiers = {worlds.CONFOUNDED.models[place]: {"tier": "busy"} for place in pair}
     cap = round(float(shares[pair].sum()) * 0.8, 3)
-    capped, _ = answered(rows, tmp_path / "capped", max_quality_drop=0.02, models=tiers, max_share_by_tier={"busy": cap})
+    capped = roomy.answer_to(max_quality_drop=0.02, models=tiers, max_share_by_tier={"busy": cap})
     assert capped.rule_set.rules
-    assert worlds.followed(worlds.CONFOUNDED, requests, capped.rule_set).mean(axis=0)[pair].sum() <= cap + 0.01
+    assert roomy.shares(capped)[pair].sum() <= cap + 0.01
     assert capped.rule_set.constraints.max_share == {"tier:busy": cap}
     assert any("Models of tier busy get at most" in each.text for each in capped.limits)
     all_of_them = {model: {"tier": "busy"} for model in worlds.CONFOUNDED.models}
-    impossible, _ = answered(rows, tmp_path / "impossible", models=all_of_them, max_share_by_tier={"busy": 0.5})
+    impossible = roomy.answer_to(models=all_of_them, max_share_by_tier={"busy": 0.5})
     assert impossible.rule_set.status == "no_change"
     assert any("at most 50 % of requests for models of tier busy" in conflict.constraints for conflict in impossible.conflicts)
 
 
-def test_a_floor_out_of_reach_is_named_with_what_is_within_reach(plain: Window, tmp_path: Path) -> None:
-    answer, _ = answered(plain.rows, tmp_path, quality_threshold=0.995)
+def test_a_floor_out_of_reach_is_named_with_what_is_within_reach(plain: Window) -> None:
+    answer = plain.answer_to(quality_threshold=0.995)
     assert answer.rule_set.status == "no_change"
     assert answer.conflicts
     assert "0.995" in answer.conflicts[0].constraints
     assert "within reach" in answer.conflicts[0].nearest_feasible
 
 
-def test_a_floor_and_a_ceiling_that_exclude_each_other_are_named_together(plain: Window, tmp_path: Path) -> None:
-    answer, _ = answered(plain.rows, tmp_path, cost_threshold=0.0005)
+def test_a_floor_and_a_ceiling_that_exclude_each_other_are_named_together(plain: Window) -> None:
+    answer = plain.answer_to(cost_threshold=0.0005)
     assert answer.rule_set.status == "no_change"
     assert any("and cost at most $0.0005" in conflict.constraints for conflict in answer.conflicts)
 
 
 def test_rules_read_back_are_the_policy_that_was_proven(larger: Window, tmp_path: Path) -> None:
     unlogged = replace(worlds.CONFOUNDED, logs_complexity=False, explored=0.4)
-    by_length = answered(drawn(unlogged, 30_000, seed=2)[1], tmp_path, max_quality_drop=0.05)
+    by_length = answered(drawn(unlogged, 20_000, seed=2)[1], tmp_path, max_quality_drop=0.05)
     for world, (answer, question) in ((worlds.CONFOUNDED, (larger.answer, larger.question)), (unlogged, by_length)):
         assert answer.rule_set.rules
         shares = shares_of(question.cube, answer.rule_set.rules)
@@ -362,6 +369,5 @@ def test_the_owner_of_a_router_may_say_what_it_decides_by(tmp_path: Path) -> Non
     _, rows = drawn(world, 5_000)
     grades = {}
     for inputs in ((), ("prompt_tokens",), ("prompt_tokens", "team")):
-        _, question = answered(rows, tmp_path / "-".join(inputs or ("nothing",)), router_inputs=inputs)
-        grades[inputs] = question.evidence.grade
+        grades[inputs] = asked_of(rows, tmp_path / "-".join(inputs or ("nothing",)), router_inputs=inputs).evidence.grade
     assert grades == {(): "C", ("prompt_tokens",): "B", ("prompt_tokens", "team"): "C"}

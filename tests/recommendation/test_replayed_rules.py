@@ -33,11 +33,18 @@ DEAR = {"when": {"task_type": ["task-5", "task-6", "task-7"]}, "route": BEST}
 def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Rows, evidence and scope of one window."""
     rng = np.random.default_rng(4)
-    rows = worlds.logged(WORLD, worlds.contexts(WORLD, 20_000, rng), rng)
+    rows = worlds.logged(WORLD, worlds.contexts(WORLD, 12_000, rng), rng)
     folder: Path = tmp_path_factory.mktemp("cells")
     with open_engine() as engine:
         evidence, scope = worlds.evidence_of(engine, rows, folder)
         yield engine.read_parquet([folder / "rows.parquet"]), evidence, scope
+
+
+@pytest.fixture(scope="module")
+def ours(world: Any) -> RoutingRules:
+    """The rules that are proposed for the window."""
+    _, evidence, scope = world
+    return optimize_routing_rules(evidence, scope)
 
 
 def judge(world: Any, rules: list[dict[str, Any]], **asked: Any) -> RoutingRules:
@@ -239,9 +246,8 @@ def test_a_replay_says_which_limits_rules_break(world: Any) -> None:
     assert (none.broken_limits, none.unproven_limits, none.by_rule) == ((), (), ())
 
 
-def test_rules_of_ours_are_replayed_as_they_were_proven_by_whatever_way_they_come_back(world: Any) -> None:
+def test_rules_of_ours_are_replayed_as_they_were_proven_by_whatever_way_they_come_back(world: Any, ours: RoutingRules) -> None:
     requests, evidence, scope = world
-    ours = optimize_routing_rules(evidence, scope)
     assert ours.rule_set.rules
     as_proven = simulate(ours.rule_set, evidence, requests, scope, ours.halves)
     by_hand = read_given_rules(json.loads(ours.rule_set.model_dump_json(exclude_none=True)), Parameters())
@@ -252,9 +258,8 @@ def test_rules_of_ours_are_replayed_as_they_were_proven_by_whatever_way_they_com
         assert again.saving_usd == as_proven.saving_usd
 
 
-def test_what_is_left_of_our_rules_is_judged_by_the_half_that_did_not_learn_it(world: Any) -> None:
+def test_what_is_left_of_our_rules_is_judged_by_the_half_that_did_not_learn_it(world: Any, ours: RoutingRules) -> None:
     requests, evidence, scope = world
-    ours = optimize_routing_rules(evidence, scope)
     rules = json.loads(ours.rule_set.model_dump_json(exclude_none=True))["rules"]
     changed = [*({"when": each["when"], "route": each["route"]} for each in rules[:1]), DEAR]
     found = replayed(read_given_rules(changed, Parameters()), evidence, requests, scope, ours.options)
@@ -268,9 +273,8 @@ def test_what_is_left_of_our_rules_is_judged_by_the_half_that_did_not_learn_it(w
     assert -1e-6 <= replayed_change.estimate - promised.estimate <= ours.luck * (promised.high - promised.low) / 2 + 1e-6
 
 
-def test_rules_of_ours_that_cannot_be_told_apart_by_halves_are_called_flattered(world: Any) -> None:
+def test_rules_of_ours_that_cannot_be_told_apart_by_halves_are_called_flattered(world: Any, ours: RoutingRules) -> None:
     requests, evidence, scope = world
-    ours = optimize_routing_rules(evidence, scope)
     rules = json.loads(ours.rule_set.model_dump_json(exclude_none=True))["rules"]
     narrowed = [{"when": {**each["when"], "team": ["red"]}, "route": each["route"]} for each in rules]
     found = replayed(read_given_rules(narrowed, Parameters()), evidence, requests, scope, ours.options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,11 +148,21 @@ def test_an_answer_that_loses_quality_does_not_stand_for_quality(change: float, 
 # On logs
 
 
-def conflict(folder: Path, **given: Any) -> tuple[RoutingEvidence, AnalysisScope, Callable[[AnalysisScope], RoutingRules]]:
+Asked = tuple[RoutingEvidence, AnalysisScope, Callable[[AnalysisScope], RoutingRules]]
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoutingEvidence, AnalysisScope]:
     rng = np.random.default_rng(7)
-    rows = worlds.logged(worlds.CONFOUNDED, worlds.contexts(worlds.CONFOUNDED, 40_000, rng), rng)
+    rows = worlds.logged(worlds.CONFOUNDED, worlds.contexts(worlds.CONFOUNDED, 20_000, rng), rng)
     with open_engine() as engine:
-        evidence, scope = worlds.evidence_of(engine, rows, folder, **given)
+        return worlds.evidence_of(engine, rows, tmp_path_factory.mktemp("window"))
+
+
+def conflict(window: tuple[RoutingEvidence, AnalysisScope], **given: Any) -> Asked:
+    """Evidence, what is asked of it, and who answers."""
+    evidence, scope = window
+    scope = scope.model_copy(update={"parameters": Parameters.model_validate(given)})
     test_numbers: dict[str, int] = {}
     answers: dict[str, RoutingRules] = {}
 
@@ -172,11 +181,11 @@ def conflict(folder: Path, **given: Any) -> tuple[RoutingEvidence, AnalysisScope
     "given",
     [
         {"quality_threshold": 0.93, "cost_threshold": 0.0006, "goal": "quality"},
-        {"budget": 60.0, "goal": "speed"},
+        {"budget": 30.0, "goal": "speed"},
     ],
 )
-def test_whoever_asks_again_with_the_options_of_a_row_gets_the_row(given: dict[str, Any], tmp_path: Path) -> None:
-    evidence, scope, ask = conflict(tmp_path, **given)
+def test_whoever_asks_again_with_the_options_of_a_row_gets_the_row(given: dict[str, Any], window: Any) -> None:
+    evidence, scope, ask = conflict(window, **given)
     first = ask(scope)
     assert first.rule_set.status == "no_change"
     assert first.conflicts
@@ -198,8 +207,8 @@ def test_whoever_asks_again_with_the_options_of_a_row_gets_the_row(given: dict[s
         assert f"quality not more than {scope.parameters.max_quality_drop:g} below today's" in suggested.keeps
 
 
-def test_rules_that_keep_every_limit_are_no_conflict_and_have_no_scenarios(tmp_path: Path) -> None:
-    evidence, scope, ask = conflict(tmp_path, goal="cost", quality_threshold=0.5)
+def test_rules_that_keep_every_limit_are_no_conflict_and_have_no_scenarios(window: Any) -> None:
+    evidence, scope, ask = conflict(window, goal="cost", quality_threshold=0.5)
     first = ask(scope)
     assert first.rule_set.rules
     assert first.conflicts == ()

@@ -9,6 +9,7 @@ import html
 import io
 import re
 from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -72,8 +73,20 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def harmless(full_of: Callable[[str], Report]) -> Page:
-    return Page(report_html(full_of("a model")))
+def pages(reports: Reports) -> Callable[[str], str]:
+    """The page of a report, rendered once."""
+    return cache(lambda kind: report_html(reports[kind]()))
+
+
+@pytest.fixture(scope="module")
+def page_of(full_of: Callable[[str], Report]) -> Callable[[str], str]:
+    """The page of a full report of one name, rendered once."""
+    return cache(lambda name: report_html(full_of(name)))
+
+
+@pytest.fixture(scope="module")
+def harmless(page_of: Callable[[str], str]) -> Page:
+    return Page(page_of("a model"))
 
 
 def outside_charts(page: Page) -> list[str]:
@@ -82,8 +95,8 @@ def outside_charts(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", EVERY_REPORT)
-def test_the_page_is_well_formed_and_has_the_task_s_headings(reports: Reports, kind: str) -> None:
-    page = Page(report_html(reports[kind]()))
+def test_the_page_is_well_formed_and_has_the_task_s_headings(pages: Callable[[str], str], kind: str) -> None:
+    page = Page(pages(kind))
     assert page.headings[0] == "LLM Routing Optimization Report"
     assert [each for each in page.headings if each in {"Executive Summary", "Current State Analysis", "Expected Outcomes"}] == [
         "Executive Summary",
@@ -94,8 +107,8 @@ def test_the_page_is_well_formed_and_has_the_task_s_headings(reports: Reports, k
 
 
 @pytest.mark.parametrize("kind", EVERY_REPORT)
-def test_the_page_needs_nothing_from_outside(reports: Reports, kind: str) -> None:
-    text = report_html(reports[kind]())
+def test_the_page_needs_nothing_from_outside(pages: Callable[[str], str], kind: str) -> None:
+    text = pages(kind)
     page = Page(text)
     assert not {"iframe", "object", "embed", "link", "base", "form", "img"} & set(page.tags)
     assert page.tags.count("script") == 1
@@ -107,13 +120,13 @@ def test_the_page_needs_nothing_from_outside(reports: Reports, kind: str) -> Non
     assert {value[1:] for value in references if value.startswith("#")} <= anchors
 
 
-def test_ids_are_unique(reports: Reports) -> None:
-    found = [value for _, name, value in Page(report_html(reports["full"]())).attributes if name == "id"]
+def test_ids_are_unique(pages: Callable[[str], str]) -> None:
+    found = [value for _, name, value in Page(pages("full")).attributes if name == "id"]
     assert len(found) == len(set(found))
 
 
-def test_every_chart_has_its_words_and_follows_the_page_s_colours(reports: Reports) -> None:
-    text = report_html(reports["full"]())
+def test_every_chart_has_its_words_and_follows_the_page_s_colours(pages: Callable[[str], str]) -> None:
+    text = pages("full")
     page = Page(text)
     pictures = re.findall(r'role="img" aria-label="([^"]*)"', text)
     assert len(pictures) == page.tags.count("svg") == page.tags.count("figcaption")
@@ -123,36 +136,35 @@ def test_every_chart_has_its_words_and_follows_the_page_s_colours(reports: Repor
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_name_from_a_log_adds_a_tag_or_an_attribute(full_of: Callable[[str], Report], harmless: Page, name: str) -> None:
-    broken = Page(report_html(full_of(name)))
+def test_no_name_from_a_log_adds_a_tag_or_an_attribute(page_of: Callable[[str], str], harmless: Page, name: str) -> None:
+    broken = Page(page_of(name))
     assert outside_charts(broken) == outside_charts(harmless)
     known = {(tag, attribute) for tag, attribute, _ in harmless.attributes}
     assert {(tag, attribute) for tag, attribute, _ in broken.attributes} <= known
 
 
-def test_a_name_reads_as_it_is(full_of: Callable[[str], Report]) -> None:
-    page = Page(report_html(full_of("<b>&amp;</b> {x}")))
+def test_a_name_reads_as_it_is(page_of: Callable[[str], str]) -> None:
+    page = Page(page_of("<b>&amp;</b> {x}"))
     assert "<b>&amp;</b> {x}" in page.text
     assert str(escape("{{ x }}")) == "&#123;&#123; x &#125;&#125;"
 
 
-def test_the_only_script_that_may_run_is_the_page_s_own(full_of: Callable[[str], Report]) -> None:
-    text = report_html(full_of("</script><script>alert(1)</script>"))
+def test_the_only_script_that_may_run_is_the_page_s_own(page_of: Callable[[str], str]) -> None:
+    text = page_of("</script><script>alert(1)</script>")
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
     assert script == (TEMPLATES / "report.js").read_text(encoding="utf-8")
 
 
-def tables_of(report: Report) -> dict[str, list[list[str]]]:
+def tables_of(page: str) -> dict[str, list[list[str]]]:
     """The CSV files that a page's links hold, by their names."""
-    page = report_html(report)
     links = re.findall(r'<a download="([^"]+)" href="data:text/csv;charset=utf-8,([^"]*)"', page)
     return {name: list(csv.reader(io.StringIO(unquote(html.unescape(content))))) for name, content in links}
 
 
-def test_every_table_of_the_appendix_can_be_saved_and_says_how_it_was_counted(reports: Reports) -> None:
-    page = report_html(reports["full"]())
+def test_every_table_of_the_appendix_can_be_saved_and_says_how_it_was_counted(pages: Callable[[str], str]) -> None:
+    page = pages("full")
     appendix = page[page.index('id="appendix"') :]
     tables = appendix.count("<table>")
     assert tables > 20
@@ -160,33 +172,33 @@ def test_every_table_of_the_appendix_can_be_saved_and_says_how_it_was_counted(re
     assert "as report.json has it" not in appendix, "a table without its query"
 
 
-def test_a_saved_table_has_all_digits_and_the_ends_of_its_intervals(reports: Reports) -> None:
-    rows = tables_of(reports["rules"]())["rules-at-a-glance.csv"]
+def test_a_saved_table_has_all_digits_and_the_ends_of_its_intervals(pages: Callable[[str], str]) -> None:
+    rows = tables_of(pages("rules"))["rules-at-a-glance.csv"]
     assert rows[0][1:4] == ["Saving in 7 days", "Saving in 7 days, low", "Saving in 7 days, high"]
     assert rows[1][1:4] == ["154", "133", "175"]
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+1", "@SUM(1)"])
-def test_a_name_is_no_formula_in_a_saved_table(full_of: Callable[[str], Report], name: str) -> None:
-    cells = [cell for rows in tables_of(full_of(name)).values() for row in rows for cell in row]
+def test_a_name_is_no_formula_in_a_saved_table(page_of: Callable[[str], str], name: str) -> None:
+    cells = [cell for rows in tables_of(page_of(name)).values() for row in rows for cell in row]
     assert f"'{name}" in cells
     assert not [cell for cell in cells if cell.startswith(name)]
 
 
-def test_braces_are_left_only_in_our_own_style(full_of: Callable[[str], Report]) -> None:
-    text = report_html(full_of("{{ 7 * 7 }}"))
+def test_braces_are_left_only_in_our_own_style(page_of: Callable[[str], str]) -> None:
+    text = page_of("{{ 7 * 7 }} {% raw %}")
     assert not re.search(r"[{}]", re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL))
 
 
-def test_numbers_and_wording_are_those_of_the_markdown_report(reports: Reports) -> None:
-    page = " ".join(Page(report_html(reports["rules"]())).text).replace("\N{NO-BREAK SPACE}", " ")
+def test_numbers_and_wording_are_those_of_the_markdown_report(pages: Callable[[str], str]) -> None:
+    page = " ".join(Page(pages("rules")).text).replace("\N{NO-BREAK SPACE}", " ")
     assert "worth an A/B test" in page
     assert re.search(r"34\.0 %\s+\[31\.0, 37\.0\]", page)
     assert "will save" not in page
 
 
-def test_the_page_prints_fits_a_phone_and_follows_dark_mode(reports: Reports) -> None:
-    text = report_html(reports["empty"]())
+def test_the_page_prints_fits_a_phone_and_follows_dark_mode(pages: Callable[[str], str]) -> None:
+    text = pages("empty")
     assert "@media print" in text
     assert "prefers-color-scheme: dark" in text
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text

@@ -22,7 +22,7 @@ from routing_pipeline.rules.model import RuleSet, WeightedModel, When
 from routing_pipeline.window.engine import open_engine
 from tests.conftest import ConformedWeek, conformed_week
 
-REQUESTS = 200_000
+REQUESTS = 80_000
 
 
 @dataclass(frozen=True)

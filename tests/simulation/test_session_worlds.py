@@ -23,7 +23,7 @@ from tests.simulation.worlds import evidence_of
 
 SAVES = made.Agents(factors=(1.6, 1.0))
 DEARER = made.Agents(factors=(3.2, 1.0))
-N = 5000
+N = 3000
 
 
 def analysed(

@@ -20,7 +20,7 @@ from tests.simulation import worlds
 from tests.simulation.worlds import Requests, World
 
 DROP = 0.01
-N = 30_000
+N = 15_000
 EVEN = replace(worlds.CONFOUNDED, sharpness=0.0)
 """Every model serves every kind of request alike: no kind is free of the one that nobody scores."""
 TWO = replace(EVEN, skills=(0.5, 0.9), prices=(0.5, 5.0), speeds=(600.0, 1200.0), explored=1.0)
@@ -164,7 +164,7 @@ def test_what_a_model_of_unknown_cost_serves_is_left_and_savings_are_of_the_rest
     assert holds(found.answer.rule_set.expected.baseline.cost_usd, cost)
     assert found.answer.rule_set.rules
     assert moved_of(found, [5]) <= MAX_UNKNOWN
-    # Dollars a day are those of the priced part: 30,000 requests in 7 days.
+    # Dollars a day are those of the priced part: N requests in 7 days.
     saved = float(((found.population.route - found.shares)[:, :5] * found.population.cost[:, :5]).sum() / len(found.population.task))
     assert holds(found.answer.saving_usd_per_day, saved * N / worlds.DAYS)
 

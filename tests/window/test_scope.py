@@ -60,14 +60,59 @@ def conformed(rows: list[dict[str, Any]], **options: Any) -> dict[str, dict[str,
     return {row["attempt_id"]: row for row in result}
 
 
-def test_a_failure_followed_by_a_fallback_is_not_final_and_its_cost_stays_with_the_request() -> None:
-    rows = conformed(
-        [
-            attempt("a", 1, status="failure", cost_usd=0.001, latency_ms=400.0),
-            attempt("a", 2, second=0.5, model="gpt-4o-mini", provider_model="gpt-4o-mini", cost_usd=0.002),
-        ]
-    )
-    first, second = rows["a/1"], rows["a/2"]
+END_S = 3600.0
+OF_ANOTHER_MODEL = [
+    attempt("other", 1, model="dear", status="failure"),
+    attempt("other", 2, second=1, model="other", status="failure"),
+    attempt("other", 3, second=2, model="cheap"),
+    attempt("same", 1, model="dear", status="failure"),
+    attempt("same", 2, second=1, model="dear"),
+    attempt("logged", 1, model="dear", status="failure"),
+    attempt("logged", 2, second=1, model="cheap", fallback_from="as logged"),
+    attempt("no failure", 1, model="dear"),
+    attempt("no failure", 2, second=1, model="cheap"),
+]
+ROWS = [
+    attempt("fell back", 1, status="failure", cost_usd=0.001, latency_ms=400.0),
+    attempt("fell back", 2, second=0.5, model="gpt-4o-mini", provider_model="gpt-4o-mini", cost_usd=0.002),
+    *OF_ANOTHER_MODEL,
+    *(attempt("only failed", number, second=number, status="failure", cost_usd=None) for number in (1, 2, 3)),
+    attempt("at once", 1, status="failure"),
+    attempt("at once", 2, status="failure"),
+    attempt("beyond", 1, second=END_S - 1, status="failure"),
+    attempt("beyond", 2, second=END_S + 1),
+    attempt("before", second=-0.000001),
+    attempt("first", second=0),
+    attempt("last", second=END_S - 0.000001),
+    attempt("end", second=END_S),
+    attempt("fraction", second=0.940018),
+    *(attempt(f"ranked {place}", task_type="ranked", prompt_tokens=tokens) for place, tokens in enumerate((10, 20, 20, 400))),
+    attempt("difficult", complexity=0.3),
+    attempt("no task", task_type=None),
+    attempt("too large parts", prompt_tokens=10, cached_tokens=1000, cache_write_tokens=50, reasoning_tokens=900),
+    attempt("listed", cost_usd=None),
+    attempt("unlisted", cost_usd=None, model="own", provider_model="own", provider="vllm"),
+    attempt("unlisted hit", cost_usd=None, model="own", provider_model="own", provider="vllm", is_cache_hit=True),
+    attempt("logged cost", cost_usd=0.5),
+    attempt("failed", cost_usd=None, status="failure"),
+    attempt("partly listed", 1, cost_usd=0.001, status="failure"),
+    attempt("partly listed", 2, second=1.0, cost_usd=None),
+    attempt("cached", cached_tokens=400),
+    attempt("unknown", model="our-own", provider_model="our-own", provider=None),
+]
+"""Requests that know nothing of each other: what becomes of each is asked of one window."""
+
+
+Rows = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return conformed(ROWS)
+
+
+def test_a_failure_followed_by_a_fallback_is_not_final_and_its_cost_stays_with_the_request(rows: Rows) -> None:
+    first, second = rows["fell back/1"], rows["fell back/2"]
     assert (first["is_final"], second["is_final"]) == (False, True)
     assert second["request_cost_usd"] == pytest.approx(0.003)
     assert second["request_latency_ms"] == pytest.approx(1500.0)
@@ -76,70 +121,49 @@ def test_a_failure_followed_by_a_fallback_is_not_final_and_its_cost_stays_with_t
     assert first["request_cost_usd"] is None
 
 
-def test_a_success_right_after_a_failure_of_another_model_is_a_fallback_whatever_the_logs_say() -> None:
-    rows = [
-        attempt("a", 1, model="dear", status="failure"),
-        attempt("a", 2, second=1, model="other", status="failure"),
-        attempt("a", 3, second=2, model="cheap"),
-        attempt("b", 1, model="dear", status="failure"),
-        attempt("b", 2, second=1, model="dear"),
-        attempt("c", 1, model="dear", status="failure"),
-        attempt("c", 2, second=1, model="cheap", fallback_from="as logged"),
-        attempt("d", 1, model="dear"),
-        attempt("d", 2, second=1, model="cheap"),
-    ]
-    found = {name: row["fallback_from"] for name, row in conformed(rows).items() if row["fallback_from"] is not None}
-    assert found == {"a/3": "other", "c/2": "as logged"}
+def test_a_success_right_after_a_failure_of_another_model_is_a_fallback_whatever_the_logs_say(rows: Rows) -> None:
+    found = {name: rows[name]["fallback_from"] for name in (row["attempt_id"] for row in OF_ANOTHER_MODEL)}
+    assert {name: model for name, model in found.items() if model is not None} == {"other/3": "other", "logged/2": "as logged"}
 
 
-def test_a_request_that_only_ever_failed_has_one_final_attempt() -> None:
-    rows = conformed([attempt("a", number, second=number, status="failure", cost_usd=None) for number in (1, 2, 3)])
-    assert [rows[f"a/{number}"]["is_final"] for number in (1, 2, 3)] == [False, False, True]
+def test_a_request_that_only_ever_failed_has_one_final_attempt(rows: Rows) -> None:
+    assert [rows[f"only failed/{number}"]["is_final"] for number in (1, 2, 3)] == [False, False, True]
 
 
-def test_two_attempts_at_the_same_microsecond_still_have_one_last() -> None:
-    rows = conformed([attempt("a", 1, status="failure"), attempt("a", 2, status="failure")])
-    assert sum(row["is_final"] for row in rows.values()) == 1
+def test_two_attempts_at_the_same_microsecond_still_have_one_last(rows: Rows) -> None:
+    assert sum(rows[f"at once/{number}"]["is_final"] for number in (1, 2)) == 1
 
 
-def test_a_fallback_beyond_the_window_still_makes_the_failure_inside_it_not_final() -> None:
-    end_s = 3600.0
-    rows = conformed([attempt("a", 1, second=end_s - 1, status="failure"), attempt("a", 2, second=end_s + 1)])
-    assert list(rows) == ["a/1"]
-    assert rows["a/1"]["is_final"] is False
+def test_a_fallback_beyond_the_window_still_makes_the_failure_inside_it_not_final(rows: Rows) -> None:
+    assert "beyond/2" not in rows
+    assert rows["beyond/1"]["is_final"] is False
 
 
-def test_the_window_is_half_open() -> None:
-    rows = conformed(
-        [attempt("before", second=-0.000001), attempt("first", second=0), attempt("last", second=3599.999999), attempt("end", second=3600)]
-    )
-    assert set(rows) == {"first/1", "last/1"}
+def test_the_window_is_half_open(rows: Rows) -> None:
+    assert rows.keys() & {"before/1", "first/1", "last/1", "end/1"} == {"first/1", "last/1"}
 
 
-def test_a_fraction_of_a_second_is_not_rounded_up() -> None:
-    rows = conformed([attempt("a", second=0.940018)])
-    assert rows["a/1"]["started_s"] == pytest.approx(START.timestamp() + 0.940018, abs=1e-6)
+def test_a_fraction_of_a_second_is_not_rounded_up(rows: Rows) -> None:
+    assert rows["fraction/1"]["started_s"] == pytest.approx(START.timestamp() + 0.940018, abs=1e-6)
 
 
-def test_the_hour_of_the_week_begins_on_monday() -> None:
+def test_the_hour_of_the_week_begins_on_monday(rows: Rows) -> None:
     assert START.weekday() == 0
-    assert conformed([attempt("a")])["a/1"]["hour_of_week"] == 12
+    assert rows["first/1"]["hour_of_week"] == 12
 
 
-def test_complexity_that_was_not_logged_is_the_rank_of_the_length_within_its_task() -> None:
-    rows = conformed([attempt(str(index), prompt_tokens=tokens) for index, tokens in enumerate((10, 20, 20, 400))])
-    assert [rows[f"{index}/1"]["complexity"] for index in range(4)] == pytest.approx([0.125, 0.5, 0.5, 0.875])
-    assert all(row["is_complexity_derived"] for row in rows.values())
+def test_complexity_that_was_not_logged_is_the_rank_of_the_length_within_its_task(rows: Rows) -> None:
+    ranked = [rows[f"ranked {place}/1"] for place in range(4)]
+    assert [row["complexity"] for row in ranked] == pytest.approx([0.125, 0.5, 0.5, 0.875])
+    assert all(row["is_complexity_derived"] for row in ranked)
 
 
-def test_logged_complexity_is_kept_and_marked_as_logged() -> None:
-    row = conformed([attempt("a", complexity=0.3)])["a/1"]
-    assert (row["complexity"], row["is_complexity_derived"]) == (0.3, False)
+def test_logged_complexity_is_kept_and_marked_as_logged(rows: Rows) -> None:
+    assert (rows["difficult/1"]["complexity"], rows["difficult/1"]["is_complexity_derived"]) == (0.3, False)
 
 
-def test_a_missing_task_type_reads_unknown() -> None:
-    row = conformed([attempt("a", task_type=None)])["a/1"]
-    assert (row["task_type"], row["is_task_type_logged"]) == ("unknown", False)
+def test_a_missing_task_type_reads_unknown(rows: Rows) -> None:
+    assert (rows["no task/1"]["task_type"], rows["no task/1"]["is_task_type_logged"]) == ("unknown", False)
 
 
 def test_every_token_class_is_recomputed_at_its_own_price() -> None:
@@ -158,28 +182,24 @@ def test_every_token_class_is_recomputed_at_its_own_price() -> None:
     assert row["list_cost_usd"] == pytest.approx((100 * 1 + 400 * 0.1 + 300 * 1.25 + 200 * 5 + 10 * 10 + 60 * 20 + 30 * 50) / 1e6)
 
 
-def test_parts_that_are_larger_than_what_holds_them_are_cut() -> None:
-    row = conformed([attempt("a", prompt_tokens=10, cached_tokens=1000, cache_write_tokens=50, reasoning_tokens=900)])["a/1"]
-    assert row["list_cost_usd"] == pytest.approx((10 * 1.25 + 100 * 10) / 1e6)
+def test_parts_that_are_larger_than_what_holds_them_are_cut(rows: Rows) -> None:
+    assert rows["too large parts/1"]["list_cost_usd"] == pytest.approx((10 * 1.25 + 100 * 10) / 1e6)
 
 
-def test_a_call_without_a_logged_cost_has_the_lists_and_one_without_either_has_none() -> None:
-    rows = conformed(
-        [
-            attempt("a", cost_usd=None),
-            attempt("b", cost_usd=None, model="own", provider_model="own", provider="vllm"),
-            attempt("c", cost_usd=None, model="own", provider_model="own", provider="vllm", is_cache_hit=True),
-            attempt("d", cost_usd=0.5),
-            attempt("e", cost_usd=None, status="failure"),
-        ]
-    )
-    found = {name: (rows[f"{name}/1"]["cost_usd"], rows[f"{name}/1"]["logged_cost_usd"]) for name in "abcde"}
-    assert found == {"a": (pytest.approx(0.0035), None), "b": (None, None), "c": (0.0, None), "d": (0.5, 0.5), "e": (None, None)}
+def test_a_call_without_a_logged_cost_has_the_lists_and_one_without_either_has_none(rows: Rows) -> None:
+    names = ("listed", "unlisted", "unlisted hit", "logged cost", "failed")
+    found = {name: (rows[f"{name}/1"]["cost_usd"], rows[f"{name}/1"]["logged_cost_usd"]) for name in names}
+    assert found == {
+        "listed": (pytest.approx(0.0035), None),
+        "unlisted": (None, None),
+        "unlisted hit": (0.0, None),
+        "logged cost": (0.5, 0.5),
+        "failed": (None, None),
+    }
 
 
-def test_the_cost_of_a_request_counts_attempts_that_only_the_list_prices() -> None:
-    rows = conformed([attempt("a", 1, cost_usd=0.001, status="failure"), attempt("a", 2, second=1.0, cost_usd=None)])
-    assert rows["a/2"]["request_cost_usd"] == pytest.approx(0.001 + 0.0035)
+def test_the_cost_of_a_request_counts_attempts_that_only_the_list_prices(rows: Rows) -> None:
+    assert rows["partly listed/2"]["request_cost_usd"] == pytest.approx(0.001 + 0.0035)
 
 
 def test_files_from_before_a_column_was_there_read_as_null() -> None:
@@ -190,15 +210,13 @@ def test_files_from_before_a_column_was_there_read_as_null() -> None:
     assert row["list_cost_usd"] == pytest.approx(0.0035)
 
 
-def test_cached_tokens_are_recomputed_at_the_cached_price() -> None:
-    row = conformed([attempt("a", cached_tokens=400)])["a/1"]
-    assert row["list_cost_usd"] == pytest.approx((600 * 2.5 + 400 * 1.25 + 100 * 10) / 1e6)
-    assert row["tier"] == "standard"
+def test_cached_tokens_are_recomputed_at_the_cached_price(rows: Rows) -> None:
+    assert rows["cached/1"]["list_cost_usd"] == pytest.approx((600 * 2.5 + 400 * 1.25 + 100 * 10) / 1e6)
+    assert rows["cached/1"]["tier"] == "standard"
 
 
-def test_a_model_that_no_price_list_knows_has_no_recomputed_cost_and_no_tier() -> None:
-    row = conformed([attempt("a", model="our-own", provider_model="our-own", provider=None)])["a/1"]
-    assert (row["list_cost_usd"], row["tier"]) == (None, None)
+def test_a_model_that_no_price_list_knows_has_no_recomputed_cost_and_no_tier(rows: Rows) -> None:
+    assert (rows["unknown/1"]["list_cost_usd"], rows["unknown/1"]["tier"]) == (None, None)
 
 
 def feedback(*scores: dict[str, Any]) -> ibis.Table:
@@ -218,39 +236,57 @@ def feedback(*scores: dict[str, Any]) -> ibis.Table:
     return ibis.memtable(pa.Table.from_pylist([blank | score for score in scores], schema=schema))
 
 
-def test_the_newest_feedback_wins_over_an_older_one_and_over_the_logged_score() -> None:
-    late = (START + timedelta(hours=5)).replace(tzinfo=None)
-    scores = feedback(
-        {"request_id": "a", "value": 0.2}, {"request_id": "a", "value": 4.0, "scale_min": 1.0, "scale_max": 5.0, "scored_at": late}
-    )
-    rows = conformed([attempt("a", quality_score=0.9), attempt("b", quality_score=0.9)], feedback=scores)
-    assert rows["a/1"]["quality"] == pytest.approx(0.75)
-    assert rows["b/1"]["quality"] == pytest.approx(0.9)
+STARS = {"name": "rating", "source": "user", "scale_min": 1.0, "scale_max": 5.0}
+LATE = {"scored_at": datetime(2026, 3, 5)}
+SCORES = [
+    {"request_id": "scored twice", "value": 0.2},
+    {"request_id": "scored twice", "value": 4.0, "scale_min": 1.0, "scale_max": 5.0, **LATE},
+    {"request_id": "rated", "value": 1.0, "name": "rating", "source": "user"},
+    {"request_id": "retried", "value": 4.0} | STARS,
+    {"request_id": "retried", "value": 0.2},
+    {"attempt_id": "stars/1", "value": 1.0} | STARS,
+    {"request_id": "judged", "value": 0.4},
+    {"request_id": "judged", "value": 1.0, "source": "user", **LATE},
+    {"request_id": "by its user", "value": 1.0, "source": "user", **LATE},
+    *(
+        {"request_id": "again", "value": value, "source": source, "name": name, "scored_at": datetime(2026, 3, day)}
+        for source, name in (("judge", "quality"), ("user", "stars"))
+        for value, day in ((0.1, 3), (0.7, 5), (0.2, 4))
+    ),
+    *({"request_id": "one order", "value": value} for value in (0.6, 0.2, 0.9)),
+    *({"request_id": "the other", "value": value} for value in (0.9, 0.2, 0.6)),
+    {"request_id": "failed", "value": 1.0},
+]
 
 
-def test_a_rating_by_users_never_becomes_quality() -> None:
-    rows = conformed([attempt("a")], feedback=feedback({"request_id": "a", "value": 1.0, "name": "rating", "source": "user"}))
-    assert rows["a/1"]["quality"] is None
+@pytest.fixture(scope="module")
+def scored() -> Rows:
+    scored_in_the_log = {"scored twice": 0.9, "in the log": 0.9}
+    rated_in_the_log = {"stars": 0.9, "rated in the log": 0.9}
+    names = ("scored twice", "in the log", "rated", "stars", "rated in the log", "judged", "by its user", "again", "one order", "the other")
+    rows = [attempt(name, quality_score=scored_in_the_log.get(name), user_rating=rated_in_the_log.get(name)) for name in names]
+    rows += [attempt("retried", status="failure"), attempt("retried", 2, second=1), attempt("failed", status="failure")]
+    return conformed(rows, feedback=feedback(*SCORES))
 
 
-def test_users_ratings_that_came_as_feedback_reach_the_final_attempt_and_stay_apart_from_quality() -> None:
-    stars = {"name": "rating", "source": "user", "scale_min": 1.0, "scale_max": 5.0}
-    scores = feedback(
-        {"request_id": "a", "value": 4.0} | stars, {"request_id": "a", "value": 0.2}, {"attempt_id": "b/1", "value": 1.0} | stars
-    )
-    rows = conformed(
-        [attempt("a", status="failure"), attempt("a", 2, second=1), attempt("b", user_rating=0.9), attempt("c", user_rating=0.9)],
-        feedback=scores,
-    )
-    assert {name: row["user_rating"] for name, row in rows.items()} == {"a/1": None, "a/2": 0.75, "b/1": 0.0, "c/1": 0.9}
-    assert rows["a/2"]["quality"] == 0.2
+def test_the_newest_feedback_wins_over_an_older_one_and_over_the_logged_score(scored: Rows) -> None:
+    assert scored["scored twice/1"]["quality"] == pytest.approx(0.75)
+    assert scored["in the log/1"]["quality"] == pytest.approx(0.9)
 
 
-def test_a_judges_scores_and_users_scores_of_one_name_are_kept_apart() -> None:
-    judged = {"request_id": "a", "value": 0.4, "source": "judge"}
-    by_user = {"value": 1.0, "source": "user", "scored_at": datetime(2026, 3, 5)}
-    rows = conformed([attempt("a"), attempt("b")], feedback=feedback(judged, by_user | {"request_id": "a"}, by_user | {"request_id": "b"}))
-    assert [(rows[f"{name}/1"]["quality"], rows[f"{name}/1"]["user_rating"]) for name in "ab"] == [(0.4, 1.0), (None, 1.0)]
+def test_a_rating_by_users_never_becomes_quality(scored: Rows) -> None:
+    assert scored["rated/1"]["quality"] is None
+
+
+def test_users_ratings_that_came_as_feedback_reach_the_final_attempt_and_stay_apart_from_quality(scored: Rows) -> None:
+    ratings = {name: scored[name]["user_rating"] for name in ("retried/1", "retried/2", "stars/1", "rated in the log/1")}
+    assert ratings == {"retried/1": None, "retried/2": 0.75, "stars/1": 0.0, "rated in the log/1": 0.9}
+    assert scored["retried/2"]["quality"] == 0.2
+
+
+def test_a_judges_scores_and_users_scores_of_one_name_are_kept_apart(scored: Rows) -> None:
+    found = [(scored[name]["quality"], scored[name]["user_rating"]) for name in ("judged/1", "by its user/1")]
+    assert found == [(0.4, 1.0), (None, 1.0)]
 
 
 def test_where_nobody_else_scores_quality_users_do() -> None:
@@ -258,24 +294,16 @@ def test_where_nobody_else_scores_quality_users_do() -> None:
     assert (rows["a/1"]["quality"], rows["a/1"]["user_rating"]) == (1.0, None)
 
 
-def test_a_request_that_is_scored_again_keeps_the_newest_of_each_source() -> None:
-    scores = [
-        {"value": value, "source": source, "name": name, "scored_at": datetime(2026, 3, day)}
-        for source, name in (("judge", "quality"), ("user", "stars"))
-        for value, day in ((0.1, 3), (0.7, 5), (0.2, 4))
-    ]
-    rows = conformed([attempt("a")], feedback=feedback(*({"request_id": "a"} | score for score in scores)))
-    assert (rows["a/1"]["quality"], rows["a/1"]["user_rating"]) == (0.7, 0.7)
+def test_a_request_that_is_scored_again_keeps_the_newest_of_each_source(scored: Rows) -> None:
+    assert (scored["again/1"]["quality"], scored["again/1"]["user_rating"]) == (0.7, 0.7)
 
 
-def test_of_two_scores_given_at_once_the_lower_counts_on_every_run() -> None:
-    scores = [{"request_id": "a", "value": value} for value in (0.6, 0.2, 0.9)]
-    assert {conformed([attempt("a")], feedback=feedback(*order))["a/1"]["quality"] for order in (scores, scores[::-1])} == {0.2}
+def test_of_two_scores_given_at_once_the_lower_counts_whatever_their_order(scored: Rows) -> None:
+    assert {scored[name]["quality"] for name in ("one order/1", "the other/1")} == {0.2}
 
 
-def test_a_score_for_a_failed_request_is_not_quality() -> None:
-    rows = conformed([attempt("a", status="failure")], feedback=feedback({"request_id": "a", "value": 1.0}))
-    assert rows["a/1"]["quality"] is None
+def test_a_score_for_a_failed_request_is_not_quality(scored: Rows) -> None:
+    assert scored["failed/1"]["quality"] is None
 
 
 def test_all_attempts_of_a_session_fall_into_one_half(week: Any) -> None:
@@ -304,7 +332,7 @@ def test_a_window_with_too_little_is_extended_and_says_so(tmp_path: Path) -> Non
     assert scope.days_to_collect > 1
 
 
-@pytest.mark.parametrize(("timeframe", "days"), [("7d", 3.0), ("30d", 3.0), ("24h", 1.0)])
+@pytest.mark.parametrize(("timeframe", "days"), [("30d", 3.0), ("24h", 1.0)])
 def test_a_window_longer_than_the_logs_says_so_and_counts_the_days_that_they_cover(tmp_path: Path, timeframe: Any, days: float) -> None:
     rows = [attempt(str(index), second=-index * 180, quality_score=0.9) for index in range(3 * 480)]
     with open_engine("duckdb") as engine:
@@ -319,24 +347,25 @@ def test_a_window_longer_than_the_logs_says_so_and_counts_the_days_that_they_cov
     assert any("The logs begin on 2026-02-27 12:03 UTC" in notice for notice in scope.notices)
 
 
-def test_a_gap_in_the_logs_is_told_with_its_ends_and_not_divided_by(tmp_path: Path) -> None:
-    rows = [attempt(str(index), second=-index * 180, quality_score=0.9) for index in range(3 * 480) if not 600 <= index < 900]
+def with_a_gap() -> list[dict[str, Any]]:
+    """Three days of one request every three minutes, but for 15 hours; the newest of them code, the rest chat."""
+    return [
+        attempt(str(index), second=-index * 180, quality_score=0.9, task_type="code" if index < 1_200 else "chat")
+        for index in range(3 * 480)
+        if not 600 <= index < 900
+    ]
+
+
+def test_a_gap_in_the_logs_is_told_with_its_ends_and_not_divided_by_and_time_of_another_task_is_covered_for_every_task(
+    tmp_path: Path,
+) -> None:
     with open_engine("duckdb") as engine:
-        scope = resolved(tmp_path, rows, Parameters(timeframe="7d"), engine)
+        scope, part = (resolved(tmp_path, with_a_gap(), Parameters(timeframe="7d", task_types=tasks), engine) for tasks in ((), ("code",)))
     assert scope.covered_days == pytest.approx(3.0 - 15 / 24, abs=0.05)
     assert any("The logs hold nothing from 2026-02-28 16:00 UTC to 2026-03-01 06:00 UTC" in notice for notice in scope.notices)
     assert scope.covered_within(scope.start_s, scope.end_s) == pytest.approx(scope.covered_s)
-
-
-def test_time_in_which_another_task_was_asked_is_covered_for_every_task(tmp_path: Path) -> None:
-    rows = [
-        attempt(str(index), second=-index * 180, quality_score=0.9, task_type="code" if index < 1_200 else "chat")
-        for index in range(3 * 480)
-    ]
-    with open_engine("duckdb") as engine:
-        whole, part = (resolved(tmp_path, rows, Parameters(task_types=tasks), engine) for tasks in ((), ("code",)))
-    assert part.requests == 1_200
-    assert part.covered_s == whole.covered_s
+    assert part.requests == 900
+    assert part.covered_s == scope.covered_s
 
 
 def test_a_handful_of_requests_within_a_minute_is_an_hour_of_logs(tmp_path: Path) -> None:
@@ -364,23 +393,23 @@ def test_a_task_type_that_no_request_ever_had_is_told_with_the_nearest_that_one_
     rows = [attempt(str(index), second=-index, task_type="summarization" if index % 3 else None) for index in range(30)]
     with open_engine("duckdb") as engine:
         with pytest.raises(UnusableInputError, match=r"task type 'summarisation' \(did you mean 'summarization'\?\)"):
-            resolved(tmp_path, rows, Parameters(task_types=("summarisation",)), engine)
+            resolved(tmp_path, rows, Parameters(timeframe="30d", task_types=("summarisation",)), engine)
         for _ in range(2):
-            scope = resolved(tmp_path, rows, Parameters(task_types=("summarization", "sumarization", "poetry")), engine)
+            scope = resolved(tmp_path, rows, Parameters(timeframe="30d", task_types=("summarization", "sumarization", "poetry")), engine)
             told = [notice for notice in scope.notices if "task type" in notice]
             assert told == [
                 "No request in the lake is of the task type 'sumarization' (did you mean 'summarization'?).",
                 "No request in the lake is of the task type 'poetry'.",
             ]
-        for known in (("summarization",), ("summarization", "unknown"), ()):
-            scope = resolved(tmp_path, rows, Parameters(task_types=known), engine)
+        for known in (("summarization", "unknown"), ()):
+            scope = resolved(tmp_path, rows, Parameters(timeframe="30d", task_types=known), engine)
             assert not [notice for notice in scope.notices if "task type" in notice]
 
 
 def test_a_task_type_of_earlier_days_is_not_taken_for_a_mistyped_one(tmp_path: Path) -> None:
     rows = [attempt("old", second=-40 * 86_400, task_type="poetry"), *(attempt(str(index), task_type="code") for index in range(5))]
     with open_engine("duckdb") as engine:
-        scope = resolved(tmp_path, rows, Parameters(timeframe="1h", task_types=("code", "poetry")), engine)
+        scope = resolved(tmp_path, rows, Parameters(timeframe="30d", task_types=("code", "poetry")), engine)
     assert not [notice for notice in scope.notices if "task type" in notice]
 
 
@@ -394,9 +423,8 @@ def test_the_window_ends_just_after_the_newest_request() -> None:
 def test_the_same_question_of_the_same_lake_has_the_same_key_and_another_has_another(tmp_path: Path) -> None:
     rows = [attempt(str(index), second=-index) for index in range(20)]
     with open_engine("duckdb") as engine:
-        first = resolved(tmp_path, rows, Parameters(), engine)
-        again = resolved(tmp_path, rows, Parameters(), engine)
-        other = resolved(tmp_path, rows, Parameters(goal="cost"), engine)
+        first, again = (resolved(tmp_path, rows, Parameters(timeframe="30d"), engine) for _ in range(2))
+        other = resolved(tmp_path, rows, Parameters(timeframe="30d", goal="cost"), engine)
     assert first.key == again.key != other.key
 
 

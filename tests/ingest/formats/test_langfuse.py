@@ -57,12 +57,16 @@ def read(tmp_path: Path) -> Any:
     return rows
 
 
-@pytest.mark.parametrize(("latency", "ttft"), [(1.5, 0.15), (1500, 150)])
-def test_times_come_from_the_timestamps_whatever_unit_latency_is_in(latency: float, ttft: float, read: Any) -> None:
-    first = "2026-11-20 13:00:20.113000"
-    row = read({"latency": latency, "time_to_first_token": ttft, "completion_start_time": first}).row
-    assert (row["latency_ms"], row["ttft_ms"]) == (1500.0, 150.0)
-    assert row["started_at"] == datetime(2026, 11, 20, 13, 0, 19, 963000)
+def test_times_come_from_the_timestamps_whatever_unit_latency_is_in(read: Any) -> None:
+    units = ((1.5, 0.15), (1500, 150))
+    rows = read(
+        *(
+            {"latency": latency, "time_to_first_token": ttft, "completion_start_time": f"2026-11-20 13:0{number}:20.113000"}
+            for number, (latency, ttft) in enumerate(units)
+        )
+    )
+    assert (rows.column("latency_ms"), rows.column("ttft_ms")) == ([1500.0] * 2, [150.0] * 2)
+    assert rows.column("started_at") == [datetime(2026, 11, 20, 13, number, 19, 963000) for number in range(2)]
 
 
 def test_a_first_token_at_the_end_or_out_of_the_generation_is_no_first_token(read: Any) -> None:
@@ -75,9 +79,8 @@ def test_a_first_token_at_the_end_or_out_of_the_generation_is_no_first_token(rea
     assert rows.result.nulled == {"ttft_ms": 1}
 
 
-@pytest.mark.parametrize(
-    ("usage", "prompt", "completion"),
-    [
+def test_tokens_are_counted_once_whether_or_not_input_includes_cached_ones(read: Any) -> None:
+    counted: list[tuple[Any, int | None, int | None]] = [
         # Apart from each other, as Langfuse prices them.
         ({"input": 176, "input_cached_tokens": 1024, "output": 25, "total": 1225}, 1200, 25),
         ({"input": 176, "input_cached_tokens": 1024, "output": 17, "output_reasoning_tokens": 8, "total": 1225}, 1200, 25),
@@ -94,13 +97,9 @@ def test_a_first_token_at_the_end_or_out_of_the_generation_is_no_first_token(rea
         ({}, None, None),
         (None, None, None),
         ("not json", None, None),
-    ],
-)
-def test_tokens_are_counted_once_whether_or_not_input_includes_cached_ones(
-    usage: Any, prompt: int | None, completion: int | None, read: Any
-) -> None:
-    row = read({"usage_details": usage}).row
-    assert (row["prompt_tokens"], row["completion_tokens"]) == (prompt, completion)
+    ]
+    rows = read(*({"usage_details": usage} for usage, _, _ in counted)).rows
+    assert [(row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [(prompt, completion) for _, prompt, completion in counted]
 
 
 def test_cached_and_reasoning_tokens_are_kept_by_themselves(read: Any) -> None:
@@ -170,9 +169,8 @@ def test_a_provider_in_front_of_the_model_is_told_apart(read: Any) -> None:
     assert rows.column("model") == ["openai/gpt-4o", "openrouter/meta/llama", "gpt-4o"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
+def test_generations_that_cannot_be_used_are_refused_with_the_reason(read: Any) -> None:
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"id": ""}, "no key: id"),
         ({"start_time": "yesterday"}, "start_time is missing or not"),
         ({"end_time": "never"}, "end_time is no time"),
@@ -180,12 +178,12 @@ def test_a_provider_in_front_of_the_model_is_told_apart(read: Any) -> None:
         ({"total_cost": -1}, "total_cost is negative"),
         ({"usage_details": {"input": -5}}, "usage_details.input is negative"),
         ({"usage_details": {"input": 1e300}}, "absurdly large"),
-    ],
-)
-def test_generations_that_cannot_be_used_are_refused_with_the_reason(changes: dict[str, Any], why: str, read: Any) -> None:
-    rows = read({}, changes)
+    ]
+    rows = read({}, *(changes for changes, _ in refused))
     assert rows.result.ingested == 1
-    assert why in rows.refused[0][1]
+    for (line, reason), (number, (_, why)) in zip(rows.refused, enumerate(refused, 2), strict=True):
+        assert line == number
+        assert why in reason
 
 
 RICH = [
@@ -240,11 +238,16 @@ CONTENTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    folder = tmp_path_factory.mktemp("lines")
+    (folder / "lines.jsonl").write_bytes(json_lines(RICH))
+    return read_logs(folder / "lines.jsonl", folder / "home")
+
+
 @pytest.mark.parametrize("name", CONTENTS)
-def test_csv_and_parquet_read_as_json_lines_do(name: str, tmp_path: Path) -> None:
-    (tmp_path / "lines.jsonl").write_bytes(json_lines(RICH))
+def test_csv_and_parquet_read_as_json_lines_do(name: str, lines: Read, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(CONTENTS[name])
-    lines = read_logs(tmp_path / "lines.jsonl", tmp_path / "home")
     other = read_logs(tmp_path / name, tmp_path / "other")
     apart = {"source_object", "user_hash"}
     assert [{key: row[key] for key in row.keys() - apart} for row in other.rows] == [

@@ -25,7 +25,7 @@ from routing_pipeline.window.engine import Engine, open_engine
 from routing_pipeline.window.scope import AnalysisScope, Window, missing_sources
 from tests.known_queries import KnownQueries, folder_of
 
-pytest_plugins = ("tests.hand_made", "tests.made_up_report")
+pytest_plugins = ("tests.hand_made", "tests.made_up_report", "tests.delivered_week")
 
 # Commands that tests start would else compile everything that they import each time: a third of their CPU.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

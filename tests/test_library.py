@@ -13,28 +13,22 @@ import pytest
 from pydantic import BaseModel
 
 import routing_pipeline as rp
-from routing_pipeline.demo.logs import write_demo
 from routing_pipeline.estimates import Estimate, Result, Unidentifiable
 from routing_pipeline.frames import frame_of, tables_of
-from routing_pipeline.ingest.feedback import ingest_feedback
-from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.operations.table import OPERATIONS
 from routing_pipeline.rules.model import When
 from routing_pipeline.serving.mcp.tools import TOOLS, Tool
-from routing_pipeline.storage.home import Home
+from tests.delivered_week import DeliveredWeek
 
 DOCS = Path(__file__).parent.parent / "docs"
 HEAVY = ("ibis", "pandas", "numpy", "pyarrow", "pyiceberg", "dagster", "mcp", "boto3")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `demo/home`, as `make run` leaves it, on 2,000 requests."""
+def demo(delivered_week: DeliveredWeek, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `demo/home`, as `make run` leaves it, on 3,000 requests."""
     folder = tmp_path_factory.mktemp("repository")
-    write_demo(folder / "demo", requests=2_000)
-    home = Home(folder / "demo" / "home").create()
-    ingest_logs(home, str(folder / "demo" / "logs"))
-    ingest_feedback(home, str(folder / "demo" / "feedback"))
+    (folder / "demo").symlink_to(delivered_week.folder, target_is_directory=True)
     return folder
 
 

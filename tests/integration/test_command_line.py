@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import delivered
 
 from routing_pipeline import suggested
 from routing_pipeline.cli import analyze, jobs, main
 from routing_pipeline.cli.inputs import open_home
 from routing_pipeline.cli.progress import shown
 from routing_pipeline.demo.logs import write_demo
+from tests.delivered_week import DeliveredWeek
 
 OUT_FILES = ("report.md", "report.html", "report.json", "rules.json")
 
@@ -59,41 +59,32 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3,000 made-up requests as a gateway would have left them."""
-    folder = tmp_path_factory.mktemp("gateway")
-    write_demo(folder, requests=3_000)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ingested(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that has read them."""
-    home = tmp_path_factory.mktemp("home")
-    delivered("ingest", "--logs", week / "logs", "--feedback", week / "feedback", "--home", home)
-    return home
+def ingested(delivered_week: DeliveredWeek, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that has read 3,000 made-up requests and reported on them."""
+    return delivered_week.copy(tmp_path_factory.mktemp("ingested") / "home")
 
 
 def test_a_run_delivers_the_four_files_and_names_the_report_last(
-    terminal: Terminal, week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, delivered_week: DeliveredWeek, ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    ended = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    out, words = tmp_path / "out", (*delivered_week.asked, "--home", ingested)
+    ended = terminal(*words, "--out", out)
     assert ended.code == 0, ended.err
     assert ended.out.strip().splitlines()[-1] == str(out / "report.html")
     assert {path.name for path in out.iterdir()} >= set(OUT_FILES)
     report = json.loads((out / "report.json").read_text())
     ingest = report["ingest"]
     assert ingest["records"] == ingest["ingested"] + ingest["quarantined"] + ingest["duplicates"]
-    again = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    again = terminal(*words, "--out", out)
     assert again.code == 0, again.err
     assert json.loads((out / "report.json").read_text()) == report, "nothing has changed, so it is the same report"
     assert again.out == ended.out
     assert f"the report of run {report['run']['run_id']} is delivered again" in again.err
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home" / "dagster"))
-    recorded = terminal("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", tmp_path / "home")
+    monkeypatch.setenv("DAGSTER_HOME", str(ingested / "dagster"))
+    recorded = terminal(*words, "--out", out, "--json")
     assert recorded.code == 0, recorded.err
     made = json.loads((out / "report.json").read_text())
+    assert json.loads(recorded.out) == made
     assert made["run"]["run_id"] != report["run"]["run_id"], "who keeps runs in Dagster has one"
     assert made["ingest"] == ingest, "reading the same logs twice counts nothing twice"
 
@@ -149,14 +140,16 @@ def test_an_empty_folder_is_refused(terminal: Terminal, tmp_path: Path) -> None:
     assert ended.code == 2, ended.err
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(terminal: Terminal, week: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
+    terminal: Terminal, delivered_week: DeliveredWeek, tmp_path: Path
+) -> None:
     (tmp_path / "out").touch()
-    ended = terminal("run", "--logs", week / "logs", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    ended = terminal("run", "--logs", delivered_week.logs, "--out", tmp_path / "out", "--home", tmp_path / "home")
     assert (ended.code, "--out" in ended.first_line) == (2, True), ended.err
     assert not (tmp_path / "home" / "lake").exists()
 
 
-def test_logs_from_another_place_are_refused_unless_added(terminal: Terminal, week: Path, tmp_path: Path, ingested: Path) -> None:
+def test_logs_from_another_place_are_refused_unless_added(terminal: Terminal, tmp_path: Path, ingested: Path) -> None:
     other = tmp_path / "other"
     write_demo(other, requests=1_000, seed=7)
     ended = terminal("ingest", "--logs", other / "logs", "--home", ingested)
@@ -196,8 +189,8 @@ def test_a_demo_with_a_home_of_its_own_writes_nowhere_else(terminal: Terminal, t
     assert "default: demo/home" in " ".join(terminal("demo", "--help").out.split())
 
 
-def test_an_environment_that_makes_no_sense_is_refused_in_one_line(week: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", "ingest", "--logs", str(week / "logs")]
+def test_an_environment_that_makes_no_sense_is_refused_in_one_line(delivered_week: DeliveredWeek, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from routing_pipeline.cli import main; main()", "ingest", "--logs", str(delivered_week.logs)]
     environment = os.environ | {"ROUTING_PIPELINE_TIMEZONE": "Mars/X"}
     done = subprocess.run([*command, "--home", str(tmp_path)], check=False, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -219,10 +212,9 @@ def test_an_object_store_that_does_not_answer_ends_with_four(terminal: Terminal,
 
 
 def test_a_store_that_goes_down_gives_the_last_good_analysis_marked_as_such(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, week: Path
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivered_week: DeliveredWeek
 ) -> None:
-    home, out = tmp_path / "home", tmp_path / "out"
-    assert terminal("ingest", "--logs", week / "logs", "--home", home).code == 0
+    home, out = delivered_week.copy(tmp_path / "home"), tmp_path / "out"
     (home / "sources.json").write_text(json.dumps(["s3://bucket/logs"]))
     for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(name, value)
@@ -279,31 +271,6 @@ def test_rules_that_break_the_contract_are_refused(terminal: Terminal, ingested:
     assert (ended.code, "--rules" in ended.first_line) == (2, True), ended.err
 
 
-def test_too_few_requests_end_well_and_say_so(terminal: Terminal, tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    records = [
-        {
-            "attempt_id": f"a{number}",
-            "request_id": f"r{number}",
-            "started_at": f"2026-03-02T12:{number:02d}:00Z",
-            "latency_ms": 800.0,
-            "model": "gpt-4o",
-            "status": "success",
-            "cost_usd": 0.01,
-            "quality_score": 0.9,
-        }
-        for number in range(30)
-    ]
-    (logs / "records.jsonl").write_text("\n".join(json.dumps(record) for record in records))
-    out = tmp_path / "out"
-    ended = terminal("run", "--logs", logs, "--out", out, "--home", tmp_path / "home")
-    assert ended.code == 0, ended.err
-    rules: dict[str, Any] = json.loads((out / "rules.json").read_text())
-    assert (rules["status"], rules["rules"]) == ("no_change", [])
-    assert "too few" in (out / "report.md").read_text()
-
-
 def test_a_bare_call_shows_what_there_is(terminal: Terminal) -> None:
     ended = terminal()
     assert (ended.code, "analyze" in ended.out) == (0, True)
@@ -335,12 +302,12 @@ def test_a_value_that_is_refused_is_told_in_words_of_ours(terminal: Terminal, tm
 
 
 def test_progress_never_counts_beyond_its_end_nor_to_none(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ingested: Path, week: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ingested: Path, delivered_week: DeliveredWeek
 ) -> None:
     from assets.running import run_job
 
     told: list[tuple[int, int]] = []
-    ops = jobs.ingestion(str(week / "logs"))
+    ops = jobs.ingestion(str(delivered_week.logs))
     home = open_home(ingested)
     run_job(home, "ingest_logs", resources=jobs.resources(home, None), ops=ops, progress=lambda _, *counts: told.append(counts))
     assert told[-1] == (4, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weeks import write_weeks
 
 from routing_pipeline.data_quality.suite import check_suite
 from routing_pipeline.estimates import Estimate
-from routing_pipeline.ingest.feedback import ingest_feedback
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.operations.analyst import Analyst
@@ -21,6 +20,7 @@ from routing_pipeline.parameters import Parameters
 from routing_pipeline.serving.mcp.answers import Answers
 from routing_pipeline.serving.mcp.tools import BY_NAME
 from routing_pipeline.storage.home import Home
+from tests.delivered_week import DeliveredWeek
 
 NOW_S = datetime(2026, 12, 20, tzinfo=UTC).timestamp()
 END = datetime(2026, 11, 23, tzinfo=UTC)
@@ -58,9 +58,34 @@ def home_of(folder: Path, days: float, is_logged: Callable[[float], bool] = lamb
     return home
 
 
-@pytest.mark.parametrize("days", [2, 20])
-def test_dollars_per_day_do_not_depend_on_how_long_a_window_was_asked_for(tmp_path: Path, days: int) -> None:
-    analyst = Analyst(home_of(tmp_path, days))
+Homes = Callable[..., Home]
+SHORT_GAP, LONG_GAP = (1.5, 3.0), (8, 12.25)
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Homes:
+    """Homes of so many days, with a gap or whole; each made once, as nobody writes into them."""
+
+    @functools.cache
+    def made(days: int, gap: tuple[float, float] | None = None) -> Home:
+        first, last = gap or (0.0, 0.0)
+        return home_of(tmp_path_factory.mktemp("days"), days, lambda day: not first <= day < last)
+
+    return made
+
+
+def test_the_pace_of_few_days_is_that_of_the_days_there_are(homes: Homes) -> None:
+    analyst = Analyst(homes(2))
+    scope = analyst.scope(Parameters(timeframe="7d", budget=36.0))
+    assert scope.covered_days == pytest.approx(2, rel=0.01)
+    assert any("the logs cover" in notice for notice in scope.notices)
+    assert analyst.answer("routing_costs", scope).per_day_usd == pytest.approx(24 * PER_HOUR * 0.01, rel=0.01)
+    (total,) = analyst.answer("cost_drivers", scope).budgets
+    assert (total.breached, total.used) == (True, pytest.approx(24 * PER_HOUR * 0.01 * 365.25 / 12 / 36.0, rel=0.01))
+
+
+def test_dollars_per_day_do_not_depend_on_how_long_a_window_was_asked_for(homes: Homes) -> None:
+    days, analyst = 20, Analyst(homes(20))
     for timeframe in ("7d", "30d"):
         scope = analyst.scope(Parameters(timeframe=timeframe, budget=36.0, budgets_by_team={"data": 60.0}))  # type: ignore[arg-type]
         length = {"7d": 7, "30d": 30}[scope.timeframe]
@@ -78,9 +103,10 @@ def test_dollars_per_day_do_not_depend_on_how_long_a_window_was_asked_for(tmp_pa
         assert analyst.answer("request_patterns", scope).peaks.mean_per_hour == pytest.approx(PER_HOUR, rel=0.01)
 
 
-@pytest.mark.parametrize(("days", "first", "last"), [(5, 1.5, 3.0), (20, 8, 12.25)])
-def test_a_gap_is_told_and_divided_by_nowhere(tmp_path: Path, days: int, first: float, last: float) -> None:
-    analyst = Analyst(home_of(tmp_path, days, lambda day: not first <= day < last))
+@pytest.mark.parametrize(("days", "gap"), [(5, SHORT_GAP), (20, LONG_GAP)])
+def test_a_gap_is_told_and_divided_by_nowhere(homes: Homes, days: int, gap: tuple[float, float]) -> None:
+    first, last = gap
+    analyst = Analyst(homes(days, gap))
     scope = analyst.scope(Parameters(timeframe="30d"))
     assert scope.covered_days == pytest.approx(days - (last - first), abs=0.05)
     assert any("hold nothing from" in notice for notice in scope.notices)
@@ -89,8 +115,8 @@ def test_a_gap_is_told_and_divided_by_nowhere(tmp_path: Path, days: int, first: 
     assert month.observed_days == pytest.approx(min(days, 22) - (last - first), abs=0.1)
 
 
-def test_nothing_is_silent_before_the_first_record_and_a_gap_is(tmp_path: Path) -> None:
-    whole, holed = home_of(tmp_path / "whole", 5), home_of(tmp_path / "holed", 5, lambda day: not 1 <= day < 2)
+def test_nothing_is_silent_before_the_first_record_and_a_gap_is(homes: Homes) -> None:
+    whole, holed = homes(2), homes(5, SHORT_GAP)
     silent = {}
     for name, home in (("whole", whole), ("holed", holed)):
         scope = Analyst(home).scope(Parameters(timeframe="30d"))
@@ -122,14 +148,9 @@ def test_a_month_that_begins_in_the_window_counts_from_its_first(tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def young(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def young(delivered_week: DeliveredWeek) -> Home:
     """A home of the demo's week and no more."""
-    folder = tmp_path_factory.mktemp("young")
-    write_weeks(folder, (8_000,))
-    home = Home(folder / "home").create()
-    ingest_logs(home, str(folder / "logs"), now_s=NOW_S)
-    ingest_feedback(home, str(folder / "feedback"), now_s=NOW_S)
-    return home
+    return Home(delivered_week.home)
 
 
 def figures(home: Home, timeframe: str, **asked: Any) -> dict[str, Any]:
@@ -170,8 +191,10 @@ def same(one: Any, other: Any, path: str = "") -> list[str]:
 
 def test_a_home_of_a_week_asked_for_30_days_answers_as_asked_for_7(young: Home) -> None:
     """The budget is near what is spent: a goal that may spend more keeps to it, whatever the window is called."""
-    asked = {"goal": "quality", "budget": 230.0, "budgets_by_team": {"growth": 10.0, "data": 500.0}}
-    assert same(figures(young, "7d", **asked), figures(young, "30d", **asked)) == []
+    asked = {"goal": "quality", "budget": 86.0, "budgets_by_team": {"growth": 4.0, "data": 190.0}}
+    week = figures(young, "7d", **asked)
+    assert week["rules"]
+    assert same(week, figures(young, "30d", **asked)) == []
 
 
 def test_the_seeds_own_call_is_told_how_much_the_logs_cover(young: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import delivered
 
 from routing_pipeline.cli import main
 from routing_pipeline.demo.logs import write_demo
+from tests.delivered_week import DeliveredWeek
 
 Command = Callable[..., tuple[int, str]]
 
@@ -65,13 +68,6 @@ def router() -> Iterator[Router]:
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gateway")
-    write_demo(folder, requests=3_000)
-    return folder
-
-
 def read(out: Path) -> tuple[dict[str, Any], str]:
     return json.loads((out / "report.json").read_text()), (out / "report.md").read_text()
 
@@ -110,6 +106,8 @@ def test_too_little_in_all_goes_on_with_intervals_and_says_how_long_to_collect(c
     report, markdown = read(out)
     assert report["scope"]["timeframe"] == "24h", "a longer one holds no more"
     assert report["routing_rules"]["rule_set"]["status"] == "no_change"
+    rules = json.loads((out / "rules.json").read_text())
+    assert (rules["status"], rules["rules"]) == ("no_change", [])
     cost = report["routing_costs"]["per_request_usd"]
     assert cost["low"] < cost["estimate"] < cost["high"]
     days = report["scope"]["days_to_collect"]
@@ -123,13 +121,14 @@ def test_too_little_in_all_goes_on_with_intervals_and_says_how_long_to_collect(c
 
 
 def test_a_short_window_is_extended_and_a_router_that_is_down_gets_the_last_analysis_dated_and_without_one_exit_four(
-    command: Command, router: Router, week: Path, tmp_path: Path
+    command: Command, router: Router, delivered_week: DeliveredWeek, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f'[router]\nhealth_url = "{router.url}"\ntimeout_s = 2\n')
-    home, out = tmp_path / "home", tmp_path / "out"
-    words = ("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", out, "--home", home, "--config", config)
-    words += ("--timeframe", "1h")
+    # The logs are read already, and nothing was ever reported on them.
+    home, out = delivered_week.copy(tmp_path / "home"), tmp_path / "out"
+    shutil.rmtree(home / "results")
+    words = (*delivered_week.asked, "--out", out, "--home", home, "--config", config, "--timeframe", "1h")
 
     router.status = 503
     code, err = command(*words)
@@ -172,7 +171,7 @@ def test_a_short_window_is_extended_and_a_router_that_is_down_gets_the_last_anal
         ('url = "http://router/x"', "router."),
     ],
 )
-def test_a_router_that_cannot_be_asked_is_refused(command: Command, week: Path, tmp_path: Path, table: str, said: str) -> None:
+def test_a_router_that_cannot_be_asked_is_refused(command: Command, tmp_path: Path, table: str, said: str) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f"[router]\n{table}\n")
     code, err = command("analyze", "--out", tmp_path / "out", "--home", tmp_path / "home", "--config", config)
@@ -210,7 +209,7 @@ def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_
     command: Command, tmp_path: Path
 ) -> None:
     # Of 8,000 requests no answer under the ceiling can be proven.
-    write_demo(tmp_path / "gateway", requests=20_000)
+    write_demo(tmp_path / "gateway", requests=12_000)
     out = tmp_path / "out"
     logs, feedback = tmp_path / "gateway" / "logs", tmp_path / "gateway" / "feedback"
     limits = ("--quality-threshold", "0.9", "--cost-threshold", "0.002")
@@ -231,9 +230,8 @@ def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_
     assert found["quality"]["ask"] in markdown
     assert "Your limits are in conflict: quality at least 0.900 and cost at most $0.002 per request cannot all hold" in markdown
     row = found["balanced"]
-    code, err = command("analyze", "--home", tmp_path / "home", "--out", tmp_path / "again", *row["ask"].split())
-    assert code == 0, err
-    again = json.loads((tmp_path / "again" / "report.json").read_text())["routing_rules"]["rule_set"]
+    asked = delivered("ask", "optimize_routing_rules", "--home", tmp_path / "home", "--json", *row["ask"].split())
+    again = json.loads(asked.stdout)["rule_set"]
     assert {name: again["expected"]["proposed"][name] for name in ("cost_usd", "quality", "latency_ms")} == {
         name: row["point"][name] for name in ("cost_usd", "quality", "latency_ms")
     }

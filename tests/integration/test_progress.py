@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -14,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from routing_pipeline.cli import progress
-from routing_pipeline.demo.logs import write_demo
-from tests.known_queries import lend
+from tests.delivered_week import DeliveredWeek
 
 SOON_S = 2.0
 LONGEST_WAIT_S = 240.0
@@ -23,13 +23,6 @@ LONGEST_WAIT_S = 240.0
 
 def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "routing_pipeline", *map(str, words)]
-
-
-@pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gateway")
-    write_demo(folder, requests=1_000)
-    return folder
 
 
 def environment() -> dict[str, str]:
@@ -41,10 +34,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def test_on_a_terminal_the_bar_names_the_steps_while_they_run(week: Path, known_queries: Path, tmp_path: Path) -> None:
+def test_on_a_terminal_the_bar_names_the_steps_while_they_run(delivered_week: DeliveredWeek, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    home = lend(known_queries, tmp_path / "home")
-    words = ("run", "--logs", week / "logs", "--feedback", week / "feedback", "--out", tmp_path / "out", "--home", home)
+    # Another question than the one that was answered, so that every step is taken.
+    words = (*delivered_week.asked, "--out", tmp_path / "out", "--home", delivered_week.copy(tmp_path / "home"), "--goal", "cost")
     began = time.monotonic()
     process = subprocess.Popen(command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), start_new_session=True)
     os.close(theirs)
@@ -70,10 +63,15 @@ def test_on_a_terminal_the_bar_names_the_steps_while_they_run(week: Path, known_
     assert said.rstrip().splitlines()[-1].endswith("report.html")
 
 
-def test_in_a_pipe_each_step_is_a_line_and_results_are_not_among_them(week: Path, tmp_path: Path) -> None:
+def test_in_a_pipe_each_step_is_a_line_and_results_are_not_among_them(tmp_path: Path) -> None:
+    call = {"attempt_id": "a", "request_id": "r", "started_at": "2026-11-16T12:00:00Z", "model": "m", "status": "success"}
+    score = {"request_id": "r", "name": "quality", "value": 0.5, "source": "judge", "scored_at": "2026-11-16T13:00:00Z"}
+    for name, given in (("logs", call), ("feedback", score)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(json.dumps(given) + "\n")
     began = time.monotonic()
     process = subprocess.Popen(
-        command("ingest", "--logs", week / "logs", "--feedback", week / "feedback", "--home", tmp_path / "home"),
+        command("ingest", "--logs", tmp_path / "logs", "--feedback", tmp_path / "feedback", "--home", tmp_path / "home"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from assets.resources import HomeResource
 from assets.running import run_job
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.operations.analyst import Analyst
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import Parameters, read_parameters
 from routing_pipeline.report.headlines import headlines
 from routing_pipeline.report.model import Report
 from routing_pipeline.serving.mcp.computing import Computing
@@ -80,8 +80,17 @@ def worse(draw: np.random.Generator, hour: int) -> Iterator[Row]:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A home with something unusual in its last hour, and the run that a sensor's tick asks for."""
+
+    home: Home
+    resources: dict[str, str]
+    request: dg.RunRequest
+
+
+@dataclass(frozen=True)
 class Alerted:
-    """A sensor's tick and the report of the run that it started."""
+    """The same, and the report of that run."""
 
     home: Home
     request: dg.RunRequest
@@ -89,7 +98,7 @@ class Alerted:
     folder: Path
 
 
-def alerted(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[Row]], folder: Path) -> Alerted:
+def asked_for(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[Row]], folder: Path) -> Asked:
     draw = np.random.default_rng(4)
     rows = [attempt(draw, hour, number) for hour in range(HOURS.last - DAYS * 24, HOURS.last + 1) for number in range(PER_HOUR)]
     rows += planted(draw, HOURS.last)
@@ -107,10 +116,16 @@ def alerted(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests, result.skip_reason
     [request] = result.run_requests
+    return Asked(home, {"root": str(home.root), "logs": str(logs), "config": str(config)}, request)
+
+
+def alerted(sensor: str, planted: Callable[[np.random.Generator, int], Iterator[Row]], folder: Path) -> Alerted:
+    asked = asked_for(sensor, planted, folder)
+    home, request = asked.home, asked.request
     run_job(
         home,
         "optimize_routing",
-        resources={"root": str(home.root), "logs": str(logs), "config": str(config)},
+        resources=asked.resources,
         ops={name: content["config"] for name, content in request.run_config["ops"].items()},
         tags=request.tags,
     )
@@ -195,8 +210,11 @@ def test_an_analysis_that_nobody_started_for_it_finds_the_same_incident(spike: A
 
 
 def test_a_fall_of_quality_is_put_down_to_the_model_and_the_team_whose_answers_fell(tmp_path: Path) -> None:
-    incident = alerted("quality_drop", worse, tmp_path).report.incident
-    assert incident is not None
+    asked = asked_for("quality_drop", worse, tmp_path)
+    assert asked.request.run_config["ops"]["incidents"]["config"]["start_s"] == HOURS.last * HOUR_S
+    analyst, parameters = Analyst(asked.home), read_parameters(Path(asked.resources["config"]), timeframe="7d")
+    incidents = analyst.answer("incidents", analyst.scope(parameters)).incidents
+    [incident] = [each for each in incidents if each.sensor == "quality_drop" and hour_of(each.start) == HOURS.last]
     assert (incident.measured, hour_of(incident.start)) == ("quality", HOURS.last)
     by = {share.dimension: share.value for share in incident.due_to}
     assert (by["team"], by["task"], by["model"]) == ("search", "answer", "gpt-4o-mini")

@@ -344,7 +344,7 @@ def test_the_page_shows_the_figures_and_asks_nobody_else(chromium: Browser, page
         assert all(each.startswith(url) for each in opened.asked)
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(browser.DESKTOP, "light"), (browser.DESKTOP, "dark"), (browser.PHONE, "light")])
+@pytest.mark.parametrize(("size", "scheme"), [(browser.DESKTOP, "dark"), (browser.PHONE, "light")])
 def test_the_page_is_accessible_and_fits(chromium: Browser, page_of: tuple[str, Follower], size: tuple[int, int], scheme: Any) -> None:
     with browser.opened(chromium, page_of[0], size=size, scheme=scheme) as opened:
         assert browser.violations(opened.page) == []
@@ -438,7 +438,8 @@ def test_hostile_names_do_not_run_and_do_not_break_the_page(chromium: Browser, t
                 assert "\x1b" not in page.content()
                 assert len(page.content()) < 300_000
                 assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-                for name in HOSTILE:
+                # What is chosen is the same on a phone, where only its room is another.
+                for name in HOSTILE if size == browser.DESKTOP else HOSTILE[-3:]:
                     page.select_option("select[name=model]", value=filtered_value(follower, name))
                     comes(page, "was => document.querySelector('[data-figure=requests]').textContent === was", "5")
                     page.select_option("select[name=model]", value="")

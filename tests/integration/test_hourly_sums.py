@@ -113,15 +113,17 @@ def by_series(table: ibis.Table, count: str, total: str, squares: str) -> dict[t
 
 def watched(observations: ibis.Table) -> dict[tuple[str, str], tuple[float, float, float]]:
     """The same straight from the rows, as the sensors' own definitions have it."""
-    t = from_rows.with_hour(observations)
-    found = {}
-    for name in ("all", *NAMES):
-        label = ibis.literal("") if name == "all" else t[name].fill_null("unknown") if name == "task_type" else t[name]
-        keyed = t.mutate(label=label).filter(lambda each: each.label.notnull())
-        sums = keyed.group_by("label", "hour").agg(n=keyed.count(), total=keyed.value.sum(), squares=(keyed.value**2).sum())
-        for row in sums.to_pyarrow().to_pylist():
-            found[name, f"{row['hour']} {row['label']}"] = (float(row["n"]), row["total"], row["squares"])
-    return found
+    found: dict[tuple[str, str], list[float]] = {}
+    # Added up here: a query for each name takes longer than all rows of a test.
+    for row in from_rows.with_hour(observations).select("hour", "value", *NAMES).to_pyarrow().to_pylist():
+        for name in ("all", *NAMES):
+            label = "" if name == "all" else row[name]
+            label = "unknown" if name == "task_type" and label is None else label
+            if label is not None:
+                of = found.setdefault((name, f"{row['hour']} {label}"), [0.0, 0.0, 0.0])
+                for at, added in enumerate((1.0, row["value"], row["value"] ** 2)):
+                    of[at] += added
+    return {key: tuple(of) for key, of in found.items()}  # type: ignore[misc]
 
 
 def assert_same(kept: ibis.Table | None, columns: tuple[str, str, str], observations: ibis.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def lines(numbers: range, day: int = 0) -> str:
 class Place:
     def __init__(self, root: Path) -> None:
         self.folder = root / "logs"
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.home = Home(root / "home")
         self.lake = Lake(self.home)
 
@@ -66,16 +67,26 @@ class Place:
             return found
 
 
-@pytest.fixture
-def many_commits(tmp_path: Path) -> Place:
-    """Two objects more in each of five ingestions, of two days; the third day came at once."""
-    place = Place(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two objects more in each of five ingestions, of two days; the third day came at once. Made once: a home's logs stay where they are."""
+    root = tmp_path_factory.mktemp("commits") / "place"
+    place = Place(root)
     (place.folder / "old.jsonl").write_text(lines(range(10), day=2))
     for turn in range(ROUNDS):
         (place.folder / f"2026-11-23-{turn}.jsonl").write_text(lines(range(turn * 20, turn * 20 + 20)))
         (place.folder / f"2026-11-22-{turn}.jsonl").write_text(lines(range(turn * 20, turn * 20 + 20), day=1))
         place.ingest()
-    return place
+    shutil.copytree(root, root.with_name("kept"))
+    return root
+
+
+@pytest.fixture
+def many_commits(made: Path) -> Place:
+    """The same at the same place, whatever the test before did with it."""
+    shutil.rmtree(made)
+    shutil.copytree(made.with_name("kept"), made)
+    return Place(made)
 
 
 def test_small_files_become_one_a_day_and_no_row_changes(many_commits: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,8 @@ HOSTILE_COLUMNS = {
     "routing_reason": "Why",
     "session_id": "Ses",
 }
+MARKED = re.compile(rf"(?:{'|'.join(sorted(set(HOSTILE_COLUMNS.values())))})\d+! ", re.IGNORECASE)
+"""How each of those names begins."""
 DEAR_TEAM = "growth"
 
 
@@ -246,12 +249,11 @@ def told(planted: tuple[Home, list[str]]) -> dict[str, list[tuple[str, str]]]:
 def test_no_hostile_name_of_any_column_stands_unmarked_in_any_text(
     tool: str, told: dict[str, list[tuple[str, str]]], planted: tuple[Home, list[str]]
 ) -> None:
-    for field, text in told[tool]:
+    begun = {name[:ENOUGH].lower() for name in planted[1]}
+    for field, text in set(told[tool]):
         ours = outside_the_marks(text).lower()
-        assert not [name for name in planted[1] if name[:ENOUGH].lower() in ours], (field, text[:300])
-        assert not [mark for mark in HOSTILE_COLUMNS.values() if any(f"{mark}{number}! ".lower() in ours for number in range(200))], text[
-            :300
-        ]
+        assert not [name for name in begun if name in ours], (field, text[:300])
+        assert not MARKED.search(ours), text[:300]
 
 
 def test_the_plan_speaks_of_the_dear_team_so_that_the_test_means_something(told: dict[str, list[tuple[str, str]]]) -> None:

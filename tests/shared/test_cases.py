@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import delivered
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations.analyst import Analyst
+from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.conform import conform_days, newest_scores
 from routing_pipeline.window.engine import open_engine
-from routing_pipeline.window.scope import Window
+from routing_pipeline.window.scope import AnalysisScope, Window
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
 NOW_S = 1_796_500_000.0
-COMMAND = [sys.executable, "-c", "from routing_pipeline.cli import main; main()"]
 
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the repository")
 
@@ -41,11 +40,13 @@ def conformed(case: str, folder: Path) -> list[dict[str, Any]]:
         return sorted(engine.backend.to_pyarrow(rows).to_pylist(), key=lambda row: row["started_s"])
 
 
-def report_of(case: str, folder: Path) -> dict[str, Any]:
-    words = ["run", "--logs", CASES / case / "logs", "--home", folder / "home", "--out", folder / "out"]
-    delivered(*words)
-    found: dict[str, Any] = json.loads((folder / "out" / "report.json").read_text())
-    return found
+def analysed(case: str, folder: Path, *operations: str) -> tuple[AnalysisScope, dict[str, Any]]:
+    """What these operations answer about the case, as a report of it would hold them."""
+    home = Home(folder / "home").create()
+    ingest_logs(home, str(CASES / case / "logs"), now_s=NOW_S)
+    analyst = Analyst(home)
+    scope = analyst.scope(Parameters())
+    return scope, {each: analyst.answer(each, scope).model_dump(mode="json") for each in operations}
 
 
 def test_a_bridged_call_counts_once(tmp_path: Path) -> None:
@@ -90,17 +91,17 @@ def test_list_costs_come_from_tokens_by_every_name(case: str, usd: dict[str, flo
 
 
 def test_embeddings_are_spend_and_nowhere_among_the_alternatives(tmp_path: Path) -> None:
-    report = report_of("embeddings-beside-chat", tmp_path)
-    assert report["scope"]["requests"] == 1_500
-    assert report["routing_rule_set"]["expected"]["baseline"]["quality"]["estimate"] == pytest.approx(0.853, abs=1e-3)
-    (rule,) = report["routing_rule_set"]["rules"]
-    change = report["routing_rule_set"]["expected"]["change"]["cost_usd"]["relative"]["estimate"]
-    assert change == pytest.approx(-0.87, abs=0.03)
-    assert "embedding" not in json.dumps([rule, report["model_mix"], report["tradeoff_frontier"], report["monitoring_plan"]["exploration"]])
+    scope, found = analysed("embeddings-beside-chat", tmp_path, "routing_rules", "model_mix", "tradeoff_frontier", "monitoring_plan")
+    assert scope.requests == 1_500
+    rules = found["routing_rules"]["rule_set"]
+    assert rules["expected"]["baseline"]["quality"]["estimate"] == pytest.approx(0.853, abs=1e-3)
+    (rule,) = rules["rules"]
+    assert rules["expected"]["change"]["cost_usd"]["relative"]["estimate"] == pytest.approx(-0.87, abs=0.03)
+    assert "embedding" not in json.dumps([rule, found["model_mix"], found["tradeoff_frontier"], found["monitoring_plan"]["exploration"]])
 
 
 def test_traffic_that_nobody_scored_is_left_as_it_is_and_named(tmp_path: Path) -> None:
-    report = report_of("unscored-model", tmp_path)
-    rules = report["routing_rules"]
+    _, found = analysed("unscored-model", tmp_path, "routing_rules")
+    rules = found["routing_rules"]
     assert rules["rule_set"]["rules"] == []
     assert any("claude-sonnet-4-5" in reason and "not scored" in reason for reason in rules["reasons"])

@@ -209,7 +209,7 @@ def test_limits_that_cannot_all_hold_get_trade_off_scenarios_a_balanced_one_and_
     command: Command, tmp_path: Path
 ) -> None:
     # Of 8,000 requests no answer under the ceiling can be proven.
-    write_demo(tmp_path / "gateway", requests=12_000)
+    write_demo(tmp_path / "gateway", requests=20_000)
     out = tmp_path / "out"
     logs, feedback = tmp_path / "gateway" / "logs", tmp_path / "gateway" / "feedback"
     limits = ("--quality-threshold", "0.9", "--cost-threshold", "0.002")

@@ -54,7 +54,7 @@ class Faces:
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
     """Three weeks of logs, of which the newest is analysed."""
     folder = tmp_path_factory.mktemp("one")
-    write_weeks(folder, (8_000, 2_500, 2_000))
+    write_weeks(folder, (20_000, 2_500, 2_000))
     options = [word for name, value in ASKED.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words = [
         "run",

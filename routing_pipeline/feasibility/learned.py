@@ -99,7 +99,7 @@ MIN_SPECIFIC = 3
 MIN_GENERAL = 10
 UNUSUAL = 3.0
 """A model refuses what a task needs where so many errors of it say so; or where so many requests were refused without a reason, and
-so many times the share that all other models refused."""
+so many times the share that all other models refused. Of a model of which that is seen over all tasks, few are enough in one."""
 _SPECIFIC: Mapping[str, tuple[str, ...]] = {
     **{str(need): parts for need, parts in NEED_CLASSES.items()},
     "long prompts": CONTEXT_CLASSES,
@@ -133,18 +133,30 @@ class ShownByErrors:
 
     def refusing(self) -> dict[tuple[str, str], str]:
         """(task, model) where requests were refused for what they need, and what shows it."""
+        by_task: dict[str, dict[str, Refusals]] = {}
+        over_all: dict[str, Refusals] = {}
+        for (task, model), own in self.by_pair.items():
+            by_task.setdefault(task, {})[model] = own
+            before = over_all.get(model, Refusals(0, 0, {}))
+            over_all[model] = Refusals(before.attempts + own.attempts, before.refused + own.refused, {})
+        is_seen = {model: _unusual(over_all, model, MIN_GENERAL) is not None for model in over_all}
         found = {}
         for (task, model), own in self.by_pair.items():
-            others = [each for (of, other), each in self.by_pair.items() if of == task and other != model]
-            rate = sum(each.refused for each in others) / max(sum(each.attempts for each in others), 1)
-            specific = sum(own.by_need.values())
-            if specific >= MIN_SPECIFIC:
-                found[task, model] = (
-                    f"{specific:,} of its errors here say that it cannot do what was asked ({', '.join(sorted(own.by_need))})"
-                )
-            elif own.refused >= MIN_GENERAL and own.refused > UNUSUAL * max(rate, 1e-4) * own.attempts:
-                found[task, model] = f"it refused {own.refused:,} of {own.attempts:,} requests here, other models {100 * rate:.2g} %"
+            if (specific := sum(own.by_need.values())) >= MIN_SPECIFIC:
+                needs = ", ".join(sorted(own.by_need))
+                found[task, model] = f"{specific:,} of its errors here say that it cannot do what was asked ({needs})"
+            elif (unusual := _unusual(by_task[task], model, MIN_SPECIFIC if is_seen[model] else MIN_GENERAL)) is not None:
+                found[task, model] = unusual
         return found
+
+
+def _unusual(of: Mapping[str, Refusals], model: str, least: int) -> str | None:
+    """How many requests a model refused, `least` or more and far more than the others did; None where it did not."""
+    own, others = of[model], [each for other, each in of.items() if other != model]
+    rate = sum(each.refused for each in others) / max(sum(each.attempts for each in others), 1)
+    if own.refused < least or own.refused <= UNUSUAL * max(rate, 1e-4) * own.attempts:
+        return None
+    return f"it refused {own.refused:,} of {own.attempts:,} requests here, other models {100 * rate:.2g} %"
 
 
 def shown_by_errors(attempts: ibis.Table) -> ShownByErrors:

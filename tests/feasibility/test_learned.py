@@ -6,7 +6,7 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from routing_pipeline.feasibility.learned import Lesson, lessons_of, shown_by_errors
+from routing_pipeline.feasibility.learned import Lesson, Refusals, ShownByErrors, lessons_of, shown_by_errors
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,21 @@ def test_errors_show_who_refuses_what_a_task_needs() -> None:
     assert list(shown_by_errors(attempts([*fine, *[("bad", "failure", "BadRequestError", None)] * 10])).refusing()) == [("chat", "bad")]
     both = [*[("bad", "failure", "BadRequestError", None)] * 10, *[("good", "failure", "BadRequestError", None)] * 10]
     assert shown_by_errors(attempts([*fine, *both])).refusing() == {}
+
+
+@pytest.mark.parametrize(
+    ("refused", "left_alone"),
+    [
+        ({"chat": 8, "code": 3, "mail": 2}, ["chat", "code"]),
+        ({"chat": 5, "code": 4}, []),
+        ({"chat": 9, "code": 0}, []),
+        ({"chat": 10, "code": 2}, ["chat"]),
+    ],
+)
+def test_where_a_model_is_seen_to_refuse_over_all_tasks_a_few_are_enough_in_one(refused: dict[str, int], left_alone: list[str]) -> None:
+    by_pair = {(task, "bad"): Refusals(200, count, {}) for task, count in refused.items()}
+    by_pair |= {(task, "good"): Refusals(200, 0, {}) for task in refused}
+    found = ShownByErrors(by_pair).refusing()
+    assert list(found) == [(task, "bad") for task in left_alone]
+    # As often as others is nothing unusual.
+    assert ShownByErrors(by_pair | {(task, "good"): Refusals(200, count, {}) for task, count in refused.items()}).refusing() == {}

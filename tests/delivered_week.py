@@ -1,13 +1,13 @@
 """A made-up week that was read and reported on, once per test run: a run costs ten CPU seconds, a copy of what it left none.
 
-For tests of what comes after a first report, or beside it. Who asks alone asks the home itself, where answers are stored. Who writes into it
-takes a copy: it has read the same logs, which stay where they are, and computes its answers anew, as results name the folder of their rows.
+For tests of what comes after a first report, or beside it. They take a copy: it has read the same logs, which stay where they are, and computes
+its answers anew, as results name the folder of their rows. One file of tests may ask the home itself, where answers are stored: were there two,
+the questions that one asks of a proof would count in the other.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,20 +47,20 @@ class DeliveredWeek:
 
     @property
     def home(self) -> Path:
-        """To be asked and not to be written into: processes share it."""
+        """To be asked, by one file of tests, and not to be written into."""
         return self.folder / "home"
 
     def copy(self, home: Path) -> Path:
         """The home as the run left it, copied to a folder that is not there yet."""
-        # Not from the home itself, into which others may be writing answers.
+        # Not from the home itself, into which answers may be being written.
         return Path(shutil.copytree(self.folder / "kept", home, symlinks=True))
 
 
 @pytest.fixture(scope="session")
-def delivered_week(tmp_path_factory: pytest.TempPathFactory, known_queries: Path) -> DeliveredWeek:
+def delivered_week(known_queries: Path) -> DeliveredWeek:
     """Made by whichever process of the test run asks first; the others wait for it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "delivered-week"
+    # Beside what else belongs to the whole test run.
+    folder = known_queries.with_name("delivered-week")
     week = DeliveredWeek(folder)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

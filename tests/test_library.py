@@ -16,6 +16,7 @@ import routing_pipeline as rp
 from routing_pipeline.estimates import Estimate, Result, Unidentifiable
 from routing_pipeline.frames import frame_of, tables_of
 from routing_pipeline.operations.table import OPERATIONS
+from routing_pipeline.recommendation.optimization_risks import WHOLE_SET
 from routing_pipeline.rules.model import When
 from routing_pipeline.serving.mcp.tools import TOOLS, Tool
 from tests.delivered_week import DeliveredWeek
@@ -28,7 +29,7 @@ HEAVY = ("ibis", "pandas", "numpy", "pyarrow", "pyiceberg", "dagster", "mcp", "b
 def demo(delivered_week: DeliveredWeek, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `demo/home`, as `make run` leaves it, on 3,000 requests."""
     folder = tmp_path_factory.mktemp("repository")
-    (folder / "demo").symlink_to(delivered_week.folder, target_is_directory=True)
+    delivered_week.copy(folder / "demo" / "home")
     return folder
 
 
@@ -109,7 +110,11 @@ def test_the_configuration_file_stands_behind_what_is_asked(demo: Path) -> None:
 
 def test_rules_are_handed_over_by_id_or_as_the_models_that_a_result_holds(home: rp.OpenedHome) -> None:
     found = home.routing_rules(goal="cost").rule_set
-    assert len(home.optimization_risks(changes=found.rule_set_id).changes) == len(found.rules)
+    assert found.rules
+    assert [change.id for change in home.optimization_risks(changes=found.rule_set_id).changes] == [
+        WHOLE_SET,
+        *(rule.id for rule in found.rules),
+    ]
     rule = {"when": {"task_type": ["chat"]}, "route": "gpt-4o-mini"}
     by_hand = home.optimization_risks(changes=[rule])
     assert by_hand == home.optimization_risks(changes=[Given.model_validate(rule)])

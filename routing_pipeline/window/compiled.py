@@ -67,20 +67,20 @@ class _Marking(DuckDBCompiler):  # type: ignore[misc]  # Ibis is not typed
     __slots__ = ()
 
     def visit_Literal(self, op: ops.Literal, **parts: Any) -> Any:  # noqa: N802 - Ibis's
-        place = _places.get().get(op)
+        place = _marks.get().get(op)
         return super().visit_Literal(op, **parts) if place is None else sge.Literal(this=_number_mark(place), is_string=False)
 
 
-_places: ContextVar[Mapping[ops.Literal, int]] = ContextVar("places", default={})  # noqa: B039 - nobody writes into it
+_marks: ContextVar[Mapping[ops.Literal, int]] = ContextVar("marks", default={})  # noqa: B039 - nobody writes into it
 
 
 @contextmanager
 def _marked(numbers: tuple[ops.Literal, ...]) -> Iterator[None]:
-    token = _places.set({number: place for place, number in enumerate(numbers)})
+    token = _marks.set({number: place for place, number in enumerate(numbers)})
     try:
         yield
     finally:
-        _places.reset(token)
+        _marks.reset(token)
 
 
 class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed

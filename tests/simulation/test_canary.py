@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.canary_worlds import World, outcome_of
 
 MARGIN = 0.03
-RUNS = 20
+RUNS = 40
 
 
 def shares(world: World, every_h: int = 6) -> dict[str, float]:
@@ -29,6 +29,6 @@ def test_a_harmless_change_is_seldom_turned_back_and_goes_through(is_pass_fail: 
 
 
 def test_a_large_fall_is_turned_back_within_days() -> None:
-    ends = [outcome_of(World(fall=0.25, margin=MARGIN, sessions_per_hour=60), seed, 1) for seed in range(8)]
+    ends = [outcome_of(World(fall=0.25, margin=MARGIN, sessions_per_hour=60), seed, 1) for seed in range(20)]
     assert all(end == "turned back" for end, _ in ends)
     assert max(days for _, days in ends) < 6

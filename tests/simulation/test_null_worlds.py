@@ -23,7 +23,7 @@ from tests.simulation import worlds
 from tests.simulation.worlds import World
 
 GOALS: tuple[Goal, ...] = ("cost", "quality", "speed", "balanced")
-WINDOWS = 8
+WINDOWS = 12
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def is_above_zero(decisions: RoutingDecisions) -> bool:
 @pytest.fixture(scope="module")
 def alike(tmp_path_factory: pytest.TempPathFactory) -> list[Window]:
     with open_engine() as engine:
-        return [window(worlds.ALIKE, 10_000, 700 + place, engine, tmp_path_factory.mktemp("alike")) for place in range(WINDOWS)]
+        return [window(worlds.ALIKE, 16_000, 700 + place, engine, tmp_path_factory.mktemp("alike")) for place in range(WINDOWS)]
 
 
 def test_models_that_are_alike_seem_different_in_hardly_any_window(alike: list[Window]) -> None:
@@ -67,8 +67,8 @@ def test_models_that_are_alike_seem_different_in_hardly_any_window(alike: list[W
 def test_nothing_is_regretted_and_nothing_missed_where_all_choices_are_alike(alike: list[Window], goal: Goal) -> None:
     decided = [each.decisions[goal] for each in alike]
     assert sum(is_above_zero(each) for each in decided) <= 1
-    assert sum(bool(each.opportunities) for each in decided) <= 1
-    assert sum(each.elsewhere_share > 0 for each in decided) <= 1
+    assert sum(bool(each.opportunities) for each in decided) <= 2
+    assert sum(each.elsewhere_share > 0 for each in decided) <= 2
 
 
 def test_regret_and_opportunities_that_there_are_are_found(tmp_path: Path) -> None:

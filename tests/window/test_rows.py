@@ -208,7 +208,7 @@ def test_a_row_reads_the_same_in_every_window_that_holds_it(asking: Asking) -> N
         return {row["attempt_id"]: {name: value for name, value in row.items() if name != "complexity"} for row in found}
 
     whole = read(0, 6)
-    for start, end in ((2.4, 3.1), (3, 5.5)):
+    for start, end in ((0, 1), (2.4, 3.1), (3, 5.5)):
         part = read(start, end)
         assert part == {name: whole[name] for name in part}
         assert part
@@ -228,13 +228,13 @@ def test_a_weekly_run_after_daily_ones_conforms_nothing_again_and_has_an_empty_w
 
 
 def test_the_day_before_is_made_again_once_the_next_day_is_known_and_older_ones_are_not(asking: Asking) -> None:
-    for day in range(3):
+    for day in range(7):
         asking.lake.put(plain_day(day), f"{day}")
     asking("7d")
-    assert [day for day in asking.conformed if day >= 0] == [0, 1, 2]
-    asking.lake.put(plain_day(3), "3")
+    assert asking.conformed == [0, 1, 2, 3, 4, 5, 6]
+    asking.lake.put(plain_day(7), "7")
     asking.check(asking("7d"))
-    assert [day for day in asking.conformed if day > 0] == [2, 3]
+    assert [day for day in asking.conformed if day > 0] == [6, 7]
 
 
 def test_a_late_score_is_put_into_its_own_day_and_nothing_is_conformed(asking: Asking) -> None:

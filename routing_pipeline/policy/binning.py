@@ -135,6 +135,16 @@ class Binning:
             found[task, arm] = False
         return found
 
+    def mean_tokens(self) -> Floats:
+        """(task, level, length), how long prompts there are on average; 1 where no lengths are told apart."""
+        found = np.ones((len(self.tasks), self.levels, self.lengths))
+        for task, known in enumerate(self.bin_tokens):
+            if self.axis == "prompt_tokens":
+                found[task, : len(known)] = np.array(known)[:, None]
+            elif len(known) == self.lengths:
+                found[task] = known
+        return found
+
     def infeasible_because(self, task: int, arm: int) -> str | None:
         """Why a model may not get such requests; None when it may."""
         return next((why for at, model, why in self.infeasible if (at, model) == (task, arm)), None)

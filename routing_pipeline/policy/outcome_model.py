@@ -117,17 +117,11 @@ def basis(cells: Cells) -> Floats:
     z = np.zeros((tasks, levels))
     u = np.zeros((tasks, levels, lengths))
     n = cells.total("n", cells=cells.learning)[:-1, :-1].sum(axis=3)
-    for task in range(tasks):
+    for task, tokens in enumerate(binning.mean_tokens()):
         own = len(binning.level_edges[task]) + 1
         z[task] = np.minimum((np.arange(levels) + 0.5) / own, 1.0)
-        tokens = np.ones((levels, lengths))
-        known = binning.bin_tokens[task]
-        if binning.axis == "prompt_tokens":
-            tokens[: len(known)] = np.array(known)[:, None]
-        elif len(known) == lengths:
-            tokens[:] = known
         mean = (tokens * n[task]).sum() / max(n[task].sum(), 1e-9)
-        u[task] = 0.0 if mean <= 0 or len(known) <= 1 else tokens / mean - 1.0
+        u[task] = 0.0 if mean <= 0 or len(binning.bin_tokens[task]) <= 1 else tokens / mean - 1.0
     zz = np.broadcast_to(z[:, :, None], u.shape)
     parts = [np.ones_like(u), zz, *(np.maximum(zz - knot, 0.0) for knot in (0.25, 0.5, 0.75)), u, u * zz]
     if binning.strata is not None:

@@ -86,12 +86,15 @@ def support(cells: Cells, nuisances: Nuisances, segments: tuple[Segment, ...], *
         for name in counts:
             found[name][place] = counts[name][at].sum(axis=0)
         found["effective"][place] = total_weight[at].sum(axis=0) ** 2 / np.maximum(squared[at].sum(axis=0), 1e-300)
-        if logged is not None:
-            total, of_squares = (each[at].sum(axis=0) for each in logged)
-            by_weights = total**2 / np.maximum(of_squares, 1e-300)
-            is_all_logged = float(total.sum()) > 0
-            found["effective"][place] = np.minimum(found["effective"][place], by_weights) if is_all_logged else found["effective"][place]
-            least[place] = MIN_EFFECTIVE_LOGGED if is_all_logged else MIN_EFFECTIVE
+        if logged is not None and logged[0][at].any():
+            # Where the router's own probabilities are the weights of some levels alone, the others' are those of the estimated ones.
+            by_own = logged[0][at].sum(axis=1, keepdims=True) > 0
+            total, of_squares = (
+                np.where(by_own, own_weights[at], estimated[at]).sum(axis=0)
+                for own_weights, estimated in zip(logged, (total_weight, squared), strict=True)
+            )
+            found["effective"][place] = np.minimum(found["effective"][place], total**2 / np.maximum(of_squares, 1e-300))
+            least[place] = MIN_EFFECTIVE_LOGGED
         occupied = n[:-1, :-1].sum(axis=3)[at] > 0
         found["min_propensity"][place] = np.where(occupied[..., None], propensity[at], 1.0).min(axis=(0, 1))
         # What a model may not serve is no part of what it can be judged on, whatever it was sent.

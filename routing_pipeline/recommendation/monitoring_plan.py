@@ -14,7 +14,8 @@ from pydantic import Field
 
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.evidence_model import RoutingEvidence, SegmentEvidence
-from routing_pipeline.policy.exploration import Trial, requests_to_judge, trials_of
+from routing_pipeline.policy.exploration import WINDOWS_DAYS, Trial, requests_to_judge, trials_of
+from routing_pipeline.policy.segments import MAX_PARTS
 from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, LEAST_MARGIN, POWER, WIDEST_MARGIN, beyond, margin_of
 from routing_pipeline.recommendation.kpis import Kpi, kpis
@@ -40,13 +41,13 @@ CANARY_STEPS: tuple[tuple[float, int], ...] = ((0.01, 2), (0.05, 5), (0.25, 7), 
 """Share of the sessions, and the fewest days at it: the first two steps make up one full week."""
 LONGEST_STEP_DAYS = 30
 LOOK_DAYS: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 14, 21, 30)
-LONGEST_EXPLORATION_DAYS = 90
+LONGEST_EXPLORATION_DAYS = max(WINDOWS_DAYS)
 EXPLORED_WITH_RULES = 0.02
 EXPLORED_WITHOUT = 0.05
 LEAST_EXPLORED = 0.01
 """Of the requests, to each model that is explored: with less, a model is too rare in its context for the logs to tell."""
 EXPLORED_TRAFFIC = 0.8
-"""Exploring goes on until the largest segments, making up this share of traffic, can be judged."""
+"""Exploring goes on until the largest kinds of request, making up this share of traffic, can be judged."""
 
 
 class Look(Result):
@@ -98,7 +99,8 @@ class Exploration(Result):
     days: float | None = quantity("Until the logs can decide; null when the rate of labels is unknown", "days", default=None)
     requests: int | None = quantity("Requests needed for it", "requests", default=None)
     decides: bool = Field(
-        default=True, description="Whether it is worth starting: unless it is known to take more than 90 days, for want of traffic"
+        default=True,
+        description="Whether it is worth starting: unless it is known to take longer than any analysis looks back (30 days), for want of traffic",
     )
     added_cost_usd_per_day: Measured = quantity("What exploring costs on top of today's spend", "USD/day")
     how: str
@@ -418,14 +420,20 @@ def _to_explore(scope: AnalysisScope, evidence: RoutingEvidence, most: int) -> t
 def _exploration_needs(
     scope: AnalysisScope, evidence: RoutingEvidence, rules: RoutingRules, share: float, models: int, label_rate: float | None
 ) -> tuple[int | None, float | None]:
-    """Requests and days until the largest segments (four fifths of traffic) have enough of every explored model."""
+    """Requests and days until the largest kinds (four fifths of traffic) have enough of every explored model, however finely they are cut."""
     per_day = scope.requests / scope.covered_days if scope.covered_days > 0 else 0.0
-    ordered = sorted(evidence.segments, key=lambda segment: -segment.share)
-    largest = ordered[: len(_largest([segment.share for segment in ordered], EXPLORED_TRAFFIC))]
+    kinds: dict[str, list[SegmentEvidence]] = {}
+    for segment in evidence.segments:
+        kinds.setdefault(segment.id.split(".")[0], []).append(segment)
+    ordered = sorted(((math.fsum(each.share for each in parts), parts) for parts in kinds.values()), key=lambda each: -each[0])
+    largest = ordered[: len(_largest([share for share, _ in ordered], EXPLORED_TRAFFIC))]
     if per_day <= 0 or not largest or not label_rate:
         return None, None
-    # Where answers are scored less often, more of them are needed.
-    per_arm = [requests_to_judge(min(each.labelled / max(each.requests, 1), label_rate) or label_rate) / each.share for each in largest]
+    # Where answers are scored less often, more of them are needed; more traffic lets evidence cut a kind into more parts.
+    per_arm = [
+        requests_to_judge(min(label_rate, *(each.labelled / max(each.requests, 1) for each in parts)) or label_rate) * MAX_PARTS / share
+        for share, parts in largest
+    ]
     hypothesis = rules.hypothesis.requests_needed if rules.hypothesis is not None else None
     all_requests = max(max(per_arm) * models / share, float(hypothesis or 0))
     return math.ceil(all_requests), all_requests / per_day

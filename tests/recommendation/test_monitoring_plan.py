@@ -202,7 +202,7 @@ def test_an_exploration_that_would_not_decide_in_time_is_advised_nowhere(worlds:
     assert (asked.figure, asked.sentences) == ("Nothing", (watch.verdict,))
     item = next(each for each in report.optimization_plan.items if each.id == "explore")
     assert (item.title, item.phase) == ("Collect more logs before routing a share at random", 3)
-    assert "would take more than 90 days" in item.recommended_change
+    assert "would take more than 30 days" in item.recommended_change
     busy = worlds.assembled(worlds.scope_of(), worlds.evidence_of(), worlds.proposing_nothing())
     assert summary.cards(busy)[2].unit == "but a small experiment would provide more evidence"
     assert next(each for each in busy.optimization_plan.items if each.id == "explore").phase == 1

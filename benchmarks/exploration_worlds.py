@@ -35,18 +35,15 @@ from tests.simulation.worlds import DAYS, Requests, World
 
 Bools = NDArray[np.bool_]
 MANY = tuple(np.linspace(0.15, 1.0, 8).tolist())
+ONE_EACH = worlds.DETERMINISTIC
 WORLDS = {
-    "six models, none chosen at random": replace(worlds.CONFOUNDED, explored=0.0),
-    "each kind to one model": worlds.DETERMINISTIC,
-    "eight models": replace(
-        worlds.CONFOUNDED,
-        explored=0.0,
-        skills=MANY,
-        prices=tuple(np.geomspace(0.2, 20, 8).tolist()),
-        speeds=tuple(np.linspace(400, 2600, 8).tolist()),
+    "each kind to one model": ONE_EACH,
+    "each level to one model": replace(ONE_EACH, hidden=1e-9),
+    "eight models, each kind to one": replace(
+        ONE_EACH, skills=MANY, prices=tuple(np.geomspace(0.2, 20, 8).tolist()), speeds=tuple(np.linspace(400, 2600, 8).tolist())
     ),
-    "hidden difficulty": replace(worlds.HIDDEN, explored=0.0),
-    "few answers scored": replace(worlds.CONFOUNDED, explored=0.0, labelled=0.03),
+    "each kind to one model, a tenth of the answers scored": replace(ONE_EACH, labelled=0.1),
+    "each kind to one model by more than is logged": replace(ONE_EACH, hidden=0.9),
 }
 MOST_JUDGED = 3
 """Trials of one window that are followed: those of the shortest and of the longest promise among them."""

@@ -1,8 +1,8 @@
 """The pictures of README and documents, taken anew: `.venv/bin/python docs/screenshots.py [FOLDER]`, soon after `make run`.
 
-Belongs here: which page at which size makes which picture. Does not belong here: making the demo (`make run`), pictures of the Dagster UI.
+Belongs here: which page at which size makes which picture. Does not belong here: making the demo (`make run`).
 
-Needs chromium and the packages of the tests, whose browser it is.
+With `make dev` running beside it and ROUTING_PIPELINE_DAGSTER_URL set to its address, pictures of the Dagster UI as well. Needs chromium and the packages of the tests, whose browser it is.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ DEMO = Path("demo")
 PAGE = (1180, 1440)
 LIVE = (1280, 1000)
 GRAPH = (1180, 470)
+DAGSTER = (1400, 800)
+DAGSTER_PAGES = {
+    "dagster-checks.png": "assets/analysis_scope?view=checks",
+    "dagster-metadata.png": "assets/routing_costs?view=events",
+    "dagster-days.png": "assets/request_log_days?view=partitions",
+    "dagster-run.png": "runs",
+}
 LARGER = 4
 """Turns of the wheel after which the graph is as wide as the page."""
 
 
 def taken(folder: Path) -> list[Path]:
-    """Page one of the demo's report, and the live page on its home."""
+    """Page one of the demo's report, the live page on its home, and pages of the Dagster UI where it runs."""
     os.chdir(ROOT)
     report = DEMO / "report" / "report.html"
     if not report.exists():
@@ -54,6 +61,14 @@ def taken(folder: Path) -> list[Path]:
         if dagster := os.environ.get("ROUTING_PIPELINE_DAGSTER_URL"):
             pages["dagster.png"] = (dagster, GRAPH)
             graph_of(browser, dagster, folder / "dagster.png")
+            for name, path in DAGSTER_PAGES.items():
+                pages[name] = (f"{dagster}/{path}", DAGSTER)
+                with opened(browser, pages[name][0], size=DAGSTER) as found:
+                    if path == "runs":
+                        # The newest run, by its short id, on a page of its own.
+                        found.page.locator("a[href*='/runs/']").first.click()
+                    found.page.wait_for_timeout(8_000)
+                    found.page.screenshot(path=folder / name)
     return [folder / name for name in pages]
 
 

@@ -6,7 +6,7 @@ the choice for one request changes the later ones (`policy.carry_over`), cells a
 A cheaper model may need more calls for the same task. What a team pays for is the task, so where sessions are logged and hold more
 than one request, a promise is about the same sessions. Two kinds of gateway send them:
 
-- One model serves a session, all but always. Then the session is the unit: its context is what its first request says, its action the
+- One model serves a session, all but always: few changes of model, and few requests that another model serves than the first. Then the session is the unit: its context is what its first request says, its action the
   model of its first request, its outcomes are those of the whole. A session that changes its model later is counted by its first one,
   with the rest as it came: that it changed is something that happened after the choice.
 - Each request is decided by itself. Then requests are the unit, and what is said of them holds for sessions as far as the choice for
@@ -20,7 +20,7 @@ a session of its own.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +43,13 @@ MORE_THAN_ONE = 1.05
 """Requests that a session must hold on average to be something else than a request."""
 STAYS = 0.8
 """Of the changes of model from one request to the next that chance alone would bring, so many must be missing where sessions are decided."""
+AWAY, AWAY_FROM_A_CACHE = 0.15, 0.05
+"""Of the requests after a session's first, the most that another model may serve than the first: what is said of sessions by their first model
+is said of rules, which hold a session to its model. Less where prompts are cached: then each change costs a cache."""
+CACHED = 0.05
+"""Share of prompt tokens that caches must serve to make changes of model dear."""
+UNCLEAR = 1.5
+"""A task whose changes, or requests served elsewhere, are within this factor of the limit goes with the window."""
 CHANGES_TO_JUDGE_A_TASK = 60
 """Changes of model that chance would bring within a task, from which on the task is judged by itself."""
 SCORED_ONE_BY_ONE = 0.5
@@ -191,10 +198,9 @@ def unit_of_window(requests: ibis.Table) -> WindowUnit:
     )
     if not unit.has_sessions:
         return unit
-    stays, of_task = _stays(rows)
+    stays, of_all, of_task = _stays(rows, AWAY if (unit.cached_share or 0.0) < CACHED else AWAY_FROM_A_CACHE)
     tasks = final.select("task_type").distinct().to_pyarrow()["task_type"].to_pylist()
-    own = {task: of_task.get(task) for task in tasks if task is not None}
-    is_session = {task: (stays if each is None else each) >= STAYS for task, each in own.items()}
+    is_session = {task: of_task.get(task, of_all) for task in tasks if task is not None}
     if not any(is_session.values()):
         return replace(unit, stays=stays, slow_above_ms=_p95(final))
     by_request = tuple(sorted(task for task, it_is in is_session.items() if not it_is))
@@ -211,14 +217,20 @@ def _scored_one_by_one(rows: ibis.Table, by_request: tuple[str, ...]) -> bool:
     return bool(found["scored"] >= SCORED_ONE_BY_ONE * max(found["answers"], 1))
 
 
-def _stays(rows: ibis.Table) -> tuple[float, dict[str, float | None]]:
+def _stays(rows: ibis.Table, most_away: float) -> tuple[float, bool, dict[str, bool]]:
     """1 - changes seen / changes expected between neighbours, were each drawn from its task's shares of the models (Cohen 1960).
 
-    In all, and by task type: None where a task's own requests are too few or too much alike to tell.
+    And whether one model serves a session: in all, and by task type where its own requests are enough to tell, and clear.
     """
-    pairs = rows.select("task_type", model=rows.routed_model, before=rows.routed_model.lag().over(in_order()))
+    pairs = rows.select(
+        "task_type",
+        model=rows.routed_model,
+        before=rows.routed_model.lag().over(in_order()),
+        first=rows.routed_model.first().over(in_order()),
+    )
     pairs = pairs.filter(pairs.before.notnull())
-    counted = pairs.group_by("task_type", "before", "model").agg(n=pairs.count()).to_pyarrow().to_pylist()
+    counts = {"n": pairs.count(), "away": (pairs.model != pairs.first).sum()}
+    counted = pairs.group_by("task_type", "before", "model").agg(**counts).to_pyarrow().to_pylist()
     of_task: dict[str, dict[str, int]] = {}
     for row in counted:
         shares = of_task.setdefault(row["task_type"], {})
@@ -227,19 +239,27 @@ def _stays(rows: ibis.Table) -> tuple[float, dict[str, float | None]]:
     for shares in of_task.values():
         for model, n in shares.items():
             everywhere[model] = everywhere.get(model, 0) + n
-    seen, expected = dict.fromkeys(of_task, 0.0), dict.fromkeys(of_task, 0.0)
+    seen, expected, away = (dict.fromkeys(of_task, 0.0) for _ in range(3))
     for row in counted:
         shares = of_task[row["task_type"]]
         # A task that has one model alone changes nothing by itself; what its requests would be were they another task's does.
         shares = shares if len(shares) > 1 else everywhere
         expected[row["task_type"]] += row["n"] * (1.0 - shares[row["before"]] / sum(shares.values()) if row["before"] in shares else 1.0)
         seen[row["task_type"]] += row["n"] if row["before"] != row["model"] else 0
-    by_task = {
-        task: 1.0 - seen[task] / expected[task] if len(of_task[task]) > 1 and expected[task] >= CHANGES_TO_JUDGE_A_TASK else None
-        for task in of_task
-    }
-    whole = sum(expected.values())
-    return (1.0 if whole <= 0 else 1.0 - sum(seen.values()) / whole), by_task
+        away[row["task_type"]] += row["away"] or 0
+
+    def changes(tasks: Iterable[str]) -> float:
+        """Of the changes that chance would bring."""
+        of = sum(expected[task] for task in tasks)
+        return sum(seen[task] for task in tasks) / of if of > 0 else 0.0
+
+    def is_session(tasks: Iterable[str], factor: float = 1.0) -> bool:
+        served = sum(sum(of_task[task].values()) for task in tasks)
+        return changes(tasks) <= (1 - STAYS) * factor and sum(away[task] for task in tasks) <= most_away * factor * served
+
+    enough = [task for task in of_task if len(of_task[task]) > 1 and expected[task] >= CHANGES_TO_JUDGE_A_TASK]
+    clear = [task for task in enough if is_session([task], 1 / UNCLEAR) or not is_session([task], UNCLEAR)]
+    return 1.0 - changes(of_task), is_session(of_task), {task: is_session([task]) for task in clear}
 
 
 def _p95(final: ibis.Table) -> float | None:

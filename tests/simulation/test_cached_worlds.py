@@ -17,13 +17,14 @@ from tests.simulation import cached_worlds as made
 from tests.simulation.worlds import evidence_of
 
 RANDOM = made.Conversations()
-STICKY = made.Conversations(stays=0.7, logs_propensity=False)
+STICKY = made.Conversations(stays=0.85, turns=12, logs_propensity=False)
+"""A conversation leaves its first model seldom, but few stay with it to the end."""
 
 
 @pytest.mark.parametrize("world", [RANDOM, STICKY], ids=["random", "sticky"])
 def test_what_whole_sessions_would_cost_holds_where_requests_are_routed_one_by_one(world: made.Conversations, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    sessions = made.drawn(world, 1000, rng)
+    sessions = made.drawn(world, 8000 // world.turns, rng)
     rows = made.rows_of(world, sessions, rng)
     with open_engine(threads=1) as engine:
         evidence, scope = evidence_of(engine, rows, tmp_path, goal="cost")

@@ -10,7 +10,7 @@ What is not known to be met is not met. Of needs of which the logs carry no sign
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -22,22 +22,27 @@ from pydantic import Field
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.feasibility.allowed import forbidden
 from routing_pipeline.feasibility.capabilities import CapabilityList
-from routing_pipeline.feasibility.learned import Lessons
+from routing_pipeline.feasibility.learned import MIN_SPECIFIC, Lessons, ShownByErrors, lengths_answered
 from routing_pipeline.feasibility.needs import NEEDS, Need, TaskNeeds, column_of
 from routing_pipeline.parameters import Parameters, RoutingPolicy
 from routing_pipeline.text import LogName
 
 NEED_IN_WORDS: Mapping[str, str] = {"image": "images", "audio": "audio", "tools": "tools", "schema": "structured output"}
+PARTLY_LOGGED = "Every model can serve every request as far as the logs do not say what it needs: they are silent on {needs}."
 NOT_LOGGED = "Every model can serve every request: the logs do not say which requests carry images or audio, offer tools or ask for structured output."
 
 
 @dataclass(frozen=True)
 class Target:
-    """One model of the window. cannot: needs that it does not meet, and why; prompts_below: prompts must be shorter, tokens."""
+    """One model of the window. cannot: needs that it does not meet, and why; prompts_below: prompts must be shorter, tokens.
+
+    answers: a length of prompt that it was seen to take, where no limit is known.
+    """
 
     model: str
     cannot: Mapping[Need, str]
     prompts_below: float | None = None
+    answers: float | None = None
     most_output: int | None = None
     provider: str | None = None
     region: str | None = None
@@ -45,13 +50,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Kind:
-    """Requests that a rule can name. needs: those that they have, or may have; longest: of their prompts and of the answers asked for."""
+    """Requests that a rule can name. needs: those that they have, or may have; longest: of their prompts and of the answers asked for.
+
+    long_from: the length from which on prompts of a task are apart; None: they are not, or these are the shorter ones.
+    """
 
     task_type: str
     needs: tuple[Need, ...] = ()
     longest_prompt: float = 0.0
     longest_answer: float = 0.0
-    is_long: bool = False
+    long_from: float | None = None
 
 
 class Shortfall(Result):
@@ -85,7 +93,7 @@ def why_not(target: Target, kind: Kind, policy: RoutingPolicy) -> str | None:
     for need in kind.needs:
         if need in target.cannot:
             return target.cannot[need]
-    if kind.is_long and target.prompts_below is None:
+    if kind.long_from is not None and target.prompts_below is None and (target.answers is None or target.answers < kind.long_from):
         return "how long its prompts may be is not known"
     if target.prompts_below is not None and kind.longest_prompt >= target.prompts_below:
         return f"prompts here have up to {kind.longest_prompt:,.0f} tokens, and it takes fewer than {target.prompts_below:,.0f}"
@@ -101,6 +109,27 @@ def targets_of(attempts: ibis.Table, parameters: Parameters, lessons: Lessons, l
     return {
         model: _target(model, *served, parameters, listed, lessons, longest_answer) for model, served in sorted(_served(attempts).items())
     }
+
+
+def with_limits_shown(
+    targets: Mapping[str, Target], attempts: ibis.Table, errors: ShownByErrors, longest_prompt: float
+) -> dict[str, Target]:
+    """Targets with the length of prompts that errors show, where no list has it and a model refused some for their length.
+
+    Where that, or a list, cuts off some of the window's prompts, the other models are asked what they are seen to take.
+    """
+    open_ = [model for model, each in targets.items() if each.prompts_below is None]
+    refusing = {model for model in open_ if errors.over_length(model) >= MIN_SPECIFIC}
+    if not refusing and not any(each.prompts_below is not None and each.prompts_below <= longest_prompt for each in targets.values()):
+        return dict(targets)
+    seen = lengths_answered(attempts, open_)
+    found = dict(targets)
+    for model in open_:
+        if model in refusing and model in seen:
+            found[model] = replace(targets[model], prompts_below=seen[model] + 1.0)
+        elif model not in refusing:
+            found[model] = replace(targets[model], answers=seen.get(model))
+    return found
 
 
 def target_named(model: str, parameters: Parameters, longest_answer: float = 0.0) -> Target:

@@ -6,7 +6,7 @@ two are weighed (`feasible`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,20 +96,24 @@ def lessons_of(attempts: ibis.Table) -> Lessons:
 
 
 MIN_SPECIFIC = 3
-MIN_GENERAL = 10
+MIN_GENERAL = 5
 UNUSUAL = 3.0
-"""A model refuses what a task needs where so many errors of it say so; or where so many requests were refused without a reason, and
-so many times the share that all other models refused. Of a model of which that is seen over all tasks, few are enough in one."""
+"""A model is seen to refuse what is asked where so many errors of it say so, over all tasks; or where so many requests were refused without a
+reason, and so many times the share that all other models refused. Then one refusal in a task is enough: a router that knows what it sends
+keeps such requests away, so that few errors stand for many requests that a rule would move."""
+EXPECTED = 5.0
+"""A task in which such a model refused nothing is open to it where its rate elsewhere would have brought so many refusals."""
+LONG = "long prompts"
 _SPECIFIC: Mapping[str, tuple[str, ...]] = {
     **{str(need): parts for need, parts in NEED_CLASSES.items()},
-    "long prompts": CONTEXT_CLASSES,
+    LONG: CONTEXT_CLASSES,
     "other needs": ("unsupported", "not_supported", "notsupported"),
 }
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """Attempts at one task by one model: how many, refused for any reason, and by the need that the error's class names."""
+    """Attempts at one task by one model: how many; refused without a reason, nor a need that the log tells of; by the need that the class names."""
 
     attempts: int
     refused: int
@@ -122,32 +126,69 @@ class ShownByErrors:
     def __init__(self, by_pair: Mapping[tuple[str, str], Refusals]) -> None:
         self.by_pair = by_pair
 
-    @property
-    def by_need(self) -> dict[str, int]:
-        """Failures over all, by need."""
+    def by_need(self, told: Mapping[str, Collection[str]], limited: Collection[str]) -> dict[str, int]:
+        """Failures over all by need, of needs that the logs do not tell of (`refusing`)."""
         found: dict[str, int] = {}
-        for each in self.by_pair.values():
-            for need, count in each.by_need.items():
+        for key, each in self.by_pair.items():
+            for need, count in _untold(key, each, told, limited).items():
                 found[need] = found.get(need, 0) + count
         return found
 
-    def refusing(self) -> dict[tuple[str, str], str]:
-        """(task, model) where requests were refused for what they need, and what shows it."""
+    def over_length(self, model: str) -> int:
+        """Failures of a model that its prompts' lengths are named for."""
+        return sum(each.by_need.get(LONG, 0) for (_, name), each in self.by_pair.items() if name == model)
+
+    def refusing(self, told: Mapping[str, Collection[str]], limited: Collection[str]) -> dict[tuple[str, str], str]:
+        """(task, model) where requests were refused for what they need, and what shows it.
+
+        Args:
+            told: by task, the needs of which the logs tell: rules keep such requests away, and their errors show nothing more.
+            limited: models of which it is known how long their prompts may be.
+        """
         by_task: dict[str, dict[str, Refusals]] = {}
         over_all: dict[str, Refusals] = {}
+        named: dict[str, int] = {}
         for (task, model), own in self.by_pair.items():
-            by_task.setdefault(task, {})[model] = own
+            untold = _untold((task, model), own, told, limited)
+            by_task.setdefault(task, {})[model] = own = Refusals(own.attempts, own.refused + sum(untold.values()), untold)
             before = over_all.get(model, Refusals(0, 0, {}))
             over_all[model] = Refusals(before.attempts + own.attempts, before.refused + own.refused, {})
-        is_seen = {model: _unusual(over_all, model, MIN_GENERAL) is not None for model in over_all}
+            named[model] = named.get(model, 0) + sum(untold.values())
+        seen = {model: _unusual(over_all, model, MIN_GENERAL) is not None for model in over_all}
         found = {}
-        for (task, model), own in self.by_pair.items():
-            if (specific := sum(own.by_need.values())) >= MIN_SPECIFIC:
-                needs = ", ".join(sorted(own.by_need))
-                found[task, model] = f"{specific:,} of its errors here say that it cannot do what was asked ({needs})"
-            elif (unusual := _unusual(by_task[task], model, MIN_SPECIFIC if is_seen[model] else MIN_GENERAL)) is not None:
-                found[task, model] = unusual
+        for task, model in self.by_pair:
+            why = _shown(by_task[task], model, over_all[model], is_named=named[model] >= MIN_SPECIFIC, is_seen=seen[model])
+            if why is not None and (by_task[task][model].by_need or not set(NEEDS) <= set(told.get(task, ()))):
+                found[task, model] = why
         return found
+
+
+def _shown(of_task: Mapping[str, Refusals], model: str, over_all: Refusals, *, is_named: bool, is_seen: bool) -> str | None:
+    """What shows that a model refuses what requests of a task need; None where nothing does.
+
+    is_named: errors of the model name needs often enough, over all tasks; is_seen: it refuses unusually often, over all tasks.
+    """
+    own = of_task[model]
+    if is_named and own.by_need:
+        return f"{sum(own.by_need.values()):,} of its errors here say that it cannot do what was asked ({', '.join(sorted(own.by_need))})"
+    unusual = _unusual(of_task, model, 1 if is_seen else MIN_GENERAL)
+    if unusual is not None or own.refused or not (is_named or is_seen):
+        return unusual
+    elsewhere = over_all.refused / max(over_all.attempts - own.attempts, 1)
+    if elsewhere * own.attempts >= EXPECTED:
+        return None
+    return f"it refused {over_all.refused:,} requests of other tasks for what they needed, and served too few here to tell"
+
+
+def _untold(key: tuple[str, str], own: Refusals, told: Mapping[str, Collection[str]], limited: Collection[str]) -> dict[str, int]:
+    """Failures by need, of needs of which the logs do not tell."""
+    task, model = key
+    known = {
+        *told.get(task, ()),
+        *((LONG,) if model in limited else ()),
+        *(("other needs",) if set(NEEDS) <= set(told.get(task, ())) else ()),
+    }
+    return {need: count for need, count in own.by_need.items() if need not in known}
 
 
 def _unusual(of: Mapping[str, Refusals], model: str, least: int) -> str | None:
@@ -164,13 +205,18 @@ def shown_by_errors(attempts: ibis.Table) -> ShownByErrors:
     if "error_type" not in attempts.columns:
         return ShownByErrors({})
     failed = attempts.status == "failure"
-    sums: dict[str, Any] = {"refused": (failed & is_of(attempts.error_type, REFUSING_CLASSES)).sum().fill_null(0)}
+    sums: dict[str, Any] = {}
     told = ibis.literal(False)
     for place, parts in enumerate(_SPECIFIC.values()):
         # The first need that a class names counts.
         names_it = is_of(attempts.error_type, parts)
         sums[f"n_{place}"] = (failed & names_it & ~told).sum().fill_null(0)
         told = told | names_it
+    for need in NEEDS:
+        if column_of(need) in attempts.columns:
+            # A need that the log tells of explains a refusal.
+            told = told | attempts[column_of(need)].fill_null(False)
+    sums["refused"] = (failed & is_of(attempts.error_type, REFUSING_CLASSES) & ~told).sum().fill_null(0)
     rows = attempts.group_by("task_type", "model").agg(attempts=attempts.count(), **sums).to_pyarrow().to_pylist()
     return ShownByErrors(
         {
@@ -182,3 +228,29 @@ def shown_by_errors(attempts: ibis.Table) -> ShownByErrors:
             for row in rows
         }
     )
+
+
+def lengths_answered(attempts: ibis.Table, models: Collection[str]) -> dict[str, float]:
+    """By model, a length of prompt that it is seen to take: MIN_SUCCESSES of those that it answered are as long or longer.
+
+    Below the shortest prompt that it refused for its length, where the log has it. Models that answered fewer are left out.
+
+    Args:
+        attempts: with model, status, prompt_tokens and error_type.
+        models: those that are asked about.
+    """
+    if not models or "prompt_tokens" not in attempts.columns:
+        return {}
+    known = attempts.filter(attempts.model.isin(sorted(models)), attempts.prompt_tokens > 0)
+    answered = known.filter(known.status == "success").select("model", "prompt_tokens")
+    ranked = answered.mutate(rank=ibis.row_number().over(ibis.window(group_by="model", order_by=ibis.desc("prompt_tokens"))))
+    found = {
+        row["model"]: float(row["prompt_tokens"])
+        for row in ranked.filter(ranked["rank"] == MIN_SUCCESSES - 1).select("model", "prompt_tokens").to_pyarrow().to_pylist()
+    }
+    if "error_type" in attempts.columns:
+        refused = known.filter(known.status == "failure", is_of(known.error_type, CONTEXT_CLASSES))
+        for row in refused.group_by("model").agg(shortest=refused.prompt_tokens.min()).to_pyarrow().to_pylist():
+            if row["model"] in found:
+                found[row["model"]] = min(found[row["model"]], float(row["shortest"]) - 1.0)
+    return found

@@ -39,9 +39,14 @@ class TaskNeeds:
     longest_prompt: float
     longest_answer: float
 
+    @property
+    def told(self) -> tuple[Need, ...]:
+        """Needs of which the logs say who has them."""
+        return tuple(need for need in NEEDS if self.logged[need] >= LOGGED_SHARE * self.requests)
+
     def varies(self, need: Need) -> bool:
         """Whether it is logged, and neither all nor none of the requests have it."""
-        return self.logged[need] >= LOGGED_SHARE * self.requests and 0 < self.needing[need] < self.logged[need]
+        return need in self.told and 0 < self.needing[need] < self.logged[need]
 
 
 def needs_by_task(final: ibis.Table) -> dict[str, TaskNeeds]:
@@ -72,9 +77,9 @@ def needs_by_task(final: ibis.Table) -> dict[str, TaskNeeds]:
     }
 
 
-def any_logged(by_task: Mapping[str, TaskNeeds]) -> bool:
-    """Whether the logs carry any sign of what requests need."""
-    return any(count > 0 for each in by_task.values() for count in each.logged.values())
+def logged_at_all(by_task: Mapping[str, TaskNeeds]) -> tuple[Need, ...]:
+    """Needs of which the logs carry any sign."""
+    return tuple(need for need in NEEDS if any(each.logged[need] for each in by_task.values()))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,21 @@ from typing import Any
 import ibis
 
 from routing_pipeline.feasibility.allowed import spared_teams
-from routing_pipeline.feasibility.feasible import NOT_LOGGED, Kind, ModelFeasibility, Target, feasibility_of, targets_of, unmet, why_not
+from routing_pipeline.feasibility.feasible import (
+    NEED_IN_WORDS,
+    NOT_LOGGED,
+    PARTLY_LOGGED,
+    Kind,
+    ModelFeasibility,
+    Target,
+    feasibility_of,
+    targets_of,
+    unmet,
+    why_not,
+    with_limits_shown,
+)
 from routing_pipeline.feasibility.learned import ShownByErrors, lessons_of, shown_by_errors
-from routing_pipeline.feasibility.needs import NEEDS, Cuts, TaskNeeds, any_logged, column_of, cuts_of, needs_by_task
+from routing_pipeline.feasibility.needs import NEEDS, Cuts, Need, TaskNeeds, column_of, cuts_of, logged_at_all, needs_by_task
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.binning import Binning, binning_of
 from routing_pipeline.policy.tasks import Kinds, with_tasks
@@ -44,17 +56,27 @@ class WindowNeeds:
     @property
     def is_logged(self) -> bool:
         """Whether the logs carry any sign of needs."""
-        return any_logged(self.by_task)
+        return bool(logged_at_all(self.by_task))
+
+    @cached_property
+    def _told(self) -> tuple[dict[str, tuple[Need, ...]], frozenset[str]]:
+        """By task the needs of which the logs tell, and the models of which it is known how long their prompts may be."""
+        limited = frozenset(model for model, each in self.targets.items() if each.prompts_below is not None)
+        return {task: each.told for task, each in self.by_task.items()}, limited
 
     @cached_property
     def refusing(self) -> Mapping[tuple[str, str], str]:
         """(task, model) that errors show to refuse what is needed, and why, where the logs do not say what is."""
-        return {} if self.is_logged else self.errors.refusing()
+        return self.errors.refusing(*self._told)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What is taken for granted."""
-        return () if self.is_logged else (NOT_LOGGED,)
+        logged = logged_at_all(self.by_task)
+        silent = [NEED_IN_WORDS[need] for need in NEEDS if need not in logged]
+        if not silent:
+            return ()
+        return (PARTLY_LOGGED.format(needs=join_names(silent)),) if logged else (NOT_LOGGED,)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -62,7 +84,7 @@ class WindowNeeds:
         if not self.refusing:
             return ()
         models = sorted({model for _, model in self.refusing})
-        named = ", ".join(f"{counted(count, 'failure')} over {need}" for need, count in sorted(self.errors.by_need.items()))
+        named = ", ".join(f"{counted(count, 'failure')} over {need}" for need, count in sorted(self.errors.by_need(*self._told).items()))
         warning = (
             f"{join_names(models)} refused requests for what they needed{f' ({named})' if named else ''}, and the logs do not say which requests "
             "need it: no rule can keep such requests away. Where a model refused them, it is not proposed; log what requests carry to open it."
@@ -74,9 +96,11 @@ def window_needs(requests: ibis.Table, parameters: Parameters) -> WindowNeeds:
     """Four small aggregates over the window's rows (schema.SCOPED_REQUESTS)."""
     by_task = needs_by_task(requests.filter(requests.is_final))
     longest_answer = max((each.longest_answer for each in by_task.values()), default=0.0)
-    targets = targets_of(requests, parameters, lessons_of(requests), longest_answer)
+    errors = shown_by_errors(requests)
+    longest_prompt = max((each.longest_prompt for each in by_task.values()), default=0.0)
+    targets = with_limits_shown(targets_of(requests, parameters, lessons_of(requests), longest_answer), requests, errors, longest_prompt)
     cuts = cuts_of(by_task, unmet(targets.values()), (each.prompts_below for each in targets.values()))
-    return WindowNeeds(by_task, targets, cuts, shown_by_errors(requests), parameters)
+    return WindowNeeds(by_task, targets, cuts, errors, parameters)
 
 
 def binning_by_needs(requests: ibis.Table, needs: WindowNeeds, teams: tuple[tuple[str, ...], ...] = ()) -> Binning:
@@ -136,5 +160,5 @@ def _kind(binning: Binning, task: int, needs: WindowNeeds) -> Kind:
         needs=tuple(need for need in NEEDS if cut.get(column_of(need), own.needing[need] > 0)),
         longest_prompt=own.longest_prompt if high is None else high - 1.0,
         longest_answer=own.longest_answer,
-        is_long=low is not None,
+        long_from=low,
     )

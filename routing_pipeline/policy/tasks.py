@@ -6,12 +6,14 @@ Belongs here: choosing the largest, and joining rows to their places. Does not b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import ibis
 import pyarrow as pa
 
+from routing_pipeline.feasibility.learned import CONTEXT_CLASSES, is_of
 from routing_pipeline.feasibility.needs import NEEDS, Cuts, column_of
 from routing_pipeline.policy.unscored_teams import MAX_TEAMS
 
@@ -76,7 +78,7 @@ def kinds_of(final: ibis.Table, cuts: Cuts) -> Kinds:
     if not cuts.is_cut:
         return Kinds(largest_of(final, "task_type", MAX_TASKS))
     columns = [column_of(need) for need in NEEDS if any(need in needs for needs in cuts.needs.values())]
-    reached = edges_reached(final.prompt_tokens.fill_null(0), cuts.edges)
+    reached = edges_reached(_length_at_least(final, cuts.edges), cuts.edges)
     grouped = with_groups(final.mutate(reached=reached), cuts.teams)
     rows = grouped.select("task_type", "reached", "team_group", **{each: grouped[each].fill_null(False) for each in columns})
     counted = rows.group_by(*rows.columns).agg(n=rows.count()).to_pyarrow().to_pylist()
@@ -129,12 +131,20 @@ def with_tasks(final: ibis.Table, kinds: Kinds, **columns: list[Any]) -> ibis.Ta
             code = code + ibis.ifelse(is_asked & rows[column].fill_null(False), ibis.literal(2**place, "int64"), ibis.literal(0, "int64"))
             is_known = is_known & (~is_asked | rows[column].notnull())
     is_known = is_known & rows.team_group.notnull()
-    # What failed has no length in the log; few prompts are as long as that.
-    reached = edges_reached(rows.prompt_tokens.fill_null(0), kinds.edges) + (len(kinds.edges) + 1) * rows.team_group.fill_null(0)
+    reached = edges_reached(_length_at_least(rows, kinds.edges), kinds.edges) + (len(kinds.edges) + 1) * rows.team_group.fill_null(0)
     code = code + 2 ** len(NEEDS) * reached
     rows = rows.mutate(kind_code=code.cast("float64"), is_need_known=is_known)
     tasks = lookup(kinds.tasks, "task", task_code=kinds.codes, **columns)
     return rows.left_join(tasks, [rows.task_type == tasks.task_key, rows.kind_code == tasks.task_code])
+
+
+def _length_at_least(rows: ibis.Table, edges: tuple[float, ...]) -> ibis.expr.types.NumericValue:
+    """Tokens of the prompt. What failed often has none in the log: few prompts are long, but one that was refused for its length is."""
+    if not edges or "error_type" not in rows.columns:
+        return rows.prompt_tokens.fill_null(0)
+    of_refused = ibis.ifelse(is_of(rows.error_type, CONTEXT_CLASSES), math.ceil(edges[0]), 0)
+    found: ibis.expr.types.NumericValue = ibis.coalesce(rows.prompt_tokens.nullif(0), of_refused)
+    return found
 
 
 UNCUT = Cuts({}, (), frozenset())

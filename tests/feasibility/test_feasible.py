@@ -40,7 +40,9 @@ def test_prompt_and_answer_fit_the_limits() -> None:
     assert why_not(target, Kind("chat", longest_answer=1_001), ANY) is not None
     unknown = Target("m", {})
     assert why_not(unknown, Kind("chat", longest_prompt=9_000), ANY) is None
-    assert why_not(unknown, Kind("chat", longest_prompt=9_000, is_long=True), ANY) == "how long its prompts may be is not known"
+    assert why_not(unknown, Kind("chat", longest_prompt=9_000, long_from=8_001.0), ANY) == "how long its prompts may be is not known"
+    assert why_not(Target("m", {}, answers=8_500.0), Kind("chat", longest_prompt=9_000, long_from=8_001.0), ANY) is None
+    assert why_not(Target("m", {}, answers=7_000.0), Kind("chat", longest_prompt=9_000, long_from=8_001.0), ANY) is not None
 
 
 def test_room_is_left_for_the_answer_that_is_asked_for() -> None:

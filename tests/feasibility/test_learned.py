@@ -6,7 +6,8 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from routing_pipeline.feasibility.learned import Lesson, Refusals, ShownByErrors, lessons_of, shown_by_errors
+from routing_pipeline.feasibility.learned import Lesson, Refusals, ShownByErrors, lengths_answered, lessons_of, shown_by_errors
+from routing_pipeline.feasibility.needs import NEEDS
 
 
 @pytest.mark.parametrize(
@@ -49,29 +50,63 @@ def test_only_attempts_with_the_need_count_and_only_refusals_among_failures() ->
 
 def test_errors_show_who_refuses_what_a_task_needs() -> None:
     fine = [("good", "success", None, None)] * 100 + [("bad", "success", None, None)] * 100
-    assert shown_by_errors(attempts(fine)).refusing() == {}
+    assert shown_by_errors(attempts(fine)).refusing({}, ()) == {}
     said = shown_by_errors(attempts([*fine, *[("bad", "failure", "ImageNotSupported", None)] * 3]))
-    assert said.by_need == {"image": 3}
-    assert list(said.refusing()) == [("chat", "bad")]
+    assert said.by_need({}, ()) == {"image": 3}
+    assert list(said.refusing({}, ())) == [("chat", "bad")]
     # Without a reason: ten, and far more often than others.
-    assert list(shown_by_errors(attempts([*fine, *[("bad", "failure", "BadRequestError", None)] * 10])).refusing()) == [("chat", "bad")]
+    assert list(shown_by_errors(attempts([*fine, *[("bad", "failure", "BadRequestError", None)] * 10])).refusing({}, ())) == [
+        ("chat", "bad")
+    ]
     both = [*[("bad", "failure", "BadRequestError", None)] * 10, *[("good", "failure", "BadRequestError", None)] * 10]
-    assert shown_by_errors(attempts([*fine, *both])).refusing() == {}
+    assert shown_by_errors(attempts([*fine, *both])).refusing({}, ()) == {}
 
 
 @pytest.mark.parametrize(
     ("refused", "left_alone"),
     [
-        ({"chat": 8, "code": 3, "mail": 2}, ["chat", "code"]),
-        ({"chat": 5, "code": 4}, []),
-        ({"chat": 9, "code": 0}, []),
-        ({"chat": 10, "code": 2}, ["chat"]),
+        ({"chat": 8, "code": 3, "mail": 1}, ["chat", "code", "mail"]),
+        ({"chat": 2, "code": 2}, []),
+        ({"chat": 4, "code": 0}, []),
+        # None where eight would be expected by the rate elsewhere, and none where two or three would.
+        ({"chat": 8, "code": 0}, ["chat"]),
+        ({"chat": 2, "code": 3, "mail": 0}, ["chat", "code", "mail"]),
     ],
 )
 def test_where_a_model_is_seen_to_refuse_over_all_tasks_a_few_are_enough_in_one(refused: dict[str, int], left_alone: list[str]) -> None:
     by_pair = {(task, "bad"): Refusals(200, count, {}) for task, count in refused.items()}
     by_pair |= {(task, "good"): Refusals(200, 0, {}) for task in refused}
-    found = ShownByErrors(by_pair).refusing()
+    found = ShownByErrors(by_pair).refusing({}, ())
     assert list(found) == [(task, "bad") for task in left_alone]
     # As often as others is nothing unusual.
-    assert ShownByErrors(by_pair | {(task, "good"): Refusals(200, count, {}) for task, count in refused.items()}).refusing() == {}
+    assert ShownByErrors(by_pair | {(task, "good"): Refusals(200, count, {}) for task, count in refused.items()}).refusing({}, ()) == {}
+
+
+def test_errors_show_nothing_more_of_needs_that_the_logs_tell_of() -> None:
+    fine = [("good", "success", None, None)] * 100 + [("bad", "success", None, None)] * 100
+    named = shown_by_errors(attempts([*fine, *[("bad", "failure", "ImageNotSupported", True)] * 3]))
+    assert named.refusing({"chat": ("image",)}, ()) == {}
+    assert list(named.refusing({"chat": ("tools",)}, ())) == [("chat", "bad")]
+    # Without a reason, the logged need is the reason.
+    with_images = shown_by_errors(attempts([*fine, *[("bad", "failure", "BadRequestError", True)] * 20]))
+    assert with_images.refusing({"chat": ("image",)}, ()) == {}
+    without = shown_by_errors(attempts([*fine, *[("bad", "failure", "BadRequestError", False)] * 20]))
+    assert list(without.refusing({"chat": ("image",)}, ())) == [("chat", "bad")]
+    assert without.refusing({"chat": NEEDS}, ()) == {}
+
+
+def test_prompts_that_were_too_long_leave_a_task_open_where_it_is_known_what_fits() -> None:
+    fine = [("good", "success", None, None)] * 100 + [("bad", "success", None, None)] * 100
+    said = shown_by_errors(attempts([*fine, *[("bad", "failure", "ContextWindowExceededError", None)] * 5]))
+    assert said.over_length("bad") == 5
+    assert list(said.refusing({}, ())) == [("chat", "bad")]
+    assert said.refusing({}, ("bad",)) == {}
+
+
+def test_what_thirty_answered_prompts_reach_fits_and_what_was_refused_does_not() -> None:
+    rows = {"model": ["m"] * 100 + ["few"] * 10, "status": ["success"] * 110, "prompt_tokens": [*range(1, 101), *range(1, 11)]}
+    assert lengths_answered(ibis.memtable(pa.table(rows)), ["m", "few"]) == {"m": 71.0}
+    refused = {"model": ["m"], "status": ["failure"], "prompt_tokens": [50], "error_type": ["ContextWindowExceededError"]}
+    both = pa.concat_tables([pa.table(rows | {"error_type": pa.nulls(110, pa.string())}), pa.table(refused)])
+    assert lengths_answered(ibis.memtable(both), ["m"]) == {"m": 49.0}
+    assert lengths_answered(ibis.memtable(both), []) == {}

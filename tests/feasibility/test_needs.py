@@ -7,7 +7,7 @@ from typing import Any
 import ibis
 import pyarrow as pa
 
-from routing_pipeline.feasibility.needs import TaskNeeds, any_logged, cuts_of, needs_by_task
+from routing_pipeline.feasibility.needs import TaskNeeds, cuts_of, logged_at_all, needs_by_task
 
 NONE = {"image": 0, "audio": 0, "tools": 0, "schema": 0}
 
@@ -21,8 +21,8 @@ def test_needs_are_counted_by_task_and_absent_columns_are_not_logged() -> None:
     found = needs_by_task(ibis.memtable(rows))
     assert (found["a"].logged["image"], found["a"].needing["image"], found["a"].longest_prompt) == (1, 1, 5.0)
     assert (found["b"].logged["image"], found["b"].needing["image"], found["b"].logged["tools"]) == (1, 0, 0)
-    assert any_logged(found)
-    assert not any_logged(needs_by_task(ibis.memtable(rows.drop_columns("has_image"))))
+    assert logged_at_all(found) == ("image",)
+    assert not logged_at_all(needs_by_task(ibis.memtable(rows.drop_columns("has_image"))))
 
 
 def needs_cut(each: TaskNeeds, *unmet: Any) -> tuple[str, ...]:

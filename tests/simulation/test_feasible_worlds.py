@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import ibis
 import numpy as np
@@ -26,6 +27,10 @@ N = 24_000
 CANNOT = 0
 IMAGES = 0.06
 DROP = 0.05
+SENT = 0.2
+LONGEST = 1_000
+"""Tokens of a prompt that the cheap model cannot take; about one request in sixteen has as many."""
+Need = Literal["image", "length"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,18 @@ class Split:
     tasks: tuple[str, ...]
 
 
-def drawn(n: int, seed: int, share: float = IMAGES) -> tuple[Requests, NDArray[np.bool_], np.random.Generator]:
-    """Requests of which some need an image; the router all but knows it, and the cheap model fails on every one."""
+def drawn(
+    n: int, seed: int, share: float = IMAGES, *, need: Need = "image", sent: float = SENT
+) -> tuple[Requests, NDArray[np.bool_], np.random.Generator]:
+    """Requests of which some need an image, or are too long; the router all but knows it, and the cheap model fails on every one.
+
+    sent: how likely such a request goes there, of how likely others do.
+    """
     rng = np.random.default_rng(seed)
     requests = worlds.contexts(WORLD, n, rng)
-    needs = rng.random(n) < share
+    needs = rng.random(n) < share if need == "image" else requests.tokens >= LONGEST
     route, success = requests.route.copy(), requests.success.copy()
-    route[needs, CANNOT] *= 0.2
+    route[needs, CANNOT] *= sent
     route /= route.sum(axis=1, keepdims=True)
     success[needs, CANNOT] = 0.0
     return replace(requests, route=route, success=success), needs, rng
@@ -57,6 +67,8 @@ def table_of(requests: Requests, needs: NDArray[np.bool_]) -> ibis.Table:
                 "complexity": requests.complexity,
                 "prompt_tokens": requests.tokens,
                 "has_image": needs,
+                # Logged or not, some requests offer tools, which every model takes.
+                "has_tools": np.arange(len(needs)) % 10 < 3,
             }
         )
     )
@@ -83,12 +95,22 @@ def seer(requests: Requests, needs: NDArray[np.bool_], floor: float) -> Floats:
     return worlds.task_table(split, replace(requests, task=2 * requests.task + needs, cost=cost), floor)
 
 
-def logs(requests: Requests, needs: NDArray[np.bool_], rng: np.random.Generator, *, is_logged: bool) -> pa.Table:
+def logs(
+    requests: Requests,
+    needs: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    is_logged: bool,
+    need: Need = "image",
+    has_tools: bool = False,
+) -> pa.Table:
     rows = worlds.logged(WORLD, requests, rng)
     refused = needs & (np.array(rows["model"].to_pylist()) == WORLD.models[CANNOT])
-    error = np.where(refused, "BadRequestError", "Timeout")
+    error = np.where(refused, "BadRequestError" if need == "image" else "ContextWindowExceededError", "Timeout")
     failed = np.array(rows["status"].to_pylist()) == "failure"
     rows = rows.append_column("error_type", pa.array(error, mask=~failed))
+    if has_tools:
+        rows = rows.append_column("has_tools", pa.array(rng.random(len(needs)) < 0.3))
     return rows.append_column("has_image", pa.array(needs, mask=np.full(len(needs), not is_logged)))
 
 
@@ -107,14 +129,22 @@ class Run:
         return 1 - worlds.truth_of(self.population, shares).cost / worlds.truth_of(self.population, self.population.route).cost
 
 
-def run(folder: Path, *, is_logged: bool, seed: int = 11, share: float = IMAGES) -> Run:
-    requests, needs, rng = drawn(N, seed, share)
+def run(
+    folder: Path,
+    *,
+    is_logged: bool,
+    seed: int = 11,
+    share: float = IMAGES,
+    need: Need = "image",
+    sent: float = SENT,
+    has_tools: bool = False,
+) -> Run:
+    requests, needs, rng = drawn(N, seed, share, need=need, sent=sent)
+    rows = logs(requests, needs, rng, is_logged=is_logged, need=need, has_tools=has_tools)
     with open_engine() as engine:
-        evidence, scope = worlds.evidence_of(
-            engine, logs(requests, needs, rng, is_logged=is_logged), folder, goal="cost", max_quality_drop=DROP
-        )
+        evidence, scope = worlds.evidence_of(engine, rows, folder, goal="cost", max_quality_drop=DROP)
     answer = optimize_routing_rules(evidence, scope)
-    population, theirs, _ = drawn(60_000, seed + 1, share)
+    population, theirs, _ = drawn(60_000, seed + 1, share, need=need, sent=sent)
     return Run(
         evidence,
         answer,
@@ -150,13 +180,22 @@ def test_the_evidence_says_how_many_requests_a_model_could_not_have_served(told:
     by_model = {each.model: each for each in told.evidence.feasibility}
     assert by_model[WORLD.models[CANNOT]].infeasible_share == pytest.approx(IMAGES, abs=0.01)
     assert all(by_model[model].infeasible_requests == 0 for model in WORLD.models[1:])
-    assert told.evidence.assumptions == ()
+    (silent,) = told.evidence.assumptions
+    assert "silent on audio, tools, structured output" in silent
     assert len(told.evidence.tasks) == len(WORLD.tasks)
     assert len({each.id for each in told.evidence.segments}) == len(told.evidence.segments) >= 2 * len(WORLD.tasks)
 
 
-def test_where_only_errors_show_the_need_it_is_warned_of_and_completion_holds(tmp_path: Path) -> None:
-    found = run(tmp_path, is_logged=False)
+def test_prompts_that_a_model_was_seen_to_refuse_for_their_length_stay_and_the_rest_saves(tmp_path: Path) -> None:
+    found = run(tmp_path, is_logged=False, need="length")
+    assert not (found.shares[found.needs, CANNOT] > found.population.route[found.needs, CANNOT]).any()
+    floor = worlds.truth_of(found.population, found.population.route).quality - DROP
+    assert found.saving(found.shares) >= 0.9 * found.saving(seer(found.population, found.needs, floor))
+
+
+@pytest.mark.parametrize(("sent", "has_tools"), [(SENT, False), (0.03, True)], ids=["nothing logged", "tools logged, images seldom sent"])
+def test_where_only_errors_show_the_need_it_is_warned_of_and_completion_holds(sent: float, has_tools: bool, tmp_path: Path) -> None:
+    found = run(tmp_path, is_logged=False, sent=sent, has_tools=has_tools)
     assert any(WORLD.models[CANNOT] in each and "refused requests" in each for each in found.evidence.warnings)
     assert found.evidence.assumptions != ()
     now = worlds.truth_of(found.population, found.population.route)

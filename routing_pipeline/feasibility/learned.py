@@ -101,7 +101,7 @@ UNUSUAL = 3.0
 """A model is seen to refuse what is asked where so many errors of it say so, over all tasks; or where so many requests were refused without a
 reason, and so many times the share that all other models refused. Then one refusal in a task is enough: a router that knows what it sends
 keeps such requests away, so that few errors stand for many requests that a rule would move."""
-EXPECTED = 5.0
+EXPECTED = 8.0
 """A task in which such a model refused nothing is open to it where its rate elsewhere would have brought so many refusals."""
 LONG = "long prompts"
 _SPECIFIC: Mapping[str, tuple[str, ...]] = {

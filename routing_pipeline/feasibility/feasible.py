@@ -28,7 +28,7 @@ from routing_pipeline.parameters import Parameters, RoutingPolicy
 from routing_pipeline.text import LogName
 
 NEED_IN_WORDS: Mapping[str, str] = {"image": "images", "audio": "audio", "tools": "tools", "schema": "structured output"}
-PARTLY_LOGGED = "Every model can serve every request as far as the logs do not say what it needs: they are silent on {needs}."
+PARTLY_LOGGED = "Every model can serve every request that needs {needs}: the logs do not say which do."
 NOT_LOGGED = "Every model can serve every request: the logs do not say which requests carry images or audio, offer tools or ask for structured output."
 
 

@@ -181,7 +181,7 @@ def test_the_evidence_says_how_many_requests_a_model_could_not_have_served(told:
     assert by_model[WORLD.models[CANNOT]].infeasible_share == pytest.approx(IMAGES, abs=0.01)
     assert all(by_model[model].infeasible_requests == 0 for model in WORLD.models[1:])
     (silent,) = told.evidence.assumptions
-    assert "silent on audio, tools, structured output" in silent
+    assert "needs audio, tools, structured output: the logs do not say which do" in silent
     assert len(told.evidence.tasks) == len(WORLD.tasks)
     assert len({each.id for each in told.evidence.segments}) == len(told.evidence.segments) >= 2 * len(WORLD.tasks)
 

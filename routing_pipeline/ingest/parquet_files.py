@@ -45,8 +45,13 @@ def parquet_source(path: Path, log_format: LogFormat) -> str:
     types = {field.name: field.type for field in schema_of(path)}
     fields = []
     for name in log_format.structure:
-        # What is nested reads as in JSON lines.
-        value = "NULL" if name not in types else f'to_json("{name}")' if pa.types.is_nested(types[name]) else f'"{name}"'
+        value = "NULL" if name not in types else f'"{name}"'
+        if name in types and pa.types.is_nested(types[name]):
+            # What is nested reads as in JSON lines.
+            value = f"to_json({value})"
+        elif name in types and (pa.types.is_binary(types[name]) or pa.types.is_large_binary(types[name])):
+            # Writers that do not say that their bytes are text.
+            value = f"coalesce(TRY(decode({value})), {value}::VARCHAR)"
         fields.append(f'{value}::VARCHAR AS "{name}"')
     return f"SELECT {', '.join(fields)}, filename, file_row_number FROM read_parquet($files, filename=true, file_row_number=true)"  # noqa: S608
 

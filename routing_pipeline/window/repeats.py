@@ -6,8 +6,8 @@ what stands in for them (`chains`).
 
 A gateway that serves one interface by another logs one client call under both, a few milliseconds apart. Two answers are one call
 where all of this holds: the same request id and, where the log gives a call an id of its own, the same call id; the same kind of
-call, tokens and cost; the later began within APART_S of the earlier, before that had ended. A call tried again begins when the
-one before has ended, and calls side by side in a trace have ids of their own: neither is left out.
+call, tokens and cost, or no cost at one of them; the later began within APART_S of the earlier or ended with it, before that had ended. A
+call tried again begins when the one before has ended, and calls side by side in a trace have ids of their own: neither is left out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import ibis
 from routing_pipeline.schema import CHAT
 
 APART_S = 0.25
-SAME_USD = 1e-9
+ENDS_APART_S = 0.05
+"""What waits before its call, for a guardrail or a hook, ends with it."""
+SAME_USD = 1e-8
 """Costs that differ by less went through another number of digits."""
 
 
 def logged_once(attempts: ibis.Table, *within: str, held: Callable[[ibis.Table], ibis.Table] = lambda table: table) -> ibis.Table:
-    """Attempts without those that are in the log a second time; the earliest stays.
+    """Attempts without those that are in the log a second time; the earliest stays, or the one that has a cost.
 
     Args:
         attempts: schema.REQUEST_LOG, all of its columns.
@@ -51,8 +53,17 @@ def repeats_of(attempts: ibis.Table, *within: str) -> ibis.Table:
     )
     same = (*within, "request_id", "call", "kind", "prompt_tokens", "completion_tokens")
     order = ibis.window(group_by=same, order_by=[few.us, few.attempt_id])
-    few = few.mutate(**{f"last_{name}": few[name].lag().over(order) for name in ("us", "latency_ms", "cost_usd")})
+    few = few.mutate(usd=few.cost_usd.nullif(0.0))
+    columns = ("us", "latency_ms", "usd")
+    few = few.mutate(**{f"last_{name}": few[name].lag().over(order) for name in columns})
     apart_s = (few.us - few.last_us).cast("float64") / 1e6
     is_during = (apart_s * 1e3 < few.last_latency_ms).fill_null(True)
-    is_as_dear = ((few.cost_usd - few.last_cost_usd).abs() <= SAME_USD).fill_null(few.cost_usd.isnull() & few.last_cost_usd.isnull())
-    return few.filter(few.last_us.notnull(), apart_s <= APART_S, is_during, is_as_dear)
+    ends_apart_s = (apart_s + (few.latency_ms - few.last_latency_ms) / 1e3).abs()
+    is_close = (apart_s <= APART_S) | (ends_apart_s <= ENDS_APART_S).fill_null(False)
+    is_as_dear = ((few.usd - few.last_usd).abs() <= SAME_USD).fill_null(True)
+    few = few.mutate(is_again=(few.last_us.notnull() & is_close & is_during & is_as_dear).fill_null(False))
+    # Of two of which one has a cost, that one stays.
+    gives_way = few.is_again.lead().over(order).fill_null(False) & few.usd.isnull() & few.usd.lead().over(order).notnull()
+    few = few.mutate(gives_way=gives_way)
+    stands_in = few.gives_way.lag().over(order).fill_null(False)
+    return few.filter(few.gives_way | (few.is_again & ~stands_in))

@@ -89,6 +89,12 @@ def test_metadata_with_a_wide_decimal_in_it_is_read_right(tmp_path: Path) -> Non
     assert read_logs(tmp_path / "a.parquet", tmp_path / "home").column("cached_tokens") == [50, 60]
 
 
+def test_bytes_that_a_writer_does_not_call_text_are_text(tmp_path: Path) -> None:
+    metadata = pa.array([b'{"usage_object": {"prompt_tokens_details": {"cached_tokens": 50}}}', b"\xff"], pa.binary())
+    pq.write_table(table(decimals(("0.5", "1"), 20, 5), metadata=metadata, prompt_tokens=[100, 100]), tmp_path / "a.parquet")
+    assert read_logs(tmp_path / "a.parquet", tmp_path / "home").column("cached_tokens") == [50, None]
+
+
 def test_a_batch_of_parquet_ends_by_its_records_and_not_by_the_little_that_they_are_packed_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,16 +89,29 @@ def test_and_one_that_an_sdk_logs_under_the_id_of_its_trace(engine: Engine) -> N
         ("another request", answer("call-8/b/2", "call-8", 0.004)),
         ("other tokens", answer("call-7/b/2", "call-7", 0.004, completion_tokens=151)),
         ("another cost", answer("call-7/b/2", "call-7", 0.004, cost_usd=0.006)),
-        ("a cost where the other has none", answer("call-7/b/2", "call-7", 0.004, cost_usd=None)),
         ("another kind of call", answer("call-7/b/2", "call-7", 0.004, operation="moderation")),
         ("a failure is told by what it stands for", answer("call-7/b/2", "call-7", 0.004, status="failure")),
         ("it was asked again when the first had ended", answer("call-7/b/2", "call-7", 1.3)),
-        ("half a second is no overhead", answer("call-7/b/2", "call-7", 0.5)),
+        ("half a second is no overhead, unless both end together", answer("call-7/b/2", "call-7", 0.5, latency_ms=1_200.0)),
         ("no tokens to compare", answer("call-7/b/2", "call-7", 0.004, prompt_tokens=None)),
     ],
 )
 def test_what_may_be_another_call_is_never_left_out(engine: Engine, why: str, second: dict[str, Any]) -> None:
     assert left_out(engine, [BRIDGED[0], second]) == [], why
+
+
+@pytest.mark.parametrize("unpriced", [None, 0.0])
+@pytest.mark.parametrize("outer_has_it", [True, False])
+def test_of_a_call_that_one_of_both_logged_without_its_cost_the_cost_stays(
+    engine: Engine, unpriced: float | None, outer_has_it: bool
+) -> None:
+    outer, inner = answer("call-7/resp_a/1", "call-7"), answer("call-7/chatcmpl-b/2", "call-7", 0.004)
+    (inner if outer_has_it else outer)["cost_usd"] = unpriced
+    assert left_out(engine, [outer, inner]) == [(inner if outer_has_it else outer)["attempt_id"]]
+
+
+def test_a_call_that_a_guardrail_held_up_ends_with_the_one_that_made_it(engine: Engine) -> None:
+    assert left_out(engine, [BRIDGED[0], answer("call-7/chatcmpl-b/2", "call-7", 0.4)]) == ["call-7/chatcmpl-b/2"]
 
 
 def test_quick_repeats_of_a_small_prompt_are_calls_of_their_own(engine: Engine) -> None:

@@ -12,6 +12,7 @@ from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, i
 from routing_pipeline.ingest.formats.kinds import first_kind, is_nothing_by_path, kind_of_body, kind_of_path
 from routing_pipeline.ingest.formats.log_format import json_texts
 from routing_pipeline.ingest.formats.needs import is_listed, of_body
+from routing_pipeline.ingest.formats.tokens import wholes
 from routing_pipeline.ingest.formats.work import WORK
 
 _TEXTS = (
@@ -56,7 +57,7 @@ _PROMPT, _COMPLETION, _TOTAL, _READ, _WRITTEN = (
     f"TRY_CAST({name} AS DOUBLE)"
     for name in ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_cache_read_tokens", "prompt_cache_write_tokens")
 )
-_CACHED = f"(coalesce({_READ}, 0) + coalesce({_WRITTEN}, 0))"
+_WHOLE, _ = wholes(sent=_PROMPT, received=_COMPLETION, total=_TOTAL, of_sent=[_READ, _WRITTEN])
 _STARTED, _ENDED = time_of("request_created_at", "request_created_at"), time_of("response_created_at", "response_created_at")
 _COST = "coalesce(nullif(costUSD, ''), nullif(cost, ''))"
 _PATH = "coalesce(nullif(request_path, ''), target_url)"
@@ -81,8 +82,7 @@ HELICONE = column_map(
         "model": "coalesce(nullif(request_model, ''), response_model)",
         "provider": "provider",
         "provider_model": "coalesce(nullif(response_model, ''), request_model)",
-        "prompt_tokens": f"""CASE WHEN {_CACHED} > {_PROMPT} OR ({_CACHED} > 0 AND {_TOTAL} = {_PROMPT} + {_CACHED} + {_COMPLETION})
-            THEN ({_PROMPT} + {_CACHED})::VARCHAR ELSE nullif(prompt_tokens, '') END""",
+        "prompt_tokens": f"CASE WHEN {_PROMPT} >= 0 THEN ({_WHOLE})::VARCHAR ELSE nullif(prompt_tokens, '') END",
         "completion_tokens": "nullif(completion_tokens, '')",
         "cached_tokens": "nullif(prompt_cache_read_tokens, '')",
         "cache_write_tokens": "nullif(prompt_cache_write_tokens, '')",

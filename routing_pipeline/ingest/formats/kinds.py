@@ -15,7 +15,8 @@ from routing_pipeline.ingest.formats.log_format import json_texts
 _BATCH_READS = ("retrieve_batch", "batch_retrieve")
 _NAMES: dict[str, tuple[str, ...]] = {
     "chat": (
-        *("completions?", "text_completions?", "chat", "chat([.]|_)completions?", "(create_)?responses?", "responses_websocket"),
+        *("completions?", "text_completions?", "chat", "chat([.]|_)completions?", "(create_)?responses?(_stream)?", "responses_websocket"),
+        *("(chat|text)[.]streaming_completions", "text[.]completions", "(chat|text)_completions?_stream"),
         *("(anthropic_)?messages", "(stream_?)?generate_?content(_stream)?", "converse(_?stream)?", "create_interaction", "generation"),
         *("text_generation", "generate(_text)?", "llm", "prompt", "llm/v1/(chat|completions|responses|messages)"),
     ),
@@ -122,14 +123,16 @@ def is_nothing_by_path(given: str, method: str = "NULL::VARCHAR") -> str:
 
 _MODELS: dict[str, str] = {
     "rerank": r"rerank",
-    "embedding": r"(^|[/._:-])embed(ding|dings|der)?([/._:@-]|$)|(^|[/._:-])(bge|gte|e5|all-minilm|nomic-embed|mxbai-embed)-|(^|/)voyage-",
+    "embedding": r"embedding|(^|[/._:-])embed(der)?([/._:@-]|$)|(^|[/._:-])(bge|gte|e5|all-minilm|all-mpnet|jina-clip|nomic-embed|mxbai-embed)-"
+    r"|(^|/)voyage-",
     "transcription": r"(^|[/._:-])(whisper|transcribe)([/._:@-]|$)",
     "speech": r"(^|[/._:-])tts([/._:@-]|$)|(^|/)eleven_|text-to-speech",
     "image": r"dall-e|(^|[/._:-])(gpt-image|imagen|sdxl|flux|stable-diffusion|stable-image|nova-canvas|titan-image|chatgpt-image)([/._:@0-9-]|$)"
     r"|(^|[/._:-])image([._:@-]|$)",
+    "other": r"(^|[/._:-])(veo|sora)-[0-9]",
     "moderation": r"(^|[/._:-])moderation([/._:@-]|$)|llama-guard|prompt-guard|shieldgemma",
 }
-_HINT = "embed|rerank|whisper|transcri|tts|eleven|speech|dall-e|imag|sdxl|flux|diffusion|canvas|moderation|guard|shield|bge-|gte-|e5-|minilm|voyage"
+_HINT = "embed|rerank|whisper|transcri|tts|eleven|speech|dall-e|imag|sdxl|flux|diffusion|canvas|moderation|guard|shield|bge-|gte-|e5-|minilm|mpnet|jina-clip|voyage|veo-|sora-"
 
 
 def kind_of_model(given: str) -> str:

@@ -21,7 +21,17 @@ from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, t
 from routing_pipeline.ingest.formats.kinds import first_kind, kind_of_model, kind_of_name
 from routing_pipeline.ingest.formats.log_format import IN_WORDS, ScoreFormat, json_list, json_tag, json_texts, where
 from routing_pipeline.ingest.formats.needs import EFFORTS, LIMITS, any_of, carried, contains_any, effort, is_listed, service_tier, shown
-from routing_pipeline.ingest.formats.tokens import CACHE_READS, CACHE_WRITES, REASONING, most_of, number, wholes
+from routing_pipeline.ingest.formats.tokens import (
+    CACHE_READS,
+    CACHE_WRITES,
+    REASONING,
+    SPAN_READS,
+    SPAN_REASONING,
+    SPAN_WRITES,
+    most_of,
+    number,
+    wholes,
+)
 from routing_pipeline.ingest.formats.work import WORK, json_list_of, named_version, plain_tags
 
 _TEXTS = (
@@ -71,7 +81,8 @@ _KEPT = ("input_cache_creation_5m", "input_cache_creation_1h")
 _HEARD = ("input_audio_tokens", "input_audio", "input_audio_token")
 _SPOKEN = ("output_audio_tokens", "output_audio", "output_audio_token")
 _SEEN = ("input_image_tokens", "input_image")
-_USAGE = (*_INPUT, *_OUTPUT, *_TOTALS, *CACHE_READS, *CACHE_WRITES, *_KEPT, *REASONING, *_HEARD, *_SPOKEN, *_SEEN)
+_READS, _WRITES, _REASONS = (*CACHE_READS, *SPAN_READS), (*CACHE_WRITES, *SPAN_WRITES), (*REASONING, *SPAN_REASONING)
+_USAGE = (*_INPUT, *_OUTPUT, *_TOTALS, *_READS, *_WRITES, *_KEPT, *_REASONS, *_HEARD, *_SPOKEN, *_SEEN)
 NO_GENERATIONS = ("SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "GUARDRAIL")
 _BY_USERS = re.compile(r"user|thumb|rating|feedback", re.IGNORECASE)
 
@@ -111,14 +122,16 @@ def _first(*names: str) -> str:
     return where("used", _DETAILS, f"coalesce({counts})")
 
 
-_CACHED, _REASONED, _HEARD_N, _SPOKEN_N, _SEEN_N = (_used(*names) for names in (CACHE_READS, REASONING, _HEARD, _SPOKEN, _SEEN))
+_CACHED, _REASONED, _HEARD_N, _SPOKEN_N, _SEEN_N = (_used(*names) for names in (_READS, _REASONS, _HEARD, _SPOKEN, _SEEN))
 _SHORT, _LONG = (_used(name) for name in _KEPT)
-_WRITTEN = f"coalesce(greatest({_used(*CACHE_WRITES)} + CASE WHEN {_SHORT} IS NULL THEN coalesce({_LONG}, 0) ELSE 0 END, {_SHORT} + coalesce({_LONG}, 0)), {_LONG})"
+_WRITTEN = f"coalesce(greatest({_used(*_WRITES)} + CASE WHEN {_SHORT} IS NULL THEN coalesce({_LONG}, 0) ELSE 0 END, {_SHORT} + coalesce({_LONG}, 0)), {_LONG})"
+# What a span names so lies within the prompt, by the conventions, if it fits.
+_OF_SPAN = f"CASE WHEN {_used(*SPAN_READS, *SPAN_WRITES)} IS NOT NULL AND coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0) <= {number(_first(*_INPUT))} THEN {number(_first(*_INPUT))} + coalesce({number(_first(*_OUTPUT))}, 0) END"
 # Langfuse prices every entry of usage_details once, so they are apart from each other unless the total says otherwise.
 _PROMPT, _COMPLETION = wholes(
     sent=number(_first(*_INPUT)),
     received=number(_first(*_OUTPUT)),
-    total=number(_first(*_TOTALS)),
+    total=f"coalesce({number(_first(*_TOTALS))}, {_OF_SPAN})",
     of_sent=[_CACHED, _WRITTEN, _HEARD_N],
     of_received=[_REASONED, _SPOKEN_N],
     is_apart=True,

@@ -203,8 +203,9 @@ def json_texts(given: str, paths: Sequence[str]) -> dict[str, str]:
 
 
 def json_list(given: str, paths: Sequence[str]) -> str:
-    """The same values as a list, in the order of the paths."""
-    quoted = ", ".join("'$." + ".".join(f'"{name}"' for name in path.split(".")) + "'" for path in paths)
+    """The same values as a list, in the order of the paths; a name in quotes is one name, dots and all."""
+    names = ([path.strip('"')] if path.startswith('"') else path.split(".") for path in paths)
+    quoted = ", ".join("'$." + ".".join(f'"{name}"' for name in path) + "'" for path in names)
     return f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, [{quoted}])"
 
 

@@ -23,6 +23,7 @@ from routing_pipeline.ingest.formats import otlp
 from routing_pipeline.ingest.formats.column_map import Time, column_map, elapsed_ms, epoch_of, if_priced, time_of
 from routing_pipeline.ingest.formats.log_format import json_tag, json_texts, text, time_reasons
 from routing_pipeline.ingest.formats.otlp import LABELS, NO_CALL_SPANS, OF_RESOURCE, OPENINFERENCE_KIND, OTHER_NAMES, below, text_of
+from routing_pipeline.ingest.formats.tokens import wholes
 from routing_pipeline.ingest.formats.work import json_list_of, plain_tags
 
 OPERATION_OF_KIND = {"LLM": "chat", "EMBEDDING": "embedding", "RERANKER": "rerank"}
@@ -211,7 +212,7 @@ _COUNTED = {what: _any(*names, *_GEN_AI.get(what, ())) for what, names in _COUNT
 _PROMPT, _COMPLETION, _TOTAL, _CACHED, _WRITTEN = (
     _number(_COUNTED[what]) for what in ("prompt", "completion", "total", "cached", "written")
 )
-_ASIDE = f"(coalesce({_CACHED}, 0) + coalesce({_WRITTEN}, 0))"
+_WHOLE, _ = wholes(sent=_PROMPT, received=_COMPLETION, total=_TOTAL, of_sent=[_CACHED, _WRITTEN], otherwise=[_WRITTEN])
 _PARTS = " + ".join(_number(_any(name)) for name in ("llm.cost.prompt", "llm.cost.completion"))
 _COST = f"coalesce({_any('llm.cost.total')}, ({_PARTS})::VARCHAR, {_any(*otlp.TEXTS['cost'])})"
 _ERROR = _any("exception", *otlp.TEXTS["error"])
@@ -253,8 +254,7 @@ _FORMAT_OF_SPANS = column_map(
         "model": _any(*REQUEST_MODEL, *otlp.TEXTS["request_model"], *RESPONSE_MODEL, *otlp.TEXTS["response_model"]),
         "provider": _any(*PROVIDER, *otlp.TEXTS["provider"]),
         "provider_model": _any(*RESPONSE_MODEL, *otlp.TEXTS["response_model"], *REQUEST_MODEL, *otlp.TEXTS["request_model"]),
-        "prompt_tokens": f"""CASE WHEN {_PROMPT} >= 0 AND {_ASIDE} > 0 AND ({_ASIDE} > {_PROMPT} OR {_TOTAL} = {_PROMPT} + {_ASIDE} + coalesce({_COMPLETION}, 0))
-            THEN ({_PROMPT} + {_ASIDE})::VARCHAR WHEN {_PROMPT} IS NULL AND "kind" <> 'LLM' THEN {_COUNTED["total"]}
+        "prompt_tokens": f"""CASE WHEN {_PROMPT} >= 0 THEN ({_WHOLE})::VARCHAR WHEN {_PROMPT} IS NULL AND "kind" <> 'LLM' THEN {_COUNTED["total"]}
             ELSE {_COUNTED["prompt"]} END""",
         "completion_tokens": _COUNTED["completion"],
         "cached_tokens": _COUNTED["cached"],

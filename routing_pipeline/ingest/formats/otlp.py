@@ -57,11 +57,18 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "input_tokens": (
         "gen_ai.usage.input_tokens",
         "gen_ai.usage.prompt_tokens",
+        "llm.usage.prompt_tokens",
         "ai.usage.inputTokens",
         "ai.usage.promptTokens",
         "ai.usage.tokens",
     ),
-    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "ai.usage.outputTokens", "ai.usage.completionTokens"),
+    "output_tokens": (
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+        "llm.usage.completion_tokens",
+        "ai.usage.outputTokens",
+        "ai.usage.completionTokens",
+    ),
     "total_tokens": ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "ai.usage.totalTokens"),
     "cache_read": (
         *("gen_ai.usage.cache_read.input_tokens", "ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"),
@@ -84,8 +91,8 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "image_input": _usage("input_image_tokens", "image_input_tokens"),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
-    "request_model": ("gen_ai.request.model", "langfuse.observation.model.name"),
-    "response_model": ("gen_ai.response.model",),
+    "request_model": ("gen_ai.request.model", "langfuse.observation.model.name", "llm.request.model"),
+    "response_model": ("gen_ai.response.model", "llm.response.model"),
     "response_id": (RESPONSE_ID,),
     "provider": ("gen_ai.provider.name", "gen_ai.system", "ai.model.provider"),
     "operation": (OPERATION, "llm.request.type"),
@@ -132,6 +139,10 @@ _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST = (f"langfuse.observation.{name}"
 _LANGFUSE_COUNTS = {"input": "input_tokens", "output": "output_tokens", "total": "total_tokens"}
 _FUNCTIONS = "llm.request.functions."
 
+_USAGE_OF = ("gen_ai.usage.", "llm.usage.", "ai.usage.")
+_WRITES = frozenset({"write", "writes", "written", "creation", "created"})
+_NO_COUNT = frozenset({"miss", "misses", "audio", "image", "video", "cost", "usd", "price", "rate", "ratio"})
+
 _FIELD = {name: (field, place) for field, names in (COUNTS | TEXTS).items() for place, name in enumerate(names)}
 """What an attribute fills, and how many names for it come first."""
 _LISTS = frozenset(_TOOLS + _FINISHED + TEXTS["tags"])
@@ -161,6 +172,7 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if event.get("name") == DETAILS:
                 attributes |= _attributes(event.get("attributes"), _ATTRIBUTES)
         attributes |= _attributes(span.get("attributes"), _ATTRIBUTES)
+        _name_counts(attributes, span.get("attributes"))
         _name_kind(attributes)
         _open_details(attributes)
         if not _is_call(attributes) or _attributes(span.get("attributes"), (OPENINFERENCE_KIND,)):
@@ -178,9 +190,25 @@ def _name_kind(attributes: dict[str, str]) -> None:
     call = attributes.get(_SDK_CALL, "").rpartition(".")[2]
     if call in {"doGenerate", "doStream"}:
         attributes.setdefault(OPERATION, "chat")
-    elif call == "doEmbed" and _SDK_MODEL in attributes:
-        attributes.setdefault(OPERATION, "embeddings")
+    elif call in {"doEmbed", "doRerank"} and _SDK_MODEL in attributes:
+        attributes.setdefault(OPERATION, "embeddings" if call == "doEmbed" else "rerank")
         attributes.setdefault("gen_ai.request.model", attributes[_SDK_MODEL])
+
+
+def _name_counts(attributes: dict[str, str], pairs: Any) -> None:
+    """Counts of cached and reasoning tokens under names that nobody has listed: every instrumentation spells them in its own way."""
+    for pair in _dicts(pairs):
+        name = pair.get("key")
+        if not isinstance(name, str) or name in _ATTRIBUTES or not name.startswith(_USAGE_OF):
+            continue
+        words = set(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name.split("usage.", 1)[1]).lower().replace(".", "_").split("_"))
+        count = next(iter(_attributes([pair], (name,)).values()), "")
+        if not count.isdigit() or words & _NO_COUNT:
+            continue
+        if any(word.startswith("cach") for word in words):
+            attributes.setdefault("gen_ai.usage.cache_write_tokens" if words & _WRITES else "gen_ai.usage.cached_tokens", count)
+        elif words & {"reasoning", "thinking", "thoughts"}:
+            attributes.setdefault("gen_ai.usage.reasoning_tokens", count)
 
 
 def _open_details(attributes: dict[str, str]) -> None:
@@ -321,7 +349,8 @@ def below(document: Mapping[str, Any], resources: str, scopes: str, items: str) 
     for resource in [document] if scopes in document else _dicts(document.get(resources)):
         described = resource.get("resource")
         attributes = described.get("attributes") if isinstance(described, dict) else None
-        for scope in _dicts(resource.get(scopes)):
+        # What collectors before version 1 call scopes.
+        for scope in _dicts(resource.get(scopes) or resource.get("instrumentationLibrarySpans" if scopes == "scopeSpans" else scopes)):
             for item in _dicts(scope.get(items)):
                 yield attributes, item
 
@@ -379,6 +408,10 @@ _PROMPT, _COMPLETION = wholes(
     of_sent=[number("cache_read"), number("cache_write")],
     of_received=[number("reasoning")],
 )
+# What answers in no words may count its tokens in all alone.
+_ALL_SENT = (
+    f"CASE WHEN output_tokens IS NULL AND {kind_of_name('operation')} IN ('embedding', 'rerank', 'moderation') THEN total_tokens END"
+)
 _TTFT_GIVEN = "coalesce(ttft_s, ttft_ms)"
 _TTFT_MS = f"coalesce({number('ttft_s')} * 1e3, {number('ttft_ms')})"
 
@@ -404,7 +437,7 @@ OTLP = column_map(
         "model": "coalesce(request_model, response_model)",
         "provider": "provider",
         "provider_model": "coalesce(response_model, request_model)",
-        "prompt_tokens": f"coalesce(({_PROMPT})::VARCHAR, input_tokens)",
+        "prompt_tokens": f"coalesce(({_PROMPT})::VARCHAR, input_tokens, {_ALL_SENT})",
         "completion_tokens": f"coalesce(({_COMPLETION})::VARCHAR, output_tokens)",
         "cached_tokens": "cache_read",
         "cache_write_tokens": "cache_write",

@@ -14,7 +14,14 @@ from routing_pipeline.ingest.formats.log_format import Optional, json_list, wher
 CACHE_READS = (
     *("cached_tokens", "cache_read_input_tokens", "cache_read_tokens", "cache_read", "input_cached_tokens", "input_cache_read"),
     *("cached_input_tokens", "cachedInputTokens", "prompt_cache_hit_tokens", "cached_prompt_tokens", "cached_prompt_text_tokens"),
-    *("cachedContentTokenCount", "cached_content_token_count", "cacheReadInputTokens", "cacheReadInputTokenCount", "cacheReadTokens"),
+    *(
+        "cachedContentTokenCount",
+        "cached_content_token_count",
+        "cached_content_tokens",
+        "cacheReadInputTokens",
+        "cacheReadInputTokenCount",
+        "cacheReadTokens",
+    ),
 )
 CACHE_WRITES = (
     *("cache_creation_input_tokens", "cache_write_input_tokens", "cache_creation_tokens", "cache_write_tokens", "cache_creation"),
@@ -24,8 +31,31 @@ CACHE_WRITES = (
 """DeepSeek's `prompt_cache_miss_tokens` are none: it charges no writes, and counts by that name what it did not find."""
 REASONING = (
     *("reasoning_tokens", "output_reasoning_tokens", "reasoningTokens", "thoughtsTokenCount", "thoughts_token_count", "thinking_tokens"),
-    *("output_reasoning", "reasoning"),
+    *("output_reasoning", "reasoning", "thoughts_tokens"),
 )
+
+_OF_SPANS = ("prompt_details", "details", "input_tokens", "prompt_tokens_details", "input_tokens_details", "prompt_token_details")
+SPAN_READS = (
+    '"cache_read.input_tokens"',
+    *(
+        f'"{place}.{name}"'
+        for place in _OF_SPANS
+        for name in ("cache_read", "cache_read_tokens", "cached", "cached_tokens", "cached_read_tokens", "cached_content_tokens")
+    ),
+)
+SPAN_WRITES = (
+    *('"cache_creation.input_tokens"', '"cache_write.input_tokens"'),
+    *(
+        f'"{place}.{name}"'
+        for place in _OF_SPANS
+        for name in ("cache_write", "cache_write_tokens", "cache_creation_tokens", "cached_write_tokens", "cache_creation_input_tokens")
+    ),
+)
+SPAN_REASONING = (
+    *('"reasoning.output_tokens"', '"output_tokens.reasoning"', '"completion_details.reasoning"', '"details.reasoning_tokens"'),
+    *('"completion_tokens_details.reasoning_tokens"', '"output_tokens_details.reasoning_tokens"', '"details.thoughts_tokens"'),
+)
+"""Names of attributes of spans behind `gen_ai.usage.` and `llm.token_count.`, as tools keep them that take spans in: one name each, dots and all."""
 
 
 _ANSWERED = {

@@ -70,9 +70,10 @@ def test_cached_tokens_are_counted_once(read: Any) -> None:
         {"prompt_tokens": 176, "prompt_cache_read_tokens": 1024},
         {"prompt_tokens": 1100, "prompt_cache_read_tokens": 50, "prompt_cache_write_tokens": 50},
         {"prompt_tokens": None, "total_tokens": None},
+        {"prompt_tokens": 700, "prompt_cache_read_tokens": 650, "prompt_cache_write_tokens": 500},
     )
-    assert rows.column("prompt_tokens") == [1200, 1200, 1200, None]
-    assert rows.column("cached_tokens") == [1024, 1024, 50, 0]
+    assert rows.column("prompt_tokens") == [1200, 1200, 1200, None, 1200]
+    assert rows.column("cached_tokens") == [1024, 1024, 50, 0, 650]
 
 
 def test_a_cost_of_zero_for_tokens_is_unknown_unless_the_cache_answered(read: Any) -> None:

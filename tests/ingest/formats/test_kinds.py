@@ -16,7 +16,7 @@ def told(expression: str, **given: str | bool | None) -> object:
 
 NAMES = {
     "chat": "acompletion completion text_completion atext_completion aresponses responses anthropic_messages agenerate_content_stream "
-    "_aresponses_websocket chat generate_content Chat-Completion llm/v1/chat chat.completion GENERATION converse_stream",
+    "_aresponses_websocket chat generate_content Chat-Completion llm/v1/chat chat.completion GENERATION converse_stream chat.streaming_completions text.streaming_completions text.completions chat_completion_stream",
     "embedding": "aembedding embedding embeddings EMBEDDING llm/v1/embeddings embed_content create_embeddings",
     "rerank": "arerank rerank reranking",
     "image": "aimage_generation image_edit aimage_edit image image/v1/images/generations image_variation images/edits",
@@ -120,7 +120,9 @@ def test_what_is_only_asked_for_by_its_method_is_nothing_but_for_a_conversation_
 
 
 MODELS = {
-    "embedding": "text-embedding-3-small openai/text-embedding-ada-002 cohere.embed-english-v3 voyage-3 BAAI/bge-m3 gemini-embedding-001",
+    "embedding": "text-embedding-3-small openai/text-embedding-ada-002 cohere.embed-english-v3 voyage-3 BAAI/bge-m3 gemini-embedding-001 "
+    "embeddinggemma:300m textembedding-gecko@003 sentence-transformers/all-mpnet-base-v2 jina-clip-v2",
+    "other": "veo-3.0-generate-001 sora-2",
     "rerank": "cohere/rerank-v3.5 bge-reranker-base",
     "transcription": "whisper-1 gpt-4o-mini-transcribe groq/whisper-large-v3",
     "speech": "tts-1-hd gpt-4o-mini-tts gemini-2.5-flash-preview-tts",

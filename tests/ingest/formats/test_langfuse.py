@@ -93,6 +93,10 @@ def test_tokens_are_counted_once_whether_or_not_input_includes_cached_ones(read:
         # Nothing tells: apart.
         ({"input": 176, "input_cached_tokens": 1024, "output": 25}, 1200, 25),
         ({"input": 10, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 190, "output": 25}, 1200, 25),
+        # A span's names, dots and all: within, if they fit.
+        ({"input": 1200, "input_tokens.cached": 1024, "output": 25}, 1200, 25),
+        ({"input": 1200, "details.cache_read_tokens": 900, "details.cache_write_tokens": 300, "output": 25}, 1200, 25),
+        ({"input": 10, "prompt_details.cache_read": 1000, "prompt_details.cache_write": 190, "output": 25}, 1200, 25),
         ({"input": 100, "input_audio_tokens": 20, "output": 5, "output_audio_tokens": 6, "total": 131}, 120, 11),
         ({}, None, None),
         (None, None, None),

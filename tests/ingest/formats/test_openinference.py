@@ -118,9 +118,11 @@ def test_token_counts_include_cached_ones_unless_the_total_or_they_themselves_sa
                 counts + "completion_details.reasoning": 20,
                 counts + "completion_details.audio": 4,
             },
+            {counts + "prompt_details.cache_write": 800, counts + "total": 2025},
+            {counts + "prompt_details.cache_write": 800, counts + "total": None},
         )
     )
-    assert found.column("prompt_tokens") == [1200, 1200, 2224, 1200]
+    assert found.column("prompt_tokens") == [1200, 1200, 2224, 1200, 2000, 2000]
     last = found.rows[3]
     assert (last["cache_write_tokens"], last["audio_prompt_tokens"]) == (90, 30)
     assert (last["reasoning_tokens"], last["audio_completion_tokens"], last["has_audio"]) == (20, 4, True)

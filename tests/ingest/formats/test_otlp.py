@@ -297,6 +297,14 @@ def test_a_call_is_a_request_by_the_name_of_its_response_unless_two_share_it(rea
         # A name that is not filled says 0.
         ({"gen_ai.usage.cached_tokens": 0, "gen_ai.usage.details.prompt_cache_hit_tokens": 512}, (1_000, 512, None)),
         ({"gen_ai.usage.details.cachedContentTokenCount": 256}, (1_000, 256, None)),
+        # Names that nobody has listed.
+        ({"gen_ai.usage.input_tokens.cached": 300, "gen_ai.usage.input_tokens.cache_write": 40}, (1_000, 300, 40)),
+        (
+            {"gen_ai.usage.prompt_token_details.cached_read_tokens": 300, "gen_ai.usage.prompt_token_details.cached_write_tokens": 40},
+            (1_000, 300, 40),
+        ),
+        ({"ai.usage.somebodysDetails.cachedTokens": 300, "gen_ai.usage.cache_miss_tokens": 700}, (1_000, 300, None)),
+        ({"gen_ai.usage.details.cached_content_tokens": 300, "gen_ai.usage.cached_cost": 4}, (1_000, 300, None)),
         # Beside it: they do not fit in, or the total says so.
         ({"gen_ai.usage.cache_read_input_tokens": 0, "gen_ai.usage.cache_write_input_tokens": 9_000}, (10_000, 0, 9_000)),
         ({"gen_ai.usage.cache_write_input_tokens": 400, "gen_ai.usage.total_tokens": 1_410}, (1_400, None, 400)),
@@ -307,6 +315,20 @@ def test_a_call_is_a_request_by_the_name_of_its_response_unless_two_share_it(rea
 def test_cached_and_written_tokens_are_read_under_every_name_and_counted_once(counts: dict[str, int], want: Any, read: Any) -> None:
     row = read(*with_attributes({"gen_ai.usage.input_tokens": 1_000} | counts)).row
     assert (row["prompt_tokens"], row["cached_tokens"], row["cache_write_tokens"]) == want
+
+
+def test_older_collectors_and_instrumentations_are_read(tmp_path: Path) -> None:
+    old = {"llm.request.model": "gpt-4o", "llm.usage.prompt_tokens": 70, "llm.usage.completion_tokens": 30, "llm.request.type": "chat"}
+    resource = {"instrumentationLibrarySpans": [{"spans": [span(0, old)]}]}
+    (tmp_path / "traces.json").write_text(json.dumps({"resourceSpans": [resource]}), encoding="utf-8")
+    row = read_logs(tmp_path / "traces.json", tmp_path / "home").row
+    assert (row["model"], row["prompt_tokens"], row["completion_tokens"]) == ("gpt-4o", 70, 30)
+
+
+def test_an_embedding_may_count_its_tokens_in_all_alone(read: Any) -> None:
+    embedded = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "text-embedding-3-small", "llm.usage.total_tokens": 60}
+    assert read(span(0, embedded)).row["prompt_tokens"] == 60
+    assert read(span(0, embedded | {"gen_ai.operation.name": "chat"})).row["prompt_tokens"] is None
 
 
 def test_thoughts_that_the_total_counts_beside_the_answer_belong_to_the_completion(read: Any) -> None:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 GATEWAYS := $(CURDIR)/$(VENV)/gateways
 FAST_TESTS := tests/stats tests/rules $(addprefix tests/test_,catalog.py estimates.py parameters.py text.py)
-SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py steering_worlds.py audit_worlds.py incident_worlds.py feasible_worlds.py detectors.py projections.py session_worlds.py exploration_worlds.py)
+SIMULATIONS := $(addprefix benchmarks/,monte_carlo.py steering_worlds.py audit_worlds.py incident_worlds.py feasible_worlds.py detectors.py projections.py session_worlds.py exploration_worlds.py drawn_worlds.py)
 # One more than there are cores: many tests wait for a server, a browser or a clock.
 WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)))
 # uv takes its certificates from the system, so that it works behind a company's proxy.

@@ -125,10 +125,10 @@ def rows_of(world: Conversations, sessions: Drawn, rng: np.random.Generator) -> 
     return with_column(found, "propensity", pa.array(probability.ravel()[order])) if world.logs_propensity else found
 
 
-def true_change(world: Conversations, sessions: Drawn, rules: RuleSet, rng: np.random.Generator, draws: int = 5) -> float:
-    """Relative change of cost when rules decide for sessions at their first request."""
+def targets(world: Conversations, sessions: Drawn, rules: RuleSet, rng: np.random.Generator) -> Ints:
+    """The model that rules give each session at its first request; -1 where none decides."""
     n = len(sessions.task)
-    target = np.full(n, -1)
+    found = np.full(n, -1)
     ordered = sorted(rules.rules, key=lambda each: each.priority)
     for place in range(n):
         request = {
@@ -141,7 +141,20 @@ def true_change(world: Conversations, sessions: Drawn, rules: RuleSet, rng: np.r
         if rule is not None and rule.route != "unchanged":
             weights = np.array([each.weight for each in rule.route])
             chosen = rule.route[rng.choice(len(weights), p=weights / weights.sum())]
-            target[place] = world.names.models.index(chosen.model)
+            found[place] = world.names.models.index(chosen.model)
+    return found
+
+
+def true_change_of_quality(world: Conversations, sessions: Drawn, rules: RuleSet, rng: np.random.Generator) -> float:
+    """Change of mean quality when rules decide for sessions at their first request."""
+    target, (arm, _) = targets(world, sessions, rules, rng), choices(world, len(sessions.task), rng)
+    qualities = np.array(world.qualities)
+    return float((qualities[np.where(target[:, None] >= 0, target[:, None], arm)] - qualities[arm]).mean())
+
+
+def true_change(world: Conversations, sessions: Drawn, rules: RuleSet, rng: np.random.Generator, draws: int = 5) -> float:
+    """Relative change of cost when rules decide for sessions at their first request."""
+    n, target = len(sessions.task), targets(world, sessions, rules, rng)
     now = then = 0.0
     for _ in range(draws):
         arm, _ = choices(world, n, rng)

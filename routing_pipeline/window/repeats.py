@@ -63,7 +63,8 @@ def repeats_of(attempts: ibis.Table, *within: str) -> ibis.Table:
     is_as_dear = ((few.usd - few.last_usd).abs() <= SAME_USD).fill_null(True)
     few = few.mutate(is_again=(few.last_us.notnull() & is_close & is_during & is_as_dear).fill_null(False))
     # Of two of which one has a cost, that one stays.
-    gives_way = few.is_again.lead().over(order).fill_null(False) & few.usd.isnull() & few.usd.lead().over(order).notnull()
+    is_first = ~few.is_again & few.is_again.lead().over(order).fill_null(False)
+    gives_way = is_first & few.usd.isnull() & few.usd.lead().over(order).notnull()
     few = few.mutate(gives_way=gives_way)
     stands_in = few.gives_way.lag().over(order).fill_null(False)
     return few.filter(few.gives_way | (few.is_again & ~stands_in))

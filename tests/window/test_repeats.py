@@ -110,6 +110,14 @@ def test_of_a_call_that_one_of_both_logged_without_its_cost_the_cost_stays(
     assert left_out(engine, [outer, inner]) == [(inner if outer_has_it else outer)["attempt_id"]]
 
 
+def test_of_three_records_of_a_call_one_with_a_cost_stays(engine: Engine) -> None:
+    three = [answer(f"call-7/{name}/{place}", "call-7", 0.002 * place) for place, name in enumerate("abc")]
+    three[1]["cost_usd"] = None
+    assert left_out(engine, three) == ["call-7/b/1", "call-7/c/2"]
+    three[0]["cost_usd"], three[1]["cost_usd"] = None, 0.005
+    assert left_out(engine, three) == ["call-7/a/0", "call-7/c/2"]
+
+
 def test_a_call_that_a_guardrail_held_up_ends_with_the_one_that_made_it(engine: Engine) -> None:
     assert left_out(engine, [BRIDGED[0], answer("call-7/chatcmpl-b/2", "call-7", 0.4)]) == ["call-7/chatcmpl-b/2"]
 

@@ -66,5 +66,6 @@ def repeats_of(attempts: ibis.Table, *within: str) -> ibis.Table:
     is_first = ~few.is_again & few.is_again.lead().over(order).fill_null(False)
     gives_way = is_first & few.usd.isnull() & few.usd.lead().over(order).notnull()
     few = few.mutate(gives_way=gives_way)
-    stands_in = few.gives_way.lag().over(order).fill_null(False)
-    return few.filter(few.gives_way | (few.is_again & ~stands_in))
+    # Spark takes no window function in what rows are chosen by.
+    few = few.mutate(stands_in=few.gives_way.lag().over(order).fill_null(False))
+    return few.filter(few.gives_way | (few.is_again & ~few.stands_in))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Outcome:
-    """One window: what it is, how many rules, whether the promised change held, and the true changes of quality and of cost."""
+    """One window: what it is, how many rules, whether the promised change held (None: of rules whose truth is not worked out), and the true changes of quality and of cost."""
 
     world: str
     rules: int
-    held: bool
+    held: bool | None
     quality: float
     cost: float
 
@@ -117,7 +117,13 @@ def steered(rng: Rng) -> Outcome:
     window = steered_worlds.steered(by, n, int(rng.integers(2**31)), push=push, harder=harder)  # type: ignore[arg-type]
     rules = rules_of(window.rows)
     quality, cost = steered_worlds.change_under(window, rules)
-    return Outcome(f"{n:,} requests by {by}, push {push:.2f}, harder {harder:.2f}", len(rules.rules), True, quality, cost)
+    return Outcome(
+        f"{n:,} requests by {by}, push {push:.2f}, harder {harder:.2f}",
+        len(rules.rules),
+        holds(rules.expected.change.cost_usd.relative, cost),
+        quality,
+        cost,
+    )
 
 
 def agents(rng: Rng) -> Outcome:
@@ -164,8 +170,8 @@ def conversations(rng: Rng) -> Outcome:
     sessions = cached_worlds.drawn(world, int(rng.choice([400, 800, 1_500])), rng)
     rules = rules_of(cached_worlds.rows_of(world, sessions, rng))
     cost = cached_worlds.true_change(world, sessions, rules, rng)
-    per_session = all(rule.per == "session" for rule in rules.rules)
-    held = not per_session or holds(rules.expected.change.cost_usd.relative, cost)
+    is_worked_out = all(rule.per == "session" for rule in rules.rules)
+    held = holds(rules.expected.change.cost_usd.relative, cost) if is_worked_out else None
     return Outcome(str(world), len(rules.rules), held, cached_worlds.true_change_of_quality(world, sessions, rules, rng), cost)
 
 
@@ -192,13 +198,16 @@ def main() -> None:
         ends = time.monotonic() + 60 * asked.minutes
         while time.monotonic() < ends:
             seed = first + len(found)
-            found.append(replace(outcome := KINDS[kind](np.random.default_rng(seed)), world=f"{seed}: {outcome.world}"))
-            if not outcome.held or outcome.quality < -FLOOR:
-                print(f"   {'missed' if not outcome.held else 'below the floor'} ({outcome.quality:+.4f}), {found[-1].world}", flush=True)
+            outcome = KINDS[kind](np.random.default_rng(seed))
+            found.append(outcome)
+            if outcome.held is False or outcome.quality < -FLOOR:
+                what = "below the floor" if outcome.quality < -FLOOR else "missed"
+                print(f"   seed {seed}: {what} ({outcome.quality:+.4f}), {outcome.world}", flush=True)
         proposed = [each for each in found if each.rules]
+        told = [each.held for each in proposed if each.held is not None]
         of = max(len(proposed), 1)
         print(
-            f"{kind}: {len(found)} windows, {len(proposed)} with rules; change held in {sum(each.held for each in proposed) / of:.1%}, floor broken in "
+            f"{kind}: {len(found)} windows, {len(proposed)} with rules; change held in {sum(told)} of {len(told)}, floor broken in "
             f"{sum(each.quality < -FLOOR for each in proposed) / of:.1%}, dearer in {sum(each.cost > 0 for each in proposed) / of:.1%}, saving "
             f"{-np.mean([each.cost for each in found]):.1%}",
             flush=True,

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from routing_pipeline import text
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.parameters import TIMEFRAMES
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats
 from routing_pipeline.policy.evidence_model import RoutingEvidence
@@ -32,7 +33,7 @@ from routing_pipeline.window.scope import AnalysisScope
 
 SHARES = (0.1, 0.2, 0.3)
 """Of the requests, to the model that is tried: the least with which the logs can tell in time."""
-WINDOWS_DAYS = (7, 30)
+WINDOWS_DAYS = tuple(TIMEFRAMES[timeframe].days for timeframe in ("7d", "30d"))
 """What an analysis can look back on: a trial that the longest of them cannot judge is not worth beginning."""
 LEAST_WEIGHT = 0.05
 """Models with less of a segment's traffic are left out of its mix."""

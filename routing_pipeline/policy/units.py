@@ -6,7 +6,8 @@ the choice for one request changes the later ones (`policy.carry_over`), cells a
 A cheaper model may need more calls for the same task. What a team pays for is the task, so where sessions are logged and hold more
 than one request, a promise is about the same sessions. Two kinds of gateway send them:
 
-- One model serves a session, all but always: few changes of model, and few requests that another model serves than the first. Then the session is the unit: its context is what its first request says, its action the
+- One model serves a session, all but always: few changes of model, and few requests that another model serves than the first. Then the
+  session is the unit: its context is what its first request says, its action the
   model of its first request, its outcomes are those of the whole. A session that changes its model later is counted by its first one,
   with the rest as it came: that it changed is something that happened after the choice.
 - Each request is decided by itself. Then requests are the unit, and what is said of them holds for sessions as far as the choice for

@@ -21,7 +21,7 @@ from routing_pipeline.schema import CHAT
 APART_S = 0.25
 ENDS_APART_S = 0.05
 """What waits before its call, for a guardrail or a hook, ends with it."""
-SAME_USD = 1e-8
+SAME_USD = 1e-9
 """Costs that differ by less went through another number of digits."""
 
 

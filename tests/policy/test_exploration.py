@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routing_pipeline.policy.exploration import SHARES, exploration_rules, trials_of
+from routing_pipeline.policy.evidence_model import RoutingEvidence
+from routing_pipeline.policy.exploration import SHARES, Trial, exploration_rules, trials_of
 from routing_pipeline.recommendation.routing_rules import optimize_routing_rules
-from routing_pipeline.window.engine import open_engine
+from routing_pipeline.rules.model import RuleSet
+from routing_pipeline.window.engine import Engine, open_engine
 from tests.simulation import worlds
+from tests.simulation.worlds import World
 
 REQUESTS = 16_000
 BY_KIND = replace(worlds.DETERMINISTIC, demands=(0.3, 0.9, 1.5, 2.1))
@@ -20,15 +23,21 @@ BY_LEVEL = replace(BY_KIND, hidden=1e-9)
 """The router sends the levels of a kind to different models, and what it sees is logged."""
 
 
+def advised(world: World, seed: int, engine: Engine, folder: Path) -> tuple[RoutingEvidence, tuple[Trial, ...], RuleSet]:
+    """A week's evidence, and what it advises to try."""
+    rng = np.random.default_rng(seed)
+    rows = worlds.logged(world, worlds.contexts(world, REQUESTS, rng), rng)
+    evidence, scope = worlds.evidence_of(engine, rows, folder, goal="cost")
+    proposal = optimize_routing_rules(evidence, scope).rule_set
+    rules = exploration_rules(evidence, scope, proposal)
+    assert rules is not None
+    return evidence, trials_of(evidence, scope, proposal), rules
+
+
 def test_once_a_trial_was_followed_for_its_days_the_logs_can_tell_of_the_model_on_the_whole_kind(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    before = worlds.logged(BY_KIND, worlds.contexts(BY_KIND, REQUESTS, rng), rng)
+    rng = np.random.default_rng(103)
     with open_engine() as engine:
-        evidence, scope = worlds.evidence_of(engine, before, tmp_path, goal="cost")
-        proposal = optimize_routing_rules(evidence, scope).rule_set
-        trials, rules = trials_of(evidence, scope, proposal), exploration_rules(evidence, scope, proposal)
-        assert rules is not None
-        trial = trials[0]
+        _, (trial, *_), rules = advised(BY_KIND, 3, engine, tmp_path)
         assert trial.days is not None
         requests = worlds.contexts(BY_KIND, math.ceil(REQUESTS * trial.days / worlds.DAYS), rng)
         during = worlds.logged(
@@ -43,13 +52,9 @@ def test_once_a_trial_was_followed_for_its_days_the_logs_can_tell_of_the_model_o
 
 
 def test_a_trial_covers_every_level_of_which_the_logs_cannot_tell_and_keeps_the_mix_of_each(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    rows = worlds.logged(BY_LEVEL, worlds.contexts(BY_LEVEL, REQUESTS, rng), rng)
     with open_engine() as engine:
-        evidence, scope = worlds.evidence_of(engine, rows, tmp_path, goal="cost")
-    proposal = optimize_routing_rules(evidence, scope).rule_set
-    rules = exploration_rules(evidence, scope, proposal)
-    assert rules is not None
+        evidence, _, rules = advised(BY_LEVEL, 4, engine, tmp_path)
+    of_one_rule = 0
     tried = {(rule.when.task_type or ("",))[0]: rule.route[-1].model for rule in rules.rules if rule.route != "unchanged"}
     for segment in evidence.segments:
         model = tried.get(segment.task_type)
@@ -70,7 +75,9 @@ def test_a_trial_covers_every_level_of_which_the_logs_cannot_tell_and_keeps_the_
             assert not holding
             continue
         (rule,) = holding
+        of_one_rule += 1
         assert rule.route != "unchanged"
         assert rule.route[-1].weight == pytest.approx(SHARES[0], abs=1e-3)
         kept = {each.model: each.weight / (1 - SHARES[0]) for each in rule.route[:-1]}
         assert kept == pytest.approx({name: share / sum(others.values()) for name, share in others.items()}, abs=0.02)
+    assert of_one_rule > 1

@@ -19,7 +19,7 @@ from routing_pipeline.policy.proof import Evaluated, Verdict
 from routing_pipeline.policy.rule_blocks import blocks_of
 from routing_pipeline.policy.task_floors import TaskChange
 from routing_pipeline.recommendation.question import Question, goal_weights
-from routing_pipeline.stats.inference import POINTWISE, interval
+from routing_pipeline.stats.inference import interval, simultaneous
 from routing_pipeline.text import LogName
 
 OptionId = Literal["no_loss", "balanced", "boldest"]
@@ -39,7 +39,7 @@ class WorstHit(Result):
     expected_change: float = quantity(
         "Change of mean quality to expect, pulled towards that of the other tasks as far as they are alike", "0..1"
     )
-    quality_change: Measured = quantity("Its own held-out change alone", "0..1")
+    quality_change: Measured = quantity("Its own held-out change alone; the interval holds for all moved tasks at once", "0..1")
 
 
 class WorstTeam(Result):
@@ -138,10 +138,12 @@ def worst_hit(tasks: Sequence[TaskChange]) -> WorstHit | None:
     if not counted:
         return None
     worst = counted[0]
+    # The worst of several is looked for, so that the intervals of all of them hold together.
+    critical = simultaneous([each.change for each in counted])
     return WorstHit(
         task_type=worst.task,
         requests=round(worst.requests),
         scored=round(worst.scored),
         expected_change=worst.expected,
-        quality_change=interval(worst.change, POINTWISE),
+        quality_change=interval(worst.change, critical),
     )

@@ -139,6 +139,8 @@ def by_task(report: Report) -> tuple[TaskLine, ...]:
     costs = report.routing_costs.by("task_type")
     shares = {line.group[0]: line.share for line in costs.lines} if costs else {}
     order = {name: place for place, name in enumerate(shares)}
+    # The task that page one names keeps the range it has there: a table of more figures has wider ones.
+    named = report.routing_rules.worst_task
     models = {line.task_type: line for line in figures.selection_matrix(report)}
     moved = [task for task in report.simulation.by_task if task.moved_share > 0]
     found = []
@@ -151,7 +153,9 @@ def by_task(report: Report) -> tuple[TaskLine, ...]:
                 today=line.most_today if line else wording.NONE,
                 proposed=line.most_recommended if line else wording.NONE,
                 cost_change=task.expected.change.cost_usd.relative,
-                quality_change=difference_of_quality(task.expected),
+                quality_change=named.quality_change
+                if named and named.task_type == task.task_type
+                else difference_of_quality(task.expected),
             )
         )
     return tuple(found[:TASKS])

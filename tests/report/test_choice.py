@@ -137,6 +137,13 @@ def test_the_worst_hit_task_is_what_could_go_wrong(three: Report) -> None:
     )
 
 
+def test_the_worst_hit_task_has_one_range_on_both_pages(three: Report) -> None:
+    hit = three.routing_rules.worst_task
+    (line,) = [each for each in choice.by_task(three) if each.task_type == "code"]
+    assert hit is not None
+    assert line.quality_change == hit.quality_change
+
+
 def test_teams_of_too_few_scored_answers_are_told_as_such(three: Report) -> None:
     options = [each.model_copy(update={"worst_team": TOO_FEW}) for each in three.routing_rules.options]
     report = three.model_copy(update={"routing_rules": three.routing_rules.model_copy(update={"options": tuple(options)})})

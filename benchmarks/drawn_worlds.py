@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,52 @@ def steered(rng: Rng) -> Outcome:
     )
 
 
+def befallen(rng: Rng) -> Outcome:
+    """Hours in which some models fail, answer worse or cost more than they do, on all tasks or some; the router notices, or does not. What holds is asked of a normal week."""
+    world = worlds.World(
+        **models(rng, 7),
+        demands=tuple(rng.uniform(0.2, 2.6, int(rng.integers(2, 10)))),
+        sharpness=float(rng.uniform(2, 12)),
+        explored=float(rng.choice([0.01, 0.05, 0.1])),
+        labelled=float(rng.choice([0.1, 0.3, 0.6])),
+    )
+    n = int(rng.choice([8_000, 20_000, 40_000]))
+    normal = replace(worlds.contexts(world, n, rng), moment=np.sort(rng.random(n)))
+    went, told = normal, []
+    for _ in range(int(rng.integers(1, 3))):
+        went, what = _incident(went, rng)
+        told.append(what)
+    rules = rules_of(worlds.logged(world, went, rng), max_quality_drop=FLOOR, max_quality_drop_per_task=1.0)
+    now, then = (worlds.truth_of(normal, shares) for shares in (normal.route, worlds.followed(world, normal, rules)))
+    return Outcome(f"{n:,} requests, {told}, {world}", len(rules.rules), None, then.quality - now.quality, then.cost / now.cost - 1)
+
+
+def _incident(requests: worlds.Requests, rng: Rng) -> tuple[worlds.Requests, str]:
+    """The requests as they went, and what it was; from an hour to a day and a half of the week."""
+    assert requests.moment is not None
+    count = requests.route.shape[1]
+    begins, lasts = rng.uniform(0, 0.9), float(np.exp(rng.uniform(np.log(1), np.log(36)))) / 168
+    arms = rng.choice(count, size=int(rng.integers(1, count + 1)), replace=False)
+    hit = (requests.moment >= begins) & (requests.moment < begins + lasts)
+    if rng.random() < 0.3:
+        hit &= requests.task < max(int(requests.task.max()) // 2, 1)
+    kind, much = str(rng.choice(["failures", "quality", "spend"])), float(rng.uniform(0.2, 0.9))
+    success, quality, cost, route = (each.copy() for each in (requests.success, requests.quality, requests.cost, requests.route))
+    of = np.ix_(hit, arms)
+    if kind == "failures":
+        success[of] *= 1 - much
+    elif kind == "quality":
+        quality[of] *= 1 - much
+    else:
+        cost[of] *= 1 + 5 * much
+    notices = bool(rng.random() < 0.5) and len(arms) < count
+    if notices:
+        route[of] *= 0.2
+        route[hit] /= route[hit].sum(axis=1, keepdims=True)
+    said = f"{kind} {much:.2f} of {len(arms)} of {count} for {lasts * 168:.1f} h at {begins:.2f}{', noticed' if notices else ''}"
+    return replace(requests, success=success, quality=quality, cost=cost, route=route), said
+
+
 def agents(rng: Rng) -> Outcome:
     """Sessions of one model, of whom the cheaper ones need up to four times the calls; some go on with another model."""
     n = int(rng.integers(2, 5))
@@ -179,6 +225,7 @@ KINDS: dict[str, Callable[[Rng], Outcome]] = {
     "single calls": single_calls,
     "judged": judged,
     "steered": steered,
+    "befallen": befallen,
     "agents": agents,
     "conversations": conversations,
 }

@@ -59,9 +59,14 @@ def json_text(content: Any) -> str:
 
 
 def plain_number(value: float) -> float | int:
-    """A weight or limit without what sums of floating-point numbers leave over; whole numbers without a point."""
+    """A weight or share without what sums of floating-point numbers leave over; whole numbers without a point."""
     rounded = round(value, 12)
     return int(rounded) if rounded == int(rounded) and abs(rounded) < 2**53 else rounded
+
+
+def plain_end(value: float) -> float | int:
+    """An end of a range to its last digit, whole numbers without a point: a request that lies at the end is on one side of it everywhere."""
+    return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
 def read_json(text: str, what: str) -> Any:

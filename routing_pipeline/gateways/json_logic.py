@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, json_text, plain_number, read_json
+from routing_pipeline.gateways.exported import Exported, json_text, plain_end, plain_number, read_json
 from routing_pipeline.gateways.litellm import rule_as_given
 from routing_pipeline.gateways.planned import Plan
 from routing_pipeline.rules.deciding import bounds, steps_of
@@ -80,7 +80,7 @@ def expression(when: When, before: str = "") -> Any:
         if (between := getattr(when, name)) is not None:
             parts.append({"!==": [{"var": before + name}, None]})
             ends = ((">=", between.gte), ("<", between.lt))
-            parts += [{sign: [{"var": before + name}, plain_number(end)]} for sign, end in ends if end is not None]
+            parts += [{sign: [{"var": before + name}, plain_end(end)]} for sign, end in ends if end is not None]
     for name in NEEDS:
         if (needed := getattr(when, name)) is not None:
             parts.append({"===": [{"var": before + name}, needed]})

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, json_text, plain_number, read_json
+from routing_pipeline.gateways.exported import Exported, json_text, plain_end, plain_number, read_json
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_drawn, is_split, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import bare, provider_of
@@ -123,7 +123,7 @@ def _query(when: When) -> dict[str, Any]:
         between = getattr(when, name)
         if between is not None:
             ends = [("$gte", between.gte), ("$lt", between.lt)]
-            parts += [{f"metadata.{name}": {operator: plain_number(end)}} for operator, end in ends if end is not None]
+            parts += [{f"metadata.{name}": {operator: plain_end(end)}} for operator, end in ends if end is not None]
             if between.gte is None and between.lt is None:
                 parts.append({f"metadata.{name}": {"$ne": ""}})
     for name in NEEDS:

@@ -98,3 +98,11 @@ def test_sessions_are_split_by_what_the_client_drew_and_read_back_whole(name: st
     rules = rules_of_configuration(exported.written(tmp_path)[0])
     assert rules is not None
     assert said(read_given_rules(rules, Parameters())) == said(rule_set)
+
+
+@pytest.mark.parametrize("name", ["litellm", "portkey", "bifrost", "json-logic"])
+def test_a_request_at_the_end_of_a_range_is_on_the_same_side_of_it_everywhere(name: str, tmp_path: Path) -> None:
+    # Rounded to twelve digits, two thirds would begin above itself.
+    ends = {"gte": 2 / 3, "lt": 0.1 + 0.2 + 0.6}
+    rule_set = read_given_rules([{"when": {"complexity": ends}, "route": "gpt-4o-mini"}], Parameters())
+    assert said(round_trip(name, rule_set, tmp_path)) == said(rule_set)

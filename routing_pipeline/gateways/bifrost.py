@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, json_text, plain_number, read_json
+from routing_pipeline.gateways.exported import Exported, json_text, part_of, plain_number, read_json
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_drawn, is_split, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import bare, provider_of
@@ -52,7 +52,7 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     if known:
         refuse_unknown_models(plan, [*known, *(bare(model) for model in known)], "the present configuration")
     providers = {bare(model): model.partition("/")[0] for model in known}
-    governance = content.setdefault("governance", {})
+    governance = part_of(content, "governance", {})
     others = [rule for rule in governance.get("routing_rules") or [] if not str(rule.get("id", "")).startswith(OURS)]
     first = 1 + max((int(rule.get("priority") or 0) for rule in others), default=-1)
     ours = [written for rule in plan.rules for written in _rules(rule, plan, providers)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,26 @@ def plain_number(value: float) -> float | int:
 def plain_end(value: float) -> float | int:
     """An end of a range to its last digit, whole numbers without a point: a request that lies at the end is on one side of it everywhere."""
     return int(value) if value == int(value) and abs(value) < 2**53 else value
+
+
+def part_of(content: Any, name: str, empty: Any) -> Any:
+    """A part of a configuration; made where it is missing, and where its name stands alone (`router_settings:`), which is no value in YAML."""
+    if content.get(name) is None:
+        content[name] = empty
+    return content[name]
+
+
+@contextmanager
+def laid_out(what: str) -> Iterator[None]:
+    """Whoever goes through a configuration goes by its layout; one whose parts are of other kinds is refused.
+
+    Raises:
+        UnusableInputError: a part is missing, or is of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
+        raise UnusableInputError(f"{what}: is not laid out as this gateway's configurations are ({type(error).__name__}: {error})") from error
 
 
 def read_json(text: str, what: str) -> Any:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, json_text, plain_number, read_json, read_yaml, yaml_text
+from routing_pipeline.gateways.exported import Exported, json_text, part_of, plain_number, read_json, read_yaml, yaml_text
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import environment_key, provider_of
 from routing_pipeline.rules.deciding import CONTROL, UNCHANGED, arms_of, propensity_of
@@ -90,7 +90,7 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
         refuse_unknown_models(plan, _Known(_names(content)), "the present configuration")
     router = _router(listed, plan)
     params = router["litellm_params"]
-    settings = params.setdefault("complexity_router_config", {})
+    settings = part_of(params, "complexity_router_config", {})
     kept = _kept_tiers(plan, settings)
     default: str | None = None
     if kept is None:
@@ -264,7 +264,7 @@ def _groups(plan: Plan, content: Any, listed: list[Any]) -> dict[str, str]:
     if fallbacks:
         there = next(_fallback_lists(content), None)
         if there is None:
-            there = content.setdefault("router_settings", {}).setdefault("fallbacks", [])
+            there = part_of(part_of(content, "router_settings", {}), "fallbacks", [])
         there.extend(fallbacks)
     return groups
 

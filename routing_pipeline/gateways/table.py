@@ -6,13 +6,14 @@ Belongs here: the table. Does not belong here: anything about one of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.gateways import bifrost, envoy, json_logic, litellm, portkey, vllm_sr
-from routing_pipeline.gateways.exported import Exported, read_yaml
+from routing_pipeline.gateways.exported import Exported, laid_out, read_yaml
 from routing_pipeline.gateways.planned import Plan
 
 
@@ -30,18 +31,28 @@ class Gateway:
     """What lies beside its configuration when none of our rules is followed, from what was exported."""
 
 
+def _beside(write: Callable[[Plan, str | None, str | None], Exported]) -> Callable[[Plan, str | None, str | None], Exported]:
+    """Writing beside what runs, which is refused where it is no such configuration throughout; without it every error is ours."""
+
+    def written(plan: Plan, current: str | None, default_model: str | None) -> Exported:
+        with nullcontext() if current is None else laid_out("--current"):
+            return write(plan, current, default_model)
+
+    return written
+
+
 def _alone(read: Callable[[str], list[dict[str, Any]]]) -> Callable[[str, Path], list[dict[str, Any]]]:
     """Reading of a gateway that has its rules in its configuration itself."""
     return lambda text, _: read(text)
 
 
 GATEWAYS: dict[str, Gateway] = {
-    litellm.NAME: Gateway(litellm.write, litellm.read, litellm.recognises, litellm.withdrawn),
-    portkey.NAME: Gateway(portkey.write, _alone(portkey.read), portkey.recognises),
-    vllm_sr.NAME: Gateway(vllm_sr.write, _alone(vllm_sr.read), vllm_sr.recognises),
-    envoy.NAME: Gateway(envoy.write, _alone(envoy.read), envoy.recognises),
-    bifrost.NAME: Gateway(bifrost.write, _alone(bifrost.read), bifrost.recognises),
-    json_logic.NAME: Gateway(json_logic.write, _alone(json_logic.read), json_logic.recognises),
+    litellm.NAME: Gateway(_beside(litellm.write), litellm.read, litellm.recognises, litellm.withdrawn),
+    portkey.NAME: Gateway(_beside(portkey.write), _alone(portkey.read), portkey.recognises),
+    vllm_sr.NAME: Gateway(_beside(vllm_sr.write), _alone(vllm_sr.read), vllm_sr.recognises),
+    envoy.NAME: Gateway(_beside(envoy.write), _alone(envoy.read), envoy.recognises),
+    bifrost.NAME: Gateway(_beside(bifrost.write), _alone(bifrost.read), bifrost.recognises),
+    json_logic.NAME: Gateway(_beside(json_logic.write), _alone(json_logic.read), json_logic.recognises),
 }
 
 
@@ -71,12 +82,8 @@ def rules_of_configuration(path: Path) -> list[dict[str, Any]] | None:
     gateway = next((each for each in GATEWAYS.values() if each.recognises(content)), None)
     if gateway is None:
         return None
-    try:
+    with laid_out(str(path)):
         rules = gateway.read(text, path.parent)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UnusableInputError(
-            f"{path}: is not laid out as this gateway's configurations are ({type(error).__name__}: {error})"
-        ) from error
     if not rules:
         raise UnusableInputError(f"{path}: holds no rules, so there is nothing to judge")
     return rules

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, read_yaml, yaml_text
+from routing_pipeline.gateways.exported import Exported, part_of, read_yaml, yaml_text
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_split, labels, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models, without_what_cannot_be_said
 from routing_pipeline.gateways.providers import bare, provider_of
@@ -53,7 +53,7 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     known = [str(model.get("name")) for model in (content.get("providers") or {}).get("models") or []]
     refuse_unknown_models(plan, known, "the present configuration")
     routing = content["routing"]
-    signals = routing.setdefault("signals", {})
+    signals = part_of(routing, "signals", {})
     for kind in ("metadata", "context"):
         signals[kind] = [signal for signal in signals.get(kind) or [] if not str(signal.get("name")).startswith(OURS)]
     decisions = [each for each in routing.get("decisions") or [] if not str(each.get("name")).startswith(OURS)]

@@ -11,6 +11,7 @@ import pytest
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.gateways.planned import plan_of
 from routing_pipeline.gateways.table import GATEWAYS
+from routing_pipeline.gateways.tiers import tiers_for
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.rules.reading import read_given_rules
 
@@ -90,6 +91,41 @@ def test_what_is_not_ours_stays_with_its_comments_and_a_second_export_changes_no
     kept = [line for line in LITELLM_TODAY.splitlines() if line.strip()]
     assert [line for line in kept if line not in first.splitlines()] == []
     assert exported("litellm", [CODE], 0.05, first).files["config.yaml"] == first
+
+
+def test_a_part_that_stands_without_a_value_is_as_if_it_were_missing() -> None:
+    today = LITELLM_TODAY.partition("router_settings:")[0] + "router_settings:  # nothing yet\ngeneral_settings:\n"
+    written = exported("litellm", [CODE], 0.05, today).files["config.yaml"]
+    assert "router_settings:  # nothing yet\n  fallbacks:\n" in written
+    assert written.endswith("general_settings:\n")
+    router = today.replace(
+        "router_settings:  # nothing yet",
+        "  - model_name: smart\n    litellm_params:\n      model: auto_router/complexity_router\n      complexity_router_config:\n",
+    )
+    assert "classifier_plugin" in exported("litellm", [CODE], 0.05, router).files["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "today"),
+    [
+        ("litellm", "model_list: [gpt-4o]"),
+        ("litellm", "model_list: [{model_name: gpt-4o, litellm_params: [x]}]"),
+        ("litellm", "model_list: []\nrouter_settings: {fallbacks: [3]}"),
+        ("portkey", '{"strategy": [], "targets": [{"override_params": "gpt-4o"}]}'),
+        ("vllm-sr", "version: v0.3\nproviders: {models: [gpt-4o]}\nrouting: {}"),
+        ("envoy", "kind: AIGatewayRoute\nspec: {rules: [{backendRefs: [null]}]}"),
+        ("bifrost", '{"governance": {"routing_rules": ["x"]}}'),
+    ],
+)
+def test_a_configuration_that_is_laid_out_otherwise_is_refused_and_not_taken_for_a_fault_of_ours(name: str, today: str) -> None:
+    with pytest.raises(UnusableInputError, match="--current: is not laid out as"):
+        exported(name, [CODE], current=today)
+
+
+def test_tiers_of_a_router_that_is_laid_out_otherwise_are_refused() -> None:
+    tier = read_given_rules([{**CODE, "route": "tier:SIMPLE"}], Parameters())
+    with pytest.raises(UnusableInputError, match="--current: is not laid out as"):
+        tiers_for(tier, "model_list: [gpt-4o]", None)
 
 
 def test_a_model_that_does_not_run_is_refused_with_the_nearest() -> None:

@@ -19,6 +19,7 @@ from routing_pipeline.gateways.exported import Exported, json_text, part_of, pla
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_drawn, is_split, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import bare, provider_of
+from routing_pipeline.gateways.read_back import needed, route_of
 from routing_pipeline.rules.deciding import UNCHANGED
 from routing_pipeline.rules.model import NEEDS, Rule, When
 
@@ -129,8 +130,8 @@ def _conditions(when: When) -> list[str]:
             said = [f"{NUMBER[name]} {sign} {_double(end)}" for sign, end in ends if end is not None]
             parts += said or [f"{NUMBER[name]} >= -1e308"]
     for name, field in NEED.items():
-        if (needed := getattr(when, name)) is not None:
-            parts.append(f'{field} == "{"true" if needed else "false"}"')
+        if (asked := getattr(when, name)) is not None:
+            parts.append(f'{field} == "{"true" if asked else "false"}"')
     return parts
 
 
@@ -188,9 +189,12 @@ def _read_rule(rule: dict[str, Any], rules: list[dict[str, Any]]) -> None:
     shared, drawn = when.pop(SHARE, None), when.pop(DRAW, None)
     name = str(rule.get("name") or rule.get("id"))
     rule_id = name.split("/")[2] if name.startswith(OURS) and name.count("/") > 1 else re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40]
-    targets = [target for target in rule.get("targets") or [] if target.get("model")]
-    total = sum(float(target.get("weight", 1)) for target in targets)
-    route = [{"model": str(target["model"]), "weight": float(target.get("weight", 1)) / total} for target in targets]
+    listed = rule.get("targets") or []
+    targets = [target for target in listed if target.get("model")]
+    if targets and len(targets) < len(listed) and not name.startswith(OURS):
+        raise UnusableInputError(f"the configuration: rule {name[:60]} keeps the model that was asked for in a part of its requests")
+    where = f"the configuration: rule {name[:60]}"
+    route = route_of(((str(target["model"]), target.get("weight", 1)) for target in targets), where) if targets else []
     told = {"route": route or UNCHANGED, "fallbacks": [bare(_fallback(each)) for each in rule.get("fallbacks") or []]}
     last = rules[-1] if rules else {}
     if shared is not None or drawn is not None:
@@ -224,14 +228,19 @@ def _when_of(cel: str) -> dict[str, Any]:
                 f"the configuration: {part[:80]} cannot be evaluated; rules ask for x-task-type, x-complexity, team_name and the like"
             )
         groups = found.groupdict()
-        if "values" in groups:
-            when[name] = read_json(f"[{groups['values']}]", "the configuration")
-        elif "sign" in groups:
+        if "sign" in groups:
             end = float(groups["end"])
-            when.setdefault(name, {}).update({} if end == -1e308 else {"gte" if groups["sign"] == ">=" else "lt": end})
+            asked = {} if end == -1e308 else {"gte" if groups["sign"] == ">=" else "lt": end}
+            is_twice = bool(asked.keys() & when.get(name, {}).keys())
+            when.setdefault(name, {}).update(asked)
         else:
-            value = read_json(groups["value"], "the configuration")
-            when[name] = value == "true" if name in NEEDS else [value]
+            values = read_json(f"[{groups['value'] if 'value' in groups else groups['values']}]", "the configuration")
+            is_twice = name in when
+            when[name] = needed(name, values, "the configuration") if name in NEEDS else values
+        if is_twice:
+            raise UnusableInputError(
+                f"the configuration: {cel[:80]} has two conditions on {name} of one kind; rules have one, so join them"
+            )
     return when
 
 

@@ -87,7 +87,9 @@ def laid_out(what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
-        raise UnusableInputError(f"{what}: is not laid out as this gateway's configurations are ({type(error).__name__}: {error})") from error
+        raise UnusableInputError(
+            f"{what}: is not laid out as this gateway's configurations are ({type(error).__name__}: {error})"
+        ) from error
 
 
 def read_json(text: str, what: str) -> Any:

@@ -20,12 +20,18 @@ from routing_pipeline.gateways.exported import Exported, json_text, plain_end, p
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_drawn, is_split, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import bare, provider_of
+from routing_pipeline.gateways.read_back import needed, route_of
 from routing_pipeline.rules.deciding import CONTROL, UNCHANGED
 from routing_pipeline.rules.model import NEEDS, Rule, When
+from routing_pipeline.text import name as shown
 
 NAME = "portkey"
 RETRIED = [408, 429, 500, 502, 503, 504, 529]
 _DEFAULT = "unchanged"
+CHOOSES = frozenset(("provider", "virtual_key", "override_params"))
+"""What a target names its model by."""
+ALWAYS: dict[str, Any] = {"$or": [{"params.model": {"$ne": ""}}]}
+"""A query that every request meets."""
 OURS = "rules/"
 """How names of targets begin that an export wrote."""
 
@@ -47,8 +53,11 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
         UnusableInputError: a model is not in the present config, or that chooses by conditions of its own.
     """
     content: dict[str, Any] = read_json(current, "--current") if current is not None else {}
-    if current is not None and not isinstance(content, dict):
-        raise UnusableInputError("--current: is no config of Portkey")
+    if isinstance(content, dict) and "targets" not in content and not CHOOSES.isdisjoint(content):
+        # One target by itself is a config as well.
+        content = {"strategy": {"mode": "single"}, "targets": [content]}
+    if current is not None and not (isinstance(content, dict) and isinstance(content.get("targets"), list)):
+        raise UnusableInputError("--current: is no config of Portkey; it has neither targets nor a provider")
     served = _served(content)
     if served:
         refuse_unknown_models(plan, served, "the present config")
@@ -127,11 +136,11 @@ def _query(when: When) -> dict[str, Any]:
             if between.gte is None and between.lt is None:
                 parts.append({f"metadata.{name}": {"$ne": ""}})
     for name in NEEDS:
-        needed = getattr(when, name)
-        if needed is not None:
-            parts.append({f"metadata.{name}": {"$eq": "true" if needed else "false"}})
+        asked = getattr(when, name)
+        if asked is not None:
+            parts.append({f"metadata.{name}": {"$eq": "true" if asked else "false"}})
     if not parts:
-        return {"$or": [{"params.model": {"$ne": ""}}]}
+        return copy.deepcopy(ALWAYS)
     return {"$and": parts}
 
 
@@ -242,18 +251,24 @@ def _read_condition(condition: Any, targets: dict[str, Any], rules: list[dict[st
 
 def _route_of(target: Any) -> dict[str, Any]:
     """Weighted models and fallbacks of a target."""
-    mode = (target.get("strategy") or {}).get("mode")
+    mode = (target.get("strategy") or {}).get("mode", "single")
     inner = target.get("targets") or []
     if mode == "fallback" and inner:
         first = _route_of(inner[0])
-        return {"route": first["route"], "fallbacks": [_model_of(each) for each in inner[1:]]}
+        return {"route": first["route"], "fallbacks": [*first["fallbacks"], *(_model_of(each) for each in inner[1:])]}
     if mode == "loadbalance" and inner:
-        total = sum(float(each.get("weight", 1)) for each in inner)
-        return {"route": [{"model": _model_of(each), "weight": float(each.get("weight", 1)) / total} for each in inner], "fallbacks": []}
+        return {"route": route_of(((_model_of(each), each.get("weight", 1)) for each in inner), "the config"), "fallbacks": []}
+    if mode == "single" and len(inner) == 1:
+        return _route_of(inner[0])
     return {"route": [{"model": _model_of(target), "weight": 1.0}], "fallbacks": []}
 
 
 def _model_of(target: Any) -> str:
+    if target.get("targets"):
+        mode = (target.get("strategy") or {}).get("mode")
+        raise UnusableInputError(
+            f"the config: a target within another chooses again ({shown(mode)}); a rule has weighted models and then fallbacks, one after another"
+        )
     model = (target.get("override_params") or {}).get("model")
     if not model:
         raise UnusableInputError(
@@ -268,27 +283,48 @@ def _when_of(query: Any) -> dict[str, Any]:
     Raises:
         UnusableInputError: it asks for something else.
     """
-    parts = query.get("$and", [query] if query else [])
-    if parts == [{"$or": [{"params.model": {"$ne": ""}}]}]:
-        return {}
     when: dict[str, Any] = {}
-    for part in parts:
-        for key, asked in part.items():
-            name = key.removeprefix("metadata.")
-            if not key.startswith("metadata.") or name not in (*When.model_fields, SHARE, DRAW):
-                raise UnusableInputError(
-                    f"the config: a condition on {key[:60]} cannot be evaluated; the logs hold no such field of a request"
-                )
-            for operator, value in (asked if isinstance(asked, dict) else {"$eq": asked}).items():
-                _take(when, name, operator, value)
+    for key, asked in _parts(query):
+        name = key.removeprefix("metadata.")
+        if not key.startswith("metadata.") or name not in (*When.model_fields, SHARE, DRAW):
+            raise UnusableInputError(f"the config: a condition on {key[:60]} cannot be evaluated; the logs hold no such field of a request")
+        for operator, value in (asked if isinstance(asked, dict) else {"$eq": asked}).items():
+            part: dict[str, Any] = {}
+            _take(part, name, operator, value)
+            _join(when, name, part[name])
     return when
+
+
+def _parts(query: Any) -> Iterator[tuple[str, Any]]:
+    """Everything that has to hold: fields beside each other, and those of `$and`; what always holds asks for nothing."""
+    for key, asked in query.items():
+        if key == "$and":
+            for each in asked:
+                yield from _parts(each)
+        elif {key: asked} != ALWAYS:
+            yield key, asked
+
+
+def _join(when: dict[str, Any], name: str, asked: Any) -> None:
+    """Add a condition to those that there are.
+
+    Raises:
+        UnusableInputError: the same is asked for twice, of which a rule can say one.
+    """
+    known = when.setdefault(name, {}) if isinstance(asked, dict) else None
+    if (known is None and name in when) or (known is not None and known.keys() & asked.keys()):
+        raise UnusableInputError(f"the config: a query has two conditions on {name} of one kind; rules have one, so join them")
+    if known is None:
+        when[name] = asked
+    else:
+        known.update(asked)
 
 
 def _take(when: dict[str, Any], name: str, operator: str, value: Any) -> None:
     if name in ("task_type", "team", "tier") and operator in ("$eq", "$in"):
         when[name] = [str(each) for each in value] if operator == "$in" else [str(value)]
-    elif name in NEEDS and operator == "$eq" and str(value).lower() in ("true", "false"):
-        when[name] = str(value).lower() == "true"
+    elif name in NEEDS and operator == "$eq":
+        when[name] = needed(name, [str(value)], "the config")
     elif name not in (*NEEDS, "task_type", "team", "tier") and operator in ("$gte", "$lt"):
         when.setdefault(name, {})[operator[1:]] = float(value)
     elif name in ("complexity", "prompt_tokens") and (operator, value) == ("$ne", ""):

@@ -15,6 +15,7 @@ from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.gateways import bifrost, envoy, json_logic, litellm, portkey, vllm_sr
 from routing_pipeline.gateways.exported import Exported, laid_out, read_yaml
 from routing_pipeline.gateways.planned import Plan
+from routing_pipeline.gateways.read_back import named_once
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def rules_of_configuration(path: Path) -> list[dict[str, Any]] | None:
     if gateway is None:
         return None
     with laid_out(str(path)):
-        rules = gateway.read(text, path.parent)
+        rules = named_once(gateway.read(text, path.parent))
     if not rules:
         raise UnusableInputError(f"{path}: holds no rules, so there is nothing to judge")
     return rules

@@ -23,6 +23,7 @@ from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_dr
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models, without_what_cannot_be_said
 from routing_pipeline.gateways.providers import bare, provider_of
 from routing_pipeline.gateways.reachability import overlap
+from routing_pipeline.gateways.read_back import needed, route_of
 from routing_pipeline.rules.model import NEEDS, Rule, logged_rule_id
 
 NAME = "envoy"
@@ -83,7 +84,8 @@ def read(text: str) -> list[dict[str, Any]]:
         UnusableInputError: one matches headers that are in no log.
     """
     rules: list[dict[str, Any]] = []
-    for place, rule in enumerate(read_yaml(text, "the route")["spec"].get("rules") or [], 1):
+    listed = list(enumerate(read_yaml(text, "the route")["spec"].get("rules") or [], 1))
+    for place, rule in listed if _is_in_order([rule for _, rule in listed]) else sorted(listed, key=lambda each: -_headers(each[1])):
         _read_rule(rule, (_set_by(rule, RULE) or f"r{place}").rpartition("/")[2], rules)
     return [{**rule, "priority": place} for place, rule in enumerate(rules, 1)]
 
@@ -124,7 +126,7 @@ def _rules(rule: Rule, plan: Plan, backends: dict[str, str]) -> Iterator[dict[st
 def _matches(rule: Rule, more: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Every combination of the values that the rule takes."""
     choices = [[_header(name, str(value)) for value in values] for name in _TEXT if (values := getattr(rule.when, name)) is not None]
-    fixed = [_header(name, "true" if needed else "false") for name in NEEDS if (needed := getattr(rule.when, name)) is not None]
+    fixed = [_header(name, "true" if asked else "false") for name in NEEDS if (asked := getattr(rule.when, name)) is not None]
     return [{"headers": [*chosen, *fixed, *more]} for chosen in product(*choices)]
 
 
@@ -241,11 +243,37 @@ def _limits(plan: Plan, has_others: bool, default_model: str | None) -> Iterator
 # Reading
 
 
+def _is_in_order(rules: list[Any]) -> bool:
+    """Whether no rule takes requests of one that stands before it: what matches more headers goes first, wherever it stands."""
+    return not any(
+        _headers(later) > min((len(match.get("headers") or []) for match in rule.get("matches") or []), default=0)
+        and _may_meet(rule, later)
+        for place, rule in enumerate(rules)
+        for later in rules[place + 1 :]
+    )
+
+
+def _may_meet(one: Any, other: Any) -> bool:
+    """Whether a request may match both: no header is compared with one text by the one and with another by the other."""
+    return any(all(first.get(name, value) == value for name, value in second.items()) for first in _exact(one) for second in _exact(other))
+
+
+def _exact(rule: Any) -> list[dict[str, str]]:
+    """Of each match, the headers that are compared with one text."""
+    return [
+        {
+            str(header["name"]).lower(): str(header["value"])
+            for header in match.get("headers") or []
+            if header.get("type", "Exact") == "Exact"
+        }
+        for match in rule.get("matches") or [{}]
+    ]
+
+
 def _read_rule(rule: Any, name: str, rules: list[dict[str, Any]]) -> None:
     when, drawn = _when_of(rule, name)
     refs = rule.get("backendRefs") or []
     first = [ref for ref in refs if not ref.get("priority")]
-    total = sum(float(ref.get("weight", 1)) for ref in first)
     if not all(ref.get("modelNameOverride") for ref in refs):
         if "x-ai-eg-model" in when:
             # The client named the model: nothing is decided.
@@ -255,7 +283,7 @@ def _read_rule(rule: Any, name: str, rules: list[dict[str, Any]]) -> None:
         )
     if "x-ai-eg-model" in when:
         raise UnusableInputError(f"the route: rule {name[:60]} goes by the model that was asked for, which the logs do not hold as a field")
-    route = [{"model": str(ref["modelNameOverride"]), "weight": float(ref.get("weight", 1)) / total} for ref in first]
+    route = route_of(((str(ref["modelNameOverride"]), ref.get("weight", 1)) for ref in first), f"the route: rule {name[:60]}")
     fallbacks = [
         str(ref["modelNameOverride"]) for ref in sorted(refs, key=lambda ref: int(ref.get("priority") or 0)) if ref.get("priority")
     ]
@@ -272,24 +300,27 @@ def _when_of(rule: Any, name: str) -> tuple[dict[str, Any], int | None]:
     """Conditions as rules have them, and how many values of the draw the rule takes."""
     values: dict[str, list[str]] = {}
     drawn: int | None = None
+    asked: list[dict[str, str]] = []
     for match in rule.get("matches") or []:
+        asked.append({})
         for header in match.get("headers") or []:
             label = str(header["name"]).lower().removeprefix("x-").replace("-", "_")
             value = str(header["value"])
             if label in (SHARE, DRAW):
                 drawn = len(re.findall(r"\d\d", value)) if label == DRAW else drawn
             elif header.get("type", "Exact") == "Exact" and (label in _TEXT or label in NEEDS or header["name"] == "x-ai-eg-model"):
-                known = values.setdefault(label if label in (*_TEXT, *NEEDS) else "x-ai-eg-model", [])
+                field = label if label in (*_TEXT, *NEEDS) else "x-ai-eg-model"
+                known = values.setdefault(field, [])
                 known += [value] if value not in known else []
-            elif value != ".*":
+                asked[-1][field] = value
+            elif value != ".*" or header["name"] not in ALWAYS_THERE:
                 raise UnusableInputError(
                     f"the route: rule {name[:60]} matches {str(header['name'])[:40]}, which the logs do not hold as a field"
                 )
-    combined = 1
-    for each in values.values():
-        combined *= len(each)
-    if combined != len(rule.get("matches") or [None]):
+    combined = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    if any(each not in asked for each in combined if asked) or any(each not in combined for each in asked):
         raise UnusableInputError(
             f"the route: the matches of rule {name[:60]} are no combination of values; a rule needs each value with each"
         )
-    return {label: known[0] == "true" if label in NEEDS else known for label, known in values.items()}, drawn
+    where = f"the route: rule {name[:60]}"
+    return {label: needed(label, known, where) if label in NEEDS else known for label, known in values.items()}, drawn

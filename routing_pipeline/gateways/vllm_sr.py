@@ -19,6 +19,7 @@ from routing_pipeline.gateways.exported import Exported, part_of, read_yaml, yam
 from routing_pipeline.gateways.hundredths import DRAW, OF, SHARE, arms_of, is_split, labels, share_of
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models, without_what_cannot_be_said
 from routing_pipeline.gateways.providers import bare, provider_of
+from routing_pipeline.gateways.read_back import needed
 from routing_pipeline.rules.model import NEEDS, Rule
 from routing_pipeline.text import name as shown
 
@@ -81,6 +82,10 @@ def read(text: str) -> list[dict[str, Any]]:
         UnusableInputError: one goes by a signal that is in no log.
     """
     routing = read_yaml(text, "the configuration")["routing"]
+    if routing.get("strategy", "priority") != "priority":
+        raise UnusableInputError(
+            f"the configuration: decisions are taken by {shown(routing['strategy'])}, not by priority, which no log holds"
+        )
     signals = {(kind, str(each["name"])): each for kind, listed in (routing.get("signals") or {}).items() for each in listed}
     rules: list[dict[str, Any]] = []
     for decision in sorted(routing.get("decisions") or [], key=lambda each: -int(each.get("priority") or 0)):
@@ -144,9 +149,9 @@ def _metadata(rule: Rule) -> Iterator[dict[str, Any]]:
         if values is not None:
             yield _labelled(f"{OURS}{rule.id}/{name}", name, list(map(str, values)))
     for name in NEEDS:
-        needed = getattr(rule.when, name)
-        if needed is not None:
-            yield _labelled(f"{OURS}{name}-{'yes' if needed else 'no'}", name, ["true" if needed else "false"])
+        asked = getattr(rule.when, name)
+        if asked is not None:
+            yield _labelled(f"{OURS}{name}-{'yes' if asked else 'no'}", name, ["true" if asked else "false"])
 
 
 def _labelled(name: str, key: str, values: list[str]) -> dict[str, Any]:
@@ -208,10 +213,15 @@ def _read_decision(decision: Any, signals: dict[tuple[str, str], Any], rules: li
         if key == DRAW:
             drawn = _values(signal)
         elif key != SHARE:
-            when[key] = _asked(str(key), signal)
+            if key in when:
+                raise UnusableInputError(
+                    f"the configuration: decision {name[:60]} has two conditions on {key}; rules have one, so join them"
+                )
+            when[str(key)] = _asked(str(key), signal)
     models = decision.get("modelRefs") or []
-    if not models:
-        raise UnusableInputError(f"the configuration: decision {name[:60]} names no model")
+    if len(models) != 1:
+        what = "no model" if not models else f"{len(models)} models, and nothing says how it chooses among them"
+        raise UnusableInputError(f"the configuration: decision {name[:60]} names {what}")
     parts = name.removeprefix(OURS).split("/") if name.startswith(OURS) else []
     rule_id = parts[1] if len(parts) > 1 else name[:40]
     per = "session" if str(decision.get("description", "")).endswith("per session") else "request"
@@ -227,12 +237,21 @@ def _read_decision(decision: Any, signals: dict[tuple[str, str], Any], rules: li
 
 def _values(signal: Any) -> list[str]:
     predicate = signal.get("predicate") or {}
-    return [str(predicate["equals"])] if "equals" in predicate else [str(each) for each in predicate.get("in") or []]
+    if predicate.keys() not in ({"equals"}, {"in"}):
+        raise UnusableInputError(
+            f"the configuration: signal {str(signal['name'])[:60]} asks for {', '.join(map(str, predicate)) or 'nothing'}; rules say equals or in"
+        )
+    return [str(predicate["equals"])] if "equals" in predicate else [str(each) for each in predicate["in"]]
 
 
 def _asked(key: str, signal: Any) -> Any:
     if key == "prompt_tokens":
-        low, high = float(signal.get("min_tokens") or 0), float(signal.get("max_tokens") or MOST_TOKENS)
+        ends = [str(signal.get(name) or usual) for name, usual in (("min_tokens", 0), ("max_tokens", MOST_TOKENS))]
+        if not all(end.isdecimal() for end in ends):
+            raise UnusableInputError(
+                f"the configuration: signal {str(signal['name'])[:60]} is from {ends[0]} to {ends[1]}; write tokens as digits"
+            )
+        low, high = map(float, ends)
         return ({"gte": low} if low > 0 else {}) | ({"lt": high + 1} if high < MOST_TOKENS else {})
     values = _values(signal)
-    return values[0] == "true" if key in NEEDS else values
+    return needed(key, values, "the configuration") if key in NEEDS else values

@@ -133,3 +133,80 @@ def test_one_target_by_itself_is_a_config_that_rules_are_added_to() -> None:
     assert written["targets"][1]["targets"] == [today]
     with pytest.raises(UnusableInputError, match="no config of Portkey"):
         GATEWAYS["portkey"].write(plan_of(rule_set, 1.0), '{"model_list": []}', None)
+
+
+def route(*rules: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "AIGatewayRoute", "spec": {"rules": list(rules)}}
+
+
+def to(model: str, *matches: dict[str, str], **ref: Any) -> dict[str, Any]:
+    """A rule of Envoy's; a value between slashes is an expression."""
+    listed = [
+        {
+            "headers": [
+                {"type": "RegularExpression" if value.startswith("/") else "Exact", "name": name, "value": value.strip("/")}
+                for name, value in each.items()
+            ]
+        }
+        for each in matches
+    ]
+    return {"matches": listed, "backendRefs": [{"name": "b", "modelNameOverride": model, **ref}]}
+
+
+def test_envoys_rule_with_more_headers_goes_first_wherever_it_stands(tmp_path: Path) -> None:
+    code, growth = to("small", {"x-task-type": "code"}), to("large", {"x-task-type": "code", "x-team": "growth"})
+    assert [rule["route"][0]["model"] for rule in read(tmp_path, route(code, growth))] == ["large", "small"]
+    chat = to("large", {"x-task-type": "chat", "x-team": "growth"})
+    assert [rule["route"][0]["model"] for rule in read(tmp_path, route(code, chat))] == ["small", "large"], "none takes the other's"
+
+
+@pytest.mark.parametrize(
+    ("matches", "why"),
+    [
+        ([{"x-task-type": "code"}, {"x-task-type": "chat", "x-team": "growth"}], "no combination"),
+        ([{"x-task-type": "code", "x-team": "a"}, {"x-task-type": "chat", "x-team": "b"}], "no combination"),
+        ([{"x-task-type": "/.*/"}], "matches x-task-type"),
+        ([{"x-has-image": "true"}, {"x-has-image": "false"}], "has_image is asked to be true or false"),
+        ([{"x-has-image": "yes"}], "has_image is asked to be yes"),
+    ],
+)
+def test_matches_of_envoy_that_are_no_one_rule_are_refused(tmp_path: Path, matches: Any, why: str) -> None:
+    with pytest.raises(UnusableInputError, match=why):
+        read(tmp_path, route(to("small", *matches)))
+
+
+def test_a_backend_of_envoy_that_is_drained_gets_nothing(tmp_path: Path) -> None:
+    rule = to("small", {"x-task-type": "code"}, weight=0)
+    rule["backendRefs"].append({"name": "b", "modelNameOverride": "large", "weight": 5})
+    assert read(tmp_path, route(rule))[0]["route"] == [{"model": "large", "weight": 1.0}]
+
+
+def semantic_router(predicate: Any, **decision: Any) -> dict[str, Any]:
+    signals = {"metadata": [{"name": "s", "key": "task_type", "predicate": predicate}], "context": [{"name": "c", "max_tokens": "4K"}]}
+    written = {"name": "d", "rules": {"conditions": [{"type": "metadata", "name": "s"}]}, "modelRefs": [{"model": "gpt-4o"}], **decision}
+    return {"version": "v0.3", "routing": {"signals": signals, "decisions": [written]}}
+
+
+TWO = [{"model": "gpt-4o", "weight": 0.9}, {"model": "gpt-4o-mini", "weight": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (semantic_router({"exists": True}), "asks for exists"),
+        (semantic_router({"equals": "code"}, modelRefs=TWO), "names 2 models"),
+        (semantic_router({"equals": "code"}, rules={"conditions": [{"type": "context", "name": "c"}]}), "write tokens as digits"),
+        (semantic_router({"equals": "code"}, rules={"conditions": [{"type": "metadata", "name": "s"}] * 2}), "two conditions on task_type"),
+    ],
+)
+def test_decisions_of_the_semantic_router_that_are_no_rules_are_refused(tmp_path: Path, content: Any, why: str) -> None:
+    with pytest.raises(UnusableInputError, match=why):
+        read(tmp_path, content)
+
+
+def test_decisions_that_do_not_go_by_priority_are_refused(tmp_path: Path) -> None:
+    content = semantic_router({"in": ["code", "chat"]})
+    assert read(tmp_path, content)[0]["when"] == {"task_type": ["code", "chat"]}
+    content["routing"]["strategy"] = "confidence"
+    with pytest.raises(UnusableInputError, match="taken by confidence"):
+        read(tmp_path, content)

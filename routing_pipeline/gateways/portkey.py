@@ -32,6 +32,8 @@ CHOOSES = frozenset(("provider", "virtual_key", "override_params"))
 """What a target names its model by."""
 ALWAYS: dict[str, Any] = {"$or": [{"params.model": {"$ne": ""}}]}
 """A query that every request meets."""
+BELOW_ALL = -1e308
+"""A range without ends begins here: whatever is a number meets it."""
 OURS = "rules/"
 """How names of targets begin that an export wrote."""
 
@@ -134,7 +136,8 @@ def _query(when: When) -> dict[str, Any]:
             ends = [("$gte", between.gte), ("$lt", between.lt)]
             parts += [{f"metadata.{name}": {operator: plain_end(end)}} for operator, end in ends if end is not None]
             if between.gte is None and between.lt is None:
-                parts.append({f"metadata.{name}": {"$ne": ""}})
+                # Not that it is other than "": what is missing is so as well, and would meet the rule.
+                parts.append({f"metadata.{name}": {"$gte": BELOW_ALL}})
     for name in NEEDS:
         asked = getattr(when, name)
         if asked is not None:
@@ -325,10 +328,10 @@ def _take(when: dict[str, Any], name: str, operator: str, value: Any) -> None:
         when[name] = [str(each) for each in value] if operator == "$in" else [str(value)]
     elif name in NEEDS and operator == "$eq":
         when[name] = needed(name, [str(value)], "the config")
+    elif name in ("complexity", "prompt_tokens") and (operator, value) == ("$gte", BELOW_ALL):
+        when[name] = {}
     elif name not in (*NEEDS, "task_type", "team", "tier") and operator in ("$gte", "$lt"):
         when.setdefault(name, {})[operator[1:]] = float(value)
-    elif name in ("complexity", "prompt_tokens") and (operator, value) == ("$ne", ""):
-        when.setdefault(name, {})
     elif name == "prompt_tokens" and operator in ("$lte", "$gt"):
         when.setdefault(name, {})["lt" if operator == "$lte" else "gte"] = float(value) + 1
     else:

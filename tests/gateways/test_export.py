@@ -207,3 +207,10 @@ def test_conditions_that_portkey_has_of_its_own_are_not_replaced_unseen() -> Non
     first = exported("portkey", [CODE], current=json.dumps(today)).files["portkey.json"]
     assert "virtual_key" in first
     assert exported("portkey", [CODE], current=first).files["portkey.json"] == first
+
+
+def test_a_range_without_ends_is_not_met_by_who_does_not_say_the_number() -> None:
+    rules = [{"when": {"prompt_tokens": {}}, "route": "gpt-4o"}]
+    written = json.loads(exported("portkey", rules).files["portkey.json"])
+    # A comparison of what is missing fails in Portkey, but it is other than any text.
+    assert written["strategy"]["conditions"][0]["query"] == {"$and": [{"metadata.prompt_tokens": {"$gte": -1e308}}]}

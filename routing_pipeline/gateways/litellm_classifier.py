@@ -116,7 +116,8 @@ class Classifier:
                 with open(self._path, encoding="utf-8") as file:
                     self._rules = Rules(json.load(file))
                 self._seen = (found.st_mtime_ns, found.st_size)
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:
+            # Whatever is wrong with it: a file of another shape fails in its own way.
             if self._rules is None:
                 raise
         if self._rules is None:

@@ -68,13 +68,13 @@ def export(
 def _rule_set(rules: str, home: Path | None, config: Path | None) -> RuleSet:
     """A file needs no home; an id and `latest` are looked up in one."""
     from routing_pipeline.parameters import read_parameters
+    from routing_pipeline.rules.delivery import is_file, named_or_read
     from routing_pipeline.rules.reading import read_rules_file
 
     parameters = read_parameters(config)
     path = Path(rules)
-    if path.is_file() and not (home_path(home) / "lake").exists():
+    if is_file(path) and not (home_path(home) / "lake").exists():
         return read_rules_file(path, parameters)
-    from routing_pipeline.rules.delivery import named_or_read
 
     opened, record = open_record(home, config)
     rule_set, notice = named_or_read(opened, record, rules, parameters)

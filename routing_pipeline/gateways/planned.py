@@ -7,6 +7,7 @@ how a gateway says it (one module each), what is approved (`rules.record`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.gateways.reachability import never_holds, overlap, shadowing
 from routing_pipeline.rules.model import Rule, RuleSet
+from routing_pipeline.rules.record import is_id
 from routing_pipeline.rules.tiers import without_tiers
 from routing_pipeline.text import name as shown
 
@@ -54,10 +56,15 @@ def plan_of(rule_set: RuleSet, share: float, tiers: Mapping[str, Collection[str]
         tiers: models of each tier, for rules that name one.
 
     Raises:
-        UnusableInputError: nothing would change, a rule can never decide, its id cannot stand in a log, a tier is not known, no such share.
+        UnusableInputError: nothing would change, a rule can never decide, an id or a model's name cannot stand in a log, a tier is not known, no such share.
     """
     if not 0 < share <= 1:
         raise UnusableInputError(f"--share {share:g}: give the part of the sessions that is to follow the rules, above 0 and up to 1")
+    if not is_id(rule_set.rule_set_id):
+        raise UnusableInputError(
+            f"rule set {shown(rule_set.rule_set_id)}: its id goes into configurations and logs; "
+            "give one of up to 100 letters, digits, colons, dots, dashes"
+        )
     if all(isinstance(rule.route, str) for rule in rule_set.rules):
         raise UnusableInputError(f"rule set {shown(rule_set.rule_set_id)} changes nothing, so there is nothing to export")
     ordered = tuple(sorted(rule_set.rules, key=lambda rule: rule.priority))
@@ -76,6 +83,11 @@ def _check(rule: Rule) -> None:
     if not _RULE_ID.fullmatch(rule.id):
         raise UnusableInputError(
             f"rule {shown(rule.id)}: its id goes into configurations and logs; give one of up to 40 letters, digits, dots, dashes"
+        )
+    named = [target.model for target in rule.route if not isinstance(target, str)]
+    if any(not model.strip() or unicodedata.category(letter)[0] == "C" for model in (*named, *rule.fallbacks) for letter in model or " "):
+        raise UnusableInputError(
+            f"rule {rule.id}: a model has no name, or one with characters that do not show; name it as the gateway does"
         )
     if never_holds(rule.when):
         raise UnusableInputError(f"rule {shown(rule.id)} can never hold: one of its conditions is empty; drop it or widen the condition")

@@ -116,6 +116,11 @@ def resolved(home: Home, record: RuleSetRecord, asked: str) -> str:
     return found.rule_set.rule_set_id
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is meant, also one that is not there, and not a name of a rule set."""
+    return path.exists() or bool(path.suffix) or len(path.parts) > 1
+
+
 def named_or_read(home: Home, record: RuleSetRecord, asked: str, parameters: Parameters) -> tuple[RuleSet, str | None]:
     """A rule set by its id, by `latest`, or from a file; and what to say of a file that carries an id of ours but other rules.
 
@@ -123,7 +128,7 @@ def named_or_read(home: Home, record: RuleSetRecord, asked: str, parameters: Par
         UnusableInputError: nothing of that name is known, or the file cannot be used.
     """
     path = Path(asked)
-    if not (path.exists() or path.suffix or len(path.parts) > 1):
+    if not is_file(path):
         rule_set_id = resolved(home, record, asked)
         proposal = record.proposal(rule_set_id)
         if proposal is None:

@@ -9,6 +9,7 @@ Whatever the rules claim of themselves (evidence, expectations, rationale) is no
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from routing_pipeline.text import LogName
 
 MOST_RULES = 100
 LONGEST_NAME = 200
+VERSIONS = (1, 2)
+"""Of rules.json."""
 SHAPE = (
     'a list of rules such as {"when": {"task_type": ["code"], "prompt_tokens": {"lt": 2000}}, "route": "gpt-4o-mini"}, '
     "or a whole rule set as in rules.json"
@@ -73,10 +76,7 @@ def read_given_rules(content: Any, parameters: Parameters) -> RuleSet:
         UnusableInputError: it is none of these, or a rule breaks the contract of rules.json; the message says where.
     """
     if isinstance(content, str):
-        try:
-            content = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise UnusableInputError(f"neither the id of a rule set nor JSON; give {SHAPE}") from error
+        content = _parsed(content)
     listed = _listed(content)
     if not listed or len(listed) > MOST_RULES:
         raise UnusableInputError(f"{len(listed)} rules; give 1 to {MOST_RULES}: {SHAPE}")
@@ -109,20 +109,58 @@ def read_rules_file(path: Path, parameters: Parameters) -> RuleSet:
         UnusableInputError: it cannot be read, or is neither; the message says where.
     """
     try:
-        content = path.read_bytes()
+        # Editors of Windows put a mark before the text, which is none of it.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UnusableInputError(f"--rules {path}: {error.strerror}; give a readable file") from error
+    except UnicodeDecodeError as error:
+        # Read with marks in the place of what is not known, names would be others, and their rules hold for nothing.
+        raise UnusableInputError(f"--rules {path}: is no text in UTF-8; save it in that encoding") from error
     try:
-        return RuleSet.model_validate_json(content)
+        _parsed(text)
+        return RuleSet.model_validate_json(text)
     except ValidationError:
         try:
-            return read_given_rules(content.decode("utf-8", "replace"), parameters)
+            return read_given_rules(text, parameters)
         except UnusableInputError as error:
             raise UnusableInputError(f"--rules {path}: {error}") from error
+    except UnusableInputError as error:
+        raise UnusableInputError(f"--rules {path}: {error}") from error
+
+
+def _parsed(text: str) -> Any:
+    """JSON, in which no object has a name twice: the last would stand, and a rule that lost its conditions takes everything.
+
+    Raises:
+        UnusableInputError: it is none, or has one twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise UnusableInputError(f"neither the id of a rule set nor JSON; give {SHAPE}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UnusableInputError(f"{json.dumps(twice[:40])} stands twice in one object; keep one of them")
+    return found
+
+
+def _refuse_other_versions(content: dict[str, Any]) -> None:
+    """What a later version says may mean something else; read as rules by hand it would be followed all the same."""
+    version = content.get("schema_version")
+    if version is not None and version not in VERSIONS:
+        raise UnusableInputError(
+            f"schema_version: this version of routing-pipeline reads {' and '.join(map(str, VERSIONS))} (got {json.dumps(version)[:40]})"
+        )
 
 
 def _listed(content: Any) -> list[Any]:
     if isinstance(content, dict):
+        _refuse_other_versions(content)
         for name in ("rule_set", "routing_rule_set"):
             if isinstance(content.get(name), dict):
                 return _listed(content[name])
@@ -152,6 +190,8 @@ def _read(rule: Any, place: int) -> GivenRule:
         raise UnusableInputError(f"rule {place}: {_first(error)}; give {SHAPE}") from error
     names = [*read.fallbacks, *(each for names in (read.when.task_type, read.when.team, read.when.tier) for each in names or ())]
     names += [target.model for target in read.route if isinstance(target, WeightedModel)]
+    if any(unicodedata.category(letter) == "Cs" for name in (*names, read.id or "") for letter in name):
+        raise UnusableInputError(f"rule {place}: half of a character stands in one of its names (\\ud800 to \\udfff); write it whole")
     if any(not name or len(name) > LONGEST_NAME for name in names) or len(names) > LONGEST_NAME:
         raise UnusableInputError(f"rule {place}: names have 1 to {LONGEST_NAME} characters, and a rule at most {LONGEST_NAME} of them")
     return read

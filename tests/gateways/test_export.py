@@ -61,6 +61,8 @@ def exported(gateway: str, rules: list[dict[str, Any]], share: float = 1.0, curr
         ),
         ([{"when": {"prompt_tokens": {"gte": 5, "lt": 5}}, "route": "m"}], "can never hold"),
         ([{**CODE, "id": "a/b"}], "goes into configurations and logs"),
+        ([{**CODE, "route": [{"model": " ", "weight": 1}]}], "has no name"),
+        ([{**CODE, "fallbacks": ["gpt-4o\n"]}], "characters that do not show"),
         ([{**CODE, "route": "unchanged"}], "changes nothing"),
         ([{**CODE, "route": "tier:economy"}], "no model of tier economy"),
     ],
@@ -68,6 +70,13 @@ def exported(gateway: str, rules: list[dict[str, Any]], share: float = 1.0, curr
 def test_rules_that_no_gateway_should_follow_are_refused(rules: list[dict[str, Any]], why: str) -> None:
     with pytest.raises(UnusableInputError, match=why):
         exported("litellm", rules)
+
+
+@pytest.mark.parametrize("rule_set_id", ["", "a/b", "a\nb", "x" * 101])
+def test_an_id_that_would_be_another_one_in_the_logs_is_refused(rule_set_id: str) -> None:
+    rule_set = read_given_rules([CODE], Parameters()).model_copy(update={"rule_set_id": rule_set_id})
+    with pytest.raises(UnusableInputError, match="goes into configurations and logs"):
+        plan_of(rule_set, 1.0)
 
 
 def test_two_halves_of_a_field_leave_those_of_whom_it_is_not_known() -> None:

@@ -28,7 +28,7 @@ from routing_pipeline.rules.lifecycle import Standing, checked_name, checked_rea
 from routing_pipeline.rules.model import Rule, RuleSet
 from routing_pipeline.rules.published_weights import Period, PublishedWeights, save_weights
 from routing_pipeline.rules.record import RuleSetRecord
-from routing_pipeline.rules.record_files import open_record_files
+from routing_pipeline.rules.record_files import RecordFiles, open_record_files
 from routing_pipeline.rules.rollout_record import Change, RolloutRecord, RolloutState, Transition, state_of
 from routing_pipeline.storage.home import Home
 
@@ -66,6 +66,12 @@ class _Stand:
     approved_at: datetime | None
     followed: str | None
     """The rule set that sessions follow today, whether or not it is the one that is live."""
+
+
+def _roll_back_begun(stand: _Stand) -> Transition | None:
+    """The transition that takes back what the record of rule sets still calls live."""
+    last = stand.state.transitions[-1] if stand.state is not None and stand.state.transitions else None
+    return last if last is not None and last.change == "roll_back" else None
 
 
 class Rollout:
@@ -130,7 +136,7 @@ class Rollout:
         """
         if not self.settings.automatic:
             return None
-        stand, now = self._read(), now or datetime.now(UTC)
+        stand, now = self._caught_up(), now or datetime.now(UTC)
         if stand.state is None:
             return None
         then = self._next(stand, look, now)
@@ -163,7 +169,11 @@ class Rollout:
         return self._done(self._append(stand, state, "hold", state.share, by, because, look, now))
 
     def roll_back(self, by: str, because: str, look: CanaryLook | None, *, now: datetime | None = None) -> Transition:
-        """Take what is live back at once."""
+        """Take what is live back at once; who was ended while taking it back has it done now."""
+        begun = _roll_back_begun(self._read())
+        if begun is not None:
+            self.settle()
+            return begun
         stand, state, now = self._for_a_person(by, because, now)
         return self._done(self._append(stand, state, "roll_back", 0.0, by, because, look, now))
 
@@ -171,16 +181,31 @@ class Rollout:
 
     def settle(self) -> tuple[str, ...]:
         """Let the record of rule sets and the gateway's configuration say what the transitions say; gives what was written."""
+        for _ in range(MAX_TRIES):
+            stand = self._caught_up()
+            if not stand.transitions:
+                return ()
+            save_weights(self.home, self._weights(stand))
+            self.written = self._put(self._files(stand)) or self.written
+            again = self._read()
+            # Who decided meanwhile may have written already what was just written over.
+            if (len(again.transitions), again.standing.number) == (len(stand.transitions), stand.standing.number):
+                return self.written
+        raise ServiceUnavailableError(f"others changed the roll-out {MAX_TRIES} times meanwhile; run again later")
+
+    def _caught_up(self) -> _Stand:
+        """Everything as it is once a roll-back that somebody was ended in has reached the record of rule sets."""
         stand = self._read()
-        if not stand.transitions:
-            return ()
-        last = stand.state.transitions[-1] if stand.state is not None and stand.state.transitions else None
-        if last is not None and last.change == "roll_back":
-            self.record.roll_back(last.by, last.because, last.rule_set_id)
-            stand = self._read()
-        save_weights(self.home, self._weights(stand))
-        self.written = self._put(self._files(stand)) or self.written
-        return self.written
+        begun = _roll_back_begun(stand)
+        if begun is None:
+            return stand
+        try:
+            self.record.roll_back(begun.by, begun.because, begun.rule_set_id)
+        except UnusableInputError:
+            # Somebody else may have caught up with it.
+            if self.record.live() == begun.rule_set_id:
+                raise
+        return self._read()
 
     def _files(self, stand: _Stand) -> dict[str, str]:
         """What the gateway is to have, by name; the main one last, for it names the others."""
@@ -197,7 +222,7 @@ class Rollout:
         return {**{name: files[name] for name in files if name != main}, main: files[main]}
 
     def _put(self, files: dict[str, str]) -> tuple[str, ...]:
-        place = open_record_files(self.settings.to or self.home.files.uri("gateway"))
+        place = self._target()
         if self.settings.current and any(
             f"{place.uri}/{name}" == str(Path(self.settings.current).expanduser().absolute()) for name in files
         ):
@@ -214,6 +239,9 @@ class Rollout:
             else:
                 raise ServiceUnavailableError(f"{place.uri}/{name}: changed {MAX_TRIES} times meanwhile; run again later")
         return tuple(written)
+
+    def _target(self) -> RecordFiles:
+        return open_record_files(self.settings.to or self.home.files.uri("gateway"))
 
     # Inside
 
@@ -248,6 +276,8 @@ class Rollout:
             raise UnusableInputError(
                 '[rollout] gateway: name the gateway to update, as in gateway = "litellm", in a file given with --config'
             )
+        # What an ended process left comes first: a decision rests on what the gateway has.
+        self.settle()
         stand = self._read()
         if stand.state is None:
             raise UnusableInputError("no rule set is live; publish one first: routing-pipeline publish RULE_SET_ID --by NAME")
@@ -272,7 +302,7 @@ class Rollout:
             change=change,
             rule_set_id=state.rule_set_id,
             share=share,
-            at=now,
+            at=self._no_earlier(now, stand),
             by=by.strip(),
             because=because.strip(),
             is_override=is_override,
@@ -285,10 +315,16 @@ class Rollout:
             running = self.settings.running()
             if running is not None:
                 running.check(files[next(reversed(files))])
+            self._target().check_writable()
         if not self.steps.append(stand.transitions, transition):
             return None
         self.settle()
         return transition
+
+    def _no_earlier(self, now: datetime, stand: _Stand) -> datetime:
+        """Now; where the clock has gone back, the time of what it follows: what comes before its publication would count for nothing."""
+        published = [each.at for each in self.record.status(stand.state.rule_set_id).history] if stand.state is not None else []
+        return max([now, *published, *(each.at for each in stand.transitions[-1:])])
 
     def _done(self, transition: Transition | None) -> Transition:
         if transition is None:

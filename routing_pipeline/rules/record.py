@@ -20,7 +20,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ class RuleSetRecord:
                 move=move,
                 rule_set_id=rule_set_id,
                 by=by,
-                at=now or datetime.now(UTC),
+                at=self._no_earlier(now or datetime.now(UTC), read),
                 because=because,
                 seal=proposal.seal,
                 published_sha256=self._put_out(proposal) if move == "publish" else None,
@@ -207,6 +207,14 @@ class RuleSetRecord:
                 self.settle()
                 return self.status(rule_set_id)
         raise ServiceUnavailableError(f"{self.place.uri}: others decided {MAX_TRIES} times meanwhile; run again later")
+
+    def _no_earlier(self, now: datetime, read: _Read) -> datetime:
+        """Now; where the clock has gone back, the time of the decision before, and after every step of a roll-out.
+
+        A roll-out counts the steps since its rule set was published: those of before must not come after that.
+        """
+        steps = [each.at + timedelta(microseconds=1) for each in self._transitions()[-1:]]
+        return max([now, *steps, *(each.at for each in read.decisions[-1:])])
 
     def _sealed(self, rule_set_id: str, standing: Standing) -> Proposal:
         """The proposal that earlier decisions about this id spoke of."""

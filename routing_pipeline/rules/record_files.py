@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.storage.bucket import BucketStorage
@@ -77,6 +78,13 @@ class RecordFiles:
         """Write a file whole if it still is what was `seen` (None: not there); False when it is not any more."""
         with self._explained():
             return self._storage.replace(name, content, seen)
+
+    def check_writable(self) -> None:
+        """Refuse a place that files could not be written to, before something is recorded that is to be written there."""
+        name = f".written-to-{uuid4().hex}"
+        with self._explained():
+            self._storage.write(name, b"")
+            self._storage.delete([name])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

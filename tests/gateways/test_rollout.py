@@ -245,6 +245,89 @@ def test_of_two_who_act_at_once_one_is_first(world: World) -> None:
     assert len(one.steps.transitions()) == 1
 
 
+def test_a_clock_that_goes_back_neither_loses_a_step_nor_repeats_it(world: World) -> None:
+    world.after(-2)
+    assert world.go().share == 0.01
+    assert world.go() is None, "the step that was taken before its publication counts"
+    assert world.rollout.live()[1].share == 0.01
+    assert world.after(5).go().share == 0.05
+    world.after(-4).go(quality="crossed")
+    for decide in (world.record.approve, world.record.publish):
+        decide(world.rule_set.rule_set_id, "Ada", now=world.now)
+    world.rollout.settle()
+    assert world.record.live() == world.rule_set.rule_set_id, "the roll-back of before is not of what was published after it"
+    assert world.go().share == 0.01
+
+
+def ended_while_taking_back(world: World) -> None:
+    """A roll-back that is a transition, and that the record of rule sets does not know yet."""
+    world.go()
+    at = world.after(1).now
+    step = world.rollout.steps.transitions()[0]
+    back = step.model_copy(update={"change": "roll_back", "share": 0.0, "by": "Ada", "because": "an incident", "at": at})
+    assert world.rollout.steps.append((step,), back)
+
+
+def test_who_was_ended_while_taking_back_is_caught_up_with_before_anything_is_decided(world: World) -> None:
+    ended_while_taking_back(world)
+    assert world.go() is None
+    assert world.record.live() is None
+    assert [each.change for each in world.rollout.steps.transitions()] == ["advance", "roll_back"]
+
+
+def test_a_person_who_takes_back_again_what_was_begun_takes_nothing_else_back(world: World) -> None:
+    before = world.rule_set.model_copy(update={"rule_set_id": "before", "goal": "cost"})
+    world.record.propose(before, 0.01, 0.01, now=NOW)
+    world.record.roll_back("Ada", now=NOW)
+    world.record.publish("before", "Ada", now=NOW)
+    world.record.approve(world.rule_set.rule_set_id, "Ada", now=NOW)
+    world.record.publish(world.rule_set.rule_set_id, "Ada", now=NOW)
+    ended_while_taking_back(world)
+    done = world.rollout.roll_back("Eve", "an incident", None, now=world.now)
+    assert (done.by, done.rule_set_id, world.record.live()) == ("Ada", world.rule_set.rule_set_id, "before")
+    assert [each.change for each in world.rollout.steps.transitions()] == ["advance", "roll_back"]
+
+
+def test_a_person_who_decides_finds_the_configuration_as_the_record_says(world: World) -> None:
+    world.go()
+    (world.out / "routing_rules.json").unlink()
+    with pytest.raises(UnusableInputError, match="say why"):
+        world.rollout.advance("Ada", "", None, now=world.now)
+    assert world.written["share"]["of"] == 0.01
+
+
+def test_who_writes_over_what_was_decided_meanwhile_looks_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.go()
+    (world.out / "routing_rules.json").unlink()
+    slow, put = world.rollout, Rollout._put
+    meanwhile = [lambda: world.rollout.roll_back("Ada", "an incident", None, now=world.now)]
+
+    def late(self: Rollout, files: dict[str, str]) -> tuple[str, ...]:
+        if self is slow and meanwhile:
+            meanwhile.pop()()
+        return put(self, files)
+
+    monkeypatch.setattr(Rollout, "_put", late)
+    slow.settle()
+    assert world.written["rule_set_id"] is None
+
+
+def test_a_step_that_cannot_be_written_is_not_recorded_and_a_roll_back_is(world: World) -> None:
+    world.out.parent.joinpath("gateway").write_text("a file where the folder should be")
+    with pytest.raises(UnusableInputError, match="folder that can be written to"):
+        world.go()
+    assert not world.rollout.steps.transitions()
+    world.out.unlink()
+    world.go()
+    assert not list(world.out.glob(".written-to-*")), "nothing is left of the check"
+    settings = replace(world.settings, to=str(world.out / "routing_rules.json"))
+    with pytest.raises(UnusableInputError, match="folder that can be written to"):
+        Rollout(world.home, world.record, settings).go(world.look(quality="crossed"), now=world.after(1).now)
+    assert world.rollout.steps.transitions()[-1].change == "roll_back"
+    world.rollout.settle()
+    assert (world.record.live(), world.written["rule_set_id"]) == (None, None)
+
+
 def test_a_roll_back_from_the_record_is_followed_by_the_gateway(world: World) -> None:
     world.go()
     world.record.roll_back("Ada", now=world.now)

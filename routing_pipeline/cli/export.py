@@ -89,7 +89,7 @@ def _rule_set(rules: str, home: Path | None, config: Path | None) -> RuleSet:
 
 def _read(current: Path) -> str:
     try:
-        return current.read_text(encoding="utf-8")
+        return current.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no text"
         raise UnusableInputError(f"--current {current}: {why}; give the configuration that the gateway runs with") from error

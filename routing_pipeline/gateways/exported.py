@@ -122,6 +122,39 @@ def read_yaml(text: str, what: str) -> Any:
         raise UnusableInputError(f"{what}: is no YAML ({first[:100]}); give the configuration that the gateway runs with") from error
 
 
+def put_comments_behind(listed: Any) -> None:
+    """Comments and blank lines after a list are read as of its last value, and would go where that goes; they are put behind the list."""
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    last = listed
+    while True:
+        place = next(reversed(last), None) if isinstance(last, dict) else len(last) - 1
+        inner: Any = None if place in (None, -1) else last[place]
+        if not hasattr(inner, "fa") or not inner or inner.fa.flow_style():
+            break
+        last = inner
+    tokens = last.ca.items.get(place) or []
+    token = next((each for each in tokens if isinstance(each, CommentToken) and "\n" in each.value), None)
+    if token is not None:
+        of_value, _, behind = token.value.partition("\n")
+        token.value = of_value + "\n"
+        if behind:
+            # Without this, ruamel does not look for what is behind.
+            listed.ca.comment = listed.ca.comment or [None, None]
+            listed.ca.end = [CommentToken(behind, CommentMark(0), None), *(listed.ca.end or [])]
+
+
+def plain_copy(content: Any) -> Any:
+    """A part of a YAML file as plain values: a copy that names no anchor again, and says itself what it took over from another part."""
+    if isinstance(content, dict):
+        return {plain_copy(name): plain_copy(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [plain_copy(each) for each in content]
+    kind = next((kind for kind in (bool, int, float, str) if isinstance(content, kind)), None)
+    return content if kind is None else kind(content)
+
+
 def yaml_text(content: Any, like: str = "") -> str:
     """YAML, laid out as `like` is."""
     layout = LAYOUTS[0] if not like else min(LAYOUTS, key=lambda each: _lines_changed(like, each))
@@ -139,6 +172,8 @@ def _dumped(content: Any, layout: tuple[int, int, int]) -> str:
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = WIDTH
+    # `[{a: b}]` is the same without its braces, but no longer what somebody wrote.
+    yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.indent(mapping=layout[0], sequence=layout[1], offset=layout[2])
     out = io.StringIO()
     yaml.dump(content, out)

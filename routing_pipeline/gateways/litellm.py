@@ -13,7 +13,6 @@ a version that takes tiers without definitions (1.110 does).
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -22,7 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.gateways.exported import Exported, json_text, part_of, plain_number, read_json, read_yaml, yaml_text
+from routing_pipeline.gateways.exported import (
+    Exported,
+    json_text,
+    part_of,
+    plain_copy,
+    plain_number,
+    put_comments_behind,
+    read_json,
+    read_yaml,
+    yaml_text,
+)
 from routing_pipeline.gateways.planned import Plan, refuse_unknown_models
 from routing_pipeline.gateways.providers import environment_key, provider_of
 from routing_pipeline.rules.deciding import CONTROL, UNCHANGED, arms_of, propensity_of
@@ -83,6 +92,8 @@ def write(plan: Plan, current: str | None, default_model: str | None = None) -> 
     if current is not None and not recognises(content):
         raise UnusableInputError("--current: is no configuration of LiteLLM; it has no model_list")
     listed = content.setdefault("model_list", [])
+    if current is not None:
+        put_comments_behind(listed)
     _forget_ours(content, listed)
     if current is None:
         listed.extend(_deployment(model) for model in dict.fromkeys([*plan.models(), *filter(None, [default_model])]))
@@ -275,11 +286,11 @@ def _params_of(model: str, content: Any) -> list[Any]:
     alias = aliases.get(model, model)
     model = str(alias.get("model", model)) if isinstance(alias, dict) else str(alias)
     entries = content["model_list"]
-    found = [copy.deepcopy(entry["litellm_params"]) for entry in entries if entry.get("model_name") == model]
+    found = [plain_copy(entry["litellm_params"]) for entry in entries if entry.get("model_name") == model]
     if not found:
         for entry in entries:
             if "*" in str(entry.get("model_name")) and fnmatchcase(model, str(entry["model_name"])):
-                params = copy.deepcopy(entry["litellm_params"])
+                params = plain_copy(entry["litellm_params"])
                 params["model"] = model if str(params["model"]) == "*" else str(params["model"]).replace("*", model.rpartition("/")[2])
                 found.append(params)
     return found

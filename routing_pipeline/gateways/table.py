@@ -75,7 +75,7 @@ def rules_of_configuration(path: Path) -> list[dict[str, Any]] | None:
         UnusableInputError: it is one, but what it does cannot be said as rules about fields of the log.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         # JSON is YAML.
         content = read_yaml(text, str(path))
     except (OSError, UnicodeDecodeError, UnusableInputError):

@@ -114,6 +114,60 @@ def test_a_part_that_stands_without_a_value_is_as_if_it_were_missing() -> None:
     assert "classifier_plugin" in exported("litellm", [CODE], 0.05, router).files["config.yaml"]
 
 
+SHARED = """\
+x-openai: &openai
+  api_key: &key os.environ/OPENAI_API_KEY
+  timeout: 6_00 # seconds
+model_list:
+- model_name: gpt-4o
+  litellm_params: &big
+    <<: *openai
+    model: openai/gpt-4o
+- model_name: gpt-4o-mini
+  litellm_params: {<<: *big, model: openai/gpt-4o-mini}
+router_settings:
+  fallbacks: [{"gpt-4o": ["gpt-4o-mini"]}]
+general_settings: {master_key: *key}
+"""
+
+
+def test_parts_that_share_anchors_are_copied_as_plain_values_and_stay_as_they_are_themselves() -> None:
+    for fallbacks in ([], ["gpt-4o-mini"]):
+        rules = [{**CODE, "route": "gpt-4o", "fallbacks": fallbacks}]
+        written = exported("litellm", rules, current=SHARED).files["config.yaml"]
+        kept = [line for line in SHARED.splitlines() if not (fallbacks and "fallbacks" in line)]
+        assert [line for line in kept if line not in written.splitlines()] == []
+        assert [written.count(f"&{name}") for name in ("openai", "key", "big")] == [1, 1, 1]
+        assert exported("litellm", rules, current=written).files["config.yaml"] == written
+    group = written.partition("- model_name: rules/r1/gpt-4o\n")[2].partition("router_settings:")[0].split()
+    assert group[:1] == ["litellm_params:"]
+    assert sorted(group[1::2]) == ["api_key:", "model:", "timeout:"]
+    assert 'fallbacks: [{"gpt-4o": ["gpt-4o-mini"]}, {rules/r1/gpt-4o: [gpt-4o-mini]}]' in written
+
+
+LAST = {
+    "block": "  - model_name: gpt-4o-mini\n    litellm_params:\n      model: openai/gpt-4o-mini # the small one\n",
+    "flow": "  - model_name: gpt-4o-mini\n    litellm_params: {model: openai/gpt-4o-mini} # the small one\n",
+    "router": HEURISTIC.removesuffix("\nrouter_settings:").replace("gpt-4o-mini, MEDIUM", "gpt-4o, MEDIUM").replace("4o}", "4o} # tiers"),
+}
+
+
+@pytest.mark.parametrize("last", sorted(LAST))
+def test_comments_after_the_models_stay_where_they_are_once_however_often_rules_are_exported(last: str) -> None:
+    behind = "\n# What follows is of the platform team.\nrouter_settings:\n  num_retries: 2\n"
+    today = LITELLM_TODAY.partition("\nrouter_settings:")[0] + "\n" + LAST[last] + behind
+    # A last rule without conditions lets the tiers of a router be replaced.
+    both = [CODE, {"when": {}, "route": "gpt-4o"}]
+    for rules in (both, [{**rule, "fallbacks": []} for rule in both]):
+        first = exported("litellm", rules, current=today).files["config.yaml"]
+        assert first.count("# What follows is of the platform team.") == 1
+        assert "\n\n# What follows is of the platform team.\nrouter_settings:" in first
+        assert exported("litellm", rules, current=first).files["config.yaml"] == first
+        other = [{"when": {}, "route": "gpt-4o-mini"}]
+        over = exported("litellm", other, current=first).files["config.yaml"]
+        assert over.count("# What follows is of the platform team.") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "today"),
     [

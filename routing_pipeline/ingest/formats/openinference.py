@@ -22,7 +22,16 @@ from typing import Any
 from routing_pipeline.ingest.formats import otlp
 from routing_pipeline.ingest.formats.column_map import Time, column_map, elapsed_ms, epoch_of, if_priced, time_of
 from routing_pipeline.ingest.formats.log_format import json_tag, json_texts, text, time_reasons
-from routing_pipeline.ingest.formats.otlp import LABELS, NO_CALL_SPANS, OF_RESOURCE, OPENINFERENCE_KIND, OTHER_NAMES, below, text_of
+from routing_pipeline.ingest.formats.otlp import (
+    LABELS,
+    NO_CALL_SPANS,
+    OF_RESOURCE,
+    OPENINFERENCE_KIND,
+    OTHER_NAMES,
+    below,
+    exception_of,
+    text_of,
+)
 from routing_pipeline.ingest.formats.tokens import wholes
 from routing_pipeline.ingest.formats.work import json_list_of, plain_tags
 
@@ -82,7 +91,7 @@ def records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         status = span.get("status")
         yield from _record(
             {name: text_of(span.get(name)) for name in ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")}
-            | {"status": text_of(status.get("code")) if isinstance(status, dict) else None, "exception": _exception(span.get("events"))},
+            | {"status": text_of(status.get("code")) if isinstance(status, dict) else None, "exception": exception_of(span.get("events"))},
             {name: value for name, value in resource.items() if name in OF_RESOURCE} | own,
         )
     if "attributes" in document or "context" in document or any(str(name).startswith(("attributes.", "context.")) for name in document):
@@ -113,7 +122,7 @@ def _of_export(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     identifiers = {f"{what}Id": (text_of(flat.get(f"context.{what}_id")) or "").removeprefix("0x") for what in ("trace", "span")}
     fields = {name: text_of(flat.get(name)) for name in ("start_time", "end_time")}
     status = text_of(flat.get("status_code")) or text_of(flat.get("status.status_code"))
-    yield from _record(identifiers | fields | {"status": status, "exception": _exception(row.get("events"))}, attributes)
+    yield from _record(identifiers | fields | {"status": status, "exception": exception_of(row.get("events"))}, attributes)
 
 
 def _record(fields: dict[str, Any], attributes: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -171,17 +180,6 @@ def _flattened(value: Any, name: str = "", depth: int = 0) -> dict[str, Any]:
 
 def _as_text(value: Any) -> str | None:
     return json.dumps(value, default=str) if isinstance(value, (dict, list)) else text_of(value)
-
-
-def _exception(events: Any) -> str | None:
-    """What kind of error a span records."""
-    for event in events if isinstance(events, list) else []:
-        if isinstance(event, dict) and event.get("name") == "exception":
-            said = event.get("attributes")
-            found = text_of((said if isinstance(said, dict) else _of_pairs(said)).get("exception.type"))
-            if found is not None:
-                return found
-    return None
 
 
 def _any(*names: str) -> str:

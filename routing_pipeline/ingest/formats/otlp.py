@@ -9,7 +9,8 @@ mean the same the first that says something counts, of counts the first that is 
 
 Traps: a document holds many spans, one document per object or one per line; whole numbers are strings from the collector
 and numbers elsewhere; attributes are lists of key and value; `time_to_first_chunk` is in seconds; the conventions' input
-tokens include cached ones, older instrumentations' do not, which the total tells. There is no cost
+tokens include cached ones, older instrumentations' do not, which the total tells; what an SDK has no name for stands as JSON in
+what it passes on from the provider, and what a caller said behind the SDK's own word for metadata; not every error has a type. There is no cost
 in the conventions, so it is null unless a vendor's attribute names one. Evaluation events are feedback (`scores`).
 """
 
@@ -26,6 +27,7 @@ from routing_pipeline.ingest.formats.log_format import ScoreFormat
 from routing_pipeline.ingest.formats.needs import PARTS, REDACTED, effort, service_tier
 from routing_pipeline.ingest.formats.tokens import CACHE_READS, CACHE_WRITES, REASONING, number, wholes
 from routing_pipeline.ingest.formats.work import WORK, named_version, plain_tags
+from routing_pipeline.ingest.python_text import as_json
 
 OPERATION = "gen_ai.operation.name"
 RESPONSE_ID = "gen_ai.response.id"
@@ -36,7 +38,9 @@ LABELS = (
 """Attributes that carry the name of a column, on the span or on its resource."""
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "feature": ("app.feature", "feature.name"),
-    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "langfuse.trace.name", "gen_ai.agent.name"),
+    "workflow": (
+        *("gen_ai.workflow.name", "traceloop.workflow.name", "langfuse.trace.name", "gen_ai.agent.name", "ai.telemetry.functionId"),
+    ),
     "prompt_version": ("gen_ai.prompt.version", "langfuse.observation.prompt.version", "prompt.version"),
 }
 """Other names of labels, in the order in which they count."""
@@ -103,8 +107,8 @@ TEXTS: dict[str, tuple[str, ...]] = {
         *("gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost", "gen_ai.usage.total_cost", "llm.usage.cost"),
         *("gen_ai.usage.cost.total", "gen_ai.usage.cost_usd", "gen_ai.cost.total", "gen_ai.cost", "llm.cost.total", "llm.usage.total_cost"),
     ),
-    "session": ("gen_ai.conversation.id", "session.id", "gen_ai.session.id"),
-    "user": ("user.id", "enduser.id"),
+    "session": ("gen_ai.conversation.id", "session.id", "gen_ai.session.id", "langfuse.session.id", "langsmith.trace.session_id"),
+    "user": ("user.id", "enduser.id", "langfuse.user.id", "llm.user"),
     "error": ("error.type",),
     "max_output_tokens": (
         *(
@@ -134,10 +138,36 @@ _FINISHED = ("gen_ai.response.finish_reasons", "ai.response.finishReason")
 _CONTENT = ("gen_ai.input.messages", "ai.prompt.messages")
 # Pydantic AI says in one attribute which tools and which output it asks for.
 _PARAMETERS = "model_request_parameters"
-_SDK_CALL, _SDK_MODEL = "ai.operationId", "ai.model.id"
+_SDK_CALL, _SDK_MODEL, _SDK_ANSWER = "ai.operationId", "ai.model.id", "ai.response.providerMetadata"
 _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST = (f"langfuse.observation.{name}" for name in ("type", "usage_details", "cost_details"))
 _LANGFUSE_COUNTS = {"input": "input_tokens", "output": "output_tokens", "total": "total_tokens"}
 _FUNCTIONS = "llm.request.functions."
+_METADATA = re.compile(
+    r"(?:ai\.telemetry\.metadata|traceloop\.association\.properties|langfuse\.(?:trace|observation)\.metadata|langsmith\.metadata|metadata)\.(.+)"
+)
+"""What SDKs and gateways put in front of the labels that a caller gives."""
+_OF_CALLER = {
+    **{label: label for label in LABELS},
+    **dict.fromkeys(("user_id", "user", "user_api_key_end_user_id", "user_api_key_user_id"), "user.id"),
+    **dict.fromkeys(("session_id", "conversation_id", "thread_id"), "session.id"),
+    "user_api_key_team_alias": "team",
+    "tags": "tags",
+}
+"""Names of such labels, and the attributes that they stand for; of several names for one the first counts."""
+_RANK = {name: rank for rank, name in enumerate(_OF_CALLER)}
+_REQUESTER = "requester_metadata"
+"""Under which LiteLLM prints the whole metadata of a request."""
+_PRICING = frozenset({"gateway", "openrouter"})
+"""Providers whose answers say in USD what a call cost; their own fee, and the bill of a provider with one's own key beside it."""
+_DEEPEST, _MOST = 3, 1e15
+_HTTP = ("http.response.status_code", "http.status_code")
+_UNNAMED_ERROR = "_OTHER"
+_OF_ANSWER = {
+    "gen_ai.usage.cached_tokens": (*CACHE_READS, "cachedPromptTokens", "promptCacheHitTokens", "cachedTokens"),
+    "gen_ai.usage.cache_write_tokens": CACHE_WRITES,
+    "gen_ai.usage.reasoning_tokens": REASONING,
+}
+"""Counts that providers give in their own names, and the attributes that they stand for."""
 
 _USAGE_OF = ("gen_ai.usage.", "llm.usage.", "ai.usage.")
 _WRITES = frozenset({"write", "writes", "written", "creation", "created"})
@@ -147,7 +177,10 @@ _FIELD = {name: (field, place) for field, names in (COUNTS | TEXTS).items() for 
 """What an attribute fills, and how many names for it come first."""
 _LISTS = frozenset(_TOOLS + _FINISHED + TEXTS["tags"])
 _ATTRIBUTES = frozenset(
-    {*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, _PARAMETERS, _SDK_CALL, _SDK_MODEL, _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST}
+    {
+        *(*_FIELD, *_LISTS, *_FORMATS, *_SCHEMAS, *_CONTENT, *_HTTP, _PARAMETERS),
+        *(_SDK_CALL, _SDK_MODEL, _SDK_ANSWER, _LANGFUSE_KIND, _LANGFUSE_USED, _LANGFUSE_COST),
+    }
 )
 OF_RESOURCE = (*LABELS, *(name for label in LABELS for name in OTHER_NAMES.get(label, ())))
 _SPAN_FIELDS = ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")
@@ -157,6 +190,8 @@ STRUCTURE = dict.fromkeys((*_SPAN_FIELDS, _STATUS, *TEXTS, *COUNTS, *_FLAGS), "V
 _SPAN = frozenset({"traceId", "spanId", "startTimeUnixNano"})
 NO_CALLS = frozenset({"invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan", "retrieval"})
 """Operations whose spans sum up, or do not call a model at all."""
+FAILED = ("2", "STATUS_CODE_ERROR")
+"""Statuses of spans that ended in an error."""
 EVALUATION = "gen_ai.evaluation.result"
 OPENINFERENCE_KIND = "openinference.span.kind"
 NO_CALL_SPANS = "spans that are no model calls"
@@ -171,18 +206,72 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for event in _dicts(span.get("events")):
             if event.get("name") == DETAILS:
                 attributes |= _attributes(event.get("attributes"), _ATTRIBUTES)
+        attributes |= _labels(span.get("attributes"))
         attributes |= _attributes(span.get("attributes"), _ATTRIBUTES)
         _name_counts(attributes, span.get("attributes"))
         _name_kind(attributes)
         _open_details(attributes)
+        _open_answer(attributes)
         if not _is_call(attributes) or _attributes(span.get("attributes"), (OPENINFERENCE_KIND,)):
             continue
         status = span.get("status")
         record: dict[str, Any] = {name: text_of(span.get(name)) for name in _SPAN_FIELDS}
         record[_STATUS] = text_of(status.get("code")) if isinstance(status, dict) else None
         record |= _fields(attributes)
+        record["error"] = _error(attributes, span.get("events"), record[_STATUS])
         functions = any(isinstance(pair.get("key"), str) and pair["key"].startswith(_FUNCTIONS) for pair in _dicts(span.get("attributes")))
         yield record | _needs(attributes, record, functions=functions)
+
+
+def _labels(pairs: Any) -> dict[str, str]:
+    """What the caller said of the call in its metadata, by the attributes that say the same."""
+    given: dict[str, Any] = {}
+    for pair in _dicts(pairs):
+        found = _METADATA.fullmatch(pair["key"]) if isinstance(pair.get("key"), str) else None
+        if found is None:
+            continue
+        if found[1] == _REQUESTER:
+            for name, said in _printed(pair.get("value")).items():
+                given.setdefault("_".join(_words(name)), {"stringValue": text_of(said)})
+        else:
+            given["_".join(_words(found[1]))] = pair.get("value")
+    ranked = sorted(given.keys() & _RANK.keys(), key=lambda name: _RANK[name])
+    return _attributes([{"key": _OF_CALLER[name], "value": given[name]} for name in ranked], _ATTRIBUTES)
+
+
+def _printed(value: Any) -> dict[str, Any]:
+    """An object in text, as JSON or as Python prints it."""
+    text = value.get("stringValue") if isinstance(value, dict) else None
+    found = _parsed(as_json(text) or text) if isinstance(text, str) else None
+    return {name: each for name, each in found.items() if isinstance(name, str)} if isinstance(found, dict) else {}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in any spelling: userId, user-id and user.id are one."""
+    return re.split(r"[._-]", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
+
+
+def _error(attributes: Mapping[str, str], events: Any, status: str | None) -> str | None:
+    """What kind of error a call ended with: as its maker calls it, else by its HTTP status, else by the exception that ended it."""
+    named = attributes.get("error.type")
+    if named is not None and named != _UNNAMED_ERROR:
+        return named
+    if named is None and status not in FAILED:
+        return None
+    code = next((attributes[name] for name in _HTTP if attributes.get(name, "")[:1] in {"4", "5"}), None)
+    return code or exception_of(events) or named
+
+
+def exception_of(events: Any) -> str | None:
+    """What kind of exception a span records."""
+    for event in _dicts(events):
+        if event.get("name") == "exception":
+            said = event.get("attributes")
+            found = text_of(said.get("exception.type")) if isinstance(said, dict) else None
+            found = found or _attributes(said, ("exception.type",)).get("exception.type")
+            if found is not None:
+                return found
+    return None
 
 
 def _name_kind(attributes: dict[str, str]) -> None:
@@ -201,7 +290,7 @@ def _name_counts(attributes: dict[str, str], pairs: Any) -> None:
         name = pair.get("key")
         if not isinstance(name, str) or name in _ATTRIBUTES or not name.startswith(_USAGE_OF):
             continue
-        words = set(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name.split("usage.", 1)[1]).lower().replace(".", "_").split("_"))
+        words = set(_words(name.split("usage.", 1)[1]))
         count = next(iter(_attributes([pair], (name,)).values()), "")
         if not count.isdigit() or words & _NO_COUNT:
             continue
@@ -221,6 +310,42 @@ def _open_details(attributes: dict[str, str]) -> None:
             attributes.setdefault(f"gen_ai.usage.{_LANGFUSE_COUNTS.get(name, name)}", text)
     if isinstance(cost, dict) and (text := text_of(cost.get("total"))) is not None:
         attributes.setdefault("gen_ai.usage.cost", text)
+
+
+def _open_answer(attributes: dict[str, str]) -> None:
+    """The AI SDK passes on what a provider says of the call, as JSON: counts for which its versions had no name yet, and a gateway's cost."""
+    answer = _parsed(attributes.get(_SDK_ANSWER))
+    for provider, said in answer.items() if isinstance(answer, dict) else ():
+        held = _leaves(said)
+        counts = {ours: next((held[name] for name in names if name in held), 0.0) for ours, names in _OF_ANSWER.items()}
+        for ours, count in counts.items():
+            if count:
+                attributes.setdefault(ours, f"{count:.0f}")
+        kept = counts["gen_ai.usage.cached_tokens"] + counts["gen_ai.usage.cache_write_tokens"]
+        sent, received = (_count(_first(attributes, COUNTS[whole])) for whole in ("input_tokens", "output_tokens"))
+        # Anthropic counts the cache beside the prompt. Later versions of the SDK add it, and show the provider's own number too.
+        if provider == "anthropic" and kept and sent is not None and held.get("input_tokens", sent) == sent:
+            attributes["gen_ai.usage.total_tokens"] = f"{sent + (received or 0) + kept:.0f}"
+        if provider in _PRICING and "cost" in held:
+            attributes.setdefault("gen_ai.usage.cost", repr(held["cost"] + held.get("upstreamInferenceCost", 0.0)))
+
+
+def _leaves(value: Any, depth: int = 0) -> dict[str, float]:
+    """Numbers by name, at whatever depth they stand; the uppermost of a name counts."""
+    if not isinstance(value, dict) or depth > _DEEPEST:
+        return {}
+    found: dict[str, float] = {}
+    for below_it in value.values():
+        found |= _leaves(below_it, depth + 1)
+    return found | {name: number for name, each in value.items() if (number := _count(text_of(each))) is not None}
+
+
+def _count(text: str | None) -> float | None:
+    try:
+        found = float(text) if text is not None else -1.0
+    except ValueError:
+        return None
+    return found if 0 <= found < _MOST else None
 
 
 def _fields(attributes: Mapping[str, str]) -> dict[str, str | None]:
@@ -446,7 +571,7 @@ OTLP = column_map(
         "audio_completion_tokens": "audio_output",
         "cost_usd": if_priced("cost", tokens="input_tokens"),
         "status": f"""CASE WHEN contains(lower(error), 'cancel') OR error = '499' THEN 'cancelled'
-            WHEN error IS NOT NULL OR "{_STATUS}" IN ('2', 'STATUS_CODE_ERROR') THEN 'failure' ELSE 'success' END""",
+            WHEN error IS NOT NULL OR "{_STATUS}" IN {FAILED!r} THEN 'failure' ELSE 'success' END""",
         "error_type": "error",
         "user_id": '"user"',
         "operation": kind_of_name("operation"),

@@ -434,3 +434,128 @@ def test_a_span_that_langfuse_wrote_is_read_by_its_own_names(read: Any) -> None:
 def test_details_that_are_no_json_say_nothing(read: Any) -> None:
     row = read(*with_attributes({"langfuse.observation.usage_details": "[1]", "langfuse.observation.cost_details": "{"})).row
     assert (row["prompt_tokens"], row["cost_usd"]) == (100, None)
+
+
+SDK = {
+    "ai.operationId": "ai.generateText.doGenerate",
+    "gen_ai.request.model": "claude-sonnet-4-5",
+    "gen_ai.system": "anthropic.messages",
+    "gen_ai.usage.input_tokens": 3_000,
+    "gen_ai.usage.output_tokens": 20,
+    "ai.usage.promptTokens": 3_000,
+    "ai.usage.completionTokens": 20,
+}
+OWN = {"input_tokens": 3_000, "output_tokens": 20, "cache_read_input_tokens": 2_000, "cache_creation_input_tokens": 500}
+
+
+@pytest.mark.parametrize(
+    ("said", "counted", "want"),
+    [
+        # Versions 4 and 5 pass on Anthropic's count, beside which the cache lies; version 6 adds it.
+        ({"anthropic": {"cacheReadInputTokens": 2_000, "cacheCreationInputTokens": 500}}, {}, (5_500, 20, 2_000, 500, None)),
+        (
+            {"anthropic": {"usage": OWN, "cacheCreationInputTokens": 500}},
+            {"ai.usage.cachedInputTokens": 2_000, "ai.usage.totalTokens": 3_020},
+            (5_500, 20, 2_000, 500, None),
+        ),
+        (
+            {"anthropic": {"usage": OWN | {"input_tokens": 500}}},
+            {"ai.usage.cachedInputTokens": 2_000, "ai.usage.totalTokens": 3_020},
+            (3_000, 20, 2_000, 500, None),
+        ),
+        (
+            {"anthropic": {"usage": OWN | {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}}},
+            {},
+            (3_000, 20, None, None, None),
+        ),
+        ({"openai": {"cachedPromptTokens": 2_048, "reasoningTokens": 12}}, {}, (3_000, 20, 2_048, None, 12)),
+        ({"deepseek": {"promptCacheHitTokens": 2_048, "promptCacheMissTokens": 952}}, {}, (3_000, 20, 2_048, None, None)),
+        (
+            {"google": {"usageMetadata": {"cachedContentTokenCount": 1_024, "thoughtsTokenCount": 7, "promptTokenCount": 3_000}}},
+            {},
+            (3_000, 20, 1_024, None, 7),
+        ),
+        # Where the span has counts of its own these count.
+        ({"openai": {"cachedPromptTokens": 9}}, {"ai.usage.cachedInputTokens": 8}, (3_000, 20, 8, None, None)),
+        ({"openai": {"cachedPromptTokens": "many"}, "other": [1], "third": {"usage": True}}, {}, (3_000, 20, None, None, None)),
+    ],
+)
+def test_what_a_provider_says_through_the_ai_sdk_is_counted_once(said: Any, counted: Any, want: Any, read: Any) -> None:
+    row = read(*with_attributes(SDK | counted | {"ai.response.providerMetadata": json.dumps(said)})).row
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+    assert tuple(row[name] for name in names) == want
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        ({"gateway": {"routing": {"resolvedProvider": "openai"}, "cost": "0.00123"}}, 0.00123),
+        ({"openrouter": {"usage": {"promptTokens": 3_000, "cost": 0.0001, "costDetails": {"upstreamInferenceCost": 0.002}}}}, 0.0021),
+        # Nobody knew a price; and what else is called a cost is in nobody's currency.
+        ({"gateway": {"cost": "0"}}, None),
+        ({"another": {"cost": 5}}, None),
+    ],
+)
+def test_a_gateway_behind_the_ai_sdk_says_what_a_call_cost(said: Any, cost: Any, read: Any) -> None:
+    assert read(*with_attributes(SDK | {"ai.response.providerMetadata": json.dumps(said)})).row["cost_usd"] == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ai.telemetry.metadata.taskType", "ai.telemetry.metadata.userId", "ai.telemetry.metadata.sessionId"),
+        (
+            "traceloop.association.properties.task_type",
+            "traceloop.association.properties.user_id",
+            "traceloop.association.properties.session_id",
+        ),
+        ("langfuse.trace.metadata.task-type", "langfuse.user.id", "langfuse.session.id"),
+        ("langsmith.metadata.task_type", "langsmith.metadata.user_id", "langsmith.metadata.thread_id"),
+    ],
+)
+def test_labels_are_read_from_what_each_sdk_calls_metadata(names: tuple[str, ...], read: Any) -> None:
+    said = CALL | dict(zip(names, ("code", "jane", "s-1"), strict=True))
+    plain = CALL | {"task_type": "code", "user.id": "jane", "session.id": "s-1"}
+    rows = read(*with_attributes(said, plain | {"ai.telemetry.metadata.task_type": "chat", "metadata.user_id": "joe"})).rows
+    assert [(row["task_type"], row["session_id"]) for row in rows] == [("code", "s-1")] * 2
+    assert rows[0]["user_hash"] == rows[1]["user_hash"] is not None
+
+
+def test_metadata_that_litellm_prints_on_its_spans_is_read(read: Any) -> None:
+    said = {
+        "metadata.user_api_key_user_id": "owner",
+        "metadata.user_api_key_end_user_id": "jane",
+        "metadata.user_api_key_team_alias": "search",
+        "metadata.requester_metadata": "{'task_type': 'code', 'complexity': 0.5, 'session_id': \"it's\", 'headers': {'a': None}}",
+    }
+    broken = {"metadata.requester_metadata": "{'task_type': open('x')}"}
+    first, second, third = read(*with_attributes(CALL | said, CALL | broken, CALL | {"user.id": "jane"})).rows
+    assert (first["task_type"], first["complexity"], first["session_id"], first["team"]) == ("code", 0.5, "it's", "search")
+    assert first["user_hash"] == third["user_hash"]
+    assert second["task_type"] is None
+
+
+def exception(kind: str) -> list[dict[str, Any]]:
+    return [{"name": "exception", "timeUnixNano": str(END_NS), "attributes": pairs({"exception.type": kind, "exception.message": "no"})}]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fields", "want"),
+    [
+        ({}, {"status": {"code": 2}, "events": exception("openai.RateLimitError")}, ("failure", "openai.RateLimitError")),
+        ({"http.response.status_code": 429}, {"status": {"code": 2}, "events": exception("AI_APICallError")}, ("failure", "429")),
+        ({"error.type": "_OTHER"}, {"status": {"code": 2}, "events": exception("APIError")}, ("failure", "APIError")),
+        ({"error.type": "timeout"}, {"status": {"code": 2}, "events": exception("APIError")}, ("failure", "timeout")),
+        (
+            {},
+            {"status": {"code": "STATUS_CODE_ERROR"}, "events": exception("asyncio.CancelledError")},
+            ("cancelled", "asyncio.CancelledError"),
+        ),
+        # What was caught on the way did not end the call.
+        ({"http.response.status_code": 200}, {"status": {"code": 1}, "events": exception("openai.RateLimitError")}, ("success", None)),
+        ({}, {"status": {"code": 2}, "events": [None, {"name": "exception"}]}, ("failure", None)),
+    ],
+)
+def test_an_error_without_a_type_is_told_by_its_status_or_by_its_exception(attributes: Any, fields: Any, want: Any, read: Any) -> None:
+    row = read(span(0, CALL | attributes, **fields)).row
+    assert (row["status"], row["error_type"]) == want

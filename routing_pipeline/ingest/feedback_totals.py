@@ -21,7 +21,7 @@ from pydantic import Field
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.ingest.batch import connect
-from routing_pipeline.ingest.formats.log_format import IN_WORDS
+from routing_pipeline.ingest.formats.log_format import NO_DEFECTS
 from routing_pipeline.lake.file_names import content_of
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.lake.totals import TOP_REASONS, QuarantineReason, ledger_sums, refusals
@@ -110,7 +110,9 @@ class FeedbackTotals(FeedbackMatch):
     duplicates: int = quantity("Scores that were there already, equal in every column", "scores")
     objects: int = quantity("Objects read, each as it was read last", "objects")
     in_words: int = quantity(
-        "Of the scores refused, words that their tool keeps beside numbers: no defect of the files", "scores", default=0
+        "Of the scores refused, words and scores of no request that their tool keeps beside the others: no defect of the files",
+        "scores",
+        default=0,
     )
     reasons: tuple[QuarantineReason, ...] = Field(default=(), description=f"Most frequent reasons for refusal, at most {TOP_REASONS}")
     names: tuple[ScoresOfName, ...] = Field(default=(), description=f"Scores by name, most frequent first, at most {MOST_NAMES}")
@@ -150,7 +152,8 @@ def feedback_totals(home: Home) -> FeedbackTotals:
         if match is None:
             match = _match(connection, lake)
             home.results.save("feedback_match", key, match)
-        names, in_words = _names(connection), _one(connection, "SELECT count(*) FROM refused WHERE reason = $reason", reason=IN_WORDS)
+        no_defects = "SELECT count(*) FROM refused WHERE reason IN (SELECT unnest($reasons))"
+        names, in_words = _names(connection), _one(connection, no_defects, reasons=list(NO_DEFECTS))
     reasons = refusals("feedback_quarantine", lake.side_files("feedback_quarantine"))
     return FeedbackTotals(**match.model_dump(), **counts, in_words=in_words, reasons=reasons, names=names)
 

@@ -675,9 +675,9 @@ def test_what_a_format_leaves_out_is_counted_and_told(read: Reading, tmp_path: P
     found = read(json.dumps(otlp.document(*spans)), name="traces")
     assert (found.result.records, found.result.left_out) == (1, {"spans that are no model calls": 2})
     found = read(json_lines([langfuse.BASE, langfuse.BASE | {"id": "s", "type": "SPAN"}]), name="langfuse")
-    assert (found.result.records, found.result.left_out) == (1, {"observations that are no generations, and scores": 1})
+    assert (found.result.records, found.result.left_out) == (1, {"observations that are no generations, traces and scores": 1})
     totals = Lake(Home(tmp_path / "home")).totals()
-    assert totals.left_out == {"spans that are no model calls": 2, "observations that are no generations, and scores": 1}
+    assert totals.left_out == {"spans that are no model calls": 2, "observations that are no generations, traces and scores": 1}
     assert totals.records == totals.ingested + totals.quarantined + totals.duplicates == 2
 
 
@@ -693,7 +693,7 @@ def test_what_is_left_out_does_not_move_the_lines_of_what_is_refused(read: Readi
     ]
     found = read(json_lines(lines))
     assert [line for line, _ in found.refused] == [4, 6]
-    assert found.result.left_out == {"observations that are no generations, and scores": 3}
+    assert found.result.left_out == {"observations that are no generations, traces and scores": 3}
 
 
 # Pieces

@@ -19,7 +19,7 @@ from typing import Any
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, time_of
 from routing_pipeline.ingest.formats.kinds import first_kind, kind_of_model, kind_of_name
-from routing_pipeline.ingest.formats.log_format import IN_WORDS, ScoreFormat, json_list, json_tag, json_texts, where
+from routing_pipeline.ingest.formats.log_format import IN_WORDS, OF_NO_REQUEST, ScoreFormat, json_list, json_tag, json_texts, where
 from routing_pipeline.ingest.formats.needs import EFFORTS, LIMITS, any_of, carried, contains_any, effort, is_listed, service_tier, shown
 from routing_pipeline.ingest.formats.tokens import (
     CACHE_READS,
@@ -60,6 +60,7 @@ _TEXTS = (
     "prompt_name",
     "prompt_version",
     "data_type",
+    "bookmarked",
 )
 _LABELS = (
     "task_type",
@@ -94,6 +95,9 @@ def scores(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     kind, name, value = record.get("data_type"), record.get("name"), record.get("value")
     if kind in {"TEXT", "CATEGORICAL"}:
         yield {"refused": IN_WORDS}
+        return
+    if not record.get("observation_id") and not record.get("trace_id"):
+        yield {"refused": OF_NO_REQUEST}
         return
     by_users = record.get("source") in {"API", "ANNOTATION"} and isinstance(name, str) and _BY_USERS.search(name) is not None
     yield {
@@ -165,15 +169,19 @@ _ERROR = r"""coalesce(nullif(regexp_extract(status_message, '[A-Za-z_.]+(Error|E
     nullif(regexp_extract(status_message, '\b[45][0-9][0-9]\b'), ''), 'error')"""
 _NO_PRICE = "coalesce(nullif(cost_details, ''), '{}') IN ('{}', 'null')"
 
-_KEYS = (frozenset({"id", "trace_id", "type", "start_time"}), frozenset({"trace_id", "data_type", "value", "timestamp"}))
-"""Observations and scores: an export without manifests mixes them, and whoever reads one leaves the other."""
+_KEYS = (
+    frozenset({"id", "trace_id", "type", "start_time"}),
+    frozenset({"trace_id", "data_type", "value", "timestamp"}),
+    frozenset({"id", "timestamp", "user_id", "session_id", "bookmarked"}),
+)
+"""Observations, scores and traces: an export without manifests mixes them, and whoever reads one leaves the others."""
 
 LANGFUSE = column_map(
     "langfuse",
     structure=dict.fromkeys(_TEXTS, "VARCHAR"),
     keys=_KEYS,
-    ignores=f"(data_type IS NOT NULL OR type IN {NO_GENERATIONS!r})",
-    left_out="observations that are no generations, and scores",
+    ignores=f"(data_type IS NOT NULL OR bookmarked IS NOT NULL OR type IN {NO_GENERATIONS!r})",
+    left_out="observations that are no generations, traces and scores",
     started=_STARTED,
     # What embeds, ranks or moderates for an answer does not make two of it.
     lone_id=f"CASE WHEN {_KIND} = 'chat' THEN nullif(trace_id, '') END",

@@ -171,7 +171,9 @@ class LogFormat:
 
 
 IN_WORDS = "a score in words has no scale; numeric and boolean scores are read"
-"""Why such a score is refused. It is no defect of the file: words are what its tool also keeps."""
+OF_NO_REQUEST = "a score of a session or of an experiment's run is about no single request; scores of observations and traces are read"
+NO_DEFECTS = (IN_WORDS, OF_NO_REQUEST)
+"""Why such scores are refused. They are no defect of the file: they are what its tool also keeps."""
 
 
 @dataclass(frozen=True)

@@ -321,7 +321,7 @@ def test_scores_are_feedback_on_the_observation_else_on_the_trace(kind: str, tmp
         "a score in words has no scale",
         "a score in words has no scale",
         "value lies outside its scale",
-        "neither request_id nor attempt_id is there",
+        "a score of a session or of an experiment's run is about no single request",
     ]
 
 
@@ -391,3 +391,19 @@ def test_what_a_request_needs_is_told_by_types_in_its_input(read: Any) -> None:
     assert rows.column("has_image") == [None, True, False, False, None]
     assert rows.column("has_audio") == [None, False, True, False, None]
     assert rows.column("has_tools") == [None, None, None, True, None]
+
+
+def test_the_older_tables_are_read_and_their_traces_are_left_out(tmp_path: Path) -> None:
+    trace = {"id": "tr-0", "timestamp": "2026-11-20 13:46:19.963000", "name": "chat", "environment": "default", "project_id": "p"}
+    trace |= {"metadata": {}, "user_id": "jane", "session_id": "s", "release": None, "public": False, "bookmarked": False, "tags": []}
+    for table, records in (("observations", [generation()]), ("traces", [trace] * 3)):
+        (tmp_path / "logs" / table).mkdir(parents=True)
+        (tmp_path / "logs" / table / "2026-11-20T14-00-00.jsonl").write_bytes(json_lines(records))
+    found = read_logs(tmp_path / "logs", tmp_path / "home")
+    assert (len(found.rows), found.refused, found.result.left_out) == (
+        1,
+        [],
+        {"observations that are no generations, traces and scores": 3},
+    )
+    kept, refused = read_scores(tmp_path / "logs" / "traces", tmp_path / "other")
+    assert (kept, refused) == ([], [])

@@ -59,7 +59,9 @@ OUTSIDE_SCALE = "value lies outside its scale"
 
 _SCORED_S = "coalesce(TRY_CAST(scored_at AS DOUBLE), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)) / 1e6)"
 _SCORED_US = "coalesce(TRY_CAST(TRY_CAST(scored_at AS DOUBLE) * 1e6 AS BIGINT), epoch_us(TRY_CAST(scored_at AS TIMESTAMPTZ)))"
-_VALUE, _LOW, _HIGH = (f"TRY_CAST({name} AS DOUBLE)" for name in ("value", "scale_min", "scale_max"))
+_LOW, _HIGH = (f"TRY_CAST({name} AS DOUBLE)" for name in ("scale_min", "scale_max"))
+# A thumb or a check that passed is yes or no.
+_VALUE = "CASE lower(value) WHEN 'true' THEN 1 WHEN 'false' THEN 0 ELSE TRY_CAST(value AS DOUBLE) END"
 _REASON = f"""CASE
     WHEN _problem IS NOT NULL THEN _problem
     WHEN coalesce(request_id, '') = '' AND coalesce(attempt_id, '') = '' THEN 'neither request_id nor attempt_id is there'

@@ -21,6 +21,8 @@ from routing_pipeline.ingest.staging.unpack import BOM, PARQUET, refuse_foreign
 from routing_pipeline.schema import FEEDBACK, column_names
 
 _CHUNK_ROWS = 50_000
+_PAGES = ("data", "scores", "feedback", "results", "items")
+"""Names under which interfaces put a page of scores."""
 _HEAD_BYTES = 64 << 10
 _NAMES = column_names(FEEDBACK)
 _NO_VALUES = (None,) * len(_NAMES)
@@ -101,14 +103,15 @@ def _json_rows(path: Path, columns: Columns) -> Iterator[_Row]:
 
 
 def _whole_document(path: Path) -> list[Any] | None:
-    """Elements of a file that is one array, or one document over several lines; None when it is lines."""
+    """Elements of a file that is one array, one page of an interface, or one document over several lines; None when it is lines."""
     if path.stat().st_size > LONGEST_DOCUMENT:
         return None
     try:
         value = json.loads(path.read_bytes().removeprefix(BOM))
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, list) else [value]
+    page = next((value[name] for name in _PAGES if isinstance(value.get(name), list)), None) if isinstance(value, dict) else None
+    return value if isinstance(value, list) else [value] if page is None else page
 
 
 def _csv_rows(path: Path, text: bytes, columns: Columns) -> Iterator[_Row]:

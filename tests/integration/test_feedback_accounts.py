@@ -370,13 +370,24 @@ def test_a_langfuse_folder_without_manifests_gives_its_scores_and_words_are_no_d
         langfuse.score(id="2", observation_id="obs-1", name="category", data_type="CATEGORICAL", string_value="good"),
         langfuse.score(id="3", observation_id=None, trace_id="tr-2"),
         langfuse.score(id="4", observation_id="obs-9"),
+        langfuse.score(id="5", observation_id=None, trace_id=None, session_id="s"),
     ]
     (place.scores / "scores" / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in scores), encoding="utf-8")
     ingest_logs(place.home, str(place.scores), now_s=NOW_S)
     place.read().check_readable()
     found = place.totals()
-    assert (found.records, found.matched, found.unmatched, found.quarantined, found.in_words) == (4, 2, 1, 1, 1)
+    assert (found.records, found.matched, found.unmatched, found.quarantined, found.in_words) == (5, 2, 1, 2, 2)
     assert found.refused_share == 0.0
+
+
+def test_yes_and_no_are_1_and_0_in_every_kind_of_file_and_a_page_of_scores_is_opened(place: Place) -> None:
+    scores = [score(number, name="passed", source="check", value=value) for number, value in enumerate((True, False, "TRUE", "no"))]
+    for name in ("s.jsonl", "s.csv", "s.parquet"):
+        place.write(scores, name)
+    (place.scores / "page.json").write_text(json.dumps({"data": [score(9, value=0.5)], "meta": {"page": 1}}), encoding="utf-8")
+    result = place.read()
+    assert (result.ingested, result.duplicates, result.quarantined) == (4, 6, 3)
+    assert [(each.reason, each.count) for each in place.totals().reasons] == [("value is missing or not a finite number", 3)]
 
 
 def test_logs_handed_over_as_feedback_are_told_apart(full: Place) -> None:

@@ -12,6 +12,7 @@ from routing_pipeline.ingest.formats.envoy_ai_gateway import ENVOY_AI_GATEWAY
 from routing_pipeline.ingest.formats.helicone import HELICONE
 from routing_pipeline.ingest.formats.kong import KONG
 from routing_pipeline.ingest.formats.langfuse import LANGFUSE, LANGFUSE_SCORES
+from routing_pipeline.ingest.formats.langfuse_api import LANGFUSE_API, LANGFUSE_API_SCORES
 from routing_pipeline.ingest.formats.litellm import LITELLM
 from routing_pipeline.ingest.formats.litellm_spend_logs import LITELLM_SPEND_LOGS
 from routing_pipeline.ingest.formats.log_format import LogFormat, ScoreFormat
@@ -28,13 +29,14 @@ FORMATS: tuple[LogFormat, ...] = (
     OTLP,
     OPENINFERENCE,
     LANGFUSE,
+    LANGFUSE_API,
     PORTKEY,
     OPENROUTER,
     HELICONE,
     ENVOY_AI_GATEWAY,
     KONG,
 )
-SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES)
+SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES, LANGFUSE_API_SCORES)
 
 
 SHARING: dict[str, tuple[LogFormat, ...]] = {OTLP.name: (OTLP, OPENINFERENCE)}

@@ -68,6 +68,8 @@ KONG = column_map(
     | {
         "attempt_id": _REQUEST["id"],
         "latency_ms": f"coalesce({_LATENCIES['request']}, {_said('meta.llm_latency')})",
+        # What was not streamed came at once, whatever is counted to its first token.
+        "ttft_ms": f"CASE WHEN {_said('meta.request_mode')} IS DISTINCT FROM 'oneshot' THEN {_said('usage.time_to_first_token')} END",
         "routing_latency_ms": f"CASE WHEN coalesce({_TRIES}, 1) <= 1 THEN {_LATENCIES['kong']} END",
         "model": _said("meta.request_model", "meta.response_model"),
         "provider": _said("meta.provider_name"),

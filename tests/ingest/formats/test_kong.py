@@ -135,3 +135,9 @@ def test_a_reading_of_files_answers_nothing_new_unless_it_counts_tokens(read: An
     rows = read(ai(usage={}) | listing, ai() | {"request": {"id": "c", "uri": "/my/files"}})
     assert rows.column("attempt_id") == ["c"]
     assert rows.result.left_out == {"requests that no AI plugin saw, or that answer nothing new": 1}
+
+
+def test_a_first_token_is_one_of_a_stream(read: Any) -> None:
+    usage = USAGE | {"time_to_first_token": 250}
+    rows = read(*(ai(usage=usage, meta=META | mode) for mode in ({"request_mode": "stream"}, {}, {"request_mode": "oneshot"})), ai())
+    assert rows.column("ttft_ms") == [250.0, 250.0, None, None]

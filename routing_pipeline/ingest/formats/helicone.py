@@ -48,7 +48,14 @@ _TEXTS = (
 )
 _LABELS = ("task_type", "complexity", "team", "routing_rule_id", "routing_reason", "propensity", "queue_depth", *WORK)
 _PREFIX = "Helicone-Property-"
-_PROPERTIES = json_texts("properties", (*_LABELS, *(_PREFIX + name for name in _LABELS), "Helicone-Session-Id"))
+_SPELT = {
+    name: [
+        before + each for before in ("", _PREFIX) for each in dict.fromkeys((name, name.replace("_", "-"), name.replace("_", "-").title()))
+    ]
+    for name in _LABELS
+}
+"""Labels are sent as headers, and these have no underscores and are written as one likes."""
+_PROPERTIES = json_texts("properties", (*(each for names in _SPELT.values() for each in names), "Helicone-Session-Id"))
 _NO_REFERENCE = "00000000-0000-0000-0000-000000000000"
 _IS_HIT = f"(cache_reference_id <> '' AND cache_reference_id <> '{_NO_REFERENCE}')"
 _CODE = "TRY_CAST(response_status AS INTEGER)"
@@ -70,7 +77,9 @@ HELICONE = column_map(
     started=_STARTED,
     ignores=is_nothing_by_path(_PATH),
     left_out="requests that spend nothing and answer nothing new",
-    given={name: f"coalesce(nullif({_PROPERTIES[name]}, ''), nullif({_PROPERTIES[_PREFIX + name]}, ''))" for name in _LABELS}
+    given={
+        name: f"coalesce({', '.join(f'nullif({_PROPERTIES[each]}, {chr(39) * 2})' for each in names)})" for name, names in _SPELT.items()
+    }
     | _NEEDS
     | {
         "attempt_id": "request_id",

@@ -134,3 +134,10 @@ def test_the_kind_is_told_by_the_path_else_the_address_else_the_body(read: Any) 
 
 def test_reasoning_tokens_are_kept_by_themselves(read: Any) -> None:
     assert read({"reasoning_tokens": 12}).row["reasoning_tokens"] == 12
+
+
+def test_labels_are_read_as_headers_spell_them(read: Any) -> None:
+    spelt = ("Task-Type", "task-type", "Helicone-Property-Task-Type", "helicone-property", "Tasktype")
+    rows = read(*({"properties": {name: "code", "Team": "search"}} for name in spelt))
+    assert rows.column("task_type") == ["code", "code", "code", None, None]
+    assert rows.column("team") == ["search"] * 5

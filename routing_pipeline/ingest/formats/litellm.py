@@ -79,6 +79,17 @@ _REQUESTER = {
     **dict.fromkeys(WORK, "VARCHAR"),
 }
 
+_USED = {
+    **{
+        name: dict.fromkeys(("cached_tokens", "cache_creation_tokens", "cache_write_tokens", "audio_tokens", "image_tokens"), "VARCHAR")
+        for name in ("prompt_tokens_details", "input_tokens_details")
+    },
+    **dict.fromkeys((*READS, *WRITES), "VARCHAR"),
+    "service_tier": "VARCHAR",
+    **{name: {"reasoning_tokens": "VARCHAR", "audio_tokens": "VARCHAR"} for name in ("completion_tokens_details", "output_tokens_details")},
+}
+"""What was used, in the words of either of OpenAI's interfaces and of Anthropic's."""
+
 STRUCTURE = {
     "id": "VARCHAR",
     "litellm_call_id": "VARCHAR",
@@ -112,6 +123,7 @@ STRUCTURE = {
         "system_fingerprint": "VARCHAR",
         "choices": [{"finish_reason": "VARCHAR"}],
         "output": [{"type": "VARCHAR"}],
+        "usage": _USED,
     },
     "model_map_information": {"model_map_key": "VARCHAR"},
     "request_tags": ["VARCHAR"],
@@ -134,14 +146,7 @@ STRUCTURE = {
             "score": "VARCHAR",
             "request_type": "VARCHAR",
         },
-        "usage_object": {
-            "prompt_tokens_details": dict.fromkeys(
-                ("cached_tokens", "cache_creation_tokens", "cache_write_tokens", "audio_tokens", "image_tokens"), "VARCHAR"
-            ),
-            **dict.fromkeys((*READS, *WRITES), "VARCHAR"),
-            "service_tier": "VARCHAR",
-            "completion_tokens_details": {"reasoning_tokens": "VARCHAR", "audio_tokens": "VARCHAR"},
-        },
+        "usage_object": _USED,
         "model_info": {"base_model": "VARCHAR"},
     },
     "hidden_params": {
@@ -165,10 +170,24 @@ _COST = "_cost"
 # A cost of 0 says that nobody knew a price, unless it comes with a calculation or out of the gateway's own cache.
 _IS_UNPRICED = """(zero_cost_diagnostic IS NOT NULL OR response_cost_failure_debug_info IS NOT NULL
         OR (_prompt > 0 AND cost_breakdown IS NULL AND NOT coalesce(cache_hit, false)))"""
-_USAGE = "metadata.usage_object"
-_SENT, _RECEIVED = f"{_USAGE}.prompt_tokens_details", f"{_USAGE}.completion_tokens_details"
-_CACHED = [f"{_SENT}.cached_tokens", *(f"{_USAGE}.{name}" for name in READS)]
-_WRITTEN = [*(f"{_USAGE}.{name}" for name in WRITES), f"{_SENT}.cache_creation_tokens", f"{_SENT}.cache_write_tokens"]
+# Earlier versions keep the counts in the answer alone.
+_USAGE = ("metadata.usage_object", "response.usage")
+
+
+def _counts(*paths: str) -> list[str]:
+    return [f"{usage}.{path}" for usage in _USAGE for path in paths]
+
+
+def _of_sent(*names: str) -> list[str]:
+    return _counts(*(f"{place}.{name}" for place in ("prompt_tokens_details", "input_tokens_details") for name in names))
+
+
+def _of_received(*names: str) -> list[str]:
+    return _counts(*(f"{place}.{name}" for place in ("completion_tokens_details", "output_tokens_details") for name in names))
+
+
+_CACHED = [*_of_sent("cached_tokens"), *_counts(*READS)]
+_WRITTEN = [*_counts(*WRITES), *_of_sent("cache_creation_tokens", "cache_write_tokens")]
 _PROMPT, _COMPLETION, _READ, _WROTE, _REASONED = "_prompt", "_completion", "_read", "_wrote", "_reasoned"
 _EXCESS = f"(_total - {_PROMPT} - {_COMPLETION})"
 # The prompt holds what was read from a cache, and what was written unless the total counts it on top or it does not fit in.
@@ -216,7 +235,7 @@ _IS_FORMAT_SHOWN = f"({_IS_ASKED} AND NOT coalesce(regexp_matches(custom_llm_pro
 # Messages are one text, which nobody takes apart: what is text alone need not be looked at. Within a list, so that two columns share it.
 _CONTENT = f"""list_value(CASE WHEN strlen(messages) < 500 AND contains(messages, '{REDACTED}') THEN NULL
     WHEN contains(messages, '"content":[') THEN messages WHEN contains(messages, '"content":"') THEN '' END)[1]"""
-_HEARD = f"greatest({number(f'{_SENT}.audio_tokens')}, {number(f'{_RECEIVED}.audio_tokens')})"
+_HEARD = most_of([*_of_sent("audio_tokens"), *_of_received("audio_tokens")])
 
 
 def _tag(prefix: str) -> str:
@@ -319,7 +338,7 @@ _COLUMNS = {
     "workflow": text(f"coalesce({_labelled('workflow')}, metadata.requester_metadata.trace_name)"),
     "prompt_version": text(_labelled("prompt_version")),
     "tags": text(plain_tags("request_tags")),
-    "has_image": carried(_CONTENT, "image", number(f"{_SENT}.image_tokens")),
+    "has_image": carried(_CONTENT, "image", most_of(_of_sent("image_tokens"))),
     "has_audio": carried(_CONTENT, "audio", _HEARD, f"list_contains({_ASKED}.modalities, 'audio')"),
     "has_tools": shown(
         any_of(
@@ -334,7 +353,7 @@ _COLUMNS = {
     "reasoning_effort": text(effort(f"coalesce({_ASKED}.reasoning_effort, {_ASKED}.reasoning.effort, {_ASKED}.output_config.effort)")),
     "service_tier": text(
         f"""CASE WHEN {_IS_BATCH} THEN 'batch' ELSE
-        {service_tier("response.service_tier", f"{_USAGE}.service_tier", "cost_breakdown.service_tier", f"{_ASKED}.service_tier")} END"""
+        {service_tier("response.service_tier", *_counts("service_tier"), "cost_breakdown.service_tier", f"{_ASKED}.service_tier")} END"""
     ),
 }
 
@@ -349,9 +368,9 @@ _OPTIONAL = {
     "complexity": complexity(_labelled("complexity")),
     "cached_tokens": count_of_any(_CACHED),
     "cache_write_tokens": count_of_any(_WRITTEN),
-    "audio_prompt_tokens": count_of(f"{_SENT}.audio_tokens"),
-    "reasoning_tokens": count_of(f"{_RECEIVED}.reasoning_tokens"),
-    "audio_completion_tokens": count_of(f"{_RECEIVED}.audio_tokens"),
+    "audio_prompt_tokens": count_of_any(_of_sent("audio_tokens")),
+    "reasoning_tokens": count_of_any(_of_received("reasoning_tokens")),
+    "audio_completion_tokens": count_of_any(_of_received("audio_tokens")),
     "max_output_tokens": count_of(f"coalesce({_ASKED}.max_completion_tokens, {_ASKED}.max_output_tokens, {_ASKED}.max_tokens)"),
     "retries": count_of(f"coalesce({_RETRIES}, metadata.attempted_retries::VARCHAR)"),
     "queue_depth": count_of("metadata.requester_metadata.queue_depth"),
@@ -385,7 +404,7 @@ _WORKED_OUT = (
         "_total": number("total_tokens"),
         "_read": most_of(_CACHED),
         "_wrote": most_of(_WRITTEN),
-        "_reasoned": number(f"{_RECEIVED}.reasoning_tokens"),
+        "_reasoned": most_of(_of_received("reasoning_tokens")),
         "_call": "coalesce(nullif(litellm_call_id, ''), nullif(id, ''))",
         "_is_completion": "coalesce(call_type = 'acompletion', false)",
         "_is_health_check": """(coalesce(list_contains(request_tags, 'litellm-internal-health-check'), false)

@@ -352,3 +352,21 @@ def test_messages_tell_by_the_types_of_their_parts_whether_there_is_an_image(rea
         (None, None),
     ]
     assert column(read(*({"messages": messages} for messages, _ in told)), "has_image") == [has_image for _, has_image in told]
+
+
+def test_counts_that_stand_in_the_answer_alone_are_read_there(read: Any) -> None:
+    chat = {"prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 8}}
+    responses = {"input_tokens_details": {"cached_tokens": 64}, "output_tokens_details": {"reasoning_tokens": 8}}
+    rows = read(
+        {"metadata": {"usage_object": None}, "response": {"usage": chat}},
+        {"metadata": {"usage_object": None}, "response": {"usage": responses}},
+        {"metadata": {"usage_object": None}, "response": {"usage": {"cache_read_input_tokens": 64, "cache_creation_input_tokens": 5}}},
+        # Both say the same.
+        {"metadata": {"usage_object": chat}, "response": {"usage": chat}},
+        {"metadata": {"usage_object": None}, "response": "redacted-by-litellm"},
+    )
+    assert column(rows, "cached_tokens") == [64, 64, 64, 64, None]
+    assert column(rows, "reasoning_tokens") == [8, 8, None, 8, None]
+    assert column(rows, "audio_prompt_tokens") == [3, None, None, 3, None]
+    assert column(rows, "cache_write_tokens") == [None, None, 5, None, None]
+    assert column(rows, "prompt_tokens") == [100] * 5

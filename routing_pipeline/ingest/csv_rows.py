@@ -10,9 +10,13 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from routing_pipeline.ingest.python_text import as_json
+
 DELIMITERS = (",", ";", "\t")
 LONGEST_FIELD = 64 << 20
 """Longer fields are not read, bytes."""
+NOTHING = frozenset({"", "\\N", "NULL"})
+"""What databases write into a field that holds nothing: ClickHouse and Postgres, and consoles of others."""
 
 
 def headers(first_line: bytes) -> Iterator[tuple[str, list[str]]]:
@@ -40,10 +44,15 @@ def rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str | None
                 if values and len(values) != len(header):
                     yield line, f"{len(values)} fields where the header names {len(header)}"
                 elif values:
-                    yield line, {name: value or None for name, value in zip(header, values, strict=True)}
+                    yield line, {name: _held(value) for name, value in zip(header, values, strict=True)}
                 line = reader.line_num + 1
         except csv.Error:
             yield line, f"CSV that cannot be read from here on: a field of more than {LONGEST_FIELD >> 20} MiB, or a quote without end"
+
+
+def _held(value: str) -> str | None:
+    """What a field holds; objects that a script printed as Python does are JSON like those of everybody else."""
+    return None if value in NOTHING else as_json(value) or value
 
 
 def _set_limit() -> None:

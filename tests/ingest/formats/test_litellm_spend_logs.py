@@ -280,3 +280,25 @@ def test_kinds_come_from_the_call_type_else_the_route_and_health_checks_that_cos
     assert rows.column("operation") == ["embedding", "rerank", "chat"]
     assert rows.column("provider_model")[-1] == "gpt-4o"
     assert rows.result.left_out == {"calls that spend nothing and answer nothing new": 1}
+
+
+def test_a_table_that_a_script_or_a_database_wrote_reads_as_its_own_dump_does(tmp_path: Path) -> None:
+    row = spent(
+        metadata={"user_api_key_team_alias": "it's", "task_type": None}, request_tags=["feature:search", "beta"], completionStartTime=None
+    )
+    dumped = as_csv([row])
+    (tmp_path / "dump.csv").write_bytes(dumped)
+    kept = read_logs(tmp_path / "dump.csv", tmp_path / "home").row
+    assert (kept["team"], kept["feature"], kept["tags"], kept["ttft_ms"], kept["cached_tokens"]) == ("it's", "search", "beta", None, 64)
+    for nothing in ("\\N", "NULL"):
+        out = io.StringIO()
+        writer = csv.writer(out)
+        # Objects as Python prints them, as by pandas.
+        writer.writerows([row, [nothing if value in (None, "") else value for value in row.values()]])
+        (tmp_path / "other.csv").write_text(out.getvalue(), encoding="utf-8")
+        found = read_logs(tmp_path / "other.csv", tmp_path / f"home-{nothing[-1]}")
+        where_from = {"source_object", "ingested_at", "key_hash", "user_hash"}
+        assert (found.refused, found.result.nulled) == ([], {})
+        assert {name: value for name, value in found.row.items() if name not in where_from} == {
+            name: value for name, value in kept.items() if name not in where_from
+        }

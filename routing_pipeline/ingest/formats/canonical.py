@@ -12,6 +12,7 @@ from routing_pipeline.ingest.formats.column_map import column_map, time_of
 from routing_pipeline.ingest.formats.kinds import is_nothing_by_name, kind_of_name
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS
 from routing_pipeline.ingest.formats.needs import service_tier
+from routing_pipeline.ingest.formats.work import tags_of
 from routing_pipeline.schema import REQUEST_LOG
 
 # Everything as text: one meaning of "given but unusable" for JSON, CSV and Parquet alike.
@@ -32,6 +33,7 @@ CANONICAL = column_map(
         "api_key": "coalesce(nullif(api_key, ''), key_hash)",
         "operation": kind_of_name("operation"),
         "service_tier": service_tier("service_tier"),
+        "tags": tags_of("tags"),
     },
     failures_say_zero=False,
 )

@@ -20,6 +20,7 @@ from routing_pipeline.ingest.formats.column_map import column_map, epoch_of, sta
 from routing_pipeline.ingest.formats.kinds import is_nothing_by_name, kind_of_name
 from routing_pipeline.ingest.formats.log_format import DERIVED_COLUMNS, LogFormat
 from routing_pipeline.ingest.formats.needs import service_tier
+from routing_pipeline.ingest.formats.work import tags_of
 from routing_pipeline.parameters import refusal
 from routing_pipeline.schema import OPERATIONS, REQUEST_LOG
 
@@ -202,6 +203,8 @@ def _given(name: str, source: Source) -> str:
         return kind_of_name(said)
     if name == "service_tier":
         return service_tier(said)
+    if name == "tags":
+        return tags_of(said)
     if name == "status":
         return f"CASE WHEN {_WORDS.format(said)} THEN lower({said}) ELSE {status_of(said)} END"
     if source.multiply is not None:

@@ -27,6 +27,11 @@ def json_list_of(given: str) -> str:
     return f"json_extract_string(CASE WHEN json_valid({given}) THEN {given} END, '$[*]')"
 
 
+def tags_of(given: str) -> str:
+    """Tags as a column of ours holds them, commas between them, or as a JSON list of them."""
+    return f"CASE WHEN starts_with({given}, '[') THEN {plain_tags(json_list_of(given))} ELSE {given} END"
+
+
 def named_version(name: str, version: str) -> str:
     """A prompt with its version, as in `summary@3`; either may be missing."""
     return f"nullif(concat_ws('@', nullif({name}, ''), nullif({version}, '')), '')"

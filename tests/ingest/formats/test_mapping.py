@@ -224,3 +224,13 @@ def test_the_configuration_file_may_hold_the_description(tmp_path: Path) -> None
     assert described.name == "acme"
     config.write_text('goal = "cost"\n', encoding="utf-8")
     assert not describes_format(config)
+
+
+def test_tags_are_a_list_or_stand_between_commas(read: Any) -> None:
+    description = ACME + 'tags = "labels"\n'
+    given = (["beta", "alpha"], '["beta", "alpha"]', "beta,alpha", [], None)
+    assert read(*({"labels": each} for each in given), description=description).column("tags") == ["alpha,beta"] * 2 + [
+        "beta,alpha",
+        None,
+        None,
+    ]

@@ -30,6 +30,7 @@ from routing_pipeline.ingest.formats.otlp import (
     OTHER_NAMES,
     below,
     exception_of,
+    labels,
     text_of,
 )
 from routing_pipeline.ingest.formats.tokens import wholes
@@ -80,6 +81,7 @@ _FLAGS = ("kind", "has_image", "has_audio", "has_tools")
 STRUCTURE = dict.fromkeys((*_SPAN_FIELDS, *_FLAGS, *sorted(_ATTRIBUTES)), "VARCHAR")
 
 _MESSAGES, _TOOLS, _TYPE = "llm.input_messages", "llm.tools", "message_content.type"
+_ENDED_WELL = frozenset({"1", "STATUS_CODE_OK", "OK"})
 _DEEPEST = 12
 """Attributes that nest further are nobody's."""
 
@@ -92,7 +94,7 @@ def records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _record(
             {name: text_of(span.get(name)) for name in ("traceId", "spanId", "startTimeUnixNano", "endTimeUnixNano")}
             | {"status": text_of(status.get("code")) if isinstance(status, dict) else None, "exception": exception_of(span.get("events"))},
-            {name: value for name, value in resource.items() if name in OF_RESOURCE} | own,
+            {name: value for name, value in resource.items() if name in OF_RESOURCE} | labels(span.get("attributes")) | own,
         )
     if "attributes" in document or "context" in document or any(str(name).startswith(("attributes.", "context.")) for name in document):
         yield from _of_export(document)
@@ -134,6 +136,9 @@ def _record(fields: dict[str, Any], attributes: dict[str, Any]) -> Iterator[dict
         )
         kind = "LLM" if is_ours else ""
     if kind.upper() in OPERATION_OF_KIND:
+        # What was caught on the way did not end the call.
+        if (fields["status"] or "").upper() in _ENDED_WELL:
+            fields = fields | {"exception": None}
         said = {name: _as_text(value) for name, value in attributes.items() if name in _ATTRIBUTES}
         yield fields | said | {"kind": kind.upper()} | _needs(attributes)
 

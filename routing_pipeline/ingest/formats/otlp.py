@@ -100,8 +100,12 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "response_id": (RESPONSE_ID,),
     "provider": ("gen_ai.provider.name", "gen_ai.system", "ai.model.provider"),
     "operation": (OPERATION, "llm.request.type"),
-    "ttft_s": ("gen_ai.response.time_to_first_chunk", "gen_ai.server.ttft", "gen_ai.latency.time_to_first_token"),
-    "ttft_ms": ("ai.response.msToFirstChunk",),
+    "ttft_s": (
+        *("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk", "gen_ai.server.ttft"),
+        "gen_ai.latency.time_to_first_token",
+    ),
+    # The last is Strands' own; the conventions have a metric of that name, in seconds, and no attribute.
+    "ttft_ms": ("ai.response.msToFirstChunk", "gen_ai.server.time_to_first_token"),
     # Not of the conventions; what instrumentations that price calls write, in USD.
     "cost": (
         *("gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost", "gen_ai.usage.total_cost", "llm.usage.cost"),
@@ -206,7 +210,7 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for event in _dicts(span.get("events")):
             if event.get("name") == DETAILS:
                 attributes |= _attributes(event.get("attributes"), _ATTRIBUTES)
-        attributes |= _labels(span.get("attributes"))
+        attributes |= labels(span.get("attributes"))
         attributes |= _attributes(span.get("attributes"), _ATTRIBUTES)
         _name_counts(attributes, span.get("attributes"))
         _name_kind(attributes)
@@ -223,7 +227,7 @@ def spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield record | _needs(attributes, record, functions=functions)
 
 
-def _labels(pairs: Any) -> dict[str, str]:
+def labels(pairs: Any) -> dict[str, str]:
     """What the caller said of the call in its metadata, by the attributes that say the same."""
     given: dict[str, Any] = {}
     for pair in _dicts(pairs):

@@ -136,9 +136,14 @@ def test_a_cost_is_the_total_or_the_sum_of_its_parts_and_0_for_tokens_means_that
 def test_failures_are_told_from_the_status_and_the_exception_that_was_recorded(read: Any) -> None:
     event = {"name": "exception", "attributes": otlp.pairs({"exception.type": "openai.RateLimitError", "exception.message": "secret"})}
     gone = {"name": "exception", "attributes": otlp.pairs({"exception.type": "asyncio.CancelledError"})}
-    found = read(span(0, LLM, status={"code": 2}), span(1, LLM, status={"code": 2}, events=[event]), span(2, LLM, events=[gone]))
-    assert found.column("status") == ["failure", "failure", "cancelled"]
-    assert found.column("error_type") == [None, "openai.RateLimitError", "asyncio.CancelledError"]
+    found = read(
+        span(0, LLM, status={"code": 2}),
+        span(1, LLM, status={"code": 2}, events=[event]),
+        span(2, LLM, events=[gone]),
+        span(3, LLM, status={"code": 1}, events=[event]),
+    )
+    assert found.column("status") == ["failure", "failure", "cancelled", "success"]
+    assert found.column("error_type") == [None, "openai.RateLimitError", "asyncio.CancelledError", None]
 
 
 def test_what_a_call_needs_comes_from_its_parameters_messages_and_tools_and_is_null_where_these_are_not_logged(read: Any) -> None:
@@ -173,13 +178,16 @@ def test_labels_come_from_the_span_its_resource_its_metadata_and_its_tags(read: 
     metadata = json.dumps({"task_type": "chat", "complexity": "low", "routing_rule_id": "r1"})
     found = read(
         *spans(
-            {"tag.tags": tags, "session.id": "s", "user.id": "jane"}, {"metadata": metadata}, {"task_type": "sql", "metadata": metadata}
+            {"tag.tags": tags, "session.id": "s", "user.id": "jane"},
+            {"metadata": metadata},
+            {"task_type": "sql", "metadata": metadata},
+            {"ai.telemetry.metadata.taskType": "rag", "metadata": metadata},
         ),
         resource={"team": "growth"},
     )
-    assert found.column("task_type") == ["code", "chat", "sql"]
-    assert found.column("team") == ["growth"] * 3
-    assert found.column("complexity") == [None, 0.25, 0.25]
+    assert found.column("task_type") == ["code", "chat", "sql", "rag"]
+    assert found.column("team") == ["growth"] * 4
+    assert found.column("complexity") == [None, 0.25, 0.25, 0.25]
     assert (found.rows[0]["session_id"], len(found.rows[0]["user_hash"])) == ("s", 32)
 
 

@@ -339,9 +339,17 @@ def test_thoughts_that_the_total_counts_beside_the_answer_belong_to_the_completi
 
 
 def test_a_cost_and_a_first_chunk_are_read_under_their_makers_names(read: Any) -> None:
-    rows = read(*with_attributes({"operation.cost": 0.04}, {"ai.response.msToFirstChunk": 210.5}, {"ai.response.msToFirstChunk": 9e5}))
-    assert rows.column("cost_usd") == [0.04, None, None]
-    assert rows.column("ttft_ms") == [None, 210.5, None]
+    rows = read(
+        *with_attributes(
+            {"operation.cost": 0.04},
+            {"ai.response.msToFirstChunk": 210.5},
+            {"ai.response.msToFirstChunk": 9e5},
+            {"gen_ai.server.time_to_first_token": 321},
+            {"gen_ai.client.operation.time_to_first_chunk": 0.25},
+        )
+    )
+    assert rows.column("cost_usd") == [0.04, None, None, None, None]
+    assert rows.column("ttft_ms") == [None, 210.5, None, 321.0, 250.0]
 
 
 def test_the_kind_of_a_call_is_its_operation_else_what_its_model_is_called(read: Any) -> None:

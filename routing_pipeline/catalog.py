@@ -31,7 +31,9 @@ ECONOMY_USD_PER_MILLION = 1.0
 SAMPLE_TOKENS = 1_000
 """Unit prices are read off a request that is this much longer than where a price step begins."""
 
-SELF_HOSTED = frozenset({"vllm", "hosted_vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "triton", "xinference", "infinity"})
+SELF_HOSTED = frozenset(
+    {"vllm", "hosted_vllm", "ollama", "ollama_chat", "lm_studio", "lmstudio", "llamafile", "triton", "xinference", "infinity"}
+)
 """Providers that send no bill: what somebody else asks for the same weights is not what a call costs."""
 
 
@@ -94,7 +96,7 @@ class Catalog:
         served_by = override.provider or provider
         found = _bundled(priced_as, served_by, on_day)
         prices = _overridden(override) or found.prices
-        is_own = served_by in SELF_HOSTED
+        is_own = served_by is not None and _maker(served_by).lower() in SELF_HOSTED
         if is_own and not (override.provider_model or _overridden(override)):
             prices = ()
         tier = override.tier or (_tier(prices[0]) if prices else None)
@@ -148,7 +150,13 @@ def names_of(priced_as: str, provider: str | None) -> list[tuple[str, str | None
     last = priced_as.rsplit("/", 1)[-1]
     bare = re.sub(r"[@:].*$", "", last)
     owner = next((of for names, of in _OWNED if names.match(last)), None)
-    return [(priced_as, provider), (priced_as, None), *([(last, owner)] if owner else []), (bare, None)]
+    makers = [] if provider is None else list(dict.fromkeys((provider, _maker(provider))))
+    return [*((priced_as, each) for each in makers), (priced_as, None), *([(last, owner)] if owner else []), (bare, None)]
+
+
+def _maker(provider: str) -> str:
+    """Who serves, without the kind of call that SDKs put behind it: `groq.chat`, `azure.responses`."""
+    return provider.partition(".")[0]
 
 
 _VERSION = re.compile(r"(?:-20\d{2}-?\d{2}-?\d{2}|@.*|-v\d+(?::\d+)?|:\d+|-latest|-preview(?:-\d{2}-\d{2})?|-(?:0[1-9]|1[0-2])\d{2})+$")

@@ -62,5 +62,21 @@ def test_a_model_that_is_one_providers_alone_is_priced_whoever_the_log_names() -
     assert listed(model=arn, provider="aws", **counts) == listed(model=bedrock, provider="aws", **counts)
 
 
+@pytest.mark.parametrize(
+    ("model", "provider", "usd"),
+    [
+        ("llama-3.3-70b-versatile", "groq.chat", 0.00059 + 0.000079),
+        ("gpt-4o", "azure.responses", 0.0035),
+        # What one serves oneself costs what nobody's list says.
+        ("gpt-4o", "ollama.chat", None),
+        ("gpt-4o", "Ollama", None),
+        ("gpt-4o", "vllm", None),
+    ],
+)
+def test_a_provider_is_known_whatever_kind_of_call_stands_behind_its_name(model: str, provider: str, usd: float | None) -> None:
+    found = listed(model=model, provider=provider, prompt_tokens=1_000, completion_tokens=100)
+    assert found == (None if usd is None else pytest.approx(usd))
+
+
 def test_what_is_served_for_nothing_is_not_priced_as_the_paid_model() -> None:
     assert listed(model="deepseek/deepseek-chat:free", provider="openrouter", prompt_tokens=1_000, completion_tokens=100) == 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from routing_pipeline.ingest.formats.column_map import column_map, epoch_of, if_priced, status_of
 from routing_pipeline.ingest.formats.kinds import first_kind, is_nothing_by_path, kind_of_body, kind_of_path
 from routing_pipeline.ingest.formats.log_format import json_list, json_texts
-from routing_pipeline.ingest.formats.needs import of_body
+from routing_pipeline.ingest.formats.needs import is_listed, of_body
 from routing_pipeline.ingest.formats.tokens import most_within, number, wholes
 
 _PLUGINS = ("proxy", "ai-proxy", "ai-proxy-advanced")
@@ -61,7 +61,7 @@ KONG = column_map(
     ),
     keys=(frozenset({"started_at", "ai", "request"}),),
     # A route may be called anything; whoever counts tokens has answered something.
-    ignores=f"((ai IS NULL AND request IS NOT NULL) OR ({is_nothing_by_path(_REQUEST['uri'], _REQUEST['method'])} AND {_SENT} IS NULL))",
+    ignores=f"((NOT coalesce({is_listed('ai')}, false) AND request IS NOT NULL) OR ({is_nothing_by_path(_REQUEST['uri'], _REQUEST['method'])} AND {_SENT} IS NULL))",
     left_out="requests that no AI plugin saw, or that answer nothing new",
     started=_STARTED,
     given=of_body(_BODY, _said("payload.response"))

@@ -86,8 +86,8 @@ class Time:
 
 
 def time_of(given: str, name: str) -> Time:
-    """ISO 8601 (UTC unless it names a zone), or seconds since 1970."""
-    in_text = f"epoch_us(TRY_CAST({given} AS TIMESTAMPTZ))"
+    """ISO 8601 (UTC unless it names a zone; the comma before a fraction too, as Python logs it), or seconds since 1970."""
+    in_text = f"epoch_us(TRY_CAST(replace({given}, ',', '.') AS TIMESTAMPTZ))"
     seconds = f"coalesce(TRY_CAST({given} AS DOUBLE), {in_text} / 1e6)"
     return Time(seconds, f"coalesce(TRY_CAST(TRY_CAST({given} AS DOUBLE) * 1e6 AS BIGINT), {in_text})", time_reasons(seconds, name))
 

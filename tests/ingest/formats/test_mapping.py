@@ -234,3 +234,11 @@ def test_tags_are_a_list_or_stand_between_commas(read: Any) -> None:
         None,
         None,
     ]
+
+
+def test_a_time_is_read_as_logs_of_python_and_go_spell_it(read: Any) -> None:
+    description = ACME.replace('started_at = { path = "time.start", unit = "milliseconds" }', 'started_at = "at"')
+    times = ("2026-11-20 10:00:00,123", "2026-11-20T10:00:00.123456789Z", "2026-11-20T15:30:00.123+05:30", "2026-11-20 10:00:00.123+00")
+    found = read(*({"at": each} for each in times), description=description).column("started_at")
+    assert [each.replace(microsecond=123_000) for each in found] == [datetime(2026, 11, 20, 10, 0, 0, 123_000)] * 4
+    assert sorted(each.microsecond for each in found) == [123_000, 123_000, 123_000, 123_456]

@@ -466,6 +466,9 @@ CONTENT = frozenset({"messages", "response", "input", "output", "prompt"})
 
 def _found(line: int, log_format: LogFormat, value: Mapping[str, Any], text: str | None) -> Found | Lost:
     """A record as it stands in the log where it may, else the fields of it that are read."""
+    opened = log_format.opened(value)
+    if opened is not None:
+        value, text = opened, None
     if text is not None and len(text) <= LONGEST_RECORD // _MOST_BYTES:
         return Found(line, log_format, text)
     try:

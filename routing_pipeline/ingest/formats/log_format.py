@@ -8,6 +8,7 @@ Every fragment is written by us; no value from a log ever becomes part of a SQL 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,6 +133,16 @@ class LogFormat:
             record = record[self.envelope]
         return any(keys <= record.keys() for keys in self.keys) and not self.lacks & record.keys() and self.is_one(record)
 
+    def opened(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A record whose objects and lists stand in it as JSON text, as tables and warehouses keep them, with these as they were; None for any other."""
+        found = {
+            name: held
+            for name, structure in self.structure.items()
+            if not isinstance(structure, str) and isinstance(text := record.get(name), str) and text[:1] in {"{", "["}
+            if isinstance(held := _parsed(text), (dict, list))
+        }
+        return {**record, **found} if found else None
+
     @property
     def json_columns(self) -> dict[str, str]:
         """`columns` argument of DuckDB's read_json."""
@@ -168,6 +179,13 @@ class LogFormat:
         parts.append(f"({self.lone_id}) AS _lone_id")
         parts.append(f"({self.fallbacks})::BIGINT AS _fallbacks")
         return ",\n".join(parts)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 IN_WORDS = "a score in words has no scale; numeric and boolean scores are read"

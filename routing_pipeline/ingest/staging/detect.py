@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from routing_pipeline.ingest.staging import unpack
 from routing_pipeline.ingest.staging.unpack import BOM
 
 _HEAD_LINES = 1_000
+_LOOKED_INTO = 20
 SEPARATOR = b"\x1e"
 """What stands in front of every record of a JSON text sequence (RFC 7464)."""
 _NAMES = [(each, [[b'"%b"' % key.encode() for key in keys] for keys in each.keys]) for each in FORMATS]
@@ -61,9 +65,17 @@ def parsed_lines(text: bytes) -> Iterator[dict[str, Any] | None]:
 
 
 def format_by_names(document: bytes) -> LogFormat | None:
-    """The format of a document by the names in it, where these leave no doubt."""
+    """The format of a document by the names in it, where these leave no doubt and its objects stand in it as such."""
     candidates = [each for each, needles in _NAMES if any(all(name in document for name in names) for names in needles)]
-    return candidates[0] if len(candidates) == 1 else None
+    return candidates[0] if len(candidates) == 1 and not _keeps_text(candidates[0].name).search(document) else None
+
+
+@cache
+def _keeps_text(name: str) -> re.Pattern[bytes]:
+    """What shows that a field of the format which is an object stands in a document as JSON text."""
+    structure = next(each.structure for each in FORMATS if each.name == name)
+    nested = "|".join(re.escape(field) for field, held in structure.items() if not isinstance(held, str))
+    return re.compile(rf'"(?:{nested})"\s*:\s*"[{{\[]'.encode() if nested else rb"(?!)")
 
 
 def shapes_of(head: bytes, asked: LogFormat | None) -> Shapes:
@@ -92,11 +104,15 @@ def is_of_lines(text: bytes, asked: LogFormat | None) -> bool:
 
 
 def format_of_lines(text: bytes, asked: LogFormat | None, *, is_whole: bool) -> LogFormat | None:
-    """The format of a text of lines at least half of which are a record each; None where it has to be taken apart."""
+    """The format of a text of lines at least half of which are a record each, as they stand; None where it has to be taken apart."""
     lines = text.split(b"\n")
     whole = lines if is_whole else lines[:-1]
     if text.startswith((b"[", BOM)) or sum(1 for line in whole if line.strip()) < 2:
         return None
     known = list(known_lines(b"\n".join(whole), asked))
     formats = [each for each in known if each is not None and each.records is None]
-    return formats[0] if formats and 2 * len(formats) >= len(known) else None
+    if not formats or 2 * len(formats) < len(known):
+        return None
+    # Who keeps objects as text does so on every line.
+    first = islice(filter(None, parsed_lines(b"\n".join(whole))), _LOOKED_INTO)
+    return None if any(formats[0].opened(record) for record in first) else formats[0]

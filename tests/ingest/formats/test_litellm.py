@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.storage.home import Home
+from tests.ingest.reading import read_logs
 
 NOW_S = 1_795_500_000.0
 START_S = 1_795_400_000.0
@@ -370,3 +374,31 @@ def test_counts_that_stand_in_the_answer_alone_are_read_there(read: Any) -> None
     assert column(rows, "audio_prompt_tokens") == [3, None, None, 3, None]
     assert column(rows, "cache_write_tokens") == [None, None, 5, None, None]
     assert column(rows, "prompt_tokens") == [100] * 5
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_objects_that_a_warehouse_keeps_as_text_are_read_as_what_they_are(kind: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "request_tags": ["feature:search", "beta"],
+        "metadata": {"user_api_key_team_alias": "growth", "usage_object": {"prompt_tokens_details": {"cached_tokens": 64}}},
+    }
+    records = [merged(BASE, changes | {"id": f"r{number}", "litellm_call_id": f"call-{number}"}) for number in range(3)]
+    kept = [{name: json.dumps(each) if isinstance(each, (dict, list)) else each for name, each in record.items()} for record in records]
+    place = tmp_path / f"logs.{kind}"
+    if kind == "jsonl":
+        place.write_text("\n".join(map(json.dumps, kept)), encoding="utf-8")
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(kept), place)
+    else:
+        with place.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([list(kept[0]), *(list(each.values()) for each in kept)])
+    found = read_logs(place, tmp_path / "home")
+    assert found.refused == []
+    # A single one stands by itself, as objects of the gateway's own do.
+    (tmp_path / "one.json").write_text(json.dumps(kept[0]), encoding="utf-8")
+    assert read_logs(tmp_path / "one.json", tmp_path / "other").row["cached_tokens"] == 64
+    names = ("request_id", "team", "feature", "tags", "cached_tokens", "prompt_tokens")
+    assert [tuple(row[name] for name in names) for row in found.rows] == [
+        (f"call-{number}", "growth", "search", "beta", 64, 100) for number in range(3)
+    ]

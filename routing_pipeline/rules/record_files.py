@@ -9,14 +9,16 @@ replaced on a condition (`storage.files`, `storage.bucket`), what is in them (`r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
-from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.errors import PipelineError, UnusableInputError
 from routing_pipeline.storage.bucket import BucketStorage
 from routing_pipeline.storage.files import FolderStorage, Storage, Stored
+
+PROBE = ".can-be-written-to"
+"""Name of an empty file that is written to see whether one can be."""
 
 
 def open_record_files(uri: str) -> RecordFiles:
@@ -81,10 +83,11 @@ class RecordFiles:
 
     def check_writable(self) -> None:
         """Refuse a place that files could not be written to, before something is recorded that is to be written there."""
-        name = f".written-to-{uuid4().hex}"
         with self._explained():
-            self._storage.write(name, b"")
-            self._storage.delete([name])
+            self._storage.write(PROBE, b"")
+        # Who may write need not be allowed to delete: then one empty file stays.
+        with suppress(OSError, PipelineError):
+            self._storage.delete([PROBE])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

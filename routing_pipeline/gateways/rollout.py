@@ -50,6 +50,10 @@ class RolloutStatus(Result):
     is_loaded: bool | None = Field(
         default=None, description="Whether the gateway that runs knows all arms of these rules; null where it is not asked"
     )
+    is_written: bool | None = Field(
+        default=None,
+        description="Whether the gateway's configuration is that of the last step; null before the first, and where it cannot be read",
+    )
     written: tuple[str, ...] = Field(default=(), description="Where the gateway's configuration was written just now")
     notes: tuple[str, ...] = Field(
         default=(), description="What whoever runs the gateway should know of what was written, as `export` says it"
@@ -110,6 +114,7 @@ class Rollout:
             because=then.because,
             transitions=stand.state.transitions,
             is_loaded=self._is_loaded(stand),
+            is_written=self._is_written(stand),
             written=written,
             notes=self.notes if written else (),
         )
@@ -124,6 +129,17 @@ class Rollout:
             return None if running is None else running.has_loaded(files[next(reversed(files))])
         except PipelineError:
             return None
+
+    def _is_written(self, stand: _Stand) -> bool | None:
+        """Whether what a step is to write is there: who was ended in between, or wrote over it, left another."""
+        if not stand.transitions or not self.settings.gateway:
+            return None
+        try:
+            place = self._target()
+            found = {name: (place.read(name), content.encode()) for name, content in self._files(stand).items()}
+        except PipelineError:
+            return None
+        return all(stored is not None and stored.content == content for stored, content in found.values())
 
     # Deciding
 

@@ -237,6 +237,16 @@ def test_who_was_ended_between_the_record_and_the_configuration_is_caught_up_wit
     assert path.stat().st_mtime_ns == stamp, "what is written already is not written again"
 
 
+def test_a_configuration_that_is_not_that_of_the_last_step_is_told(world: World) -> None:
+    assert world.rollout.status(None, now=world.now).is_written is None
+    world.go()
+    assert world.rollout.status(None, now=world.now).is_written is True
+    (world.out / "routing_rules.json").write_text("{}")
+    assert world.rollout.status(None, now=world.now).is_written is False
+    (world.out / "routing_rules.json").unlink()
+    assert world.rollout.status(None, now=world.now).is_written is False
+
+
 def test_of_two_who_act_at_once_one_is_first(world: World) -> None:
     one, other = world.rollout, world.rollout
     seen = other.steps.transitions()

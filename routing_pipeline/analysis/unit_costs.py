@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from routing_pipeline.analysis.choices import LISTED, fold_rare
+from routing_pipeline.analysis.daily_spend import date_of
 from routing_pipeline.analysis.spend_groupings import Dimension, Row, rows_of
 from routing_pipeline.analysis.user_groups import DEFINITIONS, cohorts_unknown, with_user_groups
 from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
@@ -61,7 +62,9 @@ class UnitCosts(Result):
     main_table: ClassVar = "lines"
 
     by: tuple[Dimension, ...] = Field(description="Empty: everything together")
-    lines: tuple[UnitCost, ...] = Field(description="Dearest group first; beyond 50 names of a dimension the rarest are one")
+    lines: tuple[UnitCost, ...] = Field(
+        description="Dearest group first; by day in order of time; beyond 50 names of a dimension the rarest are one"
+    )
     definition: str = Field(description="What a solved task is, and what groups of users are")
     notices: tuple[str, ...] = Field(default=(), description="What is missing and what to collect")
 
@@ -92,14 +95,22 @@ def unit_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisScope,
     keys = tuple(f"by_{place}" for place in range(len(by)))
     sums = _sums(rows, keys, solved_from)
     users = {tuple(row[key] for key in keys): row for row in rows_of(_users(rows, keys))}
-    ordered = sorted(sums.items(), key=lambda item: (-item[1]("cost").sum(), tuple(str(part) for part in item[0])))
-    lines = tuple(_line(group, of, users.get(group, _NOBODY)) for group, of in ordered[:LISTED])
+    in_time = by == ("day",)
+    ordered = sorted(sums.items(), key=lambda item: (0.0 if in_time else -item[1]("cost").sum(), tuple(str(part) for part in item[0])))
+    lines = tuple(_line(_labels(group, by), of, users.get(group, _NOBODY)) for group, of in ordered[:LISTED])
     definition = f"A task counts as solved when its last score is {solved_from:g} or higher."
     return UnitCosts(
         by=by,
         lines=lines,
         definition=" ".join([definition, *(DEFINITIONS[name] for name in by if name in DEFINITIONS)]),
         notices=tuple(filter(None, [cohorts_unknown(scope) if "user_cohort" in by else None])),
+    )
+
+
+def _labels(group: tuple[str | None, ...], by: tuple[Dimension, ...]) -> tuple[str | None, ...]:
+    """Names of a group as every other grouping has them: a day as its date, not as the number that it is counted by."""
+    return tuple(
+        date_of(int(value)).isoformat() if name == "day" and value is not None else value for name, value in zip(by, group, strict=True)
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from routing_pipeline.analysis.spend_groupings import spend_by
 from routing_pipeline.analysis.unit_costs import UnitCosts, unit_costs, unit_costs_told
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.parameters import Parameters
@@ -58,6 +59,13 @@ def test_parts_of_sessions_add_up_over_tags(units: Any) -> None:
     found = units(rows, "feature")
     assert [line.group for line in found.lines] == [("search",), ("chat",), (None,)]
     assert sum(line.per_session_usd.estimate * line.sessions for line in found.lines) == pytest.approx(114 * 0.05)
+
+
+def test_days_are_dates_in_order_of_time_as_in_spend_by_day(units: Any, hand_made: Any) -> None:
+    rows = [row | {"at_s": row["at_s"] + 86_400.0 * day} for day in range(3) for row in sessions(20 + 10 * day, feature=f"on {day}")]
+    spend = spend_by(hand_made(rows), ("day",))
+    assert [line.group for line in units(rows, "day").lines] == [line.group for line in spend.lines]
+    assert {day for _, day in (line.group for line in units(rows, "feature", "day").lines)} == {line.group[0] for line in spend.lines}
 
 
 def test_without_sessions_users_or_scores_each_figure_says_what_is_missing(units: Any) -> None:

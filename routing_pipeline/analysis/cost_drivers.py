@@ -40,7 +40,7 @@ from routing_pipeline.stats.inference import (
     ratio,
     weighted_sum,
 )
-from routing_pipeline.text import LogName
+from routing_pipeline.text import LogName, usd
 from routing_pipeline.window.kinds_of_call import chat_of
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -464,11 +464,8 @@ def _oversized_in_all(sums: SpendCells, oversized: Sequence[OversizedPrompts]) -
         return Waste(kind="oversized_prompts", spend_usd=unseen, excess_usd=unseen, explanation=explanation)
     if not oversized:
         return _none("oversized_prompts", explanation)
-    known = [each.excess_usd for each in oversized if isinstance(each.excess_usd, float)]
     spend = math.fsum(each.spend_usd for each in oversized)
-    counted = Unidentifiable(
-        unidentifiable=f"${math.fsum(known):.2f} was spent on prompt tokens above the limits; the logs do not show how many of them were needed"
-    )
+    counted = Unidentifiable(unidentifiable=_above_the_limits([each.excess_usd for each in oversized]))
     return Waste(
         kind="oversized_prompts",
         count=sum(each.calls for each in oversized),
@@ -476,6 +473,16 @@ def _oversized_in_all(sums: SpendCells, oversized: Sequence[OversizedPrompts]) -
         excess_usd=counted,
         explanation=explanation,
     )
+
+
+def _above_the_limits(excess: Sequence[float | Unidentifiable]) -> str:
+    """What the tokens above the limits cost in all task types together, and why that is not all avoidable."""
+    known = [each for each in excess if not isinstance(each, Unidentifiable)]
+    unknown = next((each.unidentifiable for each in excess if isinstance(each, Unidentifiable)), None)
+    if unknown is not None and not known:
+        return unknown
+    least = "" if unknown is None else "at least "
+    return f"{least}{usd(math.fsum(known))} was spent on prompt tokens above the limits; the logs do not show how many of them were needed"
 
 
 # --- budgets --------------------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class LengthStep(NamedTuple):
 
 @dataclass
 class SpendCell:
-    """Calls of one task type to one model: those with tokens and a cost, and the rest (cache hits, failures, no tokens).
+    """Calls of one task type to one model: those with tokens and a cost, and the rest (cache hits, failures that cost nothing, no tokens).
 
     tokens: by TOKEN_CLASSES, shape (3,). by_length: of the calls with tokens, by step of prompt length.
     """
@@ -127,7 +127,9 @@ def median_step(cells: Iterable[SpendCell]) -> int:
 def _sums(rows: ibis.Table) -> ibis.Table:
     """Sums over attempts by task type, model and prompt length; the length is null where tokens or cost are missing."""
     is_hit = rows.is_cache_hit.fill_null(False)
-    has_tokens = rows.cost_usd.notnull() & rows.prompt_tokens.notnull() & rows.completion_tokens.notnull() & ~is_hit
+    # A failure that nobody charged for says nothing of what tokens cost.
+    is_uncharged = (rows.status != "success") & (rows.cost_usd == 0).fill_null(False)
+    has_tokens = rows.cost_usd.notnull() & rows.prompt_tokens.notnull() & rows.completion_tokens.notnull() & ~is_hit & ~is_uncharged
     step = (ibis.greatest(rows.prompt_tokens, 1).cast("float64").ln() / math.log(STEP_RATIO)).floor().cast("int64")
     cached = ibis.least(rows.cached_tokens.fill_null(0), rows.prompt_tokens).cast("float64")
     rows = rows.mutate(

@@ -216,6 +216,26 @@ def test_prompts_beyond_four_medians_are_oversized_and_only_their_tokens_above_t
     assert oversized.excess_usd == pytest.approx(5 * (20_000 - oversized.limit_tokens) * 1e-6, rel=0.01)
 
 
+def test_failures_that_cost_nothing_do_not_hide_what_tokens_cost(drivers: Any) -> None:
+    rows = [call("cheap", 1000, 0, 50, at_s=number) for number in range(200)] + [
+        call("cheap", 20_000, 0, 50, at_s=number) for number in range(5)
+    ]
+    failed = [call("cheap", 1000, 0, 0, at_s=number) | {"status": "failure", "cost_usd": 0.0} for number in range(20)]
+    assert drivers(rows + failed).oversized_prompts == drivers(rows).oversized_prompts
+
+
+def test_long_prompts_whose_tokens_have_no_price_are_not_told_as_nothing(drivers: Any) -> None:
+    rng = np.random.default_rng(3)
+    rows = [call("cheap", length, 0, 50) | {"cost_usd": float(rng.lognormal())} for length in [1000] * 200 + [20_000] * 5]
+    waste = wasted(drivers(rows), "oversized_prompts")
+    assert isinstance(waste.excess_usd, Unidentifiable)
+    assert "has no price" in waste.excess_usd.unidentifiable
+    priced = [call("dear", length, 0, 50) | {"task_type": "rag"} for length in [1000] * 200 + [20_000] * 5]
+    waste = wasted(drivers(rows + priced), "oversized_prompts")
+    assert isinstance(waste.excess_usd, Unidentifiable)
+    assert waste.excess_usd.unidentifiable.startswith("at least $")
+
+
 def test_the_share_of_prompt_tokens_from_the_providers_cache_is_exact_and_unknown_where_not_logged(drivers: Any) -> None:
     rows = [call("cheap", 1000, 250, 10), call("cheap", 1000, 0, 10)]
     assert drivers(rows).cached_prompt_share == pytest.approx(0.125)

@@ -88,8 +88,9 @@ def budget_uses(requests: ibis.Table, hours: Mapping[int, HourSums], scope: Anal
         found.append(_budget_use(None, asked.budget, by_day, scope, is_priced=is_priced))
     if asked.budgets_by_team:
         spend = _days_by(requests, "team", tuple(asked.budgets_by_team))
+        unpriced = _teams_without_a_price(requests, tuple(asked.budgets_by_team))
         found += [
-            _budget_use(team, budget, spend.get(team, {}), scope, is_priced=is_priced)
+            _budget_use(team, budget, spend.get(team, {}), scope, is_priced=is_priced and team not in unpriced)
             for team, budget in sorted(asked.budgets_by_team.items())
         ]
     return tuple(found)
@@ -123,6 +124,13 @@ def _days_by(requests: ibis.Table, column: str, names: tuple[str, ...]) -> dict[
     for row in rows_of(own.group_by(column, "day").agg(cost=own.cost_usd.sum())):
         spend[row[column]][row["day"]] = row["cost"]
     return spend
+
+
+def _teams_without_a_price(requests: ibis.Table, names: tuple[str, ...]) -> frozenset[str]:
+    """Teams that answers went to, none of which has a cost: what they spent is unknown, not nothing."""
+    own = requests.filter(requests.team.isin(names))
+    counted = own.group_by("team").agg(priced=own.cost_usd.count(), answers=(own.status == "success").sum())
+    return frozenset(row["team"] for row in rows_of(counted) if row["answers"] and not row["priced"])
 
 
 NO_TEAM = Unidentifiable(unidentifiable="no priced attempt of this team in the window; check how the gateway spells it")

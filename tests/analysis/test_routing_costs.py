@@ -187,6 +187,14 @@ def test_a_budgets_share_of_the_window_goes_by_covered_time_too(costs: Any) -> N
     assert (tighter.breached, tighter.days_over) == (True, ("2026-03-07", "2026-03-08"))
 
 
+def test_a_team_whose_answers_have_no_price_is_not_told_to_have_spent_nothing(costs: Any) -> None:
+    rows = [*days_of([10.0] * 7, team="data"), *days_of([1.0] * 7, team="lab", cost_usd=None)]
+    data, ghost, lab = costs(rows, budgets_by_team={"data": 20.0, "lab": 5.0, "ghost": 5.0}).budgets
+    assert (data.window_usd, ghost.window_usd) == (pytest.approx(70.0), 0.0)
+    assert isinstance(lab.window_usd, Unidentifiable)
+    assert lab.breached is None
+
+
 def test_a_tier_has_a_budget_and_a_share_of_its_own(costs: Any) -> None:
     rows = days_of([10.0] * 7, tier="premium") + days_of([2.0] * 7, tier="economy")
     economy, ghost, premium = costs(rows, budgets_by_tier={"premium": 200.0, "economy": 100.0, "ghost": 1.0}).tier_budgets

@@ -21,7 +21,7 @@ from routing_pipeline.analysis.spend_cells import SpendCell, SpendCells
 from routing_pipeline.clock import SECONDS_PER_HOUR, hour_of
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.stats.divisia import Term, effects
-from routing_pipeline.stats.inference import Floats, clustered_mean
+from routing_pipeline.stats.inference import NOT_NEGATIVE, Floats, clustered_mean
 from routing_pipeline.stats.outliers import HourOfSeries, hours_standing_out, slot
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
@@ -98,7 +98,7 @@ def expensive_tasks(requests: ibis.Table, scope: AnalysisScope) -> tuple[DearTas
         spends[row["task_type"]][row["cluster"]] = row["spend"] or 0.0
     found = []
     for task, n in counts.items():
-        mean = clustered_mean(spends[task], n)
+        mean = clustered_mean(spends[task], n, bounds=NOT_NEGATIVE)
         if n.sum() and spends[task].sum() / n.sum() > threshold:
             certain = isinstance(mean, Estimate) and mean.low > threshold
             found.append(DearTask(task_type=task, requests=int(n.sum()), cost_usd=mean, certain=certain))

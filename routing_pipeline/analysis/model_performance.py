@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtri
 
+from routing_pipeline import text
 from routing_pipeline.analysis.arms import Arms, arms_of
 from routing_pipeline.analysis.choices import LISTED, fold_rare
 from routing_pipeline.estimates import LEVEL, Estimate, Measured, Result, Unidentifiable, quantity
@@ -24,6 +25,8 @@ from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence,
 from routing_pipeline.rules.model import Grade
 from routing_pipeline.stats.inference import (
     FALSE_DISCOVERY_RATE,
+    NOT_NEGATIVE,
+    SHARE,
     Floats,
     chance_not_lower,
     clustered_mean,
@@ -271,13 +274,15 @@ def _performance(
         labelled=int(sums["labelled"].sum()),
         calls=tally.calls,
         quality=_explained(
-            clustered_mean(sums["quality"], sums["labelled"]), "no labelled quality; log quality_score or hand over feedback"
+            clustered_mean(sums["quality"], sums["labelled"], bounds=SHARE), "no labelled quality; log quality_score or hand over feedback"
         ),
         quality_adjusted=adjusted_quality,
         latency_p50_ms=_quantile(tally.answered, 0.50),
         latency_p95_ms=_quantile(tally.answered, 0.95),
         success=proportion_interval(float(sums["ok"].sum()), float(sums["requests"].sum())),
-        cost_usd=_explained(clustered_mean(sums["cost"], sums["priced"]), "no request has a cost; enable cost tracking in the gateway"),
+        cost_usd=_explained(
+            clustered_mean(sums["cost"], sums["priced"], bounds=NOT_NEGATIVE), "no request has a cost; enable cost tracking in the gateway"
+        ),
         cost_usd_adjusted=adjusted_cost,
         quality_per_usd=clustered_ratio_of_means(sums["quality"], sums["labelled"], sums["cost"], sums["priced"]),
         quality_per_usd_adjusted=ratio(adjusted_quality, adjusted_cost),
@@ -359,7 +364,7 @@ def _quantile(counts: Mapping[int, int], q: float) -> Measured:
     n = int(cumulative[-1])
     half = float(ndtri(0.5 + LEVEL / 2)) * math.sqrt(n * q * (1 - q))
     if n * q - half < 1 or n * q + half > n - 1:
-        return Unidentifiable(unidentifiable=f"{n} answered call(s); too few for an interval of this quantile")
+        return Unidentifiable(unidentifiable=f"{text.counted(n, 'answered call')}; too few for an interval of this quantile")
 
     def step_at(rank: float) -> float:
         return float(steps[int(np.searchsorted(cumulative, rank))])

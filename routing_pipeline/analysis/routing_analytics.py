@@ -19,7 +19,7 @@ from routing_pipeline.analysis.daily_spend import NO_COST
 from routing_pipeline.analysis.second_tries import asked_again, fell_back
 from routing_pipeline.estimates import Estimate, Known, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.schema import CHAT, Operation
-from routing_pipeline.stats.inference import mean_interval, order_statistic_levels, proportion_interval
+from routing_pipeline.stats.inference import NOT_NEGATIVE, Floats, clustered_mean, order_statistic_levels, proportion_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.kinds_of_call import chat_of, is_chat, kind_of
 from routing_pipeline.window.scope import AnalysisScope
@@ -42,7 +42,7 @@ class Latency(Result):
     """One kind of latency; quantiles with order-statistic intervals."""
 
     requests: int = quantity("Requests in which it was logged", "requests")
-    mean_ms: Measured = quantity("Mean", "ms")
+    mean_ms: Measured = quantity("Mean; interval over sessions", "ms")
     p50_ms: Measured = quantity("Median", "ms")
     p95_ms: Measured = quantity("95th percentile", "ms")
     p99_ms: Measured = quantity("99th percentile", "ms")
@@ -218,8 +218,6 @@ def _cells(requests: ibis.Table, *by: str) -> list[Row]:
         cache_logged=t.is_cache_hit.count(),
         cache_hits=t.is_cache_hit.fill_null(False).sum(),
         **{f"{name}_n": column.count() for name, column in columns.items()},
-        **{f"{name}_sum": column.sum() for name, column in columns.items()},
-        **{f"{name}_squares": (column * column).sum() for name, column in columns.items()},
     )
     rows: list[Row] = table.to_pyarrow().to_pylist()
     return rows
@@ -263,10 +261,24 @@ def _latencies(requests: ibis.Table, final: list[Row]) -> dict[str, Latency]:
     columns = {name: column for name, column in _clocks(requests).items() if counts[name] > 0}
     levels = {name: [_levels(counts[name], q) for q in QUANTILES] for name in columns}
     values: Row = {}
+    means: dict[str, Measured] = {}
     if columns:
+        means = _means(requests, columns)
         asked = {name: column.quantile([level for each in levels[name] for level in each]) for name, column in columns.items()}
         values = requests.agg(**asked).to_pyarrow().to_pylist()[0]
-    return {name: _latency(name, counts[name], final, levels.get(name, []), values.get(name, [])) for name in WHERE_TO_GET}
+    return {name: _latency(name, counts[name], means.get(name), levels.get(name, []), values.get(name, [])) for name in WHERE_TO_GET}
+
+
+def _means(requests: ibis.Table, columns: dict[str, ibis.expr.types.NumericValue]) -> dict[str, Measured]:
+    """Mean of each latency; requests of one session hang together."""
+    sums = {f"{name}_sum": column.sum().fill_null(0.0) for name, column in columns.items()}
+    counts = {f"{name}_n": column.count() for name, column in columns.items()}
+    found = requests.group_by("cluster").agg(**sums, **counts).order_by("cluster").to_pyarrow()
+
+    def by_cluster(name: str) -> Floats:
+        return found[name].to_numpy().astype(float)
+
+    return {name: clustered_mean(by_cluster(f"{name}_sum"), by_cluster(f"{name}_n"), bounds=NOT_NEGATIVE) for name in columns}
 
 
 def _levels(n: int, q: float) -> tuple[float, ...]:
@@ -274,12 +286,10 @@ def _levels(n: int, q: float) -> tuple[float, ...]:
     return (q, *(order_statistic_levels(n, q) or ()))
 
 
-def _latency(name: str, n: int, final: list[Row], levels: list[tuple[float, ...]], values: list[float]) -> Latency:
-    if n == 0:
+def _latency(name: str, n: int, mean: Measured | None, levels: list[tuple[float, ...]], values: list[float]) -> Latency:
+    if n == 0 or mean is None:
         missing = Unidentifiable(unidentifiable=WHERE_TO_GET[name])
         return Latency(requests=0, mean_ms=missing, p50_ms=missing, p95_ms=missing, p99_ms=missing)
-    total = sum(row[f"{name}_sum"] or 0.0 for row in final)
-    squares = sum(row[f"{name}_squares"] or 0.0 for row in final)
     quantiles: list[Measured] = []
     left = list(values)
     for each in levels:
@@ -288,9 +298,7 @@ def _latency(name: str, n: int, final: list[Row], levels: list[tuple[float, ...]
             quantiles.append(Estimate(estimate=found[0], low=found[1], high=found[2]))
         else:
             quantiles.append(Unidentifiable(unidentifiable=f"{n:,} requests are too few to bound the {each[0] * 100:.0f}th percentile"))
-    return Latency(
-        requests=n, mean_ms=mean_interval(n, total, squares, least=0.0), p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2]
-    )
+    return Latency(requests=n, mean_ms=mean, p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2])
 
 
 def _throughput(requests: ibis.Table, scope: AnalysisScope) -> Throughput:

@@ -40,7 +40,8 @@ from routing_pipeline.analysis.unpriced_spend import UnpricedSpend, unpriced_spe
 from routing_pipeline.clock import SECONDS_PER_HOUR
 from routing_pipeline.estimates import Known, Measured, Result, quantity
 from routing_pipeline.schema import CHAT
-from routing_pipeline.stats.inference import clustered_mean
+from routing_pipeline.stats.inference import NOT_NEGATIVE, clustered_mean
+from routing_pipeline.text import counted, usd
 from routing_pipeline.window.kinds_of_call import is_chat, kind_of
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -172,10 +173,10 @@ def with_projection(costs: RoutingCosts, projection: BudgetProjection) -> Routin
 def _per_request(requests: ibis.Table) -> Measured:
     """Mean over final requests of chat with a price; requests of one session hang together."""
     t = requests.filter(requests.request_cost_usd.notnull(), is_chat(requests))
-    clusters = t.group_by("cluster").agg(total=t.request_cost_usd.sum(), n=t.count()).to_pyarrow()
+    clusters = t.group_by("cluster").agg(total=t.request_cost_usd.sum(), n=t.count()).order_by("cluster").to_pyarrow()
     if clusters.num_rows == 0:
         return NO_COST
-    return clustered_mean(clusters["total"].to_numpy().astype(float), clusters["n"].to_numpy().astype(float))
+    return clustered_mean(clusters["total"].to_numpy().astype(float), clusters["n"].to_numpy().astype(float), bounds=NOT_NEGATIVE)
 
 
 def _hour_costs(hours: Mapping[int, HourSums], scope: AnalysisScope) -> tuple[HourCost, ...]:
@@ -199,9 +200,13 @@ def _notices(whole: Row) -> tuple[str, ...]:
     at_list = whole["unlogged"] - whole["unpriced"]
     if at_list:
         notices.append(
-            f"{at_list:,} successful attempts have no cost in the log and are counted at list prices, "
-            f"${whole['unlogged_list']:,.2f} of the total; discounts and margins are not in it."
+            f"{_attempts(at_list)} no cost in the log, counted at list prices: "
+            f"{usd(whole['unlogged_list'])} of the total; discounts and margins are not in it."
         )
     if whole["priced"] and whole["unpriced"]:
-        notices.append(f"{whole['unpriced']:,} successful attempts have no price at all: every total is a lower bound.")
+        notices.append(f"{_attempts(whole['unpriced'])} no price at all: every total is a lower bound.")
     return tuple(notices)
+
+
+def _attempts(number: int) -> str:
+    return f"{counted(number, 'successful attempt')} {'has' if number == 1 else 'have'}"

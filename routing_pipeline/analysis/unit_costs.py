@@ -23,7 +23,7 @@ from routing_pipeline.analysis.spend_groupings import Dimension, Row, rows_of
 from routing_pipeline.analysis.user_groups import DEFINITIONS, cohorts_unknown, with_user_groups
 from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
 from routing_pipeline.schema import OWN_COST_ONLY
-from routing_pipeline.stats.inference import Floats, clustered_mean, clustered_ratio_of_means, mean_interval
+from routing_pipeline.stats.inference import NOT_NEGATIVE, Floats, clustered_mean, clustered_ratio_of_means, mean_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.kinds_of_call import is_chat, kind_of
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
@@ -189,8 +189,8 @@ def _line(group: tuple[str | None, ...], of: Callable[[str], Floats], users: Row
         tasks_scored=count("scored"),
         tasks_solved=count("solved"),
         users=users["n"],
-        per_request_usd=clustered_mean(of("request_cost"), of("requests")),
-        per_session_usd=clustered_mean(of("session_cost"), of("sessions")) if count("sessions") else NO_SESSIONS,
+        per_request_usd=clustered_mean(of("request_cost"), of("requests"), bounds=NOT_NEGATIVE),
+        per_session_usd=clustered_mean(of("session_cost"), of("sessions"), bounds=NOT_NEGATIVE) if count("sessions") else NO_SESSIONS,
         per_solved_task_usd=per_solved,
         per_user_usd=mean_interval(users["n"], users["total"], users["squares"], least=0.0) if users["n"] else NO_USERS,
     )

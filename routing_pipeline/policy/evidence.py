@@ -14,6 +14,7 @@ import ibis
 import numpy as np
 from numpy.typing import NDArray
 
+from routing_pipeline import text
 from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy import cells as cells_
 from routing_pipeline.policy.audit import audited
@@ -39,7 +40,7 @@ from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, S
 from routing_pipeline.policy.unit_cells import cells_of_units, decided_in, told_of_units
 from routing_pipeline.policy.window_scores import account_of
 from routing_pipeline.rules.model import NEEDS
-from routing_pipeline.stats.inference import POINTWISE, Statistic, interval
+from routing_pipeline.stats.inference import NOT_NEGATIVE, POINTWISE, Statistic, interval
 from routing_pipeline.window.scope import AnalysisScope
 
 MIN_REQUESTS = 1_000
@@ -126,9 +127,7 @@ def refusal_of(requests: float, labelled: float, clusters: int) -> str | None:
     if requests < MIN_REQUESTS:
         return f"{requests:,.0f} requests are too few to judge other routing; at least {MIN_REQUESTS:,} are needed"
     if clusters < MIN_CLUSTERS:
-        return (
-            f"{clusters} group(s) of sessions are too few for honest intervals; at least {MIN_CLUSTERS} are needed (is session_id logged?)"
-        )
+        return f"{text.counted(clusters, 'group')} of sessions {'is' if clusters == 1 else 'are'} too few for honest intervals; at least {MIN_CLUSTERS} are needed (is session_id logged?)"
     if labelled == 0:
         return "no request carries a quality score; log quality_score with the request or hand over feedback"
     return None
@@ -188,9 +187,9 @@ def _today(cube: ScoreCube, refusal: str | None) -> TodayEvidence:
     cells = cube.cells
     labelled, n = (float(cells.sums[name].sum()) for name in ("labelled", "n"))
     return TodayEvidence(
-        cost_usd=_told(today.cost, refusal or untold(cube, "cost")),
+        cost_usd=_told(today.cost, refusal or untold(cube, "cost"), bounds=NOT_NEGATIVE),
         quality=_told(today.quality, refusal, bounds=(0.0, 1.0), n=labelled),
-        latency_ms=_told(today.latency, refusal or untold(cube, "latency")),
+        latency_ms=_told(today.latency, refusal or untold(cube, "latency"), bounds=NOT_NEGATIVE),
         success=_told(today.success, refusal, bounds=(0.0, 1.0), n=n),
         **{f"{outcome}_share": min(cube.known.share(cells, outcome), 1.0) for outcome in COUNTED},
     )
@@ -341,10 +340,10 @@ def _described(
         requests=round(counted["calls"]),
         labelled=round(labelled),
         share=0.0 if n == 0 else counted["calls"] / float(cells.sums["calls"].sum()),
-        cost_usd=_told(today.cost, no_cost),
+        cost_usd=_told(today.cost, no_cost, bounds=NOT_NEGATIVE),
         quality=_told(today.quality, no_quality, bounds=(0.0, 1.0), n=labelled),
         quality_share=min(answered / max(counted["success"], 1e-300), 1.0) if counted["success"] else 1.0,
-        latency_ms=_told(today.latency, no_latency),
+        latency_ms=_told(today.latency, no_latency, bounds=NOT_NEGATIVE),
         success=_told(today.success, refusal, bounds=(0.0, 1.0), n=n),
         arms=tuple(
             _arm(cube, arm, places, found, place, today, n, why_not, has_halves=not is_whole_task, kinds=own, calls=float(calls[arm]))
@@ -414,9 +413,9 @@ def _arm(
         effective_sample_size=float(found.effective[place, arm]),
         min_propensity=float(found.min_propensity[place, arm]),
         supported=unsupported is None,
-        cost_usd=_told(reader.cost, no_cost),
+        cost_usd=_told(reader.cost, no_cost, bounds=NOT_NEGATIVE),
         quality=_told(reader.quality, unsupported, bounds=(0.0, 1.0), n=labelled),
-        latency_ms=_told(reader.latency, no_latency),
+        latency_ms=_told(reader.latency, no_latency, bounds=NOT_NEGATIVE),
         success=_told(reader.success, unsupported, bounds=(0.0, 1.0), n=sent),
         cost_change_usd=_told(reader.cost - today.cost, why_no_change[0]),
         quality_change=_told(reader.quality - today.quality, why_no_change[1]),

@@ -91,12 +91,21 @@ COVERAGE = KpiText(
 )
 
 
-def kpis(evidence: RoutingEvidence, rules: RoutingRules, scored: tuple[int, float] | None) -> tuple[Kpi, ...]:
-    """What to watch, with today's values and thresholds; `scored`: answers with a quality and their share (0..1), where there are enough."""
+def kpis(
+    evidence: RoutingEvidence, rules: RoutingRules, scored: tuple[int, float] | None, completed: Measured | None = None
+) -> tuple[Kpi, ...]:
+    """What to watch, with today's values and thresholds.
+
+    Args:
+        evidence: today's outcomes.
+        rules: what was proven, if anything was.
+        scored: answers with a quality and their share (0..1), where there are enough.
+        completed: share of the window's requests that ended well, as counted; without it the evidence's stands in.
+    """
     today, proposed = rules.rule_set.expected.baseline, rules.rule_set.expected.proposed
     applied = quality_floor(rules.rule_set)
     floor = rules.rule_set.constraints.min_quality if applied is None else applied.floor
-    success = NOT_TOLD if evidence.today is None else evidence.today.success
+    success = completed or (NOT_TOLD if evidence.today is None else evidence.today.success)
     least = max(success.estimate - COMPLETION_MARGIN, 0.0) if isinstance(success, Estimate) else None
     found = [
         _kpi(COST, today.cost_usd, _estimated(proposed.cost_usd), _above_today(today.cost_usd, 1.0)),

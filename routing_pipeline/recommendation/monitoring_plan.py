@@ -20,7 +20,7 @@ from routing_pipeline.recommendation.applied_limits import quality_floor
 from routing_pipeline.recommendation.canary import ALPHA, ALPHA_GO_ON, LEAST_MARGIN, POWER, WIDEST_MARGIN, beyond, margin_of
 from routing_pipeline.recommendation.kpis import Kpi, kpis
 from routing_pipeline.recommendation.routing_rules import RoutingRules, quality_change
-from routing_pipeline.stats.inference import standard_error
+from routing_pipeline.stats.inference import proportion_interval, standard_error
 from routing_pipeline.stats.sequence import critical_of_distances, information_to_tell, parts_of_alpha
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
@@ -235,7 +235,12 @@ def monitoring_plan(
     steps = _steps(scope, rules, spread, margin) if has_rules else ()
     exploration = _exploration(scope, evidence, rules, spread)
     return MonitoringPlan(
-        kpis=kpis(evidence, rules, (spread.labelled, spread.label_rate) if isinstance(spread, Spread) else None),
+        kpis=kpis(
+            evidence,
+            rules,
+            (spread.labelled, spread.label_rate) if isinstance(spread, Spread) else None,
+            None if requests is None else _completed(requests),
+        ),
         margin=margin,
         margin_text=_margin_text(decided, fall, margin),
         power=POWER,
@@ -253,6 +258,13 @@ def monitoring_plan(
         collect=_collect(scope),
         verdict=_verdict(steps, exploration),
     )
+
+
+def _completed(requests: ibis.Table) -> Measured:
+    """Share of requests that ended well: the same figure, with the same interval, as routing_analytics has."""
+    final = requests.filter(requests.is_final)
+    counted = final.agg(n=final.count(), well=(final.status == "success").sum().fill_null(0)).to_pyarrow().to_pylist()[0]
+    return proportion_interval(counted["well"], counted["n"])
 
 
 def _collect(scope: AnalysisScope) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from routing_pipeline import text
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
@@ -243,7 +244,9 @@ class _ReplayIntervals:
         if not self.known.get(name, True):
             return Unidentifiable(unidentifiable=f"{name} is not known for enough requests")
         if part.clusters < MIN_DAY_CLUSTERS:
-            return Unidentifiable(unidentifiable=f"{part.clusters} group(s) of sessions are too few for an interval")
+            return Unidentifiable(
+                unidentifiable=f"{text.counted(part.clusters, 'group')} of sessions {'is' if part.clusters == 1 else 'are'} too few for an interval"
+            )
         return interval(statistic, self.critical[name], bounds=bounds, n=self.labelled)
 
 

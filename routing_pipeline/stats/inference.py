@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 # scipy.stats, which has the same quantiles, takes seconds to load.
 from scipy.special import bdtr, bdtrik, ndtr, ndtri, stdtr, stdtrit
 
+from routing_pipeline import text
 from routing_pipeline.estimates import LEVEL, Estimate, Measured, Unidentifiable
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,10 @@ SEED = 20_110
 ONE_SIDED = 0.5 + LEVEL / 2
 """Level of either end of an interval by itself."""
 POINTWISE = float(ndtri(ONE_SIDED))
+NOT_NEGATIVE = (0.0, math.inf)
+"""What durations and prices cannot lie beyond."""
+SHARE = (0.0, 1.0)
+"""What shares and scores cannot lie beyond."""
 """Critical value of a single interval, before its degrees of freedom count; `simultaneous` has that of a family."""
 
 
@@ -121,7 +126,7 @@ def mean_interval(n: float, total: float, total_of_squares: float, level: float 
         `Unidentifiable` for fewer than 2 observations, and for a few that are all equal.
     """
     if n < 2:
-        return Unidentifiable(unidentifiable=f"{n:.0f} observation(s); a mean with an interval needs at least 2")
+        return Unidentifiable(unidentifiable=f"{text.counted(round(n), 'observation')}; a mean with an interval needs at least 2")
     mean = total / n
     squared_influence = max(total_of_squares - n * mean * mean, 0.0) / n**2
     if (equal := _all_equal(n, squared_influence, mean)) is not None:
@@ -292,14 +297,15 @@ def interval(statistic: Statistic, critical: float, *, bounds: tuple[float, floa
     return Estimate(estimate=statistic.value, low=low, high=high, degrees=degrees)
 
 
-def clustered_mean(totals: Floats, counts: Floats) -> Measured:
-    """Mean of observations that hang together within clusters, with Student's quantile on J-1 degrees of freedom.
+def clustered_mean(totals: Floats, counts: Floats, *, bounds: tuple[float, float] | None = None) -> Measured:
+    """Mean of observations that hang together within clusters, with the `interval` that every other statistic of them has.
 
     mean = sum t_j / sum n_j; SE^2 = J/(J-1) sum_j (t_j - mean n_j)^2 / n^2 (`ratio_of_sums`).
 
     Args:
         totals: sum of the observations by cluster, shape (clusters,), in the unit of the mean.
         counts: number of observations by cluster, same shape; J clusters have any.
+        bounds: what no value can lie beyond, in its unit (`NOT_NEGATIVE` for a duration or a price).
 
     Returns:
         `Unidentifiable` for fewer than MIN_CLUSTERS clusters with data, and for a few observations that are all equal.
@@ -310,7 +316,7 @@ def clustered_mean(totals: Floats, counts: Floats) -> Measured:
     mean = ratio_of_sums(totals[has_data], counts[has_data])
     if (equal := _all_equal(float(counts.sum()), float(mean.influence @ mean.influence), mean.value)) is not None:
         return equal
-    return around(mean.value, mean.standard_error, degrees=mean.clusters - 1)
+    return interval(mean, POINTWISE, bounds=bounds)
 
 
 def clustered_ratio_of_means(totals: Floats, counts: Floats, by_totals: Floats, by_counts: Floats) -> Measured:
@@ -341,7 +347,7 @@ def _too_few(clusters: int) -> Unidentifiable | None:
     if clusters == 0:
         return Unidentifiable(unidentifiable="no observations")
     if clusters < MIN_CLUSTERS:
-        return Unidentifiable(unidentifiable=f"{clusters} session group(s); an interval needs at least {MIN_CLUSTERS}")
+        return Unidentifiable(unidentifiable=f"{text.counted(clusters, 'group')} of sessions; an interval needs at least {MIN_CLUSTERS}")
     return None
 
 

@@ -70,6 +70,15 @@ def test_routing_latency_leaves_out_requests_that_a_retry_or_fallback_pollutes(h
     assert found.mean_ms.estimate == pytest.approx(11.0)
 
 
+def test_requests_of_one_session_do_not_narrow_the_mean_latency(hand_made: Any, hand_made_scope: Any) -> None:
+    once = [{"latency_ms": 100.0 + 10 * (number % 7), "cluster": number} for number in range(60)]
+    alone = routing_analytics(hand_made(once), hand_made_scope()).latency.mean_ms
+    tenfold = routing_analytics(hand_made([row for row in once for _ in range(10)]), hand_made_scope()).latency.mean_ms
+    assert isinstance(alone, Estimate)
+    assert isinstance(tenfold, Estimate)
+    assert (tenfold.low, tenfold.high) == pytest.approx((alone.low, alone.high))
+
+
 def test_quantiles_are_exact_and_bounded_by_the_observations_that_order_statistics_name(hand_made: Any, hand_made_scope: Any) -> None:
     found = routing_analytics(hand_made({"latency_ms": float(value)} for value in range(1, 102)), hand_made_scope()).latency
     assert isinstance(found.p50_ms, Estimate)

@@ -244,7 +244,7 @@ def test_what_has_no_price_is_counted_and_never_taken_for_free(costs: Any) -> No
     assert found.unpriced.list_cost_usd == pytest.approx(0.07)
     assert found.unpriced.attempts_without_list_price == 1
     assert (found.unpriced.free_attempts, found.unpriced.free_list_cost_usd) == (1, pytest.approx(0.03))
-    assert any("1 successful attempts have no price at all: every total is a lower bound" in notice for notice in found.notices)
+    assert any("1 successful attempt has no price at all: every total is a lower bound" in notice for notice in found.notices)
     assert any("counted at list prices, $0.07 of the total" in notice for notice in found.notices)
 
 

@@ -236,4 +236,4 @@ def test_what_the_log_does_not_price_is_counted_at_list_price_and_said_to_be(rec
     assert found.total_usd == pytest.approx(0.007)
     assert (found.unpriced.attempts, found.unpriced.list_cost_usd, found.unpriced.models) == (1, pytest.approx(0.0035), ())
     assert the_check(found).attempts == 1
-    assert any("1 successful attempts have no cost in the log and are counted at list prices" in notice for notice in found.notices)
+    assert any("1 successful attempt has no cost in the log, counted at list prices" in notice for notice in found.notices)

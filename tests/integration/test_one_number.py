@@ -162,6 +162,11 @@ def last_proven(of: Callable[[Faces], dict[str, Any]]) -> Reading:
     return lambda faces: next(each for each in reversed(of(faces)["walk"]) if each["passed"])["quality_change"]["estimate"]
 
 
+def kpi_high(name: str) -> Reading:
+    """Upper end of today's interval of one KPI."""
+    return lambda faces: next(each["baseline"]["high"] for each in faces.report["monitoring_plan"]["kpis"] if each["name"] == name)
+
+
 def impact(of: Callable[[Faces], dict[str, Any]], metric: str) -> Reading:
     def read(faces: Faces) -> Any:
         item = next(each for each in of(faces)["items"] if each["id"] == "rules-canary")
@@ -283,6 +288,18 @@ QUANTITIES: dict[str, tuple[Reading, ...]] = {
         at("metrics", "success_ratio estimate"),
         md(rf"\*\*Success Rate\*\*: {PERCENT}", wording.percent),
         said(ANALYTICS, rf"Success {PERCENT}", wording.percent),
+    ),
+    "range of the cost per request, USD": (
+        at("report", "routing_costs.per_request_usd.high"),
+        kpi_high("Cost per request"),
+    ),
+    "range of the success rate": (
+        at("report", "routing_analytics.success_rate.high"),
+        kpi_high("Completion rate"),
+    ),
+    "range of the mean latency, ms": (
+        at("report", "routing_analytics.latency.mean_ms.high"),
+        kpi_high("Mean latency"),
     ),
     "quality today": (
         at("report", "quality_metrics.overall.quality_corrected.estimate"),

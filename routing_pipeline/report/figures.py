@@ -6,17 +6,18 @@ Belongs here: handing each chart its results, and picking out the rows of tables
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from routing_pipeline import text
-from routing_pipeline.estimates import Estimate
+from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.recommendation.model_mix import ModelShare
 from routing_pipeline.recommendation.offered import RoutingOption
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
 from routing_pipeline.report.charts.cell_map import overlap_map, quality_map
 from routing_pipeline.report.charts.choice import choice as choice_picture
 from routing_pipeline.report.charts.cost_change import cost_change
-from routing_pipeline.report.charts.daily_cost import Step, daily_cost, is_hourly, steps
+from routing_pipeline.report.charts.daily_cost import Step, daily_cost, is_cut, is_hourly, steps
 from routing_pipeline.report.charts.drawing import Chart
 from routing_pipeline.report.charts.frontier import frontier
 from routing_pipeline.report.charts.latency import latency
@@ -57,9 +58,19 @@ def figures(report: Report, options: Sequence[RoutingOption] = ()) -> Figures:
 
 
 def spend_points(report: Report) -> tuple[str, list[Step]]:
-    """What a step is called, and spend in each step of the window."""
-    unit = "hour" if is_hourly(report.routing_costs) else "day"
-    return unit, [step for step in steps(report.routing_costs, report.scope) if step.is_inside]
+    """What a step is called, and spend in each step of the window; of a day that the window cuts, what lies in it, and a star."""
+    costs, scope = report.routing_costs, report.scope
+    inside = [step for step in steps(costs, scope) if step.is_inside]
+    by_day = costs.by("day")
+    if is_hourly(costs) or by_day is None:
+        return "hour" if is_hourly(costs) else "day", inside
+    spent = {line.group[0]: line.cost_usd for line in by_day.lines}
+
+    def own(step: Step) -> Step:
+        usd = spent.get(f"{datetime.fromtimestamp(step.start_s, UTC):%Y-%m-%d}", 0.0)
+        return replace(step, spend_usd=0.0 if isinstance(usd, Unidentifiable) else usd, label=f"{step.label.removesuffix(' *')} *")
+
+    return "day", [own(step) if is_cut(step, scope) else step for step in inside]
 
 
 def trade_offs(found: TradeoffFrontier) -> tuple[FrontierPoint, ...]:

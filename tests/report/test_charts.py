@@ -24,6 +24,7 @@ from routing_pipeline.analysis.quality_issues import QualityIssues
 from routing_pipeline.analysis.quality_over_time import Degradation
 from routing_pipeline.analysis.request_patterns import RequestPatterns
 from routing_pipeline.analysis.routing_costs import HourCost, RoutingCosts
+from routing_pipeline.analysis.spend_groupings import CostGrouping, CostLine
 from routing_pipeline.analysis.traffic_rhythm import HourOfWeek
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Unidentifiable
@@ -42,6 +43,8 @@ from routing_pipeline.report.charts.latency import latency
 from routing_pipeline.report.charts.mix_flow import mix_flow
 from routing_pipeline.report.charts.palette import MEANING
 from routing_pipeline.report.charts.peak_hours import peak_hours
+from routing_pipeline.report.figures import spend_points
+from routing_pipeline.report.model import Report
 from routing_pipeline.storage.results import UNUSED_DAYS, ResultStore
 
 UNKNOWN = Unidentifiable(unidentifiable="too rarely tried")
@@ -150,6 +153,23 @@ def test_the_window_before_is_drawn_apart_and_counts_for_nothing_in_the_words(
     assert chart is not None
     assert chart.text.startswith("Spend came to $700.00 over 7 days")
     assert {"This window", "Window before"} <= set(texts(chart))
+
+
+def test_a_day_that_the_window_cuts_counts_whole_only_where_that_is_said(
+    costs_of: Callable[..., RoutingCosts], worlds: SimpleNamespace, reports: dict[str, Callable[[], Report]]
+) -> None:
+    scope = worlds.scope_of(start_s=datetime(2026, 11, 16, 18, tzinfo=UTC).timestamp())
+    own = tuple(
+        worlds.filled(CostLine, "x").model_copy(update={"group": (f"2026-11-{day}",), "cost_usd": usd})
+        for day, usd in ((16, 50.0), (17, 210.0))
+    )
+    by_day = worlds.filled(CostGrouping, "x").model_copy(update={"by": ("day",), "lines": own})
+    costs = costs_of(days_of(200, 210)).model_copy(update={"groupings": (by_day,)})
+    chart = daily_cost(costs, scope)
+    assert chart is not None
+    assert chart.text.startswith("Spend came to $410.00 over 2 days, the hours of Mon 16 Nov before the window included: most on")
+    _, points = spend_points(reports["rules"]().model_copy(update={"routing_costs": costs, "scope": scope}))
+    assert [(each.label, each.spend_usd) for each in points] == [("Mon 16 Nov *", 50.0), ("Tue 17 Nov", 210.0)]
 
 
 def test_a_budget_far_above_all_spend_is_named_and_does_not_flatten_the_bars(

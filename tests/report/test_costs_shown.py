@@ -88,7 +88,7 @@ def test_models_without_a_price_are_listed_with_their_traffic(reports: dict[str,
     text = report_markdown(with_costs(reports["rules"]()))
     (row,) = rows_of(text, "our-llama")
     assert row[1:] == ["vllm", "7", "7.0 %", "7,000", "900"]
-    assert "7 have no price at all: they are in no total, and not free" in text
+    assert "7 attempts have no price at all: in no total, and not free" in text
 
 
 def test_the_page_says_the_same(reports: dict[str, Callable[[], Report]]) -> None:

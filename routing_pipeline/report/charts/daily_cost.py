@@ -88,6 +88,11 @@ def _is_inside(day: DayCost, scope: AnalysisScope) -> bool:
     return _start_s(day.day) + SECONDS_PER_DAY > scope.start_s + 60
 
 
+def is_cut(step: Step, scope: AnalysisScope) -> bool:
+    """Whether a day begins before the window does."""
+    return step.start_s + 60 < scope.start_s
+
+
 def _day(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b}"
 
@@ -308,8 +313,10 @@ def _text(found: Sequence[Step], costs: RoutingCosts, scope: AnalysisScope, allo
     inside = [step for step in found if step.is_inside]
     whole = [step for step in inside if step.kind == THIS] or inside
     dearest, cheapest = max(whole, key=lambda step: step.spend_usd), min(whole, key=lambda step: step.spend_usd)
+    # A bar is a whole day; of the first one a part may belong to the window before, and the total of the window is without it.
+    early = f", the hours of {inside[0].label} before the window included" if is_cut(inside[0], scope) and inside[0].kind == THIS else ""
     sentences = [
-        f"Spend came to {text.usd(math.fsum(step.spend_usd for step in inside))} over {len(inside)} {unit}s:",
+        f"Spend came to {text.usd(math.fsum(step.spend_usd for step in inside))} over {text.counted(len(inside), unit)}{early}:",
         f"most on {dearest.label} with {text.usd(dearest.spend_usd)}, least on {cheapest.label} with {text.usd(cheapest.spend_usd)}.",
     ]
     if allowed is not None and scope.parameters.budget is not None:

@@ -306,12 +306,12 @@ def _model(each: dict[str, Any]) -> ModelSpend:
 
 def _comparisons(by_both: list[dict[str, Any]]) -> Iterator[Comparison]:
     """For each task's dear models, most spend first, the one that was tried there most among those that cost clearly less."""
-    tried = [each for each in by_both if each["calls"] >= COMPARED_CALLS and _per_call(each)]
+    tried = [each for each in by_both if each["calls"] >= COMPARED_CALLS and _per_call(each) is not None]
     shown = 0
     for dear in tried:
         at = _per_call(dear) or 0.0
         cheaper = [each for each in tried if each["task_type"] == dear["task_type"] and (_per_call(each) or 0.0) <= WORTH_TESTING * at]
-        if not cheaper or shown == COMPARISONS:
+        if not at or not cheaper or shown == COMPARISONS:
             continue
         cheap = max(cheaper, key=lambda each: (each["calls"], each["model"]))
         shown += 1

@@ -458,6 +458,8 @@ def _simpson(overall: Correlation, within: Correlation, comparable: Correlation)
                 f"Overall, more expensive answers are {words[signs[0]]}; among requests {among} they are {words[sign]}. The overall figure shows "
                 "which requests go to expensive models, not what expensive models do for a request."
             )
+    if all(isinstance(each.rho, Unidentifiable) for each in (overall, within, comparable)):
+        return "cannot tell", "Too few requests have both a quality and a cost."
     if 0 in signs:
         return "cannot tell", "At least one of the correlations cannot be distinguished from 0."
     return "no", f"More expensive answers are {words[signs[0]]} overall and among comparable requests."

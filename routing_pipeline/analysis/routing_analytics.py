@@ -20,7 +20,7 @@ from routing_pipeline.analysis.second_tries import asked_again, fell_back
 from routing_pipeline.estimates import Estimate, Known, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.schema import CHAT, Operation
 from routing_pipeline.stats.inference import NOT_NEGATIVE, Floats, clustered_mean, order_statistic_levels, proportion_interval
-from routing_pipeline.text import LogName
+from routing_pipeline.text import LogName, counted
 from routing_pipeline.window.kinds_of_call import chat_of, is_chat, kind_of
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -297,7 +297,11 @@ def _latency(name: str, n: int, mean: Measured | None, levels: list[tuple[float,
         if len(found) == 3:
             quantiles.append(Estimate(estimate=found[0], low=found[1], high=found[2]))
         else:
-            quantiles.append(Unidentifiable(unidentifiable=f"{n:,} requests are too few to bound the {each[0] * 100:.0f}th percentile"))
+            quantiles.append(
+                Unidentifiable(
+                    unidentifiable=f"{counted(n, 'request')} {'is' if n == 1 else 'are'} too few to bound the {each[0] * 100:.0f}th percentile"
+                )
+            )
     return Latency(requests=n, mean_ms=mean, p50_ms=quantiles[0], p95_ms=quantiles[1], p99_ms=quantiles[2])
 
 

@@ -27,7 +27,7 @@ from routing_pipeline.parameters import Parameters, Timeframe
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.results import ResultStore, key_of
 from routing_pipeline.storage.runs import RunStore
-from routing_pipeline.text import name, percent
+from routing_pipeline.text import counted, name, percent
 from routing_pipeline.window.conform import LOOK_AROUND_S, learning_half_as_whole, with_day
 from routing_pipeline.window.coverage import Uncovered, late_starts, uncovered
 from routing_pipeline.window.day_cache import DayCache, FilesByDay
@@ -410,13 +410,17 @@ def _notices(parameters: Parameters, timeframe: Timeframe, requests: int, labell
     if timeframe != parameters.timeframe:
         notices.append(f"The window asked for ({parameters.timeframe}) held too little; it was extended to {timeframe}.")
     if requests < MIN_REQUESTS:
-        notices.append(f"{requests:,} requests are too few to judge other routing rules; at least {MIN_REQUESTS:,} are needed.")
+        notices.append(
+            f"{counted(requests, 'request')} {'is' if requests == 1 else 'are'} too few to judge other routing rules; at least {MIN_REQUESTS:,} are needed."
+        )
     if labelled == 0:
         notices.append(
             "No request carries a quality score, so no rule can be proven safe. Log quality_score, or hand over a feedback file."
         )
     elif labelled < MIN_LABELLED:
-        notices.append(f"Only {labelled:,} requests carry a quality score; about {MIN_LABELLED:,} are the least that proofs need.")
+        notices.append(
+            f"Only {counted(labelled, 'request')} {'carries' if labelled == 1 else 'carry'} a quality score; about {MIN_LABELLED:,} are the least that proofs need."
+        )
     return tuple(notices)
 
 
@@ -470,7 +474,8 @@ def _at(seconds: float) -> str:
 
 def _length(seconds: float) -> str:
     hours = seconds / SECONDS_PER_HOUR
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+    number, unit = (hours, "hour") if hours < 48 else (hours / 24, "day")
+    return f"{number:.1f} {unit}{'' if f'{number:.1f}' == '1.0' else 's'}"
 
 
 def _days_to_collect(requests: int, labelled: int, span_days: float) -> float | None:

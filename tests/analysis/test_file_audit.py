@@ -121,6 +121,22 @@ def test_a_few_hours_tell_of_no_month_and_one_model_of_no_comparison(tmp_path: P
     assert "these logs compare nothing" in said
 
 
+def test_a_model_whose_calls_cost_nothing_is_worth_a_test_and_never_the_dearer_one(tmp_path: Path) -> None:
+    own = [
+        {
+            "attempt_id": f"a{number}",
+            "started_at": START_S + number * 600.0,
+            "model": "our-own" if number % 2 else "large",
+            "status": "success",
+            "task_type": "chat",
+            "cost_usd": 0.0 if number % 2 else 0.02,
+        }
+        for number in range(400)
+    ]
+    ((dear, cheap, ratio),) = [(each.dear, each.cheap, each.cost_ratio) for each in audited(tmp_path, as_lines(own)).comparisons]
+    assert (dear, cheap, ratio) == ("large", "our-own", 0.0)
+
+
 def test_an_unpriced_answer_is_no_free_one_and_a_failure_that_nobody_charged_is(tmp_path: Path) -> None:
     odd = [call(400, "nobody-prices-this", None), call(401, "large", None, status="failure")]
     found = audited(tmp_path, as_lines([*CALLS, *odd]))

@@ -152,6 +152,12 @@ def test_binned_ranks_give_spearmans_correlation(week: Any, found: QualityMetric
     assert line.rho.estimate == pytest.approx(stats.spearmanr(code.quality, code.request_cost_usd).statistic, abs=0.01)
 
 
+def test_correlations_that_nobody_can_tell_are_not_called_indistinguishable_from_none(hand_made: Any, hand_made_scope: Any) -> None:
+    found = quality_metrics(hand_made([{"status": "failure"}] * 20), hand_made_scope()).against_cost
+    assert found.simpsons_paradox == "cannot tell"
+    assert found.explanation == "Too few requests have both a quality and a cost."
+
+
 def test_cheap_easy_tasks_and_dear_hard_ones_make_simpsons_paradox(hand_made: Any, hand_made_scope: Any) -> None:
     rng = np.random.default_rng(3)
     rows = []

@@ -58,7 +58,7 @@ def said(
     `further` lines about what the result itself does not hold.
     """
     window = f"{scope.start:%Y-%m-%d %H:%M} to {scope.end:%Y-%m-%d %H:%M} UTC"
-    lines = [f"**{question.tool}**, {scope.timeframe} ({window}), {scope.requests:,} requests"]
+    lines = [f"**{question.tool}**, {scope.timeframe} ({window}), {text.counted(scope.requests, 'request')}"]
     lines += [f"- {_short(_incident(each))}" for each in incidents]
     lines += [f"- {_short(line)}" for line in (*_SAYS[type(result)](result), *further)]
     lines += [f"- Note: {_short(text.printable(notice))}" for notice in (*scope.notices, *getattr(result, "notices", ()))[:SHOWN]]
@@ -134,7 +134,9 @@ def _costs(result: RoutingCosts) -> Lines:
     yield f"Trend: {result.trend.direction}{why}; against the window before {measured(result.trend.change, text.change)}"
     for period in (result.month, result.quarter):
         if period is not None:
-            days = "" if result.budget_projection is None else f", from {result.budget_projection.history_days} days of spend"
+            days = (
+                "" if result.budget_projection is None else f", from {text.counted(result.budget_projection.history_days, 'day')} of spend"
+            )
             yield f"{period.period}: {measured(period.observed_usd, text.usd)} so far; by its end{days}: {measured(period.total_usd, text.usd)}"
     for budget in result.budgets[:SHOWN]:
         whose = "The whole budget" if budget.of is None else f"Budget of {_name(budget.of)}"
@@ -176,7 +178,8 @@ def _units(units: UnitCosts) -> Lines:
 
 def _quality(result: QualityMetrics) -> Lines:
     overall = result.overall
-    yield f"Mean quality {measured(overall.quality, text.score)} over {overall.labelled:,} scored answers"
+    over = "" if isinstance(overall.quality, Unidentifiable) else f" over {text.counted(overall.labelled, 'scored answer')}"
+    yield f"Mean quality {measured(overall.quality, text.score)}{over}"
     share = text.of_scored(overall.quality_share)
     yield f"Corrected for which were scored: {measured(overall.quality_corrected, text.score)}{share}"
     yield f"Completion {measured(overall.completion, text.percent)}; users' rating {measured(overall.user_rating, text.score)}"

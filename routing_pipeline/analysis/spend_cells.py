@@ -107,7 +107,9 @@ class SpendCells:
 
 def spend_cells(requests: ibis.Table, scope: AnalysisScope) -> SpendCells:
     """Add up a window's attempts of chat (schema.SCOPED_REQUESTS); rare task types and models fall together as `(others)`."""
-    rows = fold_rare(fold_rare(requests, "task_type", len(scope.task_types)), "model", len(scope.models))
+    # Before names fall together: a rare model that was chosen first is not called `(others)` there, and is no other model.
+    told = requests.mutate(asked_again=asked_again(requests), fell_back=fell_back(requests))
+    rows = fold_rare(fold_rare(told, "task_type", len(scope.task_types)), "model", len(scope.models))
     found = SpendCells()
     for row in _sums(rows).to_pyarrow().to_pylist():
         _enter(found, row)
@@ -156,9 +158,9 @@ def _sums(rows: ibis.Table) -> ibis.Table:
         squared=(rows.cost_usd * rows.cost_usd).sum(where=counted),
         paid_failures=is_paid_failure.sum(),
         paid_failures_usd=rows.cost_usd.sum(where=is_paid_failure),
-        asked_again=asked_again(rows).sum(),
+        asked_again=rows.asked_again.sum(),
         retries_logged=rows.retries.count(where=rows.is_final),
-        fell_back=fell_back(rows).sum(),
+        fell_back=rows.fell_back.sum(),
         cached_tokens_logged=rows.cached_tokens.count(),
         tier=rows.tier.max(),
         **moments,

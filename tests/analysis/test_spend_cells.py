@@ -26,6 +26,15 @@ def call(prompt: int, cached: int | None, output: int, *, factor: float = 1.0, *
     return {"prompt_tokens": prompt, "cached_tokens": cached, "completion_tokens": output, "cost_usd": cost} | values
 
 
+def test_models_that_fall_together_for_being_rare_are_no_fallbacks(hand_made: Any, hand_made_scope: Any) -> None:
+    names = [f"m{number}" for number in range(70)]
+    rows = [{"model": name, "routed_model": name} for name in names for _ in range(3)]
+    rows.append({"model": names[-1], "routed_model": names[-2]})
+    found = spend_cells(hand_made(rows), hand_made_scope().model_copy(update={"models": tuple(names)}))
+    assert ("code", "(others)") in found.cells
+    assert found.fell_back == 1
+
+
 def test_calls_with_tokens_and_a_cost_are_counted_apart_from_the_rest(cells_of: Any) -> None:
     rows = [call(900, 400, 100), call(1_100, None, 50), call(0, 0, 0, completion_tokens=None), call(500, 0, 10, is_cache_hit=True)]
     found = cells_of(rows)

@@ -24,7 +24,7 @@ from routing_pipeline.analysis.user_groups import DEFINITIONS, cohorts_unknown, 
 from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
 from routing_pipeline.schema import OWN_COST_ONLY
 from routing_pipeline.stats.inference import NOT_NEGATIVE, Floats, clustered_mean, clustered_ratio_of_means, mean_interval
-from routing_pipeline.text import LogName
+from routing_pipeline.text import LogName, counted
 from routing_pipeline.window.kinds_of_call import is_chat, kind_of
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
@@ -90,7 +90,7 @@ def unit_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisScope,
     solved_from = SOLVED_FROM if scope.parameters.quality_threshold is None else scope.parameters.quality_threshold
     rows = with_user_groups(requests.mutate(operation=kind_of(requests)), previous, scope, by)
     for name in by:
-        rows = rows if name == "day" else fold_rare(rows, name, LISTED + 1)
+        rows = rows if name == "day" else _few_names(rows, name)
     rows = rows.mutate(**{f"by_{place}": rows[name].cast("string") for place, name in enumerate(by)})
     keys = tuple(f"by_{place}" for place in range(len(by)))
     sums = _sums(rows, keys, solved_from)
@@ -103,8 +103,19 @@ def unit_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisScope,
         by=by,
         lines=lines,
         definition=" ".join([definition, *(DEFINITIONS[name] for name in by if name in DEFINITIONS)]),
-        notices=tuple(filter(None, [cohorts_unknown(scope) if "user_cohort" in by else None])),
+        notices=tuple(filter(None, [cohorts_unknown(scope) if "user_cohort" in by else None, _not_listed(len(ordered) - len(lines))])),
     )
+
+
+def _not_listed(groups: int) -> str | None:
+    return f"{counted(groups, 'group')} that cost less {'is' if groups == 1 else 'are'} not listed" if groups else None
+
+
+def _few_names(rows: ibis.Table, column: str) -> ibis.Table:
+    """Of a column with more than LISTED names, what is not logged among them, the rarest as one: its lines are LISTED at most, and hold everything."""
+    sizes = rows.group_by(column).agg(n=lambda t: t.count())
+    names = sizes.order_by(ibis.desc("n"), column).limit(LISTED + 1).to_pyarrow().num_rows
+    return rows if names <= LISTED else fold_rare(rows, column, LISTED + 1, keep=LISTED - 2)
 
 
 def _labels(group: tuple[str | None, ...], by: tuple[Dimension, ...]) -> tuple[str | None, ...]:

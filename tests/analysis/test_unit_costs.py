@@ -109,6 +109,15 @@ def test_a_million_names_of_a_tag_stay_fifty_lines(units: Any) -> None:
     assert len(found.lines) <= 50
 
 
+def test_the_lines_of_many_names_hold_every_request(units: Any) -> None:
+    rows = [{"at_s": float(at), "feature": f"f{at % 60}" if at % 61 else None, "team": f"g{at % 7}"} for at in range(900)]
+    found = units(rows, "feature")
+    assert len(found.lines) <= 50
+    assert sum(line.requests for line in found.lines) == 900
+    assert found.notices == ()
+    assert [notice for notice in units(rows, "feature", "team").notices if "not listed" in notice]
+
+
 def test_intervals_hold_the_true_cost_of_a_solved_task(units: Any) -> None:
     held = 0
     for seed in range(40):

@@ -276,7 +276,8 @@ def _means(requests: ibis.Table, columns: dict[str, ibis.expr.types.NumericValue
     found = requests.group_by("cluster").agg(**sums, **counts).order_by("cluster").to_pyarrow()
 
     def by_cluster(name: str) -> Floats:
-        return found[name].to_numpy().astype(float)
+        values: Floats = found[name].to_numpy().astype(np.float64)
+        return values
 
     return {name: clustered_mean(by_cluster(f"{name}_sum"), by_cluster(f"{name}_n"), bounds=NOT_NEGATIVE) for name in columns}
 

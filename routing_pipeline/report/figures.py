@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from routing_pipeline import text
-from routing_pipeline.estimates import Estimate, Unidentifiable
+from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.model_mix import ModelShare
 from routing_pipeline.recommendation.offered import RoutingOption
 from routing_pipeline.recommendation.tradeoff_frontier import FrontierPoint, TradeoffFrontier
@@ -64,11 +64,11 @@ def spend_points(report: Report) -> tuple[str, list[Step]]:
     by_day = costs.by("day")
     if is_hourly(costs) or by_day is None:
         return "hour" if is_hourly(costs) else "day", inside
-    spent = {line.group[0]: line.cost_usd for line in by_day.lines}
+    spent = {str(line.group[0]): line.cost_usd for line in by_day.lines}
 
     def own(step: Step) -> Step:
-        usd = spent.get(f"{datetime.fromtimestamp(step.start_s, UTC):%Y-%m-%d}", 0.0)
-        return replace(step, spend_usd=0.0 if isinstance(usd, Unidentifiable) else usd, label=f"{step.label.removesuffix(' *')} *")
+        usd = spent.get(f"{datetime.fromtimestamp(step.start_s, UTC):%Y-%m-%d}")
+        return replace(step, spend_usd=usd if isinstance(usd, float) else 0.0, label=f"{step.label.removesuffix(' *')} *")
 
     return "day", [own(step) if is_cut(step, scope) else step for step in inside]
 

@@ -47,11 +47,11 @@ SEED = 20_110
 ONE_SIDED = 0.5 + LEVEL / 2
 """Level of either end of an interval by itself."""
 POINTWISE = float(ndtri(ONE_SIDED))
+"""Critical value of a single interval, before its degrees of freedom count; `simultaneous` has that of a family."""
 NOT_NEGATIVE = (0.0, math.inf)
 """What durations and prices cannot lie beyond."""
 SHARE = (0.0, 1.0)
 """What shares and scores cannot lie beyond."""
-"""Critical value of a single interval, before its degrees of freedom count; `simultaneous` has that of a family."""
 
 
 # --- quantiles, and the interval around an estimate -----------------------------------------------------------------------------------

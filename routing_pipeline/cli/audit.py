@@ -91,7 +91,9 @@ def _spend(found: FileAudit) -> Iterator[str]:
     from routing_pipeline.estimates import Unidentifiable
 
     per = "" if found.cost_per_call_usd is None else f", {text.usd(found.cost_per_call_usd)} per call"
-    yield f"Spend     {text.usd(found.spend_usd)} in {text.days(found.covered_days)} of logs{per}"
+    # One call, or several at one moment, cover no time.
+    within = f" in {text.days(found.covered_days)} of logs" if found.covered_days else ""
+    yield f"Spend     {text.usd(found.spend_usd)}{within}{per}"
     pace = found.run_rate_usd
     if isinstance(pace, Unidentifiable):
         yield f"Run rate  {text.CANNOT_TELL}: {pace.unidentifiable}"

@@ -245,7 +245,7 @@ def test_what_has_no_price_is_counted_and_never_taken_for_free(costs: Any) -> No
     assert found.unpriced.attempts_without_list_price == 1
     assert (found.unpriced.free_attempts, found.unpriced.free_list_cost_usd) == (1, pytest.approx(0.03))
     assert any("1 successful attempt has no price at all: every total is a lower bound" in notice for notice in found.notices)
-    assert any("counted at list prices, $0.07 of the total" in notice for notice in found.notices)
+    assert any("counted at list prices: $0.0700 of the total" in notice for notice in found.notices)
 
 
 def test_a_bill_beyond_ten_percent_of_list_price_is_flagged_and_an_unknown_model_is_not_called_right(costs: Any) -> None:

@@ -629,7 +629,7 @@ def test_the_nearest_known_format_is_named_when_it_knows_most_of_the_names(read:
     near = {name: value for name, value in call(0).items() if name not in {"litellm_call_id", "startTime"}}
     reason = read(json.dumps(near)).refused[0][1]
     assert "nearest is litellm, which has litellm_call_id, " in reason or "nearest is litellm, which has startTime too" in reason
-    observation = {"id": "o", "traceId": "t", "type": "GENERATION", "startTime": "2026-11-23T02:13:20Z", "model": "m", "usage": {}}
+    observation = {"id": "o", "parent": "t", "type": "GENERATION", "startTime": "2026-11-23T02:13:20Z", "modelId": "m", "usage": {}}
     reason = read(json.dumps(observation), name="b").refused[1][1]
     assert "startTime is missing" not in reason
     assert "no known log format" in reason

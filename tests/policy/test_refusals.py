@@ -76,7 +76,7 @@ def test_few_sessions_are_refused_however_many_requests_they_made(tmp_path: Path
     rows = rows_of()
     place = rows.column_names.index("cluster")
     evidence, rules = everything(rows.set_column(place, "cluster", pa.array(np.arange(rows.num_rows) % 20)), tmp_path)
-    assert "20 group(s) of sessions are too few" in str(evidence.refusal)
+    assert "20 groups of sessions are too few" in str(evidence.refusal)
     assert is_nothing(rules)
 
 

@@ -129,3 +129,17 @@ def test_the_unit_of_regret_is_explained_where_it_is_shown(reports: dict[str, Ca
         decisions = shown.routing_decisions.model_copy(update={"goal_unit": unit})
         text = report_markdown(shown.model_copy(update={"routing_decisions": decisions}))
         assert ("0.1 is worth 10.0 % of today's cost" in text) is is_told
+
+
+def test_where_nothing_could_be_compared_no_money_stands_on_either_side(full_of: Callable[[str], Report]) -> None:
+    report = full_of("A")
+    nothing = check("dall-e-3", within=None).model_copy(
+        update={"attempts": 0, "logged_usd": 0.0, "list_usd": 0.0, "classes": (), "unchecked_attempts": 4}
+    )
+    costs = report.routing_costs.model_copy(update={"checks": (nothing,)})
+    (line,) = [
+        each
+        for each in report_markdown(report.model_copy(update={"routing_costs": costs})).splitlines()
+        if each.startswith("| dall-e-3 | dall-e-3-2026 |")
+    ]
+    assert "$" not in line

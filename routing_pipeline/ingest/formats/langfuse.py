@@ -180,7 +180,7 @@ LANGFUSE = column_map(
     "langfuse",
     structure=dict.fromkeys(_TEXTS, "VARCHAR"),
     keys=_KEYS,
-    ignores=f"(data_type IS NOT NULL OR bookmarked IS NOT NULL OR type IN {NO_GENERATIONS!r})",
+    ignores=f"(data_type IS NOT NULL OR (bookmarked IS NOT NULL AND type IS NULL) OR type IN {NO_GENERATIONS!r})",
     left_out="observations that are no generations, traces and scores",
     started=_STARTED,
     # What embeds, ranks or moderates for an answer does not make two of it.

@@ -407,3 +407,8 @@ def test_the_older_tables_are_read_and_their_traces_are_left_out(tmp_path: Path)
     )
     kept, refused = read_scores(tmp_path / "logs" / "traces", tmp_path / "other")
     assert (kept, refused) == ([], [])
+
+
+def test_an_observation_that_holds_the_fields_of_its_trace_is_no_trace(read: Any) -> None:
+    of_its_trace = {"trace_name": "chat", "user_id": "jane", "session_id": "s", "release": "", "bookmarked": False, "public": False}
+    assert len(read(of_its_trace | {"timestamp": "2026-11-20 13:46:19.963000"}, of_its_trace).column("attempt_id")) == 2

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import typer
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -91,3 +94,37 @@ def test_every_target_of_make_in_a_block_is_there() -> None:
 def test_every_page_of_the_documents_is_in_the_site() -> None:
     listed = set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_option_is_in_the_documents_and_every_command_in_the_table_of_the_readme() -> None:
+    from routing_pipeline.cli.main import app
+
+    everything = "\n".join(path.read_text(encoding="utf-8") for path in documents())
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## All commands")[2]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = {name for each in commands.values() for option in each.params for name in option.opts if name.startswith("--")}
+    assert [name for name in sorted(options) if not re.search(rf"{re.escape(name)}(?![\w-])", everything)] == []
+    assert [name for name in commands if not re.search(rf"^\|.*`(routing-pipeline )?{name}\b", table, re.MULTILINE)] == []
+
+
+def keys_of(model: Any) -> Iterator[str]:
+    """Names of a table of the configuration as its file writes them, with those of the tables in it."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from keys_of(inner)
+
+
+def test_every_key_of_the_configuration_is_on_its_page() -> None:
+    from routing_pipeline.alerts.notifications import Channels
+    from routing_pipeline.gateways.rollout_settings import RolloutSettings
+    from routing_pipeline.parameters import OTHER_TABLES, Parameters
+    from routing_pipeline.rules.record import Publishing
+    from routing_pipeline.window.router_health import RouterConfig
+
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    keys = {*OTHER_TABLES, *keys_of(Parameters), *keys_of(RouterConfig), *keys_of(Channels)}
+    keys |= {field.name for table in (RolloutSettings, Publishing) for field in dataclasses.fields(table)}
+    # What a list of capabilities held when it was named is no key of the file.
+    assert [key for key in sorted(keys - {"path", "md5"}) if not re.search(rf"\b{key}\b", page)] == []

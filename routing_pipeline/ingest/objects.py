@@ -119,6 +119,10 @@ class LocalSource:
         self.exclude = None if exclude is None else exclude.absolute()
         if not self.root.exists():
             raise UnusableInputError(f"{path}: there is no such file or directory")
+        if not self.root.is_file() and not self.root.is_dir():
+            raise UnusableInputError(
+                f"{path}: is neither a file nor a directory, such as a pipe or a device; save the logs as a file first"
+            )
 
     @property
     def uri(self) -> str:
@@ -201,6 +205,8 @@ def _refuse_too_many(uri: str, count: int) -> None:
 
 
 def _refuse_unreadable(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return  # Deleted since its parent was listed: left out, as an object is.
     raise UnusableInputError(f"{error.filename}: {error.strerror}; give read permission to it") from error
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest import backlog
 from routing_pipeline.ingest.backlog import open_backlog
 from routing_pipeline.ingest.ingestion import ingest_logs
@@ -94,3 +96,18 @@ def test_a_file_whose_name_is_no_text_is_read_and_named(tmp_path: Path) -> None:
     assert ingest_logs(home, str(folder), now_s=NOW_S).objects_new == 0
     (key,) = Lake(home).side_table("ledger")["object"].to_pylist()
     assert LocalSource(folder).describe(key) is not None
+
+
+def test_a_folder_that_is_gone_since_it_was_listed_is_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.jsonl").write_text("{}")
+    found = LocalSource(tmp_path).list_objects()
+    keys = [next(found).key]
+    shutil.rmtree(tmp_path / "b")
+    assert [*keys, *(each.key for each in found)] == ["a/log.jsonl", "c/log.jsonl"]
+
+
+def test_a_pipe_or_a_device_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UnusableInputError, match="/dev/null: is neither a file nor a directory.*; save the logs as a file first"):
+        LocalSource(Path("/dev/null"))

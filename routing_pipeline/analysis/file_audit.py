@@ -201,7 +201,10 @@ def _nothing_usable(uri: str, read: _Read) -> Exception:
             f"{uri}: nothing in it is a call to a model{f'; it holds {beside}' if beside else ''}; see docs/formats.md"
         )
     reason, count = read.reasons.most_common(1)[0]
-    return DataQualityError(f"{uri}: none of its {read.counts.total():,} records can be used; {count:,} of them: {reason}")
+    records = read.counts.total()
+    if records == 1:
+        return DataQualityError(f"{uri}: its only record cannot be used: {reason}")
+    return DataQualityError(f"{uri}: none of its {records:,} records can be used; {count:,} of them: {reason}")
 
 
 def _summed(read: _Read, folder: Path) -> dict[str, Any]:

@@ -159,6 +159,8 @@ def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
 def test_a_file_in_which_nothing_is_known_ends_as_a_check_that_failed(tmp_path: Path) -> None:
     with pytest.raises(DataQualityError, match="its fields are uuid, llm, spent"):
         audited(tmp_path, as_lines([{"uuid": "u", "llm": "m", "spent": 1}] * 3))
+    with pytest.raises(DataQualityError, match="its only record cannot be used: no known log format"):
+        audited(tmp_path, as_lines([{"uuid": "u", "llm": "m", "spent": 1}]))
     with pytest.raises(UnusableInputError, match="nothing in it is a call"):
         audited(tmp_path, b"\n\n")
     with pytest.raises(UnusableInputError, match="no such file"):

@@ -109,5 +109,5 @@ def test_a_folder_that_is_gone_since_it_was_listed_is_left_out(tmp_path: Path) -
 
 
 def test_a_pipe_or_a_device_is_refused_with_what_to_do() -> None:
-    with pytest.raises(UnusableInputError, match="/dev/null: is neither a file nor a directory.*; save the logs as a file first"):
+    with pytest.raises(UnusableInputError, match=r"/dev/null: is neither a file nor a directory.*; save the logs as a file first"):
         LocalSource(Path("/dev/null"))

@@ -145,7 +145,7 @@ def kept(cube: ScoreCube) -> Ints:
 def quality_margins(outcome: Evaluated, today: Evaluated, limits: Limits) -> list[tuple[str, Statistic]]:
     """The limits of quality, as in `margins`: the fall against today first, the absolute floor where there is one."""
     flattered = limits.hidden_bias * outcome.moved
-    despite = f" even if unlogged difficulty flatters moved requests by {limits.hidden_bias:g}" if flattered else ""
+    despite = f" even if unlogged difficulty flatters moved requests by {limits.hidden_bias:.2g}" if flattered else ""
     despite += " even if today's answers that nobody scored are perfect" if outcome.unseen_loss else ""
     hidden = flattered + outcome.unseen_loss
     drop = _above(outcome.quality - today.quality, hidden - limits.max_quality_drop)

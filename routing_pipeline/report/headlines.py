@@ -105,13 +105,17 @@ def _what(report: Report) -> str:
         if rules.conflicts:
             said = "; ".join(conflict.said for conflict in rules.conflicts)
             return f"No change of the routing rules is recommended, because the limits are in conflict: {said}."
-        why = f" {rules.reasons[0]}" if rules.reasons else ""
+        why = f" {_capital(rules.reasons[0].removeprefix('No change is recommended: '))}" if rules.reasons else ""
         return f"No change of the routing rules is recommended: nothing better than today could be proven on these logs.{why}"
     count, effect = len(rules.rule_set.rules), _effect(report)
     found, they = ("1 routing rule is", "it") if count == 1 else (f"{count} routing rules are", "they")
     if grade_of(report) == "A":
         return f"{found} expected to {effect}."
     return f"{found} worth an A/B test: according to these logs {they} would {effect}."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _effect(report: Report) -> str:

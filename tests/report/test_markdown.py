@@ -229,6 +229,13 @@ def test_the_headlines_are_a_few_plain_lines(reports: Reports, kind: str) -> Non
     assert all(line.isprintable() and len(line) <= 600 for line in lines)
 
 
+def test_that_nothing_is_recommended_is_said_once_in_the_headlines(worlds: SimpleNamespace) -> None:
+    why = "No change is recommended: even the safest candidate failed its proof."
+    report: Report = worlds.assembled(worlds.scope_of(), worlds.evidence_of("A"), worlds.proposing_nothing(reasons=(why,)))
+    (finding,) = [line for line in headlines(report) if line.startswith("Finding")]
+    assert finding.endswith("could be proven on these logs. Even the safest candidate failed its proof.")
+
+
 def test_whoever_has_no_scores_is_told_to_hand_them_over_first_and_of_no_proof(worlds: SimpleNamespace) -> None:
     evidence = worlds.evidence_of("C", refusal="no request carries a quality score")
     report: Report = worlds.assembled(worlds.scope_of(), evidence, worlds.proposing_nothing(reasons=()))

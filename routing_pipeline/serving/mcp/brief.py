@@ -16,6 +16,7 @@ from typing import Any
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.serving.mcp.answer import Answer
+from routing_pipeline.text import counted
 
 BRIEF, FULL = "brief", "full"
 DETAILS = (BRIEF, FULL)
@@ -52,12 +53,14 @@ def read_detail(given: dict[str, Any]) -> tuple[str, int | None]:
     """
     detail, page = given.pop("detail", None) or FULL, given.pop("page", None)
     if detail not in DETAILS:
-        raise UnusableInputError(f"detail: one of {', '.join(DETAILS)} (got {json.dumps(str(detail)[:40])})")
+        raise UnusableInputError(f"detail: one of {', '.join(DETAILS)} (got {json.dumps(str(detail)[:40], ensure_ascii=False)})")
     if page is None:
         return detail, None
     text = str(page).strip()
     if isinstance(page, bool) or not text.isdecimal() or not 1 <= int(text[:6]) <= 999:
-        raise UnusableInputError(f"page: a whole number from 1, of {PAGE_ITEMS} items of each list (got {json.dumps(text[:40])})")
+        raise UnusableInputError(
+            f"page: a whole number from 1, of {PAGE_ITEMS} items of each list (got {json.dumps(text[:40], ensure_ascii=False)})"
+        )
     return FULL, int(text)
 
 
@@ -156,7 +159,9 @@ def _cut_text(text: str) -> str:
 def _paged(answer: Answer, page: int) -> Answer:
     pages = max(1, -(-max(_lengths(answer.structured), default=0) // PAGE_ITEMS))
     if page > pages:
-        raise UnusableInputError(f"page: this answer has {pages} of {PAGE_ITEMS} items of each list (got {page})")
+        raise UnusableInputError(
+            f"page: this answer has {counted(pages, 'page')}, with {PAGE_ITEMS} items of each list on a page (got {page})"
+        )
     return replace(answer, structured={**_page_of(answer.structured, page), "page": page, "pages": pages})
 
 

@@ -154,7 +154,7 @@ class Computing:
     def _read(self, given: Any, parameters: Parameters) -> RuleSet:
         if isinstance(given, str) and not given.lstrip().startswith(("[", "{")):
             raise UnusableInputError(
-                f"this home knows no rule set {json.dumps(given[:40])}; give latest, the rule_set_id that optimize_routing_rules gave, "
+                f"this home knows no rule set {json.dumps(given[:40], ensure_ascii=False)}; give latest, the rule_set_id that optimize_routing_rules gave, "
                 'or the rules themselves, such as [{"when": {"task_type": ["code"]}, "route": "gpt-4o-mini"}]'
             )
         return read_given_rules(given, parameters)

@@ -96,7 +96,7 @@ def _no_such_tool(name: str) -> str:
     elsewhere = next((tool.server for tool in TOOLS if tool.name == name), None)
     if elsewhere is not None:
         return f"{name} is a tool of the server {elsewhere}; ask it there"
-    return f"there is no tool {json.dumps(name[:60])}{did_you_mean(name, (tool.name for tool in TOOLS))}"
+    return f"there is no tool {json.dumps(name[:60], ensure_ascii=False)}{did_you_mean(name, (tool.name for tool in TOOLS))}"
 
 
 def server_of(name: ServerName, answers: Answers) -> Server:

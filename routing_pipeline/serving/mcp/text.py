@@ -213,7 +213,8 @@ def _patterns(result: RequestPatterns) -> Lines:
 
 
 def _performance(result: ModelPerformance) -> Lines:
-    yield f"{result.contrasts_distinguishable} of {result.contrasts_tested} differences between models are real at a false discovery rate of 5 %"
+    if result.contrasts_tested:
+        yield f"{result.contrasts_distinguishable} of {result.contrasts_tested} differences between models are real at a false discovery rate of 5 %"
     for each in result.performances[: 2 * SHOWN]:
         yield (
             f"{_name(each.task_type)} on {_name(each.model)}: adjusted quality {measured(each.quality_adjusted, text.score, brief=True)}, "

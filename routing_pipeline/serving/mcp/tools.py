@@ -81,7 +81,7 @@ class Tool:
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in arguments:
             if name not in known:
-                raise UnusableInputError(f"{self.name} takes {', '.join(known)}; not {_shown(name)}")
+                raise UnusableInputError(f"{self.name} takes {', '.join((*known, 'detail', 'page'))}; not {_shown(name)}")
         reading = Reading(base)
         for name, parameter in known.items():
             given = arguments.get(name)
@@ -92,7 +92,7 @@ class Tool:
 
 def _shown(value: object) -> str:
     """An argument as an error repeats it: short, on one line."""
-    return json.dumps(str(value)[:40])
+    return json.dumps(str(value)[:40], ensure_ascii=False)
 
 
 def _refuse(name: str, value: object, allowed: str) -> UnusableInputError:
@@ -201,11 +201,14 @@ def _based_on(value: Any, reading: Reading) -> None:
         raise _refuse("based_on", value, "historical_performance: what the logs show is all that a mix is computed from")
 
 
-def _rules(value: Any, reading: Reading) -> None:
-    # Read by whoever finds rule sets; here it only has to have a shape.
-    if not isinstance(value, str | list | dict) or not value:
-        raise _refuse("rules", value, f'"{LATEST}", the id of a rule set, or rules as JSON')
-    reading.also["rules"] = value
+def _rules(name: str) -> Callable[[Any, Reading], None]:
+    def read(value: Any, reading: Reading) -> None:
+        # Read by whoever finds rule sets; here it only has to have a shape.
+        if not isinstance(value, str | list | dict) or not value:
+            raise _refuse(name, value, f'"{LATEST}", the id of a rule set, or rules as JSON')
+        reading.also["rules"] = value
+
+    return read
 
 
 def _text(description: str, **more: Any) -> dict[str, Any]:
@@ -233,7 +236,7 @@ def _rules_parameter(name: str) -> Parameter:
             "or the rules themselves: a list of {when, route}, or a whole rule set as in rules.json",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}, {"type": "object"}],
         },
-        _rules,
+        _rules(name),
         lambda _: LATEST,
     )
 

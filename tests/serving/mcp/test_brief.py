@@ -64,7 +64,7 @@ def test_pages_hold_every_item_once_and_what_is_no_list_once() -> None:
     pages = [detailed(answer, "full", page).structured for page in range(1, 9)]
     assert [each for page in pages for each in page["models"]] == LARGE["models"]
     assert "total_usd" not in pages[1]
-    with pytest.raises(UnusableInputError, match="has 8 of 20 items"):
+    with pytest.raises(UnusableInputError, match="has 8 pages, with 20 items of each list on a page"):
         detailed(answer, "full", 9)
 
 

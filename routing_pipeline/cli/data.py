@@ -80,14 +80,15 @@ def reprocess(
     check_file(config)
     check_environment()
     opened = open_home(home)
+    from routing_pipeline import text
     from routing_pipeline.ingest.reprocessing import mark_for_reading_again
 
     marked = mark_for_reading_again(opened, day=day, prefix=prefix)
     jobs.ingest(opened, config, *(jobs.ingestion(each, log_format=log_format, stand_if_unavailable=False) for each in marked.sources))
     told = (
-        f"{marked.objects:,} objects read again"
-        + (f"; {marked.gone:,} are not there any more, and what was read of them stays" if marked.gone else "")
-        + (f"; {marked.forgotten:,} were forgotten and stay so" if marked.forgotten else "")
+        f"{text.counted(marked.objects, 'object')} read again"
+        + (f"; no longer there: {marked.gone:,}, and what was read of that stays" if marked.gone else "")
+        + (f"; forgotten, and staying so: {marked.forgotten:,}" if marked.forgotten else "")
     )
     show(marked.model_dump_json(indent=1), [told], as_json=as_json)
 
@@ -104,9 +105,11 @@ def compact(
         from routing_pipeline.ingest.compaction import maintain
 
         result = maintain(opened, kept_days=kept_days, progress=progress)
+    from routing_pipeline.text import counted
+
     told = (
-        f"{result.files_before:,} files became {result.files_after:,}; {result.snapshots_expired:,} snapshots dropped, "
-        f"{result.files_removed:,} files removed, {result.bytes_freed / 1e6:,.1f} MB freed"
+        f"{counted(result.files_before, 'file')} became {result.files_after:,}; {counted(result.snapshots_expired, 'snapshot')} dropped, "
+        f"{counted(result.files_removed, 'file')} removed, {result.bytes_freed / 1e6:,.1f} MB freed"
     )
     show(result.model_dump_json(indent=1), [told], as_json=as_json)
 
@@ -147,12 +150,16 @@ def _forget(home: Home, what: str, value: str, *, dry_run: bool) -> ForgetResult
 
 
 def _told(result: ForgetResult) -> str:
-    rows = f"{result.attempts:,} rows from {result.objects:,} objects"
-    beside = f"with {result.quarantined:,} refused records and {result.scores:,} scores"
-    reports = f"{result.reports:,} stored reports" + (" (report --list will be empty until the next run)" if result.reports else "")
+    from routing_pipeline.text import counted
+
+    rows = f"{counted(result.attempts, 'row')} from {counted(result.objects, 'object')}"
+    beside = f"with {counted(result.quarantined, 'refused record')} and {counted(result.scores, 'score')}"
+    reports = counted(result.reports, "stored report") + (" (report --list will be empty until the next run)" if result.reports else "")
     if result.is_dry_run:
         return f"would forget {rows}, {beside}; would delete older snapshots, all stored results and {reports}; nothing was changed"
+    if not any((result.attempts, result.quarantined, result.scores, result.snapshots, result.files, result.reports)):
+        return f"{rows} forgotten, {beside}; nothing else was deleted"
     return (
-        f"{rows} forgotten, {beside}; {result.snapshots:,} older snapshots and {result.files:,} files deleted, "
+        f"{rows} forgotten, {beside}; {counted(result.snapshots, 'older snapshot')} and {counted(result.files, 'file')} deleted, "
         f"all stored results and {reports} as well"
     )

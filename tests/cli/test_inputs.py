@@ -64,3 +64,15 @@ def test_a_demo_is_refused_a_home_of_other_logs_before_anything_is_made_up(tmp_p
     with pytest.raises(UnusableInputError, match="holds logs from s3://real/logs; a demo never mixes with others"):
         app(args=["demo", "--home", "real"], standalone_mode=False)
     assert not (tmp_path / "real" / "demo").exists()
+
+
+def test_one_of_a_kind_is_told_in_the_singular() -> None:
+    from routing_pipeline.cli.data import _told
+    from routing_pipeline.ingest.erasure import ForgetResult
+
+    nothing = ForgetResult(attempts=0, objects=0, quarantined=0, scores=0, snapshots=0, files=0, reports=0, is_dry_run=False, seconds=0.0)
+    assert _told(nothing) == "0 rows from 0 objects forgotten, with 0 refused records and 0 scores; nothing else was deleted"
+    once = nothing.model_copy(update=dict.fromkeys(("attempts", "objects", "quarantined", "scores", "snapshots", "files"), 1))
+    assert _told(once).startswith(
+        "1 row from 1 object forgotten, with 1 refused record and 1 score; 1 older snapshot and 1 file deleted, all stored results"
+    )

@@ -229,6 +229,8 @@ def report(
         from routing_pipeline.rules.past_reports import lines, past_reports
 
         found = past_reports(opened.runs, record)
+        if not found:
+            typer.echo("no report has been made in this home yet", err=True)
         show(json.dumps([each.model_dump(mode="json") for each in found], indent=1), lines(found), as_json=as_json)
         return
     from routing_pipeline.report.rebuilding import find_run, rebuild

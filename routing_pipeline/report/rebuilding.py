@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.report.out_folder import check_writable, put
 from routing_pipeline.storage.code_keys import code_key
-from routing_pipeline.storage.runs import RunStore, StoredRun
+from routing_pipeline.storage.runs import LATEST, RunStore, StoredRun
 
 if TYPE_CHECKING:
     # Takes seconds to load, and whoever mistypes a run's id should not wait for it.
@@ -41,15 +41,15 @@ def report_code() -> str:
 
 
 def find_run(store: RunStore, run_id: str | None) -> StoredRun:
-    """The run of this id, or of the only id that begins so; the latest for None.
+    """The run of this id, or of the only id that begins so; the latest for None and for `latest`.
 
     Raises:
         UnusableInputError: there is none, or more than one.
     """
     runs = store.all()
     if not runs:
-        raise UnusableInputError("no report has been made in this home yet; routing-pipeline run or analyze makes one")
-    if run_id is None:
+        raise UnusableInputError("no report has been made in this home yet; make one with routing-pipeline run or routing-pipeline analyze")
+    if run_id in {None, LATEST}:
         return store.latest() or runs[0]
     found = [run for run in runs if run.run_id == run_id] or [run for run in runs if run.run_id.startswith(run_id)]
     if len(found) != 1:

@@ -167,7 +167,7 @@ class RunStore:
                 "every report of this home answers a question of its own (options that the configuration does not have), so none is the latest; "
                 "name a rule set by its id, or make a report without such options"
             )
-        return "no report has been made in this home yet; routing-pipeline run or analyze makes one, then `latest` names its rules"
+        return "no report has been made in this home yet; make one with routing-pipeline run or routing-pipeline analyze, then `latest` names its rules"
 
     def all(self) -> tuple[StoredRun, ...]:
         """Runs that delivered a report, newest first."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from routing_pipeline.cli.inputs import open_home, read_asked, uri_of
 from routing_pipeline.cli.jobs import check_source, ingestion
-from routing_pipeline.cli.main import app
+from routing_pipeline.cli.main import app, main
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.storage.home import Home
 
@@ -76,3 +77,23 @@ def test_one_of_a_kind_is_told_in_the_singular() -> None:
     assert _told(once).startswith(
         "1 row from 1 object forgotten, with 1 refused record and 1 score; 1 older snapshot and 1 file deleted, all stored results"
     )
+
+
+def test_a_list_of_no_reports_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(sys, "argv", ["routing-pipeline", "report", "--list", "--home", str(tmp_path / "home")])
+    main()
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "no report has been made in this home yet\n")
+
+
+def test_the_latest_report_goes_by_that_word_too(tmp_path: Path) -> None:
+    from routing_pipeline.estimates import Estimate
+    from routing_pipeline.report.rebuilding import find_run
+    from routing_pipeline.storage.files import FolderStorage
+    from routing_pipeline.storage.runs import RunStore
+
+    store = RunStore(FolderStorage(tmp_path))
+    for name in ("cost-1", "cost-2"):
+        store.keep(name, Estimate(estimate=0.1, low=0.0, high=0.3), None, {}, key="a" * 16, question="cost")
+    assert find_run(store, "latest").run_id == find_run(store, None).run_id == "cost-2"

@@ -540,7 +540,10 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
             "(routing-pipeline reprocess --prefix OBJECT --format FORMAT), or",
             "(routing-pipeline reprocess --prefix OBJECT --format FORMAT --home my/home), or",
         ),
-        ("routing-pipeline run or analyze makes one", "routing-pipeline run --home my/home or analyze makes one"),
+        (
+            "make one with routing-pipeline run or routing-pipeline analyze, then",
+            "make one with routing-pipeline run --home my/home or routing-pipeline analyze --home my/home, then",
+        ),
         ("routing-pipeline report --list shows", "routing-pipeline report --list --home my/home shows"),
         ("made by another version of routing-pipeline; install that one", "made by another version of routing-pipeline; install that one"),
         ("give --home another folder, or routing-pipeline run", "give --home another folder, or routing-pipeline run"),

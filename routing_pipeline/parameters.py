@@ -222,7 +222,10 @@ class Parameters(_Asked):
     def _in_utc(cls, value: datetime | None) -> datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("must be a moment in the years 1 to 9999, in UTC") from error
 
 
 def _toml(config: Path) -> dict[str, Any]:

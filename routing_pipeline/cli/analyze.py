@@ -41,6 +41,7 @@ from routing_pipeline.cli.options import (
 )
 from routing_pipeline.cli.output import show
 from routing_pipeline.cli.progress import shown
+from routing_pipeline.clock import SECONDS_PER_HOUR
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.stopping import saying
 
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from routing_pipeline.rules.record import RuleSetRecord
     from routing_pipeline.storage.home import Home
 
+MOST_REQUESTS = 10_000_000
+"""Of a made-up week, which is held in memory."""
+EARLIEST_S = 946_684_800.0
+"""The year 2000, in seconds since 1970: no gateway logged anything before, and calendars end not far from year 1."""
 FOLLOWED_EVERY_S = 60.0
 """Between two additions to the demo's traffic."""
 
@@ -78,7 +83,9 @@ def demo(
     home: Annotated[
         Path | None, typer.Option("--home", help="Folder that holds lake, results and runs, and then the logs too [default: demo/home]")
     ] = None,
-    requests: Annotated[int, typer.Option("--requests", min=1_000, help="How many requests to make up for a week")] = 200_000,
+    requests: Annotated[
+        int, typer.Option("--requests", min=1_000, max=MOST_REQUESTS, help="How many requests to make up for a week")
+    ] = 200_000,
     until: Annotated[
         datetime | None, typer.Option("--until", formats=["%Y-%m-%dT%H:%M:%SZ"], help="UTC moment at which the traffic ends [default: now]")
     ] = None,
@@ -88,6 +95,10 @@ def demo(
     """Make up a week of traffic up to now in a home of its own, and `run` on it. Called again it adds what has come since."""
     if until is not None and follow:
         raise UnusableInputError("--follow goes on from now; leave out --until")
+    ends_s = time.time() if until is None else until.replace(tzinfo=UTC).timestamp()
+    if not EARLIEST_S <= ends_s <= time.time() + SECONDS_PER_HOUR:
+        # What is stamped in the future is refused when it is read, and then nothing of the demo could be used.
+        raise UnusableInputError("--until: give a moment from 2000 to now, as in 2026-11-23T00:00:00Z")
     check_out(out)
     check_environment()
     from routing_pipeline.storage.home import DEMO_HOME
@@ -105,7 +116,6 @@ def demo(
 
         making = "making up traffic"
         progress(making, 0, None)
-        ends_s = time.time() if until is None else until.replace(tzinfo=UTC).timestamp()
         write_until(folder, ends_s, requests=requests, progress=lambda done, of: progress(making, done, of))
     ops = jobs.ingestion(str(folder / "logs"), str(folder / "feedback"))
     _deliver(lambda: opened, out, read_asked({}), ops=ops, as_json=as_json)
@@ -260,7 +270,10 @@ def ask(
 
     if tool not in BY_NAME:
         raise UnusableInputError(f"{tool[:60]}: there is no such tool{did_you_mean(tool, BY_NAME)}; the tools are {', '.join(BY_NAME)}")
-    given = dict(word.partition("=")[::2] for word in arguments or ())
+    pairs = [word.partition("=")[::2] for word in arguments or ()]
+    given = dict(pairs)
+    if twice := [name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at])]:
+        raise UnusableInputError(f"{twice[0][:60]}: given twice; give it once")
     request = read_asked(asked, engine)
     detail: dict[str, Any] = {name: given.pop(name) for name in ("detail", "page") if name in given}
     BY_NAME[tool].question(given, request.parameters)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from routing_pipeline.errors import UnusableInputError
+
 if TYPE_CHECKING:
     from routing_pipeline.parameters import Parameters
     from routing_pipeline.rules.record import RuleSetRecord
@@ -43,6 +45,8 @@ def read_asked(given: dict[str, Any], engine: str = "duckdb") -> Asked:
     config = values.pop("config", None)
     if "task_types" in values:
         values["task_types"] = [name.strip() for name in values["task_types"].split(",") if name.strip()]
+        if not values["task_types"]:
+            raise UnusableInputError("--task-types: names no task type; leave it out for all of them")
     if "capabilities" in values:
         values["capabilities"] = str(values["capabilities"].absolute())
     parameters = read_parameters(config, **values)
@@ -97,7 +101,12 @@ def uri_of(place: str) -> str:
     """Absolute for folders, so that a home recognises its source from wherever the command is run; refused where nothing is there."""
     from routing_pipeline.ingest.objects import check_address, open_source
 
+    if not place.strip():
+        # It would be the current folder.
+        raise UnusableInputError("the place of the logs is empty; give a directory, a file, or s3://bucket/prefix")
     if place.startswith("s3://"):
+        if not place.removeprefix("s3://").strip("/"):
+            raise UnusableInputError(f"{place}: name a bucket, as in s3://bucket/prefix")
         check_address(place)
         return place.rstrip("/")
     return open_source(place if "://" in place else str(Path(place).absolute())).uri

@@ -20,7 +20,7 @@ from routing_pipeline.cli.help import START, WHAT_IT_IS, WORDS, GroupedHelp
 from routing_pipeline.cli.inputs import home_path, shared_place
 from routing_pipeline.cli.options import AsJson, Root, command
 from routing_pipeline.cli.output import show
-from routing_pipeline.errors import PipelineError, UnusableInputError
+from routing_pipeline.errors import PipelineError, UnusableInputError, complaint
 from routing_pipeline.stopping import guarded
 
 app = typer.Typer(
@@ -42,19 +42,34 @@ def main() -> None:
 def _command() -> None:
     debug = "--debug" in sys.argv
     try:
+        _refuse_blank(sys.argv[1:])
         # Not standalone: Typer's own way to end takes several lines.
         code = app(args=sys.argv[1:] or ["--help"], prog_name="routing-pipeline", standalone_mode=False)
     except typer.TyperException as error:
         said = error.format_message() if hasattr(error, "format_message") else str(error)
+        what, colon, why = said.partition(": ")
+        said = f"{what}{colon}{complaint(why)}" if colon else said
         asked = [word for word in sys.argv[1:2] if word in {each.name for each in COMMANDS}]
         _fail(f"{said} ({' '.join(['routing-pipeline', *asked])} --help shows what there is)", UnusableInputError.exit_code, debug=debug)
     except PipelineError as error:
         _fail(_pasteable(str(error)), error.exit_code, debug=debug)
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of ours, said in one line
-        _fail(f"internal error ({type(error).__name__}: {_first_line(error)}); run again with --debug and report it", 1, debug=debug)
+        _internal(error, debug=debug)
     # What Typer takes care of by itself, it returns.
     if isinstance(code, int) and code:
         raise SystemExit(code)
+
+
+def _refuse_blank(words: list[str]) -> None:
+    """Refuse an option without a value, as a shell passes a variable that is not set: an empty path would be the current folder."""
+    if all(word.strip() and not word.endswith("=") for word in words):
+        return
+    asked = typer.main.get_command(app).commands.get(words[0])  # type: ignore[attr-defined]
+    valued = {name for each in (asked.params if asked else ()) if not getattr(each, "is_flag", False) for name in each.opts}
+    given = [*pairwise(words), *(word.split("=", 1) for word in words if "=" in word)]
+    for name, value in given:
+        if name in valued and not value.strip():
+            raise UnusableInputError(f"{name}: nothing is given; give a value, or leave the option out")
 
 
 def _pasteable(message: str) -> str:
@@ -63,6 +78,10 @@ def _pasteable(message: str) -> str:
     given = [word.removeprefix("--home=") for word in words if word.startswith("--home=")]
     given += [after for word, after in pairwise(words) if word == "--home"]
     return suggested.about(message, given[-1]) if given else message
+
+
+def _internal(error: Exception, *, debug: bool) -> NoReturn:
+    _fail(f"internal error ({type(error).__name__}: {_first_line(error)}); run again with --debug and report it", 1, debug=debug)
 
 
 def _first_line(error: Exception) -> str:

@@ -267,9 +267,10 @@ def _named(connection: Any, lake: Lake, what: What, value: str) -> str:
 def _moment(value: str) -> str:
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError as error:
+        in_utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    except (ValueError, OverflowError) as error:
         raise UnusableInputError(f"--before {value}: give a date or a time in ISO 8601, as in 2026-10-01") from error
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return in_utc.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def _address(connection: Any, lake: Lake, value: str) -> str:

@@ -67,6 +67,39 @@ def test_a_demo_is_refused_a_home_of_other_logs_before_anything_is_made_up(tmp_p
     assert not (tmp_path / "real" / "demo").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "--home", ""], "--home: nothing is given"),
+        (["status", "--home="], "--home: nothing is given"),
+        (["run", "--logs", " ", "--out", "report"], "--logs: nothing is given"),
+        (["forget", "--team", ""], "--team: nothing is given"),
+        (["audit", ""], "the place of the logs is empty"),
+        (["run", "--logs", "s3://", "--out", "report"], "s3://: name a bucket"),
+        (["analyze", "--out", "report", "--task-types", ","], "--task-types: names no task type"),
+        (["analyze", "--out", "report", "--as-of", "9999-12-31T23:59:59-12:00"], "as-of: must be a moment in the years 1 to 9999"),
+        (["demo", "--requests", "99999999999999999999"], "'--requests': must be less than or equal to"),
+        (["demo", "--until", "yesterday"], "'--until': 'yesterday' does not match"),
+        (["demo", "--until", "1970-01-01T00:00:00Z"], "--until: give a moment from 2000 to now"),
+        (["demo", "--until", "9999-12-31T00:00:00Z"], "--until: give a moment from 2000 to now"),
+        (["ask", "get_routing_costs", "timeframe=7d", "timeframe=24h"], "timeframe: given twice"),
+        (["ask", "get_routing_costs", "timefame=7d"], "takes timeframe, group_by, detail, page"),
+        (["ask", "get_routing_costs", "timeframe=☃"], 'got "☃"'),
+        (["ask", "create_optimization_plan", "recommendations="], "recommendations: "),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line_and_leaves_nothing(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-pipeline", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert (ended.value.code, told.count("\n"), said in told) == (2, 1, True), told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_of_a_kind_is_told_in_the_singular() -> None:
     from routing_pipeline.cli.data import _told
     from routing_pipeline.ingest.erasure import ForgetResult

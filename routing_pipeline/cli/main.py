@@ -6,6 +6,7 @@ Belongs here: the application, exit codes, what is said of errors, and the comma
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
@@ -34,6 +35,14 @@ app = typer.Typer(
 )
 
 
+_ROOM, _RIGHT = "free some space", "make sure that it may be read and written"
+NOT_OURS: dict[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _RIGHT),
+}
+"""What the machine refuses, by its number, with what to do: no bug of ours."""
+
+
 def main() -> None:
     """Entry point: every failure ends as one line on stderr and the exit code of the contract, every interruption as well."""
     guarded(_command)
@@ -53,6 +62,13 @@ def _command() -> None:
         _fail(f"{said} ({' '.join(['routing-pipeline', *asked])} --help shows what there is)", UnusableInputError.exit_code, debug=debug)
     except PipelineError as error:
         _fail(_pasteable(str(error)), error.exit_code, debug=debug)
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            _internal(error, debug=debug)
+        what = str(error.filename) if error.filename else "what the command prints or writes"
+        _fail(
+            f"{what}: {error.strerror}; {NOT_OURS[error.errno]}, and run the same command again", UnusableInputError.exit_code, debug=debug
+        )
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of ours, said in one line
         _internal(error, debug=debug)
     # What Typer takes care of by itself, it returns.

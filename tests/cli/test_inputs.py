@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -98,6 +99,26 @@ def test_what_cannot_be_meant_is_refused_in_one_line_and_leaves_nothing(
     told = capsys.readouterr().err
     assert (ended.value.code, told.count("\n"), said in told) == (2, 1, True), told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_no_bug_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(sys, "argv", ["routing-pipeline", "status", "--home", str(tmp_path / "home")])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("routing_pipeline.cli.decide.show", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2, told
+    assert (
+        told
+        == "routing-pipeline: what the command prints or writes: No space left on device; free some space, and run the same command again\n"
+    )
 
 
 def test_one_of_a_kind_is_told_in_the_singular() -> None:

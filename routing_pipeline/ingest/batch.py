@@ -324,10 +324,10 @@ class BatchConformer:
 
     def _judged(self, files: Mapping[int, StagedFile]) -> dict[int, Judgement]:
         """A second look at what was refused of each file of which something was."""
-        judged = {}
-        for number, refused in self._refused(files).items():
-            judged[number] = explain(self.connection, files[number], self.now_s, refused, self.asked)
-            judged[number].agrees &= judged[number].looked_at == len(refused)
+        refused = self._refused(files)
+        judged = explain(self.connection, files, self.now_s, refused, self.asked)
+        for number, each in judged.items():
+            each.agrees &= each.looked_at == len(refused[number])
         return judged
 
     def _read_in_order(self, files: dict[int, StagedFile]) -> dict[int, StagedFile]:

@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,50 +120,72 @@ def take(items: Iterable[tuple[Place, Item]], into: Taken) -> None:
             into.left_out[place.object, item.what] += item.count
 
 
-def explain(connection: Any, staged: StagedFile, now_s: float, refused: dict[int, str], asked: LogFormat | None = None) -> Judgement:
-    """Every record of the file that the fast pass refuses, judged alone by the same rule over the same fields.
+def explain(
+    connection: Any, files: Mapping[int, StagedFile], now_s: float, refused: Mapping[int, dict[int, str]], asked: LogFormat | None = None
+) -> dict[int, Judgement]:
+    """Every record of the files that the fast pass refuses, judged alone by the same rule over the same fields.
 
     Only these lines are looked at. Some of them are fine: where a line breaks off after a colon, DuckDB's reader takes the
-    line after it for broken as well.
+    line after it for broken as well. Lines of many files are judged by one statement: each has its own cost, however few they are.
 
     Args:
-        connection: Where the file was read.
-        staged: The file.
+        connection: Where the files were read.
+        files: The files by number.
         now_s: Now, seconds since 1970.
-        refused: The fast pass's reasons by place, counted from 1 over the lines that are not blank.
+        refused: By file, the fast pass's reasons by place, counted from 1 over the lines that are not blank.
         asked: The format that was asked for.
+
+    Returns:
+        What was found by number of the file, one for each of `refused`.
     """
-    judgement = Judgement()
-    if staged.is_parquet:
-        judgement.refused = _explain_parquet(connection, staged, now_s)
-        judgement.looked_at = len(judgement.refused)
-        return judgement
+    judged = {number: Judgement() for number in refused}
+    by_format: dict[str, list[int]] = {}
+    for number in refused:
+        if files[number].is_parquet:
+            judged[number].refused = _explain_parquet(connection, files[number], now_s)
+            judged[number].looked_at = len(judged[number].refused)
+        else:
+            by_format.setdefault(files[number].format.name, []).append(number)
+    for numbers in by_format.values():
+        _explain_lines(connection, {number: files[number] for number in numbers}, now_s, refused, asked, judged)
+    return judged
+
+
+def _explain_lines(
+    connection: Any,
+    files: dict[int, StagedFile],
+    now_s: float,
+    refused: Mapping[int, dict[int, str]],
+    asked: LogFormat | None,
+    into: dict[int, Judgement],
+) -> None:
+    """Lines of files of one format."""
+    log_format = next(iter(files.values())).format
     query = f"""
-        SELECT _line, _place, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
+        SELECT _number, _line, _place, _raw, CASE WHEN NOT coalesce(json_valid(_raw), false) THEN $not_json
             WHEN json_type(_raw) <> 'OBJECT' THEN $not_object ELSE _reason END
-        FROM (SELECT _line, _place, _raw, {staged.format.reject_reason} AS _reason FROM ({staged.format.prepared(_FIELDS)}))
-        ORDER BY _line"""  # noqa: S608 (our own SQL; values are parameters)
-    structure = json.dumps(staged.format.structure)
-    last_broken = 0
-    for lines, undecoded in _chunks(staged.path, refused):
+        FROM (SELECT _number, _line, _place, _raw, {log_format.reject_reason} AS _reason FROM ({log_format.prepared(_FIELDS)}))
+        ORDER BY _number, _line"""  # noqa: S608 (our own SQL; values are parameters)
+    parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": json.dumps(log_format.structure), "now_s": now_s}
+    last_broken = dict.fromkeys(files, 0)
+    for lines, undecoded in _chunks({number: (staged.path, refused[number]) for number, staged in files.items()}):
         connection.register("_lines", lines)
-        parameters = {"not_json": NOT_JSON, "not_object": NOT_OBJECT, "structure": structure, "now_s": now_s}
-        for line, place, raw, reason in connection.execute(query, parameters).fetchall():
+        for number, line, place, raw, reason in connection.execute(query, parameters).fetchall():
+            judgement = into[number]
             judgement.looked_at += 1
             if reason is None:
                 judgement.wronged.append((line, raw))
-                judgement.agrees &= place == last_broken + 1
+                judgement.agrees &= place == last_broken[number] + 1
                 continue
-            _take_line(staged, line, undecoded.get(line, raw), reason, asked, judgement)
+            _take_line(files[number], line, undecoded.get((number, line), raw), reason, asked, judgement)
             if reason == NOT_JSON:
-                last_broken = place
+                last_broken[number] = place
             elif reason != NOT_OBJECT:
-                judgement.agrees &= reason == refused[place] or place == last_broken + 1
+                judgement.agrees &= reason == refused[number][place] or place == last_broken[number] + 1
         connection.unregister("_lines")
-    return judgement
 
 
-_FIELDS = "SELECT _line, _place, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines"
+_FIELDS = "SELECT _number, _line, _place, _raw, unnest(json_transform(CASE WHEN json_valid(_raw) THEN _raw END, $structure)) FROM _lines"
 
 
 def _take_line(staged: StagedFile, line: int, raw: str | bytes, reason: str, asked: LogFormat | None, into: Taken) -> None:
@@ -214,39 +236,41 @@ def _explain_parquet(connection: Any, staged: StagedFile, now_s: float) -> list[
     return [Refused(*staged.origin(line)[:2], reason, None) for line, reason in rows]
 
 
-def _chunks(path: Path, places: Container[int]) -> Iterator[tuple[Any, dict[int, bytes]]]:
-    """The lines at these places as Arrow tables (_line, _place from 1, _raw); blank lines have no place.
+def _chunks(wanted: Mapping[int, tuple[Path, Container[int]]]) -> Iterator[tuple[Any, dict[tuple[int, int], bytes]]]:
+    """The lines at these places of files as Arrow tables (_number of the file, _line, _place from 1, _raw); blank lines have no place.
 
-    With each come the lines that are not UTF-8 as they are, by number; in the table they are null.
+    With each come the lines that are not UTF-8 as they are, by file and line; in the table they are null.
     """
-    numbers: list[tuple[int, int]] = []
-    undecoded: dict[int, bytes] = {}
+    numbers: list[tuple[int, int, int]] = []
+    undecoded: dict[tuple[int, int], bytes] = {}
     lines: list[str | None] = []
-    size = place = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line[0] in BLANK and not line.strip(BLANK):
-                continue
-            place += 1
-            if place not in places:
-                continue
-            numbers.append((number, place))
-            lines.append(_decoded(line))
-            if lines[-1] is None:
-                undecoded[number] = line
-            size += len(line)
-            if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                yield _table(numbers, lines), undecoded
-                numbers, lines, undecoded, size = [], [], {}, 0
+    size = 0
+    for file_number, (path, places) in wanted.items():
+        place = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line[0] in BLANK and not line.strip(BLANK):
+                    continue
+                place += 1
+                if place not in places:
+                    continue
+                numbers.append((file_number, number, place))
+                lines.append(_decoded(line))
+                if lines[-1] is None:
+                    undecoded[file_number, number] = line
+                size += len(line)
+                if len(lines) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
+                    yield _table(numbers, lines), undecoded
+                    numbers, lines, undecoded, size = [], [], {}, 0
     if lines:
         yield _table(numbers, lines), undecoded
 
 
-def _table(numbers: list[tuple[int, int]], lines: list[str | None]) -> Any:
+def _table(numbers: list[tuple[int, int, int]], lines: list[str | None]) -> Any:
     import pyarrow as pa
 
-    places = [pa.array(each, pa.int64()) for each in zip(*numbers, strict=True)]
-    return pa.table({"_line": places[0], "_place": places[1], "_raw": pa.array(lines, pa.string())})
+    columns = [pa.array(each, pa.int64()) for each in zip(*numbers, strict=True)]
+    return pa.table(dict(zip(("_number", "_line", "_place"), columns, strict=True)) | {"_raw": pa.array(lines, pa.string())})
 
 
 def _decoded(line: bytes) -> str | None:

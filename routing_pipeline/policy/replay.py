@@ -9,6 +9,8 @@ the cells, joined on. For rules that cells can express, the sums are those of th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -290,28 +292,35 @@ def _known(rows: ibis.Table, outcome: int) -> tuple[ibis.expr.types.NumericValue
     return is_known * rows.cell_is_scored if counts == "quality" else is_known, share
 
 
-def replay(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half = "prove") -> Replay:
-    """Score every final request, or every session, of the half that the cube proves on today and under the rules; one pass, a small aggregate.
+@contextmanager
+def decided_rows(requests: ibis.Table, binning: Binning, half: Half | None = None) -> Iterator[ibis.Table]:
+    """What rules decide about, for `replay`: the final requests, or one row a session; sessions are worked out once, however many replays follow.
 
-    half: which of the window's halves that is; the other one for a cube whose halves are swapped (`policy.halves`).
+    half: of these alone; None for both.
     """
-    binning = cube.cells.binning
     requests = as_counted(requests, binning.counting)
+    if not binning.caches and not binning.of_sessions:
+        yield requests
+        return
+    wanted = requests if half is None else half_of(requests, half)
     if binning.caches:
-        with held(whole_session_rows(half_of(requests, half), tuple(ModelCache(*each) for each in binning.caches))) as rows:
-            return _replayed(rule_set, rows, cube, half)
-    if not binning.of_sessions:
-        return _replayed(rule_set, requests, cube, half)
-    sessions = session_rows(
-        half_of(requests, half), binning.slow_above_ms, is_scored_one_by_one=binning.is_scored_one_by_one, by_request=binning.by_request
-    )
+        sessions = whole_session_rows(wanted, tuple(ModelCache(*each) for each in binning.caches))
+    else:
+        sessions = session_rows(
+            wanted, binning.slow_above_ms, is_scored_one_by_one=binning.is_scored_one_by_one, by_request=binning.by_request
+        )
     with held(sessions) as rows:
-        return _replayed(rule_set, rows, cube, half)
+        yield rows
 
 
-def _replayed(rule_set: RuleSet, requests: ibis.Table, cube: ScoreCube, half: Half) -> Replay:
+def replay(rule_set: RuleSet, decided: ibis.Table, cube: ScoreCube, half: Half = "prove") -> Replay:
+    """Score every row of the half that the cube proves on today and under the rules; one pass, a small aggregate.
+
+    decided: of `decided_rows`, with that half among them. half: which of the window's halves the cube proves on; the first one for a
+    cube whose halves are swapped (`policy.halves`).
+    """
     cells, binning = cube.cells, cube.cells.binning
-    rows = _rows(requests, cells, rule_set, half)
+    rows = _rows(decided, cells, rule_set, half)
     rows = rows.mutate(decided=_decided(rows, rule_set), cell_fold=FOLDS_PER_HALF + rows.cluster % FOLDS_PER_HALF)
     targets = _targets(rule_set, binning)
     rows = rows.left_join(targets, rows.decided == targets.target_rule)

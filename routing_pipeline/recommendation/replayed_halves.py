@@ -72,12 +72,12 @@ def of_rules(cube: ScoreCube, rule_set: RuleSet) -> OfCells:
     return OfCells(over, lambda rule: _places_of(cube, rule_set, rule))
 
 
-def replay_pair(rule_set: RuleSet, requests: ibis.Table, halves: Halves, pair: Pair) -> Replay:
-    """Score every final row of the window today and under what the half that it is not of has learnt."""
+def replay_pair(rule_set: RuleSet, decided: ibis.Table, halves: Halves, pair: Pair) -> Replay:
+    """Score every row that rules decide about (`policy.replay.decided_rows`) today and under what the half that it is not of has learnt."""
     parts = []
     for half, cube in enumerate((halves.second, halves.first)):
         under = _under(halves, pair, half, rule_set)
-        found = replay(_written(rule_set, cube, under), requests, cube, half="prove" if half else "learn")
+        found = replay(_written(rule_set, cube, under), decided, cube, half="prove" if half else "learn")
         weight = np.array([each.weight for each in under] + [0.0])
         rule = np.array([each.rule for each in under] + [UNMOVED], dtype=np.int64)
         then = found.now + weight[found.rule][:, None] * (found.then - found.now)

@@ -23,7 +23,7 @@ from routing_pipeline.policy.cells import Ints, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence, TodayEvidence
 from routing_pipeline.policy.halves import both_of
 from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept, margins, outcomes_of
-from routing_pipeline.policy.replay import UNMOVED, Replay, replay
+from routing_pipeline.policy.replay import UNMOVED, Replay, decided_rows, replay
 from routing_pipeline.policy.rule_blocks import shares_of
 from routing_pipeline.policy.scores import BOTH, CALLS, COST, OUTCOMES, QUALITY, ScoreCube, Sums
 from routing_pipeline.recommendation.half_choices import HalfChoice
@@ -146,9 +146,11 @@ def simulate(
     halves = both_of(cube) if learnt else None
     pair = None if halves is None else held_out(halves, learnt, _followed(cube, rule_set), single=scope.parameters.single)
     if halves is None or pair is None:
-        replayed, of_cells = replay(rule_set, requests, cube), of_rules(cube, rule_set)
+        with decided_rows(requests, cube.cells.binning, "prove") as rows:
+            replayed, of_cells = replay(rule_set, rows, cube), of_rules(cube, rule_set)
     else:
-        replayed, of_cells = replay_pair(rule_set, requests, halves, pair), of_pair(halves, pair, rule_set)
+        with decided_rows(requests, cube.cells.binning) as rows:
+            replayed, of_cells = replay_pair(rule_set, rows, halves, pair), of_pair(halves, pair, rule_set)
     if replayed.requests.sum() == 0:
         return _refused(rule_set, "no session of the window falls into the half that proofs are made on")
     found = _simulation(rule_set, replayed, of_cells, cube, evidence, scope, over_capacity(rule_set, evidence, requests, scope))

@@ -16,7 +16,7 @@ from routing_pipeline.policy.cells import Floats, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.halves import Halves, both_of
 from routing_pipeline.policy.proof import outcomes_of
-from routing_pipeline.policy.replay import UNMOVED, Replay
+from routing_pipeline.policy.replay import UNMOVED, Replay, decided_rows
 from routing_pipeline.policy.scores import OUTCOMES, Sums
 from routing_pipeline.policy.task_floors import MIN_SCORED
 from routing_pipeline.recommendation.half_choices import pair_of
@@ -57,10 +57,11 @@ def with_worst_teams(rules: RoutingRules, evidence: RoutingEvidence, requests: i
     halves = both_of(evidence_.read_scores(evidence.cells_uri))
     # A replay sums by day; here the place of the team stands for it.
     place = ibis.cases(*((requests.team == team, place) for place, team in enumerate(scored)), else_=len(scored)).cast("int64")
-    rows = requests.mutate(day=place)
-    options = tuple(
-        each.model_copy(update={"worst_team": _worst(each, halves, rows, scored, single=scope.parameters.single)}) for each in rules.options
-    )
+    with decided_rows(requests.mutate(day=place), halves.first.cells.binning) as rows:
+        options = tuple(
+            each.model_copy(update={"worst_team": _worst(each, halves, rows, scored, single=scope.parameters.single)})
+            for each in rules.options
+        )
     return rules.model_copy(update={"options": options})
 
 

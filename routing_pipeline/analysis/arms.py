@@ -20,7 +20,7 @@ from pydantic import Field
 from routing_pipeline.analysis.choices import fold_rare
 from routing_pipeline.catalog import family_of
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
-from routing_pipeline.stats.inference import Floats, around, clustered_mean
+from routing_pipeline.stats.inference import BOUNDS, Floats, around, clustered_mean
 from routing_pipeline.stats.pooling import pooled
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
@@ -126,7 +126,7 @@ def _arms(calls: ibis.Table, largest: ibis.Table, known: list[dict[str, Any]]) -
     arms = []
     for row in known:
         of = by_arm[tuple(row[key] for key in _KEYS)]
-        means = {name: clustered_mean(of[f"{name}_sum"], of[f"{name}_n"]) for name in _OUTCOMES}
+        means = {name: clustered_mean(of[f"{name}_sum"], of[f"{name}_n"], bounds=BOUNDS[name]) for name in _OUTCOMES}
         named = {"model": row["model"], "same_as": _family(row), "version": row["provider_model"] or None}
         named |= {name: row[name] or None for name in ("provider", "service_tier", "reasoning_effort")}
         arms.append(Arm(**named, calls=row["n"], **means, quality_pooled=means["quality"]))

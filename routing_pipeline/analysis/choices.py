@@ -117,7 +117,8 @@ def mixed(parts: Sequence[tuple[float, Choice]]) -> Choice:
     """The same model over several kinds of request, weighted by their shares (which add up to 1)."""
 
     def over(name: str) -> Measured:
-        return weighted_sum([(weight, getattr(part, name)) for weight, part in parts])
+        whole = weighted_sum([(weight, getattr(part, name)) for weight, part in parts])
+        return whole.within(*inference.BOUNDS[name]) if name in inference.BOUNDS and isinstance(whole, Estimate) else whole
 
     return Choice(
         parts[0][1].model,

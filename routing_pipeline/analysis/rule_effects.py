@@ -29,7 +29,7 @@ from routing_pipeline.analysis.choices import (
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.rules.model import Outcomes, cannot_tell
-from routing_pipeline.stats.inference import Floats, clustered_mean, proportion_interval, standard_error, weighted_sum
+from routing_pipeline.stats.inference import BOUNDS, Floats, clustered_mean, proportion_interval, standard_error, weighted_sum
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
@@ -172,7 +172,7 @@ def _effect(rule: str, share: float, models: Mapping[str, int], sums: Mapping[st
     n = float(sums["n"].sum())
     largest = sorted(models.items(), key=lambda item: (-item[1], item[0]))[:LISTED]
     best = alternative.best
-    today = Outcomes(**{name: clustered_mean(sums[f"{name}_sum"], sums[f"{name}_n"]) for name in _OUTCOMES})
+    today = Outcomes(**{name: clustered_mean(sums[f"{name}_sum"], sums[f"{name}_n"], bounds=BOUNDS[name]) for name in _OUTCOMES})
     if best is None:
         instead = cannot_tell(alternative.gain.unidentifiable) if isinstance(alternative.gain, Unidentifiable) else today
     else:

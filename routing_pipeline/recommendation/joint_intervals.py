@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routing_pipeline.estimates import Measured, Unidentifiable
+from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.policy.proof import Evaluated
 from routing_pipeline.recommendation.question import Question
 from routing_pipeline.rules.model import Change, Outcomes, RelativeChange
-from routing_pipeline.stats.inference import Statistic, interval, simultaneous
+from routing_pipeline.stats.inference import NOT_NEGATIVE, RELATIVE, SHARE, Statistic, interval, simultaneous
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class JointIntervals:
         """Per request."""
         return Outcomes(
             cost_usd=self._cost(outcome.cost),
-            quality=interval(outcome.quality, self.critical["quality"], bounds=(0.0, 1.0), n=self.question.evidence.labelled),
+            quality=interval(outcome.quality, self.critical["quality"], bounds=SHARE, n=self.question.evidence.labelled),
             latency_ms=self._latency(outcome.latency),
         )
 
@@ -57,7 +57,8 @@ class JointIntervals:
 
     def cost_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
         """Relative to today."""
-        return self._cost(outcome.cost.relative_to(today.cost), " change")
+        change = self._cost(outcome.cost.relative_to(today.cost), " change")
+        return change.within(*RELATIVE) if isinstance(change, Estimate) else change
 
     def saving(self, less: Statistic) -> Measured:
         """A fall of cost, in the statistic's unit."""
@@ -66,12 +67,12 @@ class JointIntervals:
     def _cost(self, statistic: Statistic, kind: str = "") -> Measured:
         if not self.question.has_cost:
             return Unidentifiable(unidentifiable="too many requests have no known cost; log cost, or name the models' prices")
-        return interval(statistic, self.critical[f"cost{kind}"])
+        return interval(statistic, self.critical[f"cost{kind}"], bounds=None if kind else NOT_NEGATIVE)
 
     def _latency(self, statistic: Statistic, kind: str = "") -> Measured:
         if not self.question.has_latency:
             return Unidentifiable(unidentifiable="latency is not logged")
-        return interval(statistic, self.critical[f"latency{kind}"])
+        return interval(statistic, self.critical[f"latency{kind}"], bounds=RELATIVE if kind else NOT_NEGATIVE)
 
 
 def joint_intervals(question: Question, family: list[Evaluated], today: Evaluated) -> JointIntervals:

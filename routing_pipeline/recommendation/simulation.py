@@ -34,7 +34,7 @@ from routing_pipeline.recommendation.replay_limits import RARE_TASKS, over_capac
 from routing_pipeline.recommendation.replayed_halves import OfCells, of_pair, of_rules, replay_pair
 from routing_pipeline.recommendation.rule_traffic import sessions_split
 from routing_pipeline.rules.model import Change, Expected, Outcomes, RelativeChange, RuleSet, Unit, cannot_tell
-from routing_pipeline.stats.inference import POINTWISE, Statistic, interval, simultaneous
+from routing_pipeline.stats.inference import NOT_NEGATIVE, POINTWISE, RELATIVE, SHARE, Statistic, interval, simultaneous
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
@@ -228,17 +228,19 @@ class _ReplayIntervals:
             baseline=baseline,
             proposed=self._outcomes(part.then, part),
             change=Change(
-                cost_usd=RelativeChange(relative=self.of("cost", part.then.cost.relative_to(part.now.cost), part)),
+                cost_usd=RelativeChange(relative=self.of("cost", part.then.cost.relative_to(part.now.cost), part, bounds=RELATIVE)),
                 quality=RelativeChange(relative=self.of("quality", part.then.quality.relative_to(part.now.quality), part)),
-                latency_ms=RelativeChange(relative=self.of("latency", part.then.latency.relative_to(part.now.latency), part)),
+                latency_ms=RelativeChange(
+                    relative=self.of("latency", part.then.latency.relative_to(part.now.latency), part, bounds=RELATIVE)
+                ),
             ),
         )
 
     def _outcomes(self, outcome: Evaluated, part: _Part) -> Outcomes:
         return Outcomes(
-            cost_usd=self.of("cost", outcome.cost, part),
-            quality=self.of("quality", outcome.quality, part, bounds=(0.0, 1.0)),
-            latency_ms=self.of("latency", outcome.latency, part),
+            cost_usd=self.of("cost", outcome.cost, part, bounds=NOT_NEGATIVE),
+            quality=self.of("quality", outcome.quality, part, bounds=SHARE),
+            latency_ms=self.of("latency", outcome.latency, part, bounds=NOT_NEGATIVE),
         )
 
     def of(self, name: str, statistic: Statistic, part: _Part, *, bounds: tuple[float, float] | None = None) -> Measured:

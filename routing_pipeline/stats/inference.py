@@ -52,6 +52,10 @@ NOT_NEGATIVE = (0.0, math.inf)
 """What durations and prices cannot lie beyond."""
 SHARE = (0.0, 1.0)
 """What shares and scores cannot lie beyond."""
+BOUNDS = {"cost_usd": NOT_NEGATIVE, "latency_ms": NOT_NEGATIVE, "quality": SHARE, "success": SHARE}
+"""What the outcomes of requests cannot lie beyond, by their names."""
+RELATIVE = (-1.0, math.inf)
+"""What the relative change of a duration or a price cannot lie beyond."""
 
 
 # --- quantiles, and the interval around an estimate -----------------------------------------------------------------------------------
@@ -291,7 +295,7 @@ def interval(statistic: Statistic, critical: float, *, bounds: tuple[float, floa
     low, high = statistic.value - half, statistic.value + half
     if bounds is not None:
         value = min(max(statistic.value, bounds[0]), bounds[1])
-        if half < 1e-12 and n > 0:
+        if half < 1e-12 and n > 0 and math.isfinite(bounds[1]):
             low, high = value - 3.0 / n, value + 3.0 / n
         return Estimate(estimate=value, low=low, high=high, degrees=degrees).within(*bounds)
     return Estimate(estimate=statistic.value, low=low, high=high, degrees=degrees)

@@ -74,6 +74,18 @@ def test_one_provider_alone_is_compared_with_nobody(arms: Any) -> None:
     assert arms(rows).providers == ()
 
 
+def test_the_range_of_an_arm_stays_within_what_its_outcome_can_be(arms: Any) -> None:
+    rows = [
+        row | {"cost_usd": 1.0 if number == 7 else 0.0, "quality": 0.2 if number == 7 else 1.0}
+        for number, row in enumerate(two_providers(80))
+    ]
+    dear = [arm for arm in arms(rows).arms if arm.cost_usd.estimate > 0]
+    assert dear
+    for arm in dear:
+        assert arm.cost_usd.low == 0.0
+        assert arm.quality.high == 1.0
+
+
 def test_arms_that_differ_by_chance_are_drawn_together_and_others_are_left() -> None:
     near = pooled([around(0.80, 0.02), around(0.83, 0.02), around(0.81, 0.02)])
     assert max(each.estimate for each in near) - min(each.estimate for each in near) < 0.03

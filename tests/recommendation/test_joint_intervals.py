@@ -30,6 +30,7 @@ def intervals(*, explore_only: bool = False) -> JointIntervals:
         limits=SimpleNamespace(max_quality_drop=LIMIT),
         has_cost=True,
         has_latency=True,
+        evidence=SimpleNamespace(labelled=0),
     )
     return JointIntervals(cast("Question", question), dict.fromkeys(("cost change", "latency change", "quality change"), 2.5))
 
@@ -50,3 +51,21 @@ def test_relative_to_today_it_says_the_same() -> None:
 @pytest.mark.parametrize(("told", "has_passed"), [(intervals(), False), (intervals(explore_only=True), True)], ids=["failed", "explored"])
 def test_what_nothing_was_proven_of_keeps_its_whole_interval(told: JointIntervals, has_passed: bool) -> None:
     assert told.quality_change(evaluated(TODAY + 0.02, 0.03), evaluated(TODAY), has_passed=has_passed).low < -0.05
+
+
+def test_no_range_reaches_below_nothing() -> None:
+    """Of a model that answers two thirds of what is asked for nothing, cost hardly stands out of its error."""
+
+    def statistic(value: float, error: float) -> Statistic:
+        return Statistic(value, np.resize([1.0, -1.0], 256) * error / 16, 256)
+
+    rest: dict[str, Any] = {name: statistic(1.0, 0.0) for name in ("quality", "success", "slow", "calls")}
+    cheap = Evaluated(**rest, cost=statistic(0.02, 0.05), latency=statistic(10.0, 20.0))
+    today = Evaluated(**rest, cost=statistic(1.0, 0.3), latency=statistic(900.0, 300.0))
+    told = intervals()
+    told = JointIntervals(told.question, told.critical | dict.fromkeys(("cost", "latency", "quality"), 2.5))
+    outcomes = told.outcomes(cheap)
+    assert outcomes.cost_usd.low == outcomes.latency_ms.low == 0.0
+    change = told.change(cheap, today)
+    assert change.cost_usd.relative.low >= -1.0
+    assert change.latency_ms.relative.low >= -1.0

@@ -11,6 +11,7 @@ from scipy import stats
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.stats import inference
 from routing_pipeline.stats.inference import (
+    NOT_NEGATIVE,
     POINTWISE,
     Statistic,
     interval,
@@ -231,6 +232,12 @@ def test_simultaneous_intervals_hold_together_as_often_as_they_say() -> None:
         critical = simultaneous(family)
         held += all(abs(each.value) <= critical * each.standard_error for each in family)
     assert 0.92 <= held / 300 <= 0.99
+
+
+def test_the_rule_of_three_is_for_shares_and_not_for_money() -> None:
+    never = Statistic(0.25, np.zeros(256), 256)
+    paid = interval(never, POINTWISE, bounds=NOT_NEGATIVE, n=30)
+    assert (paid.low, paid.high) == (0.25, 0.25)
 
 
 def test_an_outcome_that_never_varied_says_no_more_than_the_rule_of_three() -> None:

@@ -28,9 +28,10 @@ from routing_pipeline.policy.pseudo_labels import judge_model
 from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, unreached_means
 from routing_pipeline.policy.segments import segment_map
 from routing_pipeline.policy.support import seen_levels
-from routing_pipeline.policy.units import held, session_rows
+from routing_pipeline.policy.units import session_rows
 from routing_pipeline.rules.model import NEEDS, RuleSet
 from routing_pipeline.window.conform import half_of
+from routing_pipeline.window.engine import held_rows
 
 UNMOVED = -1
 Half = Literal["learn", "prove"]
@@ -309,7 +310,7 @@ def decided_rows(requests: ibis.Table, binning: Binning, half: Half | None = Non
         sessions = session_rows(
             wanted, binning.slow_above_ms, is_scored_one_by_one=binning.is_scored_one_by_one, by_request=binning.by_request
         )
-    with held(sessions) as rows:
+    with held_rows(sessions) as rows:
         yield rows
 
 

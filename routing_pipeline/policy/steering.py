@@ -18,11 +18,8 @@ held against (Westfall and Young 1993), so that where nothing steers, any column
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ibis
 import numpy as np
@@ -33,9 +30,8 @@ from routing_pipeline.policy.cells import Floats, Ints, sum_by, with_cells
 from routing_pipeline.policy.evidence_model import SteeringTest
 from routing_pipeline.policy.strata import VALUES
 from routing_pipeline.policy.tasks import edges_reached
-from routing_pipeline.window.engine import filled
+from routing_pipeline.window.engine import held_rows
 from routing_pipeline.window.scope import CLUSTERS
-from routing_pipeline.window.spark import evaluated_once
 
 ALPHA = 0.05
 """Share of windows in which any column is named although none steers."""
@@ -185,20 +181,6 @@ def _as_one(columns: Sequence[Ints]) -> Ints:
     return found
 
 
-@contextmanager
-def _held(rows: ibis.Table) -> Iterator[ibis.Table]:
-    """The rows evaluated once, and dropped at the end."""
-    backend: Any = rows.get_backend()
-    name = f"steering_{uuid.uuid4().hex}"
-    if backend.name != "duckdb":
-        frame = evaluated_once(backend, rows, name)
-        yield backend.table(name)
-        frame.unpersist()
-        return
-    yield filled(backend, rows, name)
-    backend.con.execute(f"DROP TABLE {name}")
-
-
 def _few(arm: Ints, n: Floats) -> Ints:
     """Places of the commonest arms, the rest as one."""
     sizes = np.bincount(arm, n)
@@ -283,7 +265,7 @@ def examined(requests: ibis.Table, binning: Binning, n: int) -> tuple[dict[str, 
     """
     columns = tested_columns(requests, binning)
     # Evaluated once: cells are joined together, and every column is counted within them.
-    with _held(rows_to_test(requests, binning, columns, n)) as rows:
+    with held_rows(rows_to_test(requests, binning, columns, n)) as rows:
         counted = {each.name: counts_of(rows, f"value_{place}") for place, each in enumerate(columns)}
     found = {name: dependence_of(each) for name, each in counted.items() if each is not None}
     # What follows from task and level steers nothing beside them.

@@ -23,7 +23,8 @@ from routing_pipeline.policy.incident_free import without
 from routing_pipeline.policy.kinds import WindowNeeds, binning_by_needs, join_names
 from routing_pipeline.policy.prompt_caches import Caching, caching_of, whole_session_rows
 from routing_pipeline.policy.strata import PLACE, Strata
-from routing_pipeline.policy.units import WindowUnit, held, session_rows, unit_of_window
+from routing_pipeline.policy.units import WindowUnit, session_rows, unit_of_window
+from routing_pipeline.window.engine import held_rows
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def cells_of_units(
     unit = decided.unit
     if decided.is_whole and decided.caching is not None:
         caches = decided.caching.models
-        with held(whole_session_rows(requests, caches)) as rows:
+        with held_rows(whole_session_rows(requests, caches)) as rows:
             return _cells_of(rows, needs, unusual, strata=BY_PLACE, caches=tuple(map(astuple, caches)), counting=counting)
     if unit.per == "session":
         return _cells_of_sessions(requests, unit, needs, unusual, counting)
@@ -139,5 +140,5 @@ def _cells_of_sessions(
 ) -> Gathered:
     slow_above_ms = None if unit.slow_above_ms is None else unit.slow_above_ms * SLOW_FACTOR
     counted: dict[str, Any] = {"is_scored_one_by_one": unit.is_scored_one_by_one, "by_request": unit.by_request}
-    with held(session_rows(requests, slow_above_ms, **counted)) as rows:
+    with held_rows(session_rows(requests, slow_above_ms, **counted)) as rows:
         return _cells_of(rows, needs, unusual, of_sessions=True, slow_above_ms=slow_above_ms, counting=counting, **counted)

@@ -20,9 +20,7 @@ a session of its own.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +34,6 @@ from routing_pipeline.policy.tasks import with_numbers
 from routing_pipeline.rules.model import Unit
 from routing_pipeline.stats.inference import clustered_mean
 from routing_pipeline.window.conform import half_of
-from routing_pipeline.window.engine import filled
 
 SESSIONS_LOGGED = 0.5
 """Share of requests that must carry a session before promises are about sessions."""
@@ -334,18 +331,3 @@ def session_rows(
         is_cache_hit=joined.hits == joined.calls,
         **{f"ever_{name}": joined[f"ever_{name}"] > 0 for name in needs},
     ).drop("whole_session", "ends_well", "score", "n_cost", "cost_total", "latency_mean", "hits")
-
-
-@contextmanager
-def held(table: ibis.Table) -> Iterator[ibis.Table]:
-    """The rows, evaluated once and kept by the engine as long as this lasts; Spark gives them back as an expression."""
-    backend: Any = table.get_backend()
-    if backend.name != "duckdb":
-        yield table
-        return
-    name = f"held_{uuid.uuid4().hex}"
-    try:
-        yield filled(backend, table, name)
-    finally:
-        # Dropped by hand: Ibis leaves the name out of what it sends.
-        backend.raw_sql(f"DROP TABLE IF EXISTS {name}")

@@ -159,6 +159,25 @@ def filled(duckdb: Any, table: ibis.Table, name: str) -> ibis.Table:
     return found
 
 
+@contextmanager
+def held_rows(table: ibis.Table) -> Iterator[ibis.Table]:
+    """The rows, evaluated once and kept by the engine of their table as long as this lasts."""
+    backend: Any = table.get_backend()
+    name = f"held_{uuid.uuid4().hex}"
+    if backend.name != "duckdb":
+        frame = evaluated_once(backend, table, name)
+        try:
+            yield backend.table(name)
+        finally:
+            frame.unpersist()
+        return
+    try:
+        yield filled(backend, table, name)
+    finally:
+        # Dropped by hand: Ibis leaves the name out of what it sends.
+        backend.raw_sql(f"DROP TABLE IF EXISTS {name}")
+
+
 def _tables_read(table: ibis.Table) -> set[str]:
     import ibis.expr.operations as ops
 

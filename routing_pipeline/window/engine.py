@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -33,6 +34,11 @@ MEMORY_LIMIT = "1GB"
 
 QUERIES = "queries"
 """Folder beside what DuckDB spills, for the SQL of queries that were asked before."""
+
+_LOCAL = re.compile(r"local\[(\*|[1-9][0-9]{0,3})\]")
+"""Spark in this process: `local[2]`, or `local[*]` for as many threads as there are processors."""
+_ADDRESS = re.compile(r"(?:[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+"""HOST:PORT of a Spark master."""
 
 ROWS_HELD_FOR_PARTS = 65_536
 """Rows that each thread of DuckDB holds while it writes several files at once; its own default is eight times as much, and half a gigabyte."""
@@ -189,9 +195,17 @@ def _digest(*texts: str) -> str:
 
 
 def check_engine(name: str) -> None:
-    """Raises UnusableInputError for a name that is no engine's."""
-    if name != "duckdb" and not name.startswith(("spark://", "local[")):
-        raise UnusableInputError(f"--engine {name}: give duckdb or spark://HOST:PORT{did_you_mean(name, ['duckdb'])}")
+    """Raises UnusableInputError for a name that is no engine's; Spark itself would start first, and then say that it could not be reached."""
+    # Of several masters one leads.
+    masters = name.removeprefix("spark://").split(",") if name.startswith("spark://") else []
+    if name == "duckdb" or _LOCAL.fullmatch(name) or (masters and all(_is_address(each) for each in masters)):
+        return
+    raise UnusableInputError(f"--engine {name}: give duckdb or spark://HOST:PORT{did_you_mean(name, ['duckdb'])}")
+
+
+def _is_address(master: str) -> bool:
+    found = _ADDRESS.fullmatch(master)
+    return found is not None and 0 < int(found[1]) < 65_536
 
 
 def open_engine(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline.window.engine import Engine, one_database, open_engine
+from routing_pipeline.window.engine import Engine, check_engine, one_database, open_engine
 
 
 @pytest.fixture
@@ -86,3 +86,10 @@ def test_an_engine_that_an_error_went_through_is_no_others(tmp_path: Path) -> No
             raise ZeroDivisionError
         with open_engine(spill_to=tmp_path / "spill") as second:
             assert second.backend is not first.backend
+
+
+@pytest.mark.parametrize(
+    "name", ["duckdb", "local[*]", "local[12]", "spark://spark-master:7077", "spark://10.0.0.1:7077,10.0.0.2:7077", "spark://[::1]:7077"]
+)
+def test_whatever_names_an_engine_is_taken(name: str) -> None:
+    check_engine(name)

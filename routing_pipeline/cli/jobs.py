@@ -134,6 +134,8 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         if again is not None:
             again.deliver(home, out)
             return again
+        if "request_log" not in ops:
+            _check_rows(home)
         # Where logs are read the gate has new rows to look at, and what evaluates it can be imported meanwhile. Who says how many
         # processes a run may have is given no more.
         modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
@@ -149,6 +151,15 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
 def simulate(home: Home, config: Path | None, engine: str, rules: RuleSet, scope: Mapping[str, Any]) -> Simulation:
     """Replay rules on the rows of a scope."""
     with shown() as progress:
+        _check_rows(home)
         from assets.running import simulated
 
         return simulated(home, rules, resources=resources(home, config, engine), scope=scope, progress=progress)
+
+
+def _check_rows(home: Home) -> None:
+    """Refuse a home without rows while Dagster has put nothing there."""
+    from routing_pipeline.lake.table import Lake
+    from routing_pipeline.window.resolve import check_rows
+
+    check_rows(Lake(home))

@@ -137,6 +137,12 @@ def _question(lake: Lake, parameters: Parameters, engine: Engine, engine_name: s
     return _Question(lake, parameters, engine_name, days, snapshot_id, lake.feedback_version(), *ends)
 
 
+def check_rows(lake: Lake) -> None:
+    """Raises UnusableInputError for a lake without rows, as `resolve_scope` does, before anything is begun that leaves files behind."""
+    if lake.ends_s() is None:
+        raise UnusableInputError(_nothing_there(lake))
+
+
 def _nothing_there(lake: Lake) -> str:
     """Why there is nothing to analyse: nothing was read yet, or nothing of it could be used."""
     totals = lake.totals()

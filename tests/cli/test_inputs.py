@@ -155,3 +155,17 @@ def test_the_latest_report_goes_by_that_word_too(tmp_path: Path) -> None:
     for name in ("cost-1", "cost-2"):
         store.keep(name, Estimate(estimate=0.1, low=0.0, high=0.3), None, {}, key="a" * 16, question="cost")
     assert find_run(store, "latest").run_id == find_run(store, None).run_id == "cost-2"
+
+
+@pytest.mark.parametrize("words", [["analyze", "--out", "report"], ["simulate", "--rules", "rules.json"]])
+def test_a_home_without_rows_is_refused_and_stays_as_it_was(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "rules.json").write_text('[{"when": {}, "route": "a-model"}]')
+    monkeypatch.setattr(sys, "argv", ["routing-pipeline", *words, "--home", "home"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, "the lake is empty; ingest logs first" in capsys.readouterr().err) == (2, True)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["home", "rules.json"]

@@ -19,6 +19,7 @@ from routing_pipeline.errors import PipelineError, UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
+from routing_pipeline.rules.delivery import status_of_rules
 from routing_pipeline.rules.in_words import found_as
 from routing_pipeline.rules.lifecycle import STATUS_IN_RULES
 from routing_pipeline.rules.record import RuleSetRecord, is_id, record_of
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 COMPUTING = "routing_pipeline.serving.mcp.computing"
 """What computes an answer, by its name: it takes seconds to load."""
+REPORT = "routing-pipeline://reports/latest"
+"""The newest report as people read it."""
 NAMES_OF_S = 100 * SECONDS_PER_DAY
 """How far back names are looked for that a report may mention: longer than any analysis looks back, seconds."""
 
@@ -157,10 +160,17 @@ class Answers:
         Raises:
             UnusableInputError: none of that id was proposed by a run, or approved.
         """
-        asked = self.latest_rule_set()["rule_set_id"] if rule_set_id == LATEST else rule_set_id
-        if not is_id(asked):
+        from routing_pipeline.report.rebuilding import report_of
+
+        if rule_set_id != LATEST and not is_id(rule_set_id):
             raise UnusableInputError(f"give {LATEST}, or the rule_set_id of a report")
-        return dict(self._harmless(self.record.status(asked).model_dump()))
+        found = report_of(self.latest_run()).routing_rules if rule_set_id == LATEST else found_as(self.home, rule_set_id)
+        if found is not None and not found.rule_set.rules:
+            status = status_of_rules(self.record, found.rule_set)
+            status = status.model_copy(update={"verdict": f"{status.verdict} What one would need is said by {REPORT}."})
+        else:
+            status = self.record.status(rule_set_id if found is None else found.rule_set.rule_set_id)
+        return dict(self._harmless(status.model_dump()))
 
     # What arguments may be
 

@@ -31,7 +31,7 @@ from pydantic import WithJsonSchema
 from routing_pipeline.errors import PipelineError, UnusableInputError, did_you_mean
 from routing_pipeline.serving import http
 from routing_pipeline.serving.auth import door_of_option
-from routing_pipeline.serving.mcp.answers import Answers
+from routing_pipeline.serving.mcp.answers import REPORT, Answers
 from routing_pipeline.serving.mcp.brief import BRIEF, DETAILS, PAGE_ITEMS, loose_schema
 from routing_pipeline.serving.mcp.prompt import FIVE_STEPS, five_steps
 from routing_pipeline.serving.mcp.tools import TOOLS, Parameter, ServerName, Tool
@@ -212,7 +212,7 @@ def _add_resources(server: Server, answers: Answers) -> None:
         except PipelineError as error:
             raise ResourceError(" ".join(str(error).split())) from error
 
-    @server.resource("routing-pipeline://reports/latest", title="The latest report", mime_type="text/markdown")
+    @server.resource(REPORT, title="The latest report", mime_type="text/markdown")
     async def latest_report() -> str:
         """The newest report as people read it."""
         return str(await found(answers.latest_markdown))

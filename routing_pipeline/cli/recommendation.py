@@ -39,6 +39,8 @@ def recommendation(
         raise UnusableInputError(
             f"{action[:60]}: there is no such action{did_you_mean(action, ACTIONS)}; the actions are {', '.join(ACTIONS)}"
         )
+    if action == "list" and (item or by or because):
+        raise UnusableInputError("recommendation list shows all of them, so it takes no id and neither --by nor --because")
     if action == "dismiss" and not because.strip():
         raise UnusableInputError("say why with --because; whoever reads the next report sees the reason")
     opened = open_home(home)

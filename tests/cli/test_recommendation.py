@@ -71,6 +71,8 @@ def test_a_ticket_is_printed_whole(command: Command, reports: Reports) -> None:
         (("acept", "collect"), "did you mean 'accept'"),
         (("accept", "no-such-thing"), "no such recommendation"),
         (("accept",), "name a recommendation"),
+        (("list", "collect"), "recommendation list shows all of them, so it takes no id"),
+        (("list", "--by", "Ada"), "neither --by nor --because"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_line(command: Command, words: tuple[str, ...], said: str) -> None:

@@ -398,10 +398,12 @@ def write_textfile(home: Home, path: Path, record: RuleSetRecord | None = None) 
     """Write the metrics whole, for the node exporter's textfile collector.
 
     Raises:
-        UnusableInputError: the name does not end as the collector asks, or the folder cannot be written to.
+        UnusableInputError: the name does not end as the collector asks, or its folder is not there, as where it is mistyped, or cannot be written to.
     """
     if path.suffix != ".prom":
         raise UnusableInputError(f"--textfile {path}: the collector reads only files called *.prom")
+    if not path.parent.is_dir():
+        raise UnusableInputError(f"--textfile {path}: there is no folder {path.parent}; name the one that the collector reads")
     try:
         write_whole(path, exposition(home, record))
     except OSError as error:

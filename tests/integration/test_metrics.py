@@ -271,6 +271,9 @@ def test_the_textfile_is_whole_and_named_as_the_collector_asks(home: Home, tmp_p
     assert [each.name for each in tmp_path.iterdir()] == ["routing.prom"]
     with pytest.raises(UnusableInputError, match=r"\*\.prom"):
         metrics.write_textfile(home, tmp_path / "routing.txt")
+    with pytest.raises(UnusableInputError, match=r"there is no folder .*colector; name the one that the collector reads"):
+        metrics.write_textfile(home, tmp_path / "colector" / "routing.prom")
+    assert not (tmp_path / "colector").exists()
 
 
 def test_a_real_prometheus_reads_the_endpoint(served: str, tmp_path: Path) -> None:

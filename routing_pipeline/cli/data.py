@@ -155,6 +155,8 @@ def _told(result: ForgetResult) -> str:
     rows = f"{counted(result.attempts, 'row')} from {counted(result.objects, 'object')}"
     beside = f"with {counted(result.quarantined, 'refused record')} and {counted(result.scores, 'score')}"
     reports = counted(result.reports, "stored report") + (" (report --list will be empty until the next run)" if result.reports else "")
+    if result.is_dry_run and not result.matches:
+        return "nothing matches, neither in the lake nor in its older snapshots, so nothing would be deleted; nothing was changed"
     if result.is_dry_run:
         return f"would forget {rows}, {beside}; would delete older snapshots, all stored results and {reports}; nothing was changed"
     if not any((result.attempts, result.quarantined, result.scores, result.snapshots, result.files, result.reports)):

@@ -81,6 +81,9 @@ class ForgetResult(Result):
     snapshots: int = quantity("Older snapshots that can no longer be read", "snapshots")
     files: int = quantity("Files deleted", "files")
     reports: int = quantity("Stored reports deleted, with every stored result: they may name what is forgotten", "reports", default=0)
+    matches: bool = Field(
+        default=True, description="Whether the lake or its history holds anything to forget; where not, nothing is deleted"
+    )
     is_dry_run: bool = Field(
         default=False, description="Whether it was a dry run: nothing was changed, snapshots and files are not counted"
     )
@@ -170,6 +173,7 @@ def forget(
             snapshots=snapshots,
             files=files,
             reports=reports,
+            matches=is_pending,
             is_dry_run=dry_run,
             seconds=time.monotonic() - began,
         )

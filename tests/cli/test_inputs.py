@@ -131,6 +131,10 @@ def test_one_of_a_kind_is_told_in_the_singular() -> None:
 
     nothing = ForgetResult(attempts=0, objects=0, quarantined=0, scores=0, snapshots=0, files=0, reports=0, is_dry_run=False, seconds=0.0)
     assert _told(nothing) == "0 rows from 0 objects forgotten, with 0 refused records and 0 scores; nothing else was deleted"
+    unmatched = nothing.model_copy(update={"is_dry_run": True, "matches": False})
+    assert _told(unmatched) == (
+        "nothing matches, neither in the lake nor in its older snapshots, so nothing would be deleted; nothing was changed"
+    )
     once = nothing.model_copy(update=dict.fromkeys(("attempts", "objects", "quarantined", "scores", "snapshots", "files"), 1))
     assert _told(once).startswith(
         "1 row from 1 object forgotten, with 1 refused record and 1 score; 1 older snapshot and 1 file deleted, all stored results"

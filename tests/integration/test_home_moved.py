@@ -68,4 +68,5 @@ def test_forgetting_can_be_tried_before(home: Home) -> None:
     assert after[:2] == before[:2]
     done = forget(home, "team", "growth")
     assert (done.attempts, done.objects, done.scores) == (tried.attempts, tried.objects, tried.scores)
-    assert forget(home, "team", "growth", dry_run=True).attempts == 0
+    again = forget(home, "team", "growth", dry_run=True)
+    assert (tried.matches, again.matches, again.attempts) == (True, False, 0)

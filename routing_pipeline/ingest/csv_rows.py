@@ -15,8 +15,8 @@ from routing_pipeline.ingest.python_text import as_json
 DELIMITERS = (",", ";", "\t")
 LONGEST_FIELD = 64 << 20
 """Longer fields are not read, bytes."""
-NOTHING = frozenset({"", "\\N", "NULL"})
-"""What databases write into a field that holds nothing: ClickHouse and Postgres, and consoles of others."""
+NOTHING = frozenset({"", "\\N", "NULL", "NaN", "nan"})
+"""What is written into a field that holds nothing: by ClickHouse and Postgres, by consoles of others, by scripts that print a number as pandas has it."""
 
 
 def headers(first_line: bytes) -> Iterator[tuple[str, list[str]]]:

@@ -290,13 +290,13 @@ def test_a_table_that_a_script_or_a_database_wrote_reads_as_its_own_dump_does(tm
     (tmp_path / "dump.csv").write_bytes(dumped)
     kept = read_logs(tmp_path / "dump.csv", tmp_path / "home").row
     assert (kept["team"], kept["feature"], kept["tags"], kept["ttft_ms"], kept["cached_tokens"]) == ("it's", "search", "beta", None, 64)
-    for nothing in ("\\N", "NULL"):
+    for number, nothing in enumerate(("\\N", "NULL", "NaN", "nan")):
         out = io.StringIO()
         writer = csv.writer(out)
         # Objects as Python prints them, as by pandas.
         writer.writerows([row, [nothing if value in (None, "") else value for value in row.values()]])
         (tmp_path / "other.csv").write_text(out.getvalue(), encoding="utf-8")
-        found = read_logs(tmp_path / "other.csv", tmp_path / f"home-{nothing[-1]}")
+        found = read_logs(tmp_path / "other.csv", tmp_path / f"home-{number}")
         where_from = {"source_object", "ingested_at", "key_hash", "user_hash"}
         assert (found.refused, found.result.nulled) == ([], {})
         assert {name: value for name, value in found.row.items() if name not in where_from} == {

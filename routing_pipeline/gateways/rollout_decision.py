@@ -14,7 +14,7 @@ from routing_pipeline.estimates import Estimate
 from routing_pipeline.recommendation.canary import CanaryLook, Guardrail
 from routing_pipeline.recommendation.monitoring_plan import CANARY_STEPS, LONGEST_STEP_DAYS
 from routing_pipeline.rules.rollout_record import RolloutState
-from routing_pipeline.text import counted, percent
+from routing_pipeline.text import counted, moment, percent
 
 LEAST_DAYS = dict(CANARY_STEPS)
 LEAST_SESSIONS_IN_STEP = 5
@@ -70,17 +70,21 @@ def next_of(
                 "wait", f"sessions follow {followed}; the configuration of a canary would leave all others to the gateway's own choice"
             )
         return Next("advance", "it is published, and its approval is fresh")
-    return _after(state, look)
+    return _after(state, look, now)
 
 
-def _after(state: RolloutState, look: CanaryLook | None) -> Next:
+def _after(state: RolloutState, look: CanaryLook | None, now: datetime) -> Next:
     """Whether the present step has shown what it is for."""
+    began = state.steps[-1].at
+    if began > now:
+        # Steps never go back in time, or what was published between them would count for nothing.
+        return Next("wait", f"the last step is dated {moment(began)}, as a clock was ahead; what the logs show counts from then on")
     if look is None or look.data_until_s is None or look.sessions_in_step < LEAST_SESSIONS_IN_STEP:
         seen = 0 if look is None else look.sessions_in_step
         return Next(
             "wait", f"{counted(seen, 'session')} of the canary in the logs at this step; see that the gateway has loaded its configuration"
         )
-    days = (look.data_until_s - state.steps[-1].at.timestamp()) / SECONDS_PER_DAY
+    days = (look.data_until_s - began.timestamp()) / SECONDS_PER_DAY
     least = LEAST_DAYS[state.share] if state.share in LEAST_DAYS else max(LEAST_DAYS.values())
     if days < least:
         return Next("wait", f"{days:.1f} of {least} days at this step")

@@ -269,6 +269,16 @@ def test_a_clock_that_goes_back_neither_loses_a_step_nor_repeats_it(world: World
     assert world.go().share == 0.01
 
 
+def test_a_step_that_a_clock_dated_too_late_is_named_as_what_is_waited_for(world: World) -> None:
+    world.after(10).go()
+    status = world.after(-9).rollout.status(None, now=world.now)
+    assert (status.next, status.because) == (
+        "wait",
+        "the last step is dated 20 Mar 2026 00:00 UTC, as a clock was ahead; what the logs show counts from then on",
+    )
+    assert world.rollout.advance("Ada", "seen elsewhere", None, now=world.now).is_override
+
+
 def ended_while_taking_back(world: World) -> None:
     """A roll-back that is a transition, and that the record of rule sets does not know yet."""
     world.go()

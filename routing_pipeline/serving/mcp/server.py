@@ -219,7 +219,7 @@ def _add_resources(server: Server, answers: Answers) -> None:
 
     @server.resource("routing-pipeline://reports/latest.json", title="The latest report as data", mime_type="application/json")
     async def latest_report_json() -> dict[str, Any]:
-        """Everything that the newest analysis found (docs/schemas/report.schema.json); names from logs are marked."""
+        """Everything that the newest analysis found, about a megabyte (docs/schemas/report.schema.json); a tool gives one section in a few lines. Names from logs are marked."""
         return dict(await found(answers.latest_report))
 
     @server.resource("routing-pipeline://rule-sets/latest", title="The latest rule set", mime_type="application/json")

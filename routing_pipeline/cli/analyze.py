@@ -74,7 +74,7 @@ def run(
     """Read new logs, check and analyse them, write report and rules. Makes the home where there is none."""
     request = read_asked(asked, engine)
     ops = jobs.ingestion(logs, feedback, log_format, add_source=add_source)
-    _deliver(lambda: _home_for(home, ops), out, request, ops=ops, as_json=as_json)
+    _deliver(lambda: jobs.home_for(home, ops), out, request, ops=ops, as_json=as_json)
 
 
 @command("demo --requests 20000", group=START)
@@ -141,12 +141,6 @@ def _follow(home: Home, folder: Path, requests: int, ops: Mapping[str, Any]) -> 
 def analyze(asked: dict[str, Any], out: Out, home: Root = None, engine: EngineName = "duckdb", as_json: AsJson = False) -> None:
     """Analyse again what the home holds, reading no logs. Other options make it an experiment: `latest` stays what it was."""
     _deliver(lambda: open_home(home), out, read_asked(asked, engine), ops={}, leave_out=jobs.INGESTION, as_json=as_json)
-
-
-def _home_for(home: Path | None, ops: Mapping[str, Any]) -> Home:
-    opened = make_home(home)
-    jobs.check_source(opened, ops)
-    return opened
 
 
 def _deliver(

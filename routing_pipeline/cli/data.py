@@ -11,7 +11,7 @@ import typer
 
 from routing_pipeline.cli import jobs
 from routing_pipeline.cli.asking import agree, is_asked
-from routing_pipeline.cli.inputs import check_environment, check_file, check_format, make_home, open_home
+from routing_pipeline.cli.inputs import check_environment, check_file, check_format, open_home
 from routing_pipeline.cli.options import AddSource, AsJson, Feedback, Format, Logs, ReadingConfig, Root, Yes, command
 from routing_pipeline.cli.output import show
 from routing_pipeline.cli.progress import shown
@@ -37,8 +37,7 @@ def ingest(
     check_file(config)
     check_environment()
     ops = jobs.ingestion(logs, feedback, log_format, add_source=add_source, stand_if_unavailable=False)
-    opened = make_home(home)
-    jobs.check_source(opened, ops)
+    opened = jobs.home_for(home, ops)
     is_new = not jobs.is_up_to_date(opened, ops["request_log"]["logs"], ops["feedback"]["feedback"], config)
     if is_new:
         jobs.ingest(opened, config, ops)

@@ -122,12 +122,12 @@ def home_path(home: Path | None) -> Path:
 
 def open_home(home: Path | None) -> Home:
     """A home that is there; refused where there is none."""
-    return _home_at(home).found()
+    return home_at(home).found()
 
 
 def make_home(home: Path | None) -> Home:
     """A home for logs, made where there is none."""
-    return _home_at(home).create()
+    return home_at(home).create()
 
 
 def open_record(home: Path | None, config: Path | None) -> tuple[Home, RuleSetRecord]:
@@ -152,7 +152,8 @@ def shared_place() -> tuple[str, str]:
     return os.environ.get("ROUTING_PIPELINE_WAREHOUSE") or "", os.environ.get("ROUTING_PIPELINE_CATALOG") or ""
 
 
-def _home_at(home: Path | None) -> Home:
+def home_at(home: Path | None) -> Home:
+    """The home of a command, whether it is there or not."""
     from routing_pipeline.storage.home import Home
 
     return Home(home_path(home).absolute(), *shared_place())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routing_pipeline.beside import second_process
-from routing_pipeline.cli.inputs import check_format, uri_of
+from routing_pipeline.cli.inputs import check_format, home_at, uri_of
 from routing_pipeline.cli.progress import shown
 from routing_pipeline.errors import PipelineError, UnusableInputError
 
@@ -72,6 +72,21 @@ def check_source(home: Home, ops: Mapping[str, Any]) -> None:
         source = open_source(uri, exclude=home.root)
         if next(iter(source.list_objects()), None) is None:
             raise nothing_there(source)
+
+
+def home_for(home: Path | None, ops: Mapping[str, Any]) -> Home:
+    """A home for these logs, made where there is none. One that is made for logs which are then refused goes again; raises as `check_source`."""
+    opened = home_at(home)
+    is_new = not opened.root.exists()
+    opened.create()
+    try:
+        check_source(opened, ops)
+    except PipelineError:
+        if is_new:
+            with suppress(OSError):
+                opened.root.rmdir()
+        raise
+    return opened
 
 
 def resources(home: Home, config: Path | None, engine: str = "duckdb") -> dict[str, Any]:

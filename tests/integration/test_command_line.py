@@ -138,6 +138,7 @@ def test_an_empty_folder_is_refused(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     ended = terminal("run", "--logs", tmp_path / "logs", "--out", tmp_path / "out", "--home", tmp_path / "home")
     assert ended.code == 2, ended.err
+    assert not (tmp_path / "home").exists(), "a home that was made for nothing goes again"
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(

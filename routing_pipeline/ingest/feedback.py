@@ -92,7 +92,8 @@ _USABLE = {
 _TYPED = ", ".join(f"{column.name} {DUCKDB_TYPE[column.type]}" for column in FEEDBACK)
 # An end that a score does not name is that of its declared scale.
 _SCALED = """SELECT _rows.* REPLACE (
-        coalesce(nullif(scale_min, ''), low::VARCHAR) AS scale_min, coalesce(nullif(scale_max, ''), high::VARCHAR) AS scale_max),
+        coalesce(nullif(scale_min, ''), low::VARCHAR) AS scale_min, coalesce(nullif(scale_max, ''), high::VARCHAR) AS scale_max,
+        lower(trim(source)) AS source),
         coalesce(nullif(scale_min, ''), nullif(scale_max, '')) IS NOT NULL AS _has_scale
     FROM _rows LEFT JOIN scales ON scales.of = _rows.name"""
 _JUDGE = f"CREATE OR REPLACE TEMP TABLE judged AS SELECT *, {_REASON} AS _reason FROM ({_SCALED})"  # noqa: S608 (our own SQL)

@@ -61,7 +61,10 @@ def test_a_side_file_names_requests_or_attempts_and_comes_after_the_logs_were_an
     (tmp_path / "logs.jsonl").write_bytes(json_lines(rows))
     ingest_logs(home, str(tmp_path / "logs.jsonl"), now_s=NOW_S)
     score = {"name": "quality", "source": "check", "scored_at": LATE}
-    sides = [[score | {"request_id": "r0", "value": 1}], [score | {"attempt_id": "a1", "value": 4, "scale_min": 1, "scale_max": 5, "source": "CHECK "}]]
+    sides = [
+        [score | {"request_id": "r0", "value": 1}],
+        [score | {"attempt_id": "a1", "value": 4, "scale_min": 1, "scale_max": 5, "source": "CHECK "}],
+    ]
     for number, scores in enumerate(sides):
         (tmp_path / f"scores-{number}.jsonl").write_bytes(json_lines(scores))
         ingest_feedback(home, str(tmp_path / f"scores-{number}.jsonl"), now_s=NOW_S)

@@ -138,8 +138,11 @@ def _question(lake: Lake, parameters: Parameters, engine: Engine, engine_name: s
 
 
 def check_rows(lake: Lake) -> None:
-    """Raises UnusableInputError for a lake without rows, as `resolve_scope` does, before anything is begun that leaves files behind."""
-    if lake.ends_s() is None:
+    """Raises UnusableInputError for a lake without rows, as `resolve_scope` does, before anything is begun that leaves files behind.
+
+    Where all was refused, the gate of the checks has the word, and says so.
+    """
+    if lake.ends_s() is None and not lake.totals().quarantined:
         raise UnusableInputError(_nothing_there(lake))
 
 

@@ -94,10 +94,7 @@ def _lines(status: RolloutStatus, step: str | None) -> Iterator[str]:
             f"the rules decide {percent(status.look.share_of_requests)} of all"
         )
         yield from (f"  {each.standing}: {in_words(each)}" for each in status.look.guardrails)
-    if status.is_written is False:
-        yield "The gateway's configuration is not that of the last step; the next hold, step or roll-back writes it."
-    if status.is_loaded is False:
-        yield "The gateway that runs does not know these rules yet: start it anew with the configuration that was written."
+    yield from status.not_in_force
     yield f"next: {status.next.replace('_', ' ')} ({status.because})" + ("" if step is None else f": {step}")
     if not status.automatic:
         yield "Nothing is done automatically: [rollout] automatic is false."

@@ -69,11 +69,13 @@ def dashboard(
     request = read_asked(asked)
     opened, record = open_record(home, request.config)
     from routing_pipeline.alerts.notifications import read_notifications
+    from routing_pipeline.gateways.rollout import Rollout
     from routing_pipeline.gateways.rollout_settings import read_rollout
     from routing_pipeline.serving.dashboard.app import TOKEN_VARIABLE, serve
     from routing_pipeline.serving.dashboard.data import Follower
 
-    follower = Follower(opened, request.parameters, record, read_rollout(request.config))
+    rollout = Rollout(opened, record, read_rollout(request.config), request.config)
+    follower = Follower(opened, request.parameters, record, rollout)
     with saying(STOPPED):
         serve(
             follower,

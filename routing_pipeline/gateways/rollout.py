@@ -59,6 +59,16 @@ class RolloutStatus(Result):
         default=(), description="What whoever runs the gateway should know of what was written, as `export` says it"
     )
 
+    @property
+    def not_in_force(self) -> tuple[str, ...]:
+        """What keeps the last step from being what the gateway does, a sentence each."""
+        found = []
+        if self.is_written is False:
+            found.append("The gateway's configuration is not that of the last step; the next hold, step or roll-back writes it.")
+        if self.is_loaded is False:
+            found.append("The gateway that runs does not know these rules yet: start it anew with the configuration that was written.")
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class _Stand:

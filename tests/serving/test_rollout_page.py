@@ -59,6 +59,13 @@ def test_the_page_shows_share_steps_and_the_boundary_and_what_comes_next() -> No
     assert "12 sessions in the canary; a comparison needs 30" in page
 
 
+def test_the_page_says_where_the_gateway_does_not_do_what_the_last_step_asked() -> None:
+    assert "not in force" not in shown(status(is_written=True, is_loaded=True))
+    page = shown(status(is_written=False, is_loaded=False))
+    assert "configuration is not that of the last step" in page
+    assert "does not know these rules yet" in page
+
+
 def test_before_the_first_step_nothing_is_said_of_a_roll_out() -> None:
     assert shown(None).strip() == ""
     assert shown(status(transitions=(), look=None, share=0)).strip() == ""

@@ -63,12 +63,10 @@ _log = logging.getLogger(__name__)
 class Follower:
     """Follows one home; `snapshot` is what was known at the last moment, None while the lake is empty or not looked at yet."""
 
-    def __init__(
-        self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None, rollout: RolloutSettings | None = None
-    ) -> None:
+    def __init__(self, home: Home, parameters: Parameters, record: RuleSetRecord | None = None, rollout: Rollout | None = None) -> None:
         self.home, self.parameters = home, parameters
         self.record = record or record_of(home)
-        self.rollout = Rollout(home, self.record, rollout or RolloutSettings())
+        self.rollout = rollout or Rollout(home, self.record, RolloutSettings())
         self.snapshot: Snapshot | None = None
         self.has_looked = False
         self.trouble: str | None = None

@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from routing_pipeline.alerts.detection import WINDOWS_H, Detection, Measure, detect
+from routing_pipeline.alerts.detection import MIN_DAYS_OF_BASELINE, WINDOWS_H, Detection, Measure, detect
 from routing_pipeline.alerts.incidents import Memory, remembered
 from routing_pipeline.alerts.missing_traffic import Silence, remembered_silence, silences
 from routing_pipeline.alerts.series import WHOLE, HourlySums, Series
-from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
+from routing_pipeline.clock import HOURS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.parameters import AlertThresholds
 from routing_pipeline.text import LogName
@@ -249,7 +249,7 @@ def _quiet(detections: Mapping[str, tuple[HourlySums, Detection]], hour: int, me
     first = min(found.first_hour for _, found in detections.values())
     reason = (
         "less than three days of history, too little for a comparison"
-        if hour - first < HOURS_PER_WEEK
+        if hour - first <= MIN_DAYS_OF_BASELINE * HOURS_PER_DAY
         else f"too few requests in the hour {iso(hour)} to compare"
     )
     return AlertDecision(kind="no baseline", reason=reason, cursor=memory.model_dump_json())

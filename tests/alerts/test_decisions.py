@@ -169,6 +169,11 @@ def test_days_stand_in_for_weeks_and_less_than_three_are_no_baseline() -> None:
     assert judged(spend(change=when(NOON, times=5), hours=30)).kind == "no baseline"
 
 
+def test_an_hour_of_few_requests_after_five_days_is_not_put_down_to_a_short_history() -> None:
+    assert "less than three days" in judged(spend(hours=30)).reason
+    assert "too few requests in the hour" in judged(spend(hours=24 * 5, requests=4)).reason
+
+
 def test_chance_over_many_series_speaks_no_more_often_than_asked() -> None:
     rng = np.random.default_rng(3)
     hours = 12 * HOURS_PER_WEEK

@@ -67,6 +67,8 @@ _REASON = f"""CASE
     WHEN coalesce(request_id, '') = '' AND coalesce(attempt_id, '') = '' THEN 'neither request_id nor attempt_id is there'
     WHEN coalesce(name, '') = '' THEN 'name is missing'
     WHEN strlen(name) > {MAX_TEXT} THEN 'name is longer than {MAX_TEXT} bytes'
+    WHEN {_VALUE} IS NULL AND regexp_full_match(trim(value), '[-+]?[0-9]+([.,][0-9]+)? ?%') THEN 'value is a percentage; write 85% as 0.85'
+    WHEN {_VALUE} IS NULL AND regexp_full_match(trim(value), '[-+]?[0-9]*,[0-9]+') THEN 'value has a comma; write 0,5 as 0.5'
     WHEN {_VALUE} IS NULL OR NOT isfinite({_VALUE}) THEN 'value is missing or not a finite number'
     WHEN scale_min <> '' AND ({_LOW} IS NULL OR NOT isfinite({_LOW})) THEN 'scale_min is not a finite number'
     WHEN scale_max <> '' AND ({_HIGH} IS NULL OR NOT isfinite({_HIGH})) THEN 'scale_max is not a finite number'

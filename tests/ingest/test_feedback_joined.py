@@ -10,6 +10,7 @@ import pytest
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.errors import UnusableInputError
+from routing_pipeline.ingest.feedback_totals import feedback_totals
 from routing_pipeline.ingest.ingestion import ingest_feedback, ingest_logs
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import read_parameters, read_scales
@@ -128,3 +129,19 @@ def test_no_scales_are_none(tmp_path: Path) -> None:
     (tmp_path / "routing.toml").write_text("scales = 5", encoding="utf-8")
     with pytest.raises(UnusableInputError, match="scales: a table is expected"):
         read_scales(tmp_path / "routing.toml")
+
+
+def test_a_source_is_the_same_in_letters_of_any_case(tmp_path: Path) -> None:
+    score = {"request_id": "r0", "name": "quality", "value": 0.5, "scored_at": LATE}
+    (tmp_path / "scores.jsonl").write_bytes(json_lines([{**score, "source": "judge"}, {**score, "source": " JUDGE"}]))
+    found = ingest_feedback(Home(tmp_path / "home"), str(tmp_path / "scores.jsonl"), now_s=NOW_S)
+    assert (found.quarantined, found.ingested, found.duplicates) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(("value", "said"), [("85%", "write 85% as 0.85"), ("0,5", "write 0,5 as 0.5"), ("good", "not a finite number")])
+def test_a_value_in_percent_or_with_a_decimal_comma_is_refused_with_how_to_write_it(value: str, said: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    score = {"request_id": "r0", "name": "quality", "value": value, "source": "judge", "scored_at": LATE}
+    (tmp_path / "scores.jsonl").write_bytes(json_lines([score]))
+    assert ingest_feedback(home, str(tmp_path / "scores.jsonl"), now_s=NOW_S).quarantined == 1
+    assert said in feedback_totals(home).reasons[0].reason

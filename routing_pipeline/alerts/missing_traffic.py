@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from routing_pipeline.alerts.detection import MONTH_H
 from routing_pipeline.alerts.series import WHOLE, Floats, HourlySums, Series
-from routing_pipeline.clock import HOURS_PER_WEEK
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK
 
 WATCHED = frozenset({"all", "team"})
 DISPERSION = 0.1
@@ -58,7 +58,7 @@ def silences(sums: HourlySums, end_hour: int, weeks: int, false_alerts_per_month
     With mu requests expected over the run and traffic that varies by gamma with squared coefficient of variation d, none
     come with probability (1 + d mu)^(-1/d), the negative binomial's at 0. It is held against `false_alerts_per_month` spread
     over the hours of a month and the series watched. mu sums the mean of the same hours in earlier weeks; where these are
-    not covered, the mean hour of the series.
+    not covered, of the days before; on the first day, the mean hour of the series.
     """
     watched = [place for place, series in enumerate(sums.series) if series.dimension in WATCHED]
     level = false_alerts_per_month / MONTH_H / len(watched)
@@ -79,7 +79,8 @@ def _expected(history: Floats, hours: int, weeks: int) -> float:
     mean, known = float(history.mean()), len(history)
     expected = 0.0
     for ahead in range(min(hours, weeks * HOURS_PER_WEEK)):
-        places = [known + ahead - week * HOURS_PER_WEEK for week in range(1, weeks + 1)]
-        covered = [float(history[place]) for place in places if 0 <= place < known]
+        lags = ([week * HOURS_PER_WEEK for week in range(1, weeks + 1)], [day * HOURS_PER_DAY for day in range(1, 7)])
+        by_cycle = ([float(history[known + ahead - lag]) for lag in each if 0 <= known + ahead - lag < known] for each in lags)
+        covered = next(filter(None, by_cycle), [])
         expected += sum(covered) / len(covered) if covered else mean
     return expected

@@ -251,6 +251,14 @@ def test_a_weekend_without_traffic_is_no_silence_and_a_monday_without_is() -> No
     assert silent_feed(quiet(since=friday, until=NOON, office=True), THRESHOLDS, None, NOON + 1, 0.0).kind == "alert"
 
 
+def test_a_night_of_the_first_week_is_no_silence_where_the_night_before_was_one() -> None:
+    opened = int(datetime(2026, 3, 30, 9, tzinfo=UTC).timestamp()) // SECONDS_PER_HOUR
+    for hours, kind in ((24 + 15, "quiet"), (48 + 3, "alert")):
+        count = np.array([[200.0 if place % 24 < 9 and place < 48 else 0.0 for place in range(hours)]])
+        sums = HourlySums(opened, (WHOLE,), count, count, count)
+        assert silent_feed(sums, THRESHOLDS, None, opened + hours, 0.0).kind == kind
+
+
 def test_where_nobody_reads_logs_the_clock_decides() -> None:
     sums = quiet(since=NOON + 1)
     prompt = silent_feed(sums, THRESHOLDS, None, NOON + 1, (NOON + 10) * SECONDS_PER_HOUR)

@@ -15,6 +15,7 @@ import ibis
 from pydantic import Field
 
 from routing_pipeline.alerts.decisions import AlertDecision, named
+from routing_pipeline.alerts.detection import DAYS_BEFORE
 from routing_pipeline.alerts.series import COLUMNS, DIMENSIONS
 from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity
@@ -28,8 +29,6 @@ CACHED_COSTS = 0.1
 """A token read from the provider's cache, in uncached ones; what it really costs beyond that shows as price."""
 NOTABLE = 0.1
 """Factors with less of the change are not named."""
-DAYS_BEFORE = 6
-"""Days that stand in for weeks while the logs are younger than a week."""
 
 
 class Share(Result):

@@ -38,6 +38,8 @@ MIN_RESIDUALS = 60
 MIN_OBSERVATIONS = 10
 """A window of fewer observations is not judged: its variance cannot be told from the observations."""
 MIN_DAYS_OF_BASELINE = 3
+DAYS_BEFORE = 6
+"""Days that stand in for weeks while the logs are younger than a week."""
 MEDIAN_OF_SQUARE = 0.4549
 """Median of chi-squared with one degree of freedom."""
 MEDIAN_VARIANCE = math.pi / 2
@@ -176,7 +178,7 @@ def _observed(count: Floats, total: Floats, squares: Floats, usual: Floats, usua
 def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats, Bools]:
     """(usual, usual observations, windows they rest on) from the weeks before, else from the days before, and where it is from days."""
     by_week = _earlier(measure, x, count, is_whole, age, [week * HOURS_PER_WEEK for week in range(1, weeks + 1)])
-    by_day = _earlier(measure, x, count, is_whole, age, [day * HOURS_PER_DAY for day in range(1, 7)])
+    by_day = _earlier(measure, x, count, is_whole, age, [day * HOURS_PER_DAY for day in range(1, DAYS_BEFORE + 1)])
     use_days = (by_week[2] == 0) & (by_day[2] >= MIN_DAYS_OF_BASELINE)
     usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
     return usual, observations, seen, use_days

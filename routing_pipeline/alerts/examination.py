@@ -21,9 +21,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from routing_pipeline.alerts import decisions
-from routing_pipeline.alerts.attribution import DAYS_BEFORE, NOTABLE, Attribution, Share, attribution_from_sums
+from routing_pipeline.alerts.attribution import NOTABLE, Attribution, Share, attribution_from_sums
 from routing_pipeline.alerts.decisions import AlertDecision, named
-from routing_pipeline.alerts.detection import Detection, Measure, detect
+from routing_pipeline.alerts.detection import DAYS_BEFORE, Detection, Measure, detect
 from routing_pipeline.alerts.series import DIMENSIONS, HourlySums, Measured, Series
 from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from routing_pipeline.alerts.detection import MONTH_H
+from routing_pipeline.alerts.detection import DAYS_BEFORE, MONTH_H
 from routing_pipeline.alerts.series import WHOLE, Floats, HourlySums, Series
 from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK
 
@@ -79,8 +79,9 @@ def _expected(history: Floats, hours: int, weeks: int) -> float:
     mean, known = float(history.mean()), len(history)
     expected = 0.0
     for ahead in range(min(hours, weeks * HOURS_PER_WEEK)):
-        lags = ([week * HOURS_PER_WEEK for week in range(1, weeks + 1)], [day * HOURS_PER_DAY for day in range(1, 7)])
-        by_cycle = ([float(history[known + ahead - lag]) for lag in each if 0 <= known + ahead - lag < known] for each in lags)
-        covered = next(filter(None, by_cycle), [])
+        covered: list[float] = []
+        for cycle_h, cycles in ((HOURS_PER_WEEK, weeks), (HOURS_PER_DAY, DAYS_BEFORE)):
+            places = [known + ahead - cycle * cycle_h for cycle in range(1, cycles + 1)]
+            covered = covered or [float(history[place]) for place in places if 0 <= place < known]
         expected += sum(covered) / len(covered) if covered else mean
     return expected

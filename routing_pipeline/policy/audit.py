@@ -27,7 +27,7 @@ from routing_pipeline.policy.cells import Cells, Ints, sum_by
 from routing_pipeline.policy.evidence_model import AuditedModel, ConfoundingAudit
 from routing_pipeline.policy.scores import BOTH, ScoreCube, score_cube
 from routing_pipeline.policy.support import MIN_SENT
-from routing_pipeline.stats.inference import POINTWISE, interval, p_value
+from routing_pipeline.stats.inference import POINTWISE, SHARE, interval, p_value
 from routing_pipeline.text import counted
 
 ALPHA = 0.05
@@ -109,8 +109,8 @@ def _of_model(cube: ScoreCube, alone: ScoreCube, arm: int) -> AuditedModel | Non
         model=cube.models[arm],
         requests=round(float(cells.sums["n"][of].sum())),
         share=float(cube.requests[:, places].sum() / max(float(cube.requests.sum()), 1e-300)),
-        quality_of_all=interval(by_all, POINTWISE, bounds=(0.0, 1.0)),
-        quality_of_known=interval(by_known, POINTWISE, bounds=(0.0, 1.0)),
+        quality_of_all=interval(by_all, POINTWISE, bounds=SHARE),
+        quality_of_known=interval(by_known, POINTWISE, bounds=SHARE),
         difference=difference,
         p_value=p_value(difference),
     )

@@ -40,7 +40,7 @@ from routing_pipeline.policy.support import MIN_COVERED, MIN_LABELS, MIN_SENT, S
 from routing_pipeline.policy.unit_cells import cells_of_units, decided_in, told_of_units
 from routing_pipeline.policy.window_scores import account_of
 from routing_pipeline.rules.model import NEEDS
-from routing_pipeline.stats.inference import NOT_NEGATIVE, POINTWISE, Statistic, interval
+from routing_pipeline.stats.inference import NOT_NEGATIVE, POINTWISE, SHARE, Statistic, interval
 from routing_pipeline.window.scope import AnalysisScope
 
 MIN_REQUESTS = 1_000
@@ -188,9 +188,9 @@ def _today(cube: ScoreCube, refusal: str | None) -> TodayEvidence:
     labelled, n = (float(cells.sums[name].sum()) for name in ("labelled", "n"))
     return TodayEvidence(
         cost_usd=_told(today.cost, refusal or untold(cube, "cost"), bounds=NOT_NEGATIVE),
-        quality=_told(today.quality, refusal, bounds=(0.0, 1.0), n=labelled),
+        quality=_told(today.quality, refusal, bounds=SHARE, n=labelled),
         latency_ms=_told(today.latency, refusal or untold(cube, "latency"), bounds=NOT_NEGATIVE),
-        success=_told(today.success, refusal, bounds=(0.0, 1.0), n=n),
+        success=_told(today.success, refusal, bounds=SHARE, n=n),
         **{f"{outcome}_share": min(cube.known.share(cells, outcome), 1.0) for outcome in COUNTED},
     )
 
@@ -341,10 +341,10 @@ def _described(
         labelled=round(labelled),
         share=0.0 if n == 0 else counted["calls"] / float(cells.sums["calls"].sum()),
         cost_usd=_told(today.cost, no_cost, bounds=NOT_NEGATIVE),
-        quality=_told(today.quality, no_quality, bounds=(0.0, 1.0), n=labelled),
+        quality=_told(today.quality, no_quality, bounds=SHARE, n=labelled),
         quality_share=min(answered / max(counted["success"], 1e-300), 1.0) if counted["success"] else 1.0,
         latency_ms=_told(today.latency, no_latency, bounds=NOT_NEGATIVE),
-        success=_told(today.success, refusal, bounds=(0.0, 1.0), n=n),
+        success=_told(today.success, refusal, bounds=SHARE, n=n),
         arms=tuple(
             _arm(cube, arm, places, found, place, today, n, why_not, has_halves=not is_whole_task, kinds=own, calls=float(calls[arm]))
             for arm in range(len(cube.models))
@@ -414,9 +414,9 @@ def _arm(
         min_propensity=float(found.min_propensity[place, arm]),
         supported=unsupported is None,
         cost_usd=_told(reader.cost, no_cost, bounds=NOT_NEGATIVE),
-        quality=_told(reader.quality, unsupported, bounds=(0.0, 1.0), n=labelled),
+        quality=_told(reader.quality, unsupported, bounds=SHARE, n=labelled),
         latency_ms=_told(reader.latency, no_latency, bounds=NOT_NEGATIVE),
-        success=_told(reader.success, unsupported, bounds=(0.0, 1.0), n=sent),
+        success=_told(reader.success, unsupported, bounds=SHARE, n=sent),
         cost_change_usd=_told(reader.cost - today.cost, why_no_change[0]),
         quality_change=_told(reader.quality - today.quality, why_no_change[1]),
         latency_change_ms=_told(reader.latency - today.latency, why_no_change[2]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
+from routing_pipeline.estimates import Measured, Unidentifiable
 from routing_pipeline.policy.proof import Evaluated
 from routing_pipeline.recommendation.question import Question
 from routing_pipeline.rules.model import Change, Outcomes, RelativeChange
@@ -25,9 +25,9 @@ class JointIntervals:
     def outcomes(self, outcome: Evaluated) -> Outcomes:
         """Per request."""
         return Outcomes(
-            cost_usd=self._cost(outcome.cost),
+            cost_usd=self._cost(outcome.cost, "", NOT_NEGATIVE),
             quality=interval(outcome.quality, self.critical["quality"], bounds=SHARE, n=self.question.evidence.labelled),
-            latency_ms=self._latency(outcome.latency),
+            latency_ms=self._latency(outcome.latency, "", NOT_NEGATIVE),
         )
 
     def change(self, outcome: Evaluated, today: Evaluated, *, has_passed: bool = False) -> Change:
@@ -36,7 +36,7 @@ class JointIntervals:
         return Change(
             cost_usd=RelativeChange(relative=self.cost_change(outcome, today)),
             quality=RelativeChange(relative=self._as_proven(quality, today.quality.value) if has_passed else quality),
-            latency_ms=RelativeChange(relative=self._latency(outcome.latency.relative_to(today.latency), " change")),
+            latency_ms=RelativeChange(relative=self._latency(outcome.latency.relative_to(today.latency), " change", RELATIVE)),
         )
 
     def quality_change(self, outcome: Evaluated, today: Evaluated, *, has_passed: bool = False) -> Measured:
@@ -57,22 +57,21 @@ class JointIntervals:
 
     def cost_change(self, outcome: Evaluated, today: Evaluated) -> Measured:
         """Relative to today."""
-        change = self._cost(outcome.cost.relative_to(today.cost), " change")
-        return change.within(*RELATIVE) if isinstance(change, Estimate) else change
+        return self._cost(outcome.cost.relative_to(today.cost), " change", RELATIVE)
 
     def saving(self, less: Statistic) -> Measured:
         """A fall of cost, in the statistic's unit."""
-        return self._cost(less, " change")
+        return self._cost(less, " change", None)
 
-    def _cost(self, statistic: Statistic, kind: str = "") -> Measured:
+    def _cost(self, statistic: Statistic, kind: str, bounds: tuple[float, float] | None) -> Measured:
         if not self.question.has_cost:
             return Unidentifiable(unidentifiable="too many requests have no known cost; log cost, or name the models' prices")
-        return interval(statistic, self.critical[f"cost{kind}"], bounds=None if kind else NOT_NEGATIVE)
+        return interval(statistic, self.critical[f"cost{kind}"], bounds=bounds)
 
-    def _latency(self, statistic: Statistic, kind: str = "") -> Measured:
+    def _latency(self, statistic: Statistic, kind: str, bounds: tuple[float, float]) -> Measured:
         if not self.question.has_latency:
             return Unidentifiable(unidentifiable="latency is not logged")
-        return interval(statistic, self.critical[f"latency{kind}"], bounds=RELATIVE if kind else NOT_NEGATIVE)
+        return interval(statistic, self.critical[f"latency{kind}"], bounds=bounds)
 
 
 def joint_intervals(question: Question, family: list[Evaluated], today: Evaluated) -> JointIntervals:

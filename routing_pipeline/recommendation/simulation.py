@@ -375,7 +375,7 @@ def _by_rule(
                 expected=intervals.expected(part, why),
                 quality_change=unknown or intervals.of("quality", part.then.quality - part.now.quality, part),
                 success_today=min(max(part.now.success.value, 0.0), 1.0),
-                success=unknown or interval(part.then.success, POINTWISE, bounds=(0.0, 1.0), n=part.requests),
+                success=unknown or interval(part.then.success, POINTWISE, bounds=SHARE, n=part.requests),
             )
         )
     return tuple(found)

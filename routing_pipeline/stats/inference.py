@@ -286,7 +286,7 @@ def interval(statistic: Statistic, critical: float, *, bounds: tuple[float, floa
         statistic: in any unit; `Unidentifiable` where its error cannot be told.
         critical: a normal's critical value, `POINTWISE` or that of `simultaneous`.
         bounds: what the value cannot lie beyond, in its unit.
-        n: requests that the value is of, for the rule of three.
+        n: requests that a share is of, for the rule of three.
     """
     if not statistic.is_known:
         return Unidentifiable(unidentifiable="too few sessions carry data to say how much this varies")

@@ -136,6 +136,8 @@ def trials() -> dict[str, Callable[[], Trial | None]]:
         "no-overlap": lambda: world_trial("no overlap", worlds.DETERMINISTIC, 30_000, 40),
         "dominated": lambda: world_trial("one model dominates", worlds.DOMINATED, 40_000, 60),
         "two-near": lambda: world_trial("two models of near quality", worlds.TWO_NEAR, 40_000, 60),
+        "siblings": lambda: world_trial("three models at two providers each", worlds.SIBLINGS, 12_000, 60),
+        "unrelated": lambda: world_trial("the same, of which logs do not say so", worlds.UNRELATED, 12_000, 60),
         "hidden": lambda: world_trial("hidden difficulty", worlds.HIDDEN, 20_000, 100),
         "randomised": lambda: world_trial("hidden difficulty, logged propensities", worlds.RANDOMISED, 20_000, 60),
         "length-only": lambda: world_trial("complexity not logged", worlds.LENGTH_ONLY, 40_000, 60),

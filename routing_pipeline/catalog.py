@@ -159,7 +159,10 @@ def _maker(provider: str) -> str:
     return provider.partition(".")[0]
 
 
-_VERSION = re.compile(r"(?:-20\d{2}-?\d{2}-?\d{2}|@.*|-v\d+(?::\d+)?|:\d+|-latest|-preview(?:-\d{2}-\d{2})?|-(?:0[1-9]|1[0-2])\d{2})+$")
+_VERSION = re.compile(
+    # A date by the day with the revision that Bedrock adds, or that alone; what follows @ (Vertex); a moving name; month and day, or year and month.
+    r"(?:-20\d{2}-?\d{2}-?\d{2}(?:-v\d+)?|-v\d+:\d+|:\d+|@.*|-latest|-preview(?:-\d{2}-(?:20)?\d{2})?|-(?:0[1-9]|1[0-2])\d{2}|-2\d(?:0[1-9]|1[0-2])|-00\d)+$"
+)
 _PLACE = re.compile(r"^(?:[a-z]{2,6}\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai)\.")
 
 

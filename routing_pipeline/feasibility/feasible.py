@@ -19,6 +19,7 @@ from typing import Any
 import ibis
 from pydantic import Field
 
+from routing_pipeline.catalog import family_of
 from routing_pipeline.estimates import Result, quantity
 from routing_pipeline.feasibility.allowed import forbidden
 from routing_pipeline.feasibility.capabilities import CapabilityList
@@ -36,7 +37,8 @@ NOT_LOGGED = "Every model can serve every request: the logs do not say which req
 class Target:
     """One model of the window. cannot: needs that it does not meet, and why; prompts_below: prompts must be shorter, tokens.
 
-    answers: a length of prompt that it was seen to take, where no limit is known.
+    answers: a length of prompt that it was seen to take, where no limit is known. same_as: the model behind its name, whoever serves it
+    and whichever version.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Target:
     most_output: int | None = None
     provider: str | None = None
     region: str | None = None
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def _target(
         most_output=can.output_tokens,
         provider=(override.provider if override is not None and override.provider else provider),
         region=None if override is None else override.region,
+        same_as=family_of((None if override is None else override.provider_model) or provider_model or model),
     )
 
 

@@ -53,6 +53,7 @@ _WHERE_CUT = frozenset(
         "is_scored_one_by_one",
         "caches",
         "by_request",
+        "families",
     }
 )
 """Fields that are written where they say something."""
@@ -104,6 +105,8 @@ class Binning:
     """Fields of `prompt_caches.ModelCache`, where requests count as their whole session would have them; empty elsewhere."""
     by_request: tuple[str, ...] = ()
     """Task types whose requests are units of their own where the others' units are sessions."""
+    families: tuple[str, ...] = ()
+    """By model the one behind its name, where another name stands for it too; empty where none does (`policy.siblings`)."""
 
     def to_json(self) -> str:
         """For the Parquet file's metadata."""
@@ -118,7 +121,7 @@ class Binning:
         fields: dict[str, Any] = json.loads(text)
         for name in ("level_edges", "length_edges", "bin_tokens"):
             fields[name] = tuple(tuple(each) for each in fields[name])
-        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request", "in_groups")}
+        fields |= {name: tuple(fields.get(name, ())) for name in ("tasks", "models", "teams", "by_request", "in_groups", "families")}
         fields |= {name: tuple(map(tuple, fields.get(name, ()))) for name in ("prompts", "infeasible", "kind_teams")}
         fields["strata"] = strata_of(fields.get("strata"))
         fields["caches"] = tuple((model, tuple(rates), *prices) for model, rates, *prices in fields.get("caches", ()))

@@ -31,6 +31,7 @@ from routing_pipeline.feasibility.learned import ShownByErrors, lessons_of, show
 from routing_pipeline.feasibility.needs import NEEDS, Cuts, Need, TaskNeeds, column_of, cuts_of, logged_at_all, needs_by_task
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.policy.binning import Binning, binning_of
+from routing_pipeline.policy.siblings import families_of
 from routing_pipeline.policy.tasks import Kinds, with_tasks
 from routing_pipeline.text import counted
 
@@ -106,7 +107,8 @@ def window_needs(requests: ibis.Table, parameters: Parameters) -> WindowNeeds:
 def binning_by_needs(requests: ibis.Table, needs: WindowNeeds, teams: tuple[tuple[str, ...], ...] = ()) -> Binning:
     """The binning, with tasks cut by needs, and by groups of teams where today's routing goes by them, and what may not be."""
     binning = binning_of(requests, replace(needs.cuts, teams=teams), spared_teams(needs.parameters.policy))
-    return replace(binning, infeasible=_infeasible(binning, needs, _of_whole_sessions(requests, binning)))
+    families = families_of([needs.targets[model].same_as if model in needs.targets else "" for model in binning.models])
+    return replace(binning, infeasible=_infeasible(binning, needs, _of_whole_sessions(requests, binning)), families=families)
 
 
 def feasibility_told(requests: ibis.Table, needs: WindowNeeds) -> tuple[ModelFeasibility, ...]:

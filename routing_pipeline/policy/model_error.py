@@ -43,6 +43,7 @@ from routing_pipeline.policy.outcome_model import (
     trained_on,
 )
 from routing_pipeline.policy.segments import Segment
+from routing_pipeline.policy.siblings import with_lent
 from routing_pipeline.window.scope import CLUSTERS
 
 OF_OUTCOME: dict[str, tuple[Known | None, tuple[str, ...]]] = {
@@ -102,22 +103,25 @@ def model_errors(
     for regression, (observed, total, by_scale) in REGRESSIONS.items():
         fitted_to = cells.sums if regression == AS_SENT else by_weight
         weight, _, scale = trained_on(by_fold(cells, fitted_to[observed]), by_fold(cells, fitted_to[total]), by_scale=by_scale)
-        residual = _residuals(cells, nuisances, x, regression, reach, fitted_to)
+        weight = with_lent(weight, nuisances.lending[regression]) if regression in nuisances.lending else weight
+        residuals = _residuals(cells, nuisances, x, regression, reach, fitted_to)
         for outcome, derivative in _derivatives(regression, nuisances, own, sent):
             for arm, action, r in _by_action(derivative, keep):
                 if not r.any():
                     continue
                 moved = _moved(r, weight[..., arm], scale, x, nuisances.penalties[regression], segments)
                 added = found[..., action, outcome]
-                for fold, of in enumerate(clusters):
-                    added[:, of] += residual[of, arm].reshape(len(of), -1) @ moved[:, fold].transpose(0, 2, 1)
+                for counted_for, left in residuals[arm]:
+                    by_half = _by_half(moved, counted_for)
+                    for fold, of in enumerate(clusters):
+                        added[:, of] += left[of].reshape(len(of), -1) @ by_half[:, fold].transpose(0, 2, 1)
     return found[..., :-1], found[..., -1]
 
 
 def _moved(r: Floats, weight: Floats, scale: Floats, x: Floats, penalty: float, segments: tuple[Segment, ...]) -> Floats:
-    """By (half of the scores, fold of a residual, segment, task x p): how a segment's sum moves with x times the residual.
+    """By (fold of a prediction, segment, task x p): how a segment's sum moves with x times a residual that the fold was fitted on.
 
-    r, weight: (fold, task, level, length). Summed over the folds of that half whose predictions were fitted on the residual's.
+    r, weight: (fold, task, level, length).
     """
     tasks, p = x.shape[0], x.shape[2]
     task_of = np.array([segment.task for segment in segments], dtype=np.int64)
@@ -126,21 +130,49 @@ def _moved(r: Floats, weight: Floats, scale: Floats, x: Floats, penalty: float, 
         gradient = _gradient(r[fold] * scale[fold][:, None, None], x, segments)
         by_task = ridge_adjoint(weight[fold].reshape(tasks, -1), x, penalty, task_of, gradient)
         each[fold] = by_task / scale[fold][:, None]
-    fits = np.array([[fold in fitted_on(other) for other in range(FOLDS)] for fold in range(FOLDS)], dtype=np.float64)
-    by_half = fits.reshape(FOLDS, 2, FOLDS_PER_HALF).transpose(1, 0, 2) @ each.reshape(2, FOLDS_PER_HALF, -1)
-    return by_half.reshape(2, FOLDS, len(segments), tasks * p)
+    return each.reshape(FOLDS, len(segments), tasks * p)
 
 
-def _residuals(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints, sums: dict[str, Floats]) -> Floats:
-    """Sum x (y - mu) by (cluster, arm, task, p), with predictions that did not see the cluster."""
+def _by_half(moved: Floats, counted_for: Floats) -> Floats:
+    """By (half of the scores, fold of a residual, segment, task x p): summed over the half's folds that were fitted on the residual's.
+
+    counted_for: by fold of a prediction, for how much of an observation the residual's counted.
+    """
+    fits = np.array([[fold in fitted_on(other) for other in range(FOLDS)] for fold in range(FOLDS)], dtype=np.float64) * counted_for
+    by_half = fits.reshape(FOLDS, 2, FOLDS_PER_HALF).transpose(1, 0, 2) @ moved.reshape(2, FOLDS_PER_HALF, -1)
+    return by_half.reshape(2, FOLDS, *moved.shape[1:])
+
+
+def _residuals(
+    cells: Cells, nuisances: Nuisances, x: Floats, regression: str, reach: Ints, sums: dict[str, Floats]
+) -> list[list[tuple[Floats, Floats]]]:
+    """By arm that predicts, whose observations its regression was fitted on: its own, then those of each sibling that lent some.
+
+    Of each: for how much one of them counted, by fold of the prediction, and sum x (y - mu) by (cluster, task, p), with predictions that did not
+    see the cluster. A sibling's residuals are from the predictions of the arm that it lent to.
+    """
+    arms = len(cells.binning.models) + 1
+    own = _summed(cells, nuisances, x, regression, reach, sums, cells.arm[reach])
+    found = [[(np.ones(FOLDS), each)] for each in own]
+    lending = nuisances.lending.get(regression)
+    if lending is not None:
+        for arm, lender in np.argwhere(lending.any(axis=0) & ~np.eye(arms, dtype=bool)).tolist():
+            of = reach[cells.arm[reach] == lender]
+            lent = _summed(cells, nuisances, x, regression, of, sums, np.full(len(of), arm))[arm]
+            found[arm].append((lending[:, arm, lender], lent))
+    return found
+
+
+def _summed(cells: Cells, nuisances: Nuisances, x: Floats, regression: str, of: Ints, sums: dict[str, Floats], arm: Ints) -> Floats:
+    """Sum x (y - mu) over some cells by (arm that predicts, cluster, task, p)."""
     binning = cells.binning
-    cluster, task, level, length, arm = (each[reach] for each in (cells.cluster, cells.task, cells.level, cells.length, cells.arm))
+    cluster, task, level, length = (each[of] for each in (cells.cluster, cells.task, cells.level, cells.length))
     observed, total, _ = REGRESSIONS[regression]
     fitted = getattr(nuisances, regression)[fold_of(cluster), task, level, length, arm]
-    left = sums[total][reach] - fitted * sums[observed][reach]
+    left = sums[total][of] - fitted * sums[observed][of]
     at = x[task, level * binning.lengths + length]
-    shape = (CLUSTERS, len(binning.models) + 1, len(binning.tasks))
-    return np.stack([sum_by((cluster, arm, task), left * at[:, column], shape) for column in range(x.shape[2])], axis=-1)
+    shape = (len(binning.models) + 1, CLUSTERS, len(binning.tasks))
+    return np.stack([sum_by((arm, cluster, task), left * at[:, column], shape) for column in range(x.shape[2])], axis=-1)
 
 
 Derivative = tuple[Floats, Floats]

@@ -11,11 +11,13 @@ own other folds. Nothing that is learnt from flows back from the half that prove
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from routing_pipeline.policy.cells import CLIP, Cells, Floats, Ints, sum_by
 from routing_pipeline.policy.known_parts import COUNTED, Known, KnownParts
+from routing_pipeline.policy.siblings import lent, siblings_of
 from routing_pipeline.window.scope import CLUSTERS
 
 FOLDS_PER_HALF = 4
@@ -48,7 +50,8 @@ class Nuisances:
     cost, latency, calls: mean per unit; success, slow: probabilities; quality: mean of labelled successes. Each of all requests of a
     context, whichever were sent to the model (`fitting_sums`); kept: quality of those that were.
     propensity: of the model in the context; labelled: probability that a success is labelled; priced, timed: that a
-    request has a cost, a latency. penalties: by outcome, how strongly tasks were pulled to each other.
+    request has a cost, a latency. penalties: by outcome, how strongly tasks were pulled to each other. lending: by outcome, what an
+    observation of another arm of the same model counts for, (fold, arm, arm); empty where no two arms are of one model.
     """
 
     cost: Floats
@@ -63,6 +66,7 @@ class Nuisances:
     priced: Floats
     timed: Floats
     penalties: dict[str, float]
+    lending: dict[str, Floats]
 
 
 REGRESSIONS: dict[str, tuple[str, str, bool]] = {
@@ -246,12 +250,30 @@ def trained_on(observed: Floats, total: Floats, *, by_scale: bool) -> tuple[Floa
     return weight, sums, scale
 
 
-def predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool) -> tuple[Floats, float]:
-    """Cross-fitted ridge of one outcome: (fold, task, level, length, arm), and the penalty that cross-validation chose."""
+class Predictions(NamedTuple):
+    """Cross-fitted predictions (fold, task, level, length, arm), the penalty that cross-validation chose, and what siblings lent."""
+
+    fitted: Floats
+    penalty: float
+    lending: Floats | None = None
+
+
+def predicted(observed: Floats, total: Floats, x: Floats, *, by_scale: bool, siblings: Floats | None = None) -> Predictions:
+    """Cross-fitted ridge of one outcome. siblings: which arms are of one model (`policy.siblings`); None where none are."""
     weight, sums, scale = trained_on(observed, total, by_scale=by_scale)
     size = scale[:, :, None, None, None]
     best, penalty = regressed(weight, sums / size, x, (observed, total / size))
-    return best * size, penalty
+    if siblings is None:
+        return Predictions(best * size, penalty)
+    best, lending = lent(
+        weight,
+        sums / size,
+        siblings,
+        best,
+        lambda n, y: _by_arm(n, y, x, penalty),
+        lambda fitted: _held_out_losses(fitted, observed, total / size),
+    )
+    return Predictions(best * size, penalty, lending)
 
 
 def regressed(weight: Floats, sums: Floats, x: Floats, held_out: tuple[Floats, Floats]) -> tuple[Floats, float]:
@@ -265,16 +287,11 @@ def regressed(weight: Floats, sums: Floats, x: Floats, held_out: tuple[Floats, F
         x: regressors (`basis`).
         held_out: the same two of each fold itself.
     """
-    folds, tasks, levels, lengths, arms = weight.shape
-
-    def flat(values: Floats) -> Floats:
-        return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
-
+    folds, tasks, levels, lengths, _ = weight.shape
     is_untrained = (weight.sum(axis=(1, 2, 3)) == 0)[:, None, None, None, :]
 
     def fitted(penalty: float) -> Floats:
-        shaped = ridge(flat(weight), flat(sums), x, penalty).reshape(folds, arms, tasks, levels, lengths)
-        own = shaped.transpose(0, 2, 3, 4, 1)
+        own = _by_arm(weight, sums, x, penalty)
         if not is_untrained.any():
             return own
         pooled, of = (each.sum(axis=-1).reshape(folds, tasks, levels * lengths) for each in (weight, sums))
@@ -282,13 +299,25 @@ def regressed(weight: Floats, sums: Floats, x: Floats, held_out: tuple[Floats, F
         return np.where(is_untrained, lent.reshape(folds, tasks, levels, lengths, 1), own)
 
     found = [(fitted(penalty), penalty) for penalty in TASK_PENALTIES]
-    return min(found, key=lambda each: _held_out_loss(each[0], *held_out))
+    return min(found, key=lambda each: float(_held_out_losses(each[0], *held_out).sum()))
 
 
-def _held_out_loss(fitted: Floats, observed: Floats, total: Floats) -> float:
-    """Squared error of the learning folds' cross-fitted predictions, from cell sums, less what no prediction changes."""
+def _by_arm(weight: Floats, sums: Floats, x: Floats, penalty: float) -> Floats:
+    """`ridge` of each fold and arm by itself; all of the shape (fold, task, level, length, arm)."""
+    folds, tasks, levels, lengths, arms = weight.shape
+
+    def flat(values: Floats) -> Floats:
+        return values.transpose(0, 4, 1, 2, 3).reshape(folds * arms, tasks, levels * lengths)
+
+    shaped = ridge(flat(weight), flat(sums), x, penalty).reshape(folds, arms, tasks, levels, lengths)
+    return shaped.transpose(0, 2, 3, 4, 1)
+
+
+def _held_out_losses(fitted: Floats, observed: Floats, total: Floats) -> Floats:
+    """By arm, squared error of the learning folds' cross-fitted predictions, from cell sums, less what no prediction changes."""
     learn = slice(0, FOLDS_PER_HALF)
-    return float((observed[learn] * fitted[learn] ** 2 - 2.0 * fitted[learn] * total[learn]).sum())
+    losses: Floats = (observed[learn] * fitted[learn] ** 2 - 2.0 * fitted[learn] * total[learn]).sum(axis=(0, 1, 2, 3))
+    return losses
 
 
 def fit(cells: Cells, known: KnownParts) -> Nuisances:
@@ -306,18 +335,21 @@ def fit(cells: Cells, known: KnownParts) -> Nuisances:
         seen, base = (by_fold(cells, cells.sums[name] * is_known) for name in ("scored" if outcome == "quality" else observed, of))
         return np.stack([observed_rate(seen[each].sum(axis=0), base[each].sum(axis=0)) for each in (learn, both)])
 
+    families = cells.binning.families
+    siblings = siblings_of(families, sums["n"].shape[-1]) if families else None
     found = {}
     for name, (observed, total, by_scale) in REGRESSIONS.items():
         if weighs or name != AS_SENT:
             of = sums if name == AS_SENT else by_weight
-            found[name] = predicted(of[observed], of[total], x, by_scale=by_scale)
+            found[name] = predicted(of[observed], of[total], x, by_scale=by_scale, siblings=siblings)
     found.setdefault(AS_SENT, found["quality"])
     highest = dict.fromkeys(("success", "slow", "quality", AS_SENT), 1.0)
     return Nuisances(
-        **{name: np.clip(fitted, 0.0, highest.get(name)) for name, (fitted, _) in found.items()},
+        **{name: np.clip(each.fitted, 0.0, highest.get(name)) for name, each in found.items()},
         propensity=np.stack([propensities(sums["n"][each].sum(axis=0), x) for each in (learn, both)]),
         labelled=halves("quality"),
         priced=halves("cost"),
         timed=halves("latency"),
-        penalties={name: penalty for name, (_, penalty) in found.items()},
+        penalties={name: each.penalty for name, each in found.items()},
+        lending={name: each.lending for name, each in found.items() if each.lending is not None},
     )

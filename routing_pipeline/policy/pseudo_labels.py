@@ -96,7 +96,7 @@ def judge_model(cells: Cells) -> JudgeModel | None:
         return None
     x = basis(cells)
     of = {name: by_fold(cells, cells.sums[name]) for name in ("judged", "judge", *BOTH)}
-    expected, _ = predicted(of["judged"], of["judge"], x, by_scale=False)
+    expected = predicted(of["judged"], of["judge"], x, by_scale=False).fitted
     slope = _slopes(of, expected)
     n, q, j, left = of["both"], of["both_quality"], of["both_judge"], slope[:, None, None, None, :]
     weight, of_q, _ = trained_on(n, q, by_scale=False)

@@ -39,7 +39,7 @@ class World:
     labelled: mean share of successes that are scored; missing_by_quality: how much worse answers are scored more often
     than their features explain. deterministic: the router always takes its favourite. drift: how far the mix of tasks moves
     from the demanding ones to the easy ones over the window. task_failures: how much likelier an unskilled model fails in every
-    third task.
+    third task. called: by model what its name calls, where the log says so; names that call the same are of one model.
     """
 
     skills: tuple[float, ...] = (0.15, 0.35, 0.55, 0.70, 0.85, 1.0)
@@ -58,6 +58,7 @@ class World:
     price_tail: float = 0.7
     drift: float = 0.0
     task_failures: float = 0.0
+    called: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -143,8 +144,10 @@ def logged(world: World, requests: Requests, rng: np.random.Generator) -> pa.Tab
     names, tasks = np.array(world.models), np.array(world.tasks)
     own = requests.route[at]
     nothing = np.zeros(n, dtype=bool)
+    called = {"provider_model": pa.array(np.array(world.called)[arm])} if world.called else {}
     return pa.table(
-        {
+        called
+        | {
             "is_final": pa.array(~nothing),
             "status": pa.array(np.where(success, "success", "failure")),
             "task_type": pa.array(tasks[requests.task]),
@@ -352,6 +355,15 @@ HIDDEN = replace(CONFOUNDED, hidden=0.9)
 DETERMINISTIC = replace(CONFOUNDED, deterministic=True, explored=0.0)
 DOMINATED = replace(CONFOUNDED, skills=(1.0, 0.5, 0.4), prices=(0.3, 4.0, 8.0), speeds=(400.0, 900.0, 1500.0))
 TWO_NEAR = replace(CONFOUNDED, skills=(0.80, 0.90), prices=(0.5, 5.0), speeds=(600.0, 1200.0))
+UNRELATED = replace(
+    CONFOUNDED,
+    skills=(0.35, 0.40, 0.70, 0.70, 0.95, 1.0),
+    prices=(0.5, 0.45, 4.0, 3.5, 18.0, 20.0),
+    speeds=(500.0, 600.0, 1000.0, 1200.0, 2000.0, 2200.0),
+)
+"""Three models at two providers each, of which the log does not say so."""
+SIBLINGS = replace(UNRELATED, called=("azure/one-20250601", "one", "two", "two-latest", "three@2", "vertex/three"))
+"""The same, of which it does."""
 MISSING_BY_QUALITY = replace(CONFOUNDED, missing_by_quality=2.0)
 LENGTH_ONLY = replace(CONFOUNDED, logs_complexity=False)
 DRIFTING = replace(CONFOUNDED, drift=0.8)

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets.environment import parallel_steps, timezone
+from assets.environment import parallel_steps
+from routing_pipeline.clock import timezone
 
 TIMEZONE = timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))
 

@@ -5,21 +5,10 @@ for Dagster. Does not belong here: what the library reads (the command line and 
 """
 
 import os
-import zoneinfo
 from datetime import UTC, date, datetime, timedelta
 
+from routing_pipeline.clock import timezone
 from routing_pipeline.errors import UnusableInputError
-
-
-def timezone(asked: str | None) -> str:
-    """The zone that schedules keep to, refused where there is none of that name: Monday 06:00 must not come at another hour."""
-    try:
-        zoneinfo.ZoneInfo(asked or "UTC")
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-        raise UnusableInputError(
-            f"ROUTING_PIPELINE_TIMEZONE={asked}: no time zone; give one such as Europe/Berlin, or leave it out"
-        ) from error
-    return asked or "UTC"
 
 
 def parallel_steps(asked: str | None) -> int | None:

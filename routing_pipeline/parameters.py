@@ -1,6 +1,6 @@
 """What the user asks for: timeframe, task types, thresholds, goal, and what the configuration file adds.
 
-Belongs here: parameters, their ranges, and reading them from TOML. Does not belong here: where data lies (`home`), and
+Belongs here: parameters, their ranges, and reading them from TOML and the environment's time zone. Does not belong here: where data lies (`home`), and
 anything that looks at data to decide (`scope`).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from routing_pipeline.clock import NO_ZONE, UTC_ZONE, is_zone, timezone
 from routing_pipeline.errors import UnusableInputError, complaint, did_you_mean
 from routing_pipeline.schema import TRUSTED, ScoreSource
 
@@ -108,6 +110,9 @@ class AlertThresholds(_Asked):
     quality_drop: float = Field(default=0.05, gt=0, le=1, description="Least fall of mean quality that alarms")
     failure_rise: float = Field(default=0.05, gt=0, le=1, description="Least rise of the share of failed attempts that alarms")
     baseline_weeks: int = Field(default=4, ge=1, le=12)
+    timezone: str = Field(
+        default=UTC_ZONE, description="Zone by whose clock hours of different weeks are the same hour; default: ROUTING_PIPELINE_TIMEZONE"
+    )
     false_alerts_per_month: float = Field(
         default=0.1, gt=0, le=100, description="Alerts of one sensor that chance may raise, over all series it watches"
     )
@@ -122,6 +127,13 @@ class AlertThresholds(_Asked):
         gt=0,
         description="Hours after which expected traffic is missed although no logs were read; longer than the time between two ingestions",
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        if not is_zone(value):
+            raise ValueError(NO_ZONE)
+        return value
 
 
 class Weights(_Asked):
@@ -281,6 +293,8 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
     for name in OTHER_TABLES:
         values.pop(name, None)
     values |= {name: value for name, value in asked.items() if value is not None}
+    # People work by the clock that schedules keep to, unless the file names another.
+    values["alerts"] = _with_zone(values.get("alerts", {}))
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
@@ -289,6 +303,15 @@ def read_parameters(config: Path | None = None, **asked: Any) -> Parameters:
         if asked.get(str(first["loc"][0])) is not None:
             raise UnusableInputError(f"{str(first['loc'][0]).replace('_', '-')}: {complaint(first['msg'])}{got}") from error
         raise UnusableInputError(f"--config {config}: {refusal(error, Parameters, also=OTHER_TABLES)}{got}") from error
+
+
+def _with_zone(alerts: Any) -> Any:
+    """What was asked of alerts, with the environment's zone where none was; what is no table is refused later."""
+    if isinstance(alerts, AlertThresholds):
+        alerts = alerts.model_dump(exclude_unset=True)
+    if not isinstance(alerts, dict):
+        return alerts
+    return {"timezone": timezone(os.environ.get("ROUTING_PIPELINE_TIMEZONE"))} | alerts
 
 
 def refusal(error: ValidationError, model: type[BaseModel], *table: str, also: Iterable[str] = ()) -> str:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import ibis
+import numpy as np
 from pydantic import Field
 
 from routing_pipeline.alerts.decisions import AlertDecision, named
 from routing_pipeline.alerts.detection import DAYS_BEFORE
 from routing_pipeline.alerts.series import COLUMNS, DIMENSIONS
-from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR, UTC_ZONE
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.local_hours import same_hour
 from routing_pipeline.stats.divisia import Term, effects
 from routing_pipeline.text import LogName
 from routing_pipeline.window.hourly import KINDS
@@ -81,16 +83,18 @@ class _Cell:
         self.billed += weight * (row["tokens"] - (1 - CACHED_COSTS) * row["cached"])
 
 
-def cause_from_sums(sums: ibis.Table, decision: AlertDecision, weeks: int) -> tuple[str, ...]:
+def cause_from_sums(sums: ibis.Table, decision: AlertDecision, weeks: int, zone: str = UTC_ZONE) -> tuple[str, ...]:
     """What an alert is due to, in words."""
     if decision.start_s is None or decision.end_s is None or decision.measured not in COLUMNS:
         return ()
-    found = attribution_from_sums(sums, decision.measured, decision.start_s, decision.end_s, weeks)
+    found = attribution_from_sums(sums, decision.measured, decision.start_s, decision.end_s, weeks, zone)
     return () if found is None else found.sentences()
 
 
-def attribution_from_sums(sums: ibis.Table, measured: str, start_s: float, end_s: float, weeks: int) -> Attribution | None:
-    """Take the window [start_s, end_s) apart against the same hours of up to `weeks` weeks before, from sums kept for each data file.
+def attribution_from_sums(
+    sums: ibis.Table, measured: str, start_s: float, end_s: float, weeks: int, zone: str = UTC_ZONE
+) -> Attribution | None:
+    """Take the window [start_s, end_s) apart against the same hours, by a zone's clock, of up to `weeks` weeks before, from sums kept for each data file.
 
     Where no earlier week holds any, against the same hours of the days before; None when they hold none either.
     """
@@ -99,7 +103,7 @@ def attribution_from_sums(sums: ibis.Table, measured: str, start_s: float, end_s
         total = count
     start, end = int(start_s // SECONDS_PER_HOUR), int(end_s // SECONDS_PER_HOUR)
     for earlier, cycle_h in ((weeks, HOURS_PER_WEEK), (DAYS_BEFORE, HOURS_PER_DAY)):
-        cells = with_week(sums.filter(sums[count] > 0), start, end, earlier, cycle_h)
+        cells = with_week(sums.filter(sums[count] > 0), start, end, earlier, cycle_h, zone)
         found = _attributed(cells, measured, count, total)
         if found is not None:
             return found
@@ -133,14 +137,18 @@ def attributed(rows: Sequence[Mapping[str, Any]], *, is_sum: bool, direction: in
     return Attribution(change=change, effects=effects(list(_terms(sides["task and model"].values())), FACTORS), shares=shares)
 
 
-def with_week(timed: ibis.Table, start: int, end: int, weeks: int, cycle_h: int = HOURS_PER_WEEK) -> ibis.Table:
+def with_week(timed: ibis.Table, start: int, end: int, weeks: int, cycle_h: int = HOURS_PER_WEEK, zone: str = UTC_ZONE) -> ibis.Table:
     """Rows of the hours [start, end) and of the same hours of the weeks before, and which `week` that is, 0 for the window.
 
-    With another cycle: of the same hours so many hours before, twice as many, and so on.
+    The windows before are as long, and end when a zone's clock showed the same time; of one longer than a cycle, its last cycle is
+    compared. With another cycle: of the same hours so many hours before, twice as many, and so on.
     """
-    timed = timed.mutate(back=ibis.literal(end - 1, "int64") - timed.hour)
-    timed = timed.filter(timed.back >= 0, timed.back < (weeks + 1) * cycle_h, timed.back % cycle_h < end - start)
-    return timed.mutate(week=(timed.back / cycle_h).floor().cast("int64"))
+    length = min(end - start, cycle_h)
+    lasts = same_hour(zone, end - 1, np.arange(weeks + 1) * cycle_h).tolist()
+    # After a change of the clocks two days may share an hour: it belongs to the later one.
+    week = ibis.cases(*((timed.hour.between(last - length + 1, last), week) for week, last in enumerate(lasts)), else_=None)
+    timed = timed.filter(timed.hour > lasts[-1] - length, timed.hour < end).mutate(week=week.cast("int64"))
+    return timed.filter(timed.week.notnull())
 
 
 def _most(dimension: str, values: Mapping[tuple[str, ...], tuple[_Cell, _Cell]], *, is_sum: bool, direction: int) -> Share | None:

@@ -112,7 +112,7 @@ def silent_feed(sums: HourlySums | None, thresholds: AlertThresholds, cursor: st
     if sums is None:
         return AlertDecision(kind="no data", reason=NO_REQUEST, cursor=memory.model_dump_json())
     overdue = int((now_s - thresholds.silent_hours * SECONDS_PER_HOUR) // SECONDS_PER_HOUR)
-    found = silences(sums, max(end_hour, overdue), thresholds.baseline_weeks, thresholds.false_alerts_per_month)
+    found = silences(sums, max(end_hour, overdue), thresholds.baseline_weeks, thresholds.false_alerts_per_month, thresholds.timezone)
     after, news = memory.after(found)
     if not news:
         reason = f"still no requests{_listed(found)}" if found else "requests arrive as usual"
@@ -181,7 +181,7 @@ def _detections(
     measures: Mapping[str, tuple[HourlySums | None, Measure]], thresholds: AlertThresholds
 ) -> dict[str, tuple[HourlySums, Detection]]:
     return {
-        name: (sums, detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month))
+        name: (sums, detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month, thresholds.timezone))
         for name, (sums, measure) in measures.items()
         if sums is not None
     }

@@ -4,7 +4,8 @@ Belongs here: baseline, noise, p-values, and the control of false alerts over al
 here: whether it was said already (`incidents`), and why it happened (`attribution`).
 
 Every series is looked at over its last hour, six hours and day. For one window of one series, with x the sum (cost) or the
-mean (log latency, failures, quality) and x_k the same window k weeks before:
+mean (log latency, failures, quality) and x_k the same window k weeks before, whose last hour showed the same time on the clock that
+people work by:
 
     usual  = median_k x_k, moved by the drift: the median deviation from it over the last week
     spread = sampling variance (from the sums of squares) + a, the variance of whole hours beyond sampling, from the
@@ -26,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_pipeline.alerts.series import ROUTED, Floats, HourlySums
-from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, UTC_ZONE
+from routing_pipeline.local_hours import Hours, same_hour
 
 Bools = NDArray[np.bool_]
 
@@ -86,9 +88,11 @@ class Detection:
     """Where `usual` is that of the same hours of the days before, because no week before holds them."""
 
 
-def detect(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_month: float) -> Detection:
-    """Compare every hour covered; memory and time grow with series x hours."""
-    parts = [_compared(sums, measure, window, weeks) for window in WINDOWS_H]
+def detect(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_month: float, zone: str = UTC_ZONE) -> Detection:
+    """Compare every hour covered with the same hours by a zone's clock; memory and time grow with series x hours."""
+    by_week = [_places(sums, zone, week * HOURS_PER_WEEK) for week in range(1, weeks + 1)]
+    by_day = [_places(sums, zone, day * HOURS_PER_DAY) for day in range(1, DAYS_BEFORE + 1)]
+    parts = [_compared(sums, measure, window, by_week, by_day) for window in WINDOWS_H]
     now, usual, z, size, size_low, tested, minded, by_days = (np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
     p = np.where(tested, _upper_tail(z), 1.0)
     found = _discoveries(p, tested, false_alerts_per_month / MONTH_H) & minded
@@ -97,13 +101,20 @@ def detect(sums: HourlySums, measure: Measure, weeks: int, false_alerts_per_mont
     return Detection(sums.first_hour, now, usual, p, size, size_low, tested, found, by_days)
 
 
-def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tuple[Any, ...]:
+def _places(sums: HourlySums, zone: str, back_h: int) -> Hours:
+    """Where the same hour lies that much before each; -1 where that is before the first."""
+    places = same_hour(zone, sums.first_hour + np.arange(sums.hours), back_h) - sums.first_hour
+    # A zone that crossed the date line has days that are the next one's.
+    return np.where((places >= 0) & (places < np.arange(sums.hours)), places, -1)
+
+
+def _compared(sums: HourlySums, measure: Measure, window: int, by_week: list[Hours], by_day: list[Hours]) -> tuple[Any, ...]:
     count, total, squares = (_rolling(each, window) for each in (sums.count, sums.total, sums.squares))
     x, observed = _value(measure, count, total, squares)
     begun = np.argmax(sums.count > 0, axis=1)[:, None]
     age = np.arange(sums.hours)[None, :] - begun - window
-    is_whole = _rolling(_missing(sums.count, weeks).astype(float), window) == 0
-    usual, usual_count, seen, by_days = _baseline(measure, x, count, is_whole, age, weeks)
+    is_whole = _rolling(_missing(sums.count, by_week).astype(float), window) == 0
+    usual, usual_count, seen, by_days = _baseline(measure, x, count, is_whole, age, by_week, by_day)
     unit = _unit_variance(sums, measure)
     sampling = unit * usual_count if measure.kind == "sum" else unit / np.maximum(count, 1.0)
     drift, noise = _drift_and_noise(measure, x, usual, sampling, count, seen)
@@ -123,14 +134,12 @@ def _compared(sums: HourlySums, measure: Measure, window: int, weeks: int) -> tu
     return x, usual, z, size, low, tested, _minded(measure, x, usual, difference), by_days
 
 
-def _missing(count: Floats, weeks: int) -> Bools:
+def _missing(count: Floats, by_week: list[Hours]) -> Bools:
     """Hours in which a series was silent where the weeks before let expect it: what they hold is not usual."""
-    lags = [week * HOURS_PER_WEEK for week in range(1, weeks + 1) if week * HOURS_PER_WEEK < count.shape[1]]
-    earlier = np.full((max(len(lags), 1), *count.shape), np.nan)
-    for place, lag in enumerate(lags):
-        earlier[place, :, lag:] = count[:, :-lag]
     # The largest, because two silent weeks of four would make silence usual.
-    expected = np.nan_to_num(np.fmax.reduce(earlier, axis=0))
+    expected = np.zeros_like(count)
+    for places in by_week:
+        expected = np.maximum(expected, np.where(places >= 0, count[:, places], 0.0))
     missing: Bools = (count == 0) & (expected >= MIN_OBSERVATIONS)
     return missing
 
@@ -175,25 +184,29 @@ def _observed(count: Floats, total: Floats, squares: Floats, usual: Floats, usua
     return np.where(usual_count > 0, of_values + of_number, squares)
 
 
-def _baseline(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, weeks: int) -> tuple[Floats, Floats, Floats, Bools]:
+def _baseline(
+    measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, by_week: list[Hours], by_day: list[Hours]
+) -> tuple[Floats, Floats, Floats, Bools]:
     """(usual, usual observations, windows they rest on) from the weeks before, else from the days before, and where it is from days."""
-    by_week = _earlier(measure, x, count, is_whole, age, [week * HOURS_PER_WEEK for week in range(1, weeks + 1)])
-    by_day = _earlier(measure, x, count, is_whole, age, [day * HOURS_PER_DAY for day in range(1, DAYS_BEFORE + 1)])
-    use_days = (by_week[2] == 0) & (by_day[2] >= MIN_DAYS_OF_BASELINE)
-    usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(by_day, by_week, strict=True))
+    weeks, days = (_earlier(measure, x, count, is_whole, age, before) for before in (by_week, by_day))
+    use_days = (weeks[2] == 0) & (days[2] >= MIN_DAYS_OF_BASELINE)
+    usual, observations, seen = (np.where(use_days, day, week) for day, week in zip(days, weeks, strict=True))
     return usual, observations, seen, use_days
 
 
-def _earlier(measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, lags: list[int]) -> tuple[Floats, Floats, Floats]:
-    values, counts = (np.full((len(lags), *x.shape), np.nan) for _ in range(2))
-    for place, lag in enumerate(lags):
-        if lag >= x.shape[1]:
+def _earlier(
+    measure: Measure, x: Floats, count: Floats, is_whole: Bools, age: Floats, before: list[Hours]
+) -> tuple[Floats, Floats, Floats]:
+    values, counts = (np.full((len(before), *x.shape), np.nan) for _ in range(2))
+    for place, at in enumerate(before):
+        if not (at >= 0).any():
             continue
-        is_usable = (age[:, lag:] >= lag) & is_whole[:, :-lag]
+        # The window that ends there must lie within the series' life.
+        is_usable = (at >= 0) & (age[:, at] >= 0) & is_whole[:, at]
         if measure.kind == "mean":
-            is_usable &= count[:, :-lag] >= MIN_OBSERVATIONS
-        values[place, :, lag:] = np.where(is_usable, x[:, :-lag], np.nan)
-        counts[place, :, lag:] = np.where(is_usable, count[:, :-lag], np.nan)
+            is_usable &= count[:, at] >= MIN_OBSERVATIONS
+        values[place] = np.where(is_usable, x[:, at], np.nan)
+        counts[place] = np.where(is_usable, count[:, at], np.nan)
     return _median(values), _median(counts), np.isfinite(values).sum(axis=0).astype(float)
 
 

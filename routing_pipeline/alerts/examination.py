@@ -27,6 +27,7 @@ from routing_pipeline.alerts.detection import DAYS_BEFORE, Detection, Measure, d
 from routing_pipeline.alerts.series import DIMENSIONS, HourlySums, Measured, Series
 from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.estimates import Result, quantity
+from routing_pipeline.local_hours import same_hour
 from routing_pipeline.parameters import AlertThresholds
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import UNKNOWN_TASK
@@ -176,7 +177,7 @@ def examined(
     now, usual = alert.now or 0.0, alert.usual or 0.0
     attribution = None
     if alert.measured in UNITS:
-        attribution = attribution_from_sums(sums, alert.measured, start_s, end_s, thresholds.baseline_weeks)
+        attribution = attribution_from_sums(sums, alert.measured, start_s, end_s, thresholds.baseline_weeks, thresholds.timezone)
     excess = shown.excess if alert.measured == "spend" and shown.excess is not None else now - usual
     effects = attribution.effects if attribution is not None and alert.measured == "spend" else {}
     due_to = () if attribution is None else tuple(_in_unit(share, alert.measured) for share in attribution.shares)
@@ -246,7 +247,9 @@ class _Shown(NamedTuple):
             return _Shown((), "what the weeks before let expect", ())
         measure = MEASURES.get(reported.sensor, {}).get(alert.measured)  # type: ignore[call-overload]
         found = (
-            None if measure is None else detect(series, measure(thresholds), thresholds.baseline_weeks, thresholds.false_alerts_per_month)
+            None
+            if measure is None
+            else detect(series, measure(thresholds), thresholds.baseline_weeks, thresholds.false_alerts_per_month, thresholds.timezone)
         )
         start, end = int(alert.start_s // SECONDS_PER_HOUR), int(alert.end_s // SECONDS_PER_HOUR)
         is_sum, is_log = alert.measured in {"spend", "requests"}, alert.measured == "latency"
@@ -254,8 +257,12 @@ class _Shown(NamedTuple):
             _hour(series, found, place, hour, is_sum=is_sum, is_log=is_log)
             for hour in range(max(end - SHOWN_H, series.first_hour), min(end, series.end_hour))
         )
-        by_weeks = _before(series, place, start, end, HOURS_PER_WEEK, thresholds.baseline_weeks, is_sum=is_sum, is_log=is_log)
-        by_days = () if by_weeks else _before(series, place, start, end, HOURS_PER_DAY, DAYS_BEFORE, is_sum=is_sum, is_log=is_log)
+        weeks, days = (
+            (same_hour(thresholds.timezone, end - 1, np.arange(1, times + 1) * cycle_h) + 1).tolist()
+            for cycle_h, times in ((HOURS_PER_WEEK, thresholds.baseline_weeks), (HOURS_PER_DAY, DAYS_BEFORE))
+        )
+        by_weeks = _before(series, place, end - start, weeks, is_sum=is_sum, is_log=is_log)
+        by_days = () if by_weeks else _before(series, place, end - start, days, is_sum=is_sum, is_log=is_log)
         times, span = len(by_weeks or by_days), "week" if by_weeks else "day"
         baseline = f"the same hours of the {times} {span}s before" if times > 1 else f"the same hours of the {span} before"
         excess = None
@@ -292,14 +299,12 @@ def _hour(series: HourlySums, found: Detection | None, place: int, hour: int, *,
     )
 
 
-def _before(
-    series: HourlySums, place: int, start: int, end: int, cycle_h: int, times: int, *, is_sum: bool, is_log: bool
-) -> tuple[float, ...]:
-    """The same window of the cycles before, newest first; those before the series began are left out."""
+def _before(series: HourlySums, place: int, length: int, ends: list[int], *, is_sum: bool, is_log: bool) -> tuple[float, ...]:
+    """The windows of that length that end with these hours, exclusive, newest first; those before the series began are left out."""
     began = int(np.argmax(series.count[place] > 0))
     values = []
-    for back in range(1, times + 1):
-        first, last = start - back * cycle_h - series.first_hour, end - back * cycle_h - series.first_hour
+    for end in ends:
+        first, last = end - length - series.first_hour, end - series.first_hour
         if first < began:
             break
         value = _value(

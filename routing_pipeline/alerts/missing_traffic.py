@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from routing_pipeline.alerts.detection import DAYS_BEFORE, MONTH_H
 from routing_pipeline.alerts.series import WHOLE, Floats, HourlySums, Series
-from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, UTC_ZONE
+from routing_pipeline.local_hours import same_hour
 
 WATCHED = frozenset({"all", "team"})
 DISPERSION = 0.1
@@ -52,12 +53,12 @@ def remembered_silence(cursor: str | None) -> SilenceMemory:
         return SilenceMemory()
 
 
-def silences(sums: HourlySums, end_hour: int, weeks: int, false_alerts_per_month: float) -> tuple[Silence, ...]:
+def silences(sums: HourlySums, end_hour: int, weeks: int, false_alerts_per_month: float, zone: str = UTC_ZONE) -> tuple[Silence, ...]:
     """Series silent at `end_hour` (exclusive): those whose run of empty hours chance does not explain.
 
     With mu requests expected over the run and traffic that varies by gamma with squared coefficient of variation d, none
     come with probability (1 + d mu)^(-1/d), the negative binomial's at 0. It is held against `false_alerts_per_month` spread
-    over the hours of a month and the series watched. mu sums the mean of the same hours in earlier weeks; where these are
+    over the hours of a month and the series watched. mu sums the mean of the same hours, by the zone's clock, in earlier weeks; where these are
     not covered, of the days before; on the first day, the mean hour of the series.
     """
     watched = [place for place, series in enumerate(sums.series) if series.dimension in WATCHED]
@@ -69,19 +70,24 @@ def silences(sums: HourlySums, end_hour: int, weeks: int, false_alerts_per_month
         if not len(active):
             continue
         since = sums.first_hour + int(active[-1]) + 1
-        expected = _expected(count[active[0] : active[-1] + 1], end_hour - since, weeks)
+        expected = _expected(count[active[0] : active[-1] + 1], since, end_hour - since, weeks, zone)
         if expected > 0 and (1.0 + DISPERSION * expected) ** (-1.0 / DISPERSION) <= level:
             found.append(Silence(sums.series[place], since, expected))
     return tuple(found)
 
 
-def _expected(history: Floats, hours: int, weeks: int) -> float:
+def _expected(history: Floats, since: int, hours: int, weeks: int, zone: str) -> float:
+    """Requests expected in the `hours` from `since` on, which `history` ends before."""
     mean, known = float(history.mean()), len(history)
+    silent = since + np.arange(min(hours, weeks * HOURS_PER_WEEK))
+    by_week, by_day = (
+        same_hour(zone, silent, np.arange(1, cycles + 1)[:, None] * cycle_h) - since + known
+        for cycle_h, cycles in ((HOURS_PER_WEEK, weeks), (HOURS_PER_DAY, DAYS_BEFORE))
+    )
     expected = 0.0
-    for ahead in range(min(hours, weeks * HOURS_PER_WEEK)):
+    for ahead in range(len(silent)):
         covered: list[float] = []
-        for cycle_h, cycles in ((HOURS_PER_WEEK, weeks), (HOURS_PER_DAY, DAYS_BEFORE)):
-            places = [known + ahead - cycle * cycle_h for cycle in range(1, cycles + 1)]
+        for places in (by_week[:, ahead], by_day[:, ahead]):
             covered = covered or [float(history[place]) for place in places if 0 <= place < known]
         expected += sum(covered) / len(covered) if covered else mean
     return expected

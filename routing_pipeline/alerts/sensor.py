@@ -24,7 +24,7 @@ from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
 from routing_pipeline.ingest.backlog import open_backlog
 from routing_pipeline.ingest.objects import open_source
 from routing_pipeline.lake.table import Lake
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import AlertThresholds, Parameters
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import Engine
 from routing_pipeline.window.hourly import Feedback, SumsStore
@@ -96,7 +96,7 @@ def _decided(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters,
             decision = decisions.quality_drop(sums.series("quality"), sums.series("failed attempts"), thresholds, cursor, hours.end)
         case "silent_feed":
             return decisions.silent_feed(sums.series("requests"), thresholds, cursor, hours.until, now_s)
-    return _with_cause(decision, sums, thresholds.baseline_weeks)
+    return _with_cause(decision, sums, thresholds)
 
 
 def _hours(sensor: Sensor, home: Home, parameters: Parameters) -> _Hours | None:
@@ -137,10 +137,11 @@ def sum_up(home: Home, engine: Engine, parameters: Parameters) -> None:
         cached_sums(lake, engine, parameters, newest_s - weeks * HOURS_PER_WEEK * SECONDS_PER_HOUR, with_scores=True)
 
 
-def _with_cause(decision: AlertDecision, sums: _WindowSums, weeks: int) -> AlertDecision:
+def _with_cause(decision: AlertDecision, sums: _WindowSums, thresholds: AlertThresholds) -> AlertDecision:
     if decision.run_key is None:
         return decision
-    return decision.model_copy(update={"due_to": cause_from_sums(sums.of(decision.measured), decision, weeks)})
+    cause = cause_from_sums(sums.of(decision.measured), decision, thresholds.baseline_weeks, thresholds.timezone)
+    return decision.model_copy(update={"due_to": cause})
 
 
 def unread_objects(home: Home, uri: str, now_s: float) -> UnreadObjects:

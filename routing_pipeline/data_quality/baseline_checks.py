@@ -13,12 +13,14 @@ from functools import partial
 
 import ibis
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from routing_pipeline import text as wording
-from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR
+from routing_pipeline.clock import HOURS_PER_DAY, HOURS_PER_WEEK, MONDAY_OFFSET_HOURS, SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.data_quality.compared import MAX_GROUPS, WEEKS_BEFORE, Compared, row_of, rows_of
 from routing_pipeline.data_quality.expectations import BASELINE, LONGEST_OBJECT, CheckItem, CheckResult, Expectation
 from routing_pipeline.data_quality.prices import Reconciliation, reconcile
+from routing_pipeline.local_hours import same_hour, shown_hour
 from routing_pipeline.window.repeats import repeats_of
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -81,21 +83,28 @@ def _silent_hours(expectation: Expectation, rows: Compared) -> CheckResult:
 
 
 def _expected(hour: int, rows: Compared) -> float | None:
-    """Median of the same hour of the week in the weeks before; else of the same hour of the lake's other days of its kind."""
+    """Median of the same hour of the week in the weeks before; else of the same hour of the lake's other days of its kind.
+
+    By the clock of `[alerts] timezone`, as what is usual is told there.
+    """
     begins = rows.begins_s
     if begins is None:
         return None
     # The lake's first hour may be cut off.
     known = range(int(begins // SECONDS_PER_HOUR) + 1, math.floor(rows.scope.end_s / SECONDS_PER_HOUR))
-    same = [hour - 168 * week for week in range(1, WEEKS_BEFORE + 1) if hour - 168 * week in known]
+    zone = rows.scope.parameters.alerts.timezone
+    weeks = same_hour(zone, hour, np.arange(1, WEEKS_BEFORE + 1) * HOURS_PER_WEEK)
+    same = [each for each in weeks.tolist() if each in known]
     if not same:
-        days = range(-7 * (WEEKS_BEFORE + 1), 7 * (WEEKS_BEFORE + 1))
-        same = [hour + 24 * day for day in days if day and hour + 24 * day in known and _is_weekend(hour + 24 * day) == _is_weekend(hour)]
+        days = np.arange(-7 * (WEEKS_BEFORE + 1), 7 * (WEEKS_BEFORE + 1))
+        others = same_hour(zone, hour, -days[days != 0] * HOURS_PER_DAY)
+        alike = others[_is_weekend(zone, others) == _is_weekend(zone, hour)]
+        same = [each for each in alike.tolist() if each in known]
     return float(np.median([rows.hours.get(each, 0) for each in same])) if same else None
 
 
-def _is_weekend(hour: int) -> bool:
-    return (hour // 24 + 3) % 7 >= 5
+def _is_weekend(zone: str, hours: ArrayLike) -> NDArray[np.bool_]:
+    return np.asarray((shown_hour(zone, hours) + MONDAY_OFFSET_HOURS) // HOURS_PER_DAY % 7 >= 5)
 
 
 def freshened(check: CheckResult, scope: AnalysisScope, now_s: float) -> CheckResult:

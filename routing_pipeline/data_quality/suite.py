@@ -151,14 +151,15 @@ def _comparisons(home: Home, scope: AnalysisScope, lake: Lake, now_s: float) -> 
 
 
 def _key(severity: Severity, scope: AnalysisScope, lake: Lake) -> str:
-    """What must hold is a matter of the rows alone; what should hold also of feedback and history, and of nothing that was asked.
+    """What must hold is a matter of the rows alone; what should hold also of feedback, history, and the clock by which hours are the same.
 
     Files and not their content: rows that upkeep has written anew, or that somebody has tampered with, are checked again.
     """
     if severity == "blocking":
         return key_of(rows=scope.rows_key or scope.key, files=_as_they_are(lake.attempt_files(scope.start_s, scope.end_s)))
     files = _as_they_are(lake.attempt_files(history_start_s(scope), scope.end_s))
-    return key_of(scope=scope.window_key or scope.key, files=files, feedback=lake.feedback_version())
+    zone = scope.parameters.alerts.timezone
+    return key_of(scope=scope.window_key or scope.key, files=files, feedback=lake.feedback_version(), timezone=zone)
 
 
 def _as_they_are(files: Sequence[str]) -> list[tuple[str, int, int]]:

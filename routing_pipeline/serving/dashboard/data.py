@@ -273,7 +273,9 @@ class Follower:
 
     def _with_cause(self, alert: decisions.AlertDecision, attempts: ibis.Table, scores: ibis.Table) -> decisions.AlertDecision:
         sums = scores if alert.measured == "quality" else attempts
-        return alert.model_copy(update={"due_to": cause_from_sums(sums, alert, self.parameters.alerts.baseline_weeks)})
+        return alert.model_copy(
+            update={"due_to": cause_from_sums(sums, alert, self.parameters.alerts.baseline_weeks, self.parameters.alerts.timezone)}
+        )
 
     def _silent(self, until: int) -> tuple[LiveAlert, ...]:
         self._silence_at = time.monotonic()

@@ -375,7 +375,7 @@ def _tiles(observed: Mapping[Tiled, HourlySums], thresholds: AlertThresholds, un
         if sums is None:
             tiles.append(Tile(measured=name, stands_out=False))
             continue
-        found = detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month)
+        found = detect(sums, measure, thresholds.baseline_weeks, thresholds.false_alerts_per_month, thresholds.timezone)
         if name == "spend":
             judged = np.flatnonzero(found.is_tested[0, 0])
             usual_usd = {sums.first_hour + int(place): float(found.usual[0, 0, place]) for place in judged}

@@ -354,5 +354,11 @@ def _keys_at(model: type[BaseModel], place: tuple[str | int, ...]) -> tuple[str,
 
 
 def as_question(parameters: Parameters) -> str:
-    """What was asked, the end of the window apart: two reports with the same text answer the same question at different times."""
-    return parameters.model_dump_json(exclude={"as_of"}, exclude_defaults=True)
+    """What was asked, the end of the window and the clock apart: two reports with the same text answer the same question at different times."""
+    by_any_clock = parameters.model_copy(update={"alerts": without_zone(parameters.alerts)})
+    return by_any_clock.model_dump_json(exclude={"as_of"}, exclude_defaults=True)
+
+
+def without_zone(alerts: AlertThresholds) -> AlertThresholds:
+    """The same thresholds by the clock of UTC: the zone is the deployment's, and nothing that anybody asked."""
+    return alerts.model_copy(update={"timezone": UTC_ZONE})

@@ -33,7 +33,7 @@ from routing_pipeline.estimates import Measured, Result, quantity
 from routing_pipeline.ingest.feedback_totals import FeedbackTotals
 from routing_pipeline.ingest.ingestion import IngestResult
 from routing_pipeline.lake.totals import IngestTotals, QuarantineReason
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import Parameters, without_zone
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.answers import Answer
 from routing_pipeline.recommendation.cost_optimization_plan import CostOptimizationPlan
@@ -264,6 +264,8 @@ def reproduce_command(scope: AnalysisScope, home: str | None = None, config: str
         if value is not None and (option == "goal" or value != getattr(defaults, option)):
             words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
     from_file = [name for name in Parameters.model_fields if name not in {*_OPTIONS, "timeframe", "as_of", "task_types"}]
+    # The zone is the environment's, where the command is run again.
+    asked = asked.model_copy(update={"alerts": without_zone(asked.alerts)})
     if config is None and any(getattr(asked, name) != getattr(defaults, name) for name in from_file):
         words += ["--config", "CONFIG.toml"]
     if scope.engine != "duckdb":

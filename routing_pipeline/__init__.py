@@ -40,7 +40,7 @@ What things are called; everything may import it
     catalog         models: provider, tier, context window, dated prices
     estimates       an estimate with its interval, or why there is none
     frames          tables of a result as pandas frames
-    clock           how long hours, days, weeks and months are
+    clock           how long hours, days, weeks and months are, and which time zones there are
     text            numbers, moments and names in plain words
     suggested       commands that messages suggest, as they can be pasted
     stopping        how a command ends when it is interrupted

@@ -12,7 +12,7 @@ import pytest
 from routing_pipeline.alerts.notifications import read_notifications
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest.formats.mapping import read_mapping
-from routing_pipeline.parameters import Parameters, read_parameters
+from routing_pipeline.parameters import AlertThresholds, Parameters, as_question, read_parameters
 from routing_pipeline.rules.record import read_publishing
 from routing_pipeline.window.router_health import read_router
 
@@ -63,6 +63,29 @@ def test_a_time_without_a_zone_is_read_as_utc() -> None:
     assert read_parameters(None, as_of="2026-03-02T12:00:00+02:00").as_of == datetime(2026, 3, 2, 10, tzinfo=UTC)
 
 
+def test_hours_are_compared_by_the_zone_of_the_environment_unless_the_file_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "routing.toml"
+    config.write_text("[alerts]\ncost_ratio = 1.5\n", encoding="utf-8")
+    assert read_parameters(config).alerts.timezone == "UTC"
+    monkeypatch.setenv("ROUTING_PIPELINE_TIMEZONE", "Europe/Berlin")
+    assert (read_parameters(config).alerts.timezone, read_parameters(config).alerts.cost_ratio) == ("Europe/Berlin", 1.5)
+    assert read_parameters().alerts.timezone == "Europe/Berlin"
+    assert read_parameters(alerts=AlertThresholds(baseline_weeks=2)).alerts == AlertThresholds(baseline_weeks=2, timezone="Europe/Berlin")
+    config.write_text('[alerts]\ntimezone = "America/New_York"\n', encoding="utf-8")
+    in_file = read_parameters(config)
+    assert in_file.alerts.timezone == "America/New_York"
+    assert read_parameters(**in_file.model_dump()) == in_file, "what was read once is not read anew from the environment"
+    assert as_question(in_file) == as_question(Parameters()), "the zone is nothing that anybody asked"
+
+
+def test_a_zone_of_the_environment_that_is_none_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTING_PIPELINE_TIMEZONE", "Mars/X")
+    with pytest.raises(UnusableInputError, match=r"^ROUTING_PIPELINE_TIMEZONE=Mars/X: no time zone; give one such as Europe/Berlin"):
+        read_parameters()
+
+
 def test_nothing_asked_is_a_balanced_week() -> None:
     assert (Parameters().timeframe, Parameters().goal, Parameters().max_quality_drop) == ("7d", "balanced", 0.01)
 
@@ -83,6 +106,7 @@ def test_nothing_asked_is_a_balanced_week() -> None:
         ("[alerts]\ncost_ratio = 0.5", "alerts.cost_ratio: must be greater than 1 (got '0.5')"),
         ("[alerts]\ncost-ratio = 1.5", "alerts.cost-ratio: is not known here (did you mean 'cost_ratio'?)"),
         ("alerts = 3", "alerts: must be a table (got '3')"),
+        ('[alerts]\ntimezone = "Mars/X"', "alerts.timezone: no time zone; give one such as Europe/Berlin (got 'Mars/X')"),
         ("[alert]\ncost_ratio = 1.5", "alert: is not known here (did you mean 'alerts'?)"),
         ("[notification]\nurls = []", "notification: is not known here (did you mean 'notifications'?)"),
         (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import ibis
 import numpy as np
@@ -34,7 +35,7 @@ from routing_pipeline.data_quality.expectations import (
 from routing_pipeline.data_quality.row_checks import _database, _opened, validate
 from routing_pipeline.demo import traffic
 from routing_pipeline.errors import UnusableInputError
-from routing_pipeline.parameters import Parameters
+from routing_pipeline.parameters import AlertThresholds, Parameters
 from routing_pipeline.schema import ADDED_LATER, REQUEST_LOG
 from routing_pipeline.window.conform import conform
 from routing_pipeline.window.engine import Engine, bounded, open_engine
@@ -552,6 +553,33 @@ def test_without_a_week_before_other_days_of_the_same_kind_are_the_baseline(good
     broken = replace(good, attempts=this_week.filter(~at_hours(this_week, 2, 10, 12)))
     assert outcome("no_hour_is_silent", replace(good, attempts=this_week)).outcome == "passed"
     assert [item.name[11:16] for item in outcome("no_hour_is_silent", broken).items] == ["10:00", "11:00"]
+
+
+@pytest.mark.parametrize("monday", [datetime(2026, 3, 30, tzinfo=UTC), datetime(2026, 10, 26, tzinfo=UTC)], ids=["spring", "autumn"])
+@pytest.mark.parametrize("back", [5, 1], ids=["with the weeks before", "with days alone"])
+def test_offices_that_open_and_close_by_their_clock_are_not_silent_after_it_was_changed(monday, back, good):
+    start = int(monday.timestamp()) // 3_600 - 24 * (0 if back > 1 else 5)
+    hours = range(start - (back - 1) * 168, start + 168)
+    clock = ZoneInfo("Europe/Berlin")
+    asked = {
+        hour: 200
+        for hour in hours
+        if (local := datetime.fromtimestamp(hour * 3_600, UTC).astimezone(clock)).weekday() < 5 and 8 <= local.hour < 18
+    }
+
+    def silent(zone: str, *lost: int) -> list[str]:
+        alerts = Parameters(alerts=AlertThresholds(timezone=zone))
+        scope = good.scope.model_copy(update={"parameters": alerts, "start_s": start * 3_600.0, "end_s": (start + 168) * 3_600.0})
+        rows = replace(good, scope=scope)
+        rows.__dict__["hours"] = {hour: n for hour, n in asked.items() if hour not in lost}
+        return [item.name for item in outcome("no_hour_is_silent", rows).items]
+
+    assert silent("Europe/Berlin") == []
+    assert silent("UTC") != []
+    tuesday = int((monday + timedelta(days=1, hours=9)).timestamp()) // 3_600
+    assert silent("Europe/Berlin", tuesday, tuesday + 1) == [
+        f"{monday + timedelta(days=1, hours=hour):%Y-%m-%d %H:%M} UTC" for hour in (9, 10)
+    ]
 
 
 def test_an_hour_that_is_always_quiet_is_not_called_silent(good):

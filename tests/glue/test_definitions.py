@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,9 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from assets import automation
 from assets.definitions import build_defs, defs
@@ -254,6 +257,18 @@ def test_the_review_runs_on_monday_at_six() -> None:
         (request,) = schedule.evaluate_tick(context).run_requests
     assert request.run_key == "weekly_review:2026-11-23"
     assert request.run_config["ops"]["analysis_scope"]["config"]["timeframe"] == "7d"
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Europe/Athens", "America/New_York", "America/Santiago", "Australia/Lord_Howe", "Asia/Beirut"]
+)
+@pytest.mark.parametrize(("name", "weekday"), [("nightly_upkeep", None), ("weekly_review", 0)])
+def test_schedules_run_once_a_day_or_monday_on_the_days_that_clocks_change_as_well(zone: str, name: str, weekday: int | None) -> None:
+    schedule, begin = defs.resolve_schedule_def(name), datetime(2026, 1, 1, tzinfo=ZoneInfo(zone))
+    ticks = schedule_execution_time_iterator(begin.timestamp(), schedule.cron_schedule, zone, ascending=True)
+    days = [tick.date() for tick in itertools.takewhile(lambda tick: tick.year == 2026, ticks)]
+    year = [begin.date() + timedelta(days=day) for day in range(365)]
+    assert days == [day for day in year if weekday is None or day.weekday() == weekday]
 
 
 def test_the_workspace_validates_without_a_warning_of_ours(tmp_path: Path) -> None:

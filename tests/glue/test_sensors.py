@@ -13,7 +13,9 @@ import pytest
 
 from assets import automation, sensors
 from assets.resources import HomeResource
+from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.ingest.ingestion import ingest_logs
+from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.home import Home
 from tests.hours import HOUR_S, Hours
 
@@ -118,6 +120,20 @@ def test_an_incident_starts_one_analysis_over_a_day_with_its_reason_in_the_tags(
     again = tick(name, home, first.cursor)
     assert again.run_requests == []
     assert "no new complete hour" in str(again.skip_reason)
+
+
+@pytest.mark.parametrize("name", ["cost_spike", "latency_spike", "quality_drop", "silent_feed"])
+def test_a_sensor_compares_hours_by_the_zone_of_its_environment(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Parameters] = []
+
+    def noted(sensor: str, home: Home, engine: object, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
+        asked.append(parameters)
+        return AlertDecision(kind="quiet", reason="", cursor="{}")
+
+    monkeypatch.setattr(sensors, "tick", noted)
+    monkeypatch.setenv("ROUTING_PIPELINE_TIMEZONE", "Europe/Berlin")
+    tick(name, HomeResource(root=str(tmp_path / "home"), logs=str(tmp_path)))
+    assert [each.alerts.timezone for each in asked] == ["Europe/Berlin"]
 
 
 @pytest.mark.parametrize("name", ["cost_spike", "latency_spike", "quality_drop", "silent_feed"])

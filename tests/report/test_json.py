@@ -63,6 +63,13 @@ def test_schemas_are_written_where_asked(tmp_path) -> None:
     assert json.loads((tmp_path / "rules.schema.json").read_text())["title"] == "RuleSet"
 
 
+def test_the_command_needs_no_file_for_the_zone_that_the_environment_names(worlds) -> None:
+    from routing_pipeline.parameters import AlertThresholds, Parameters
+
+    for alerts, is_of_a_file in ((AlertThresholds(timezone="Europe/Berlin"), False), (AlertThresholds(baseline_weeks=2), True)):
+        assert ("--config" in reproduce_command(worlds.scope_of(Parameters(alerts=alerts)))) == is_of_a_file
+
+
 def test_the_command_names_what_was_asked_and_quotes_it(worlds) -> None:
     from routing_pipeline.parameters import Parameters
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -49,6 +50,18 @@ def test_before_the_first_record_nothing_is_covered_to_the_second() -> None:
 def test_logs_that_begin_before_the_window_cover_it_from_its_start() -> None:
     assert covered(clock_round(0.5, 7), 7, 7, first=False) == pytest.approx(6.5), "half a day of silence in round-the-clock logs is a gap"
     assert covered(office(range(5)), 7, 5, first=False) == pytest.approx(7.0), "a weekend of logs that know closing time is none"
+
+
+@pytest.mark.parametrize("monday", [date(2026, 3, 30), date(2026, 10, 26)], ids=["spring", "autumn"])
+@pytest.mark.parametrize("weeks", [1, 2, 5])
+def test_an_hour_that_moved_because_the_clocks_were_changed_makes_no_gap(monday: date, weeks: int) -> None:
+    clock, first = ZoneInfo("Europe/Berlin"), (monday - date(1970, 1, 1)).days * 24 - weeks * 7 * 24
+    hours = {
+        hour
+        for hour in range(first, first + (weeks + 2) * 7 * 24)
+        if (local := datetime.fromtimestamp(hour * HOUR, clock)).weekday() < 5 and local.hour in OFFICE
+    }
+    assert uncovered(hours, first * HOUR, (first + (weeks + 2) * 7 * 24) * HOUR) == ()
 
 
 @pytest.mark.parametrize(("from_day", "to_day"), [(3, 5), (5, 7), (1.6, 5.4), (0.75, 1.25)])

@@ -41,6 +41,7 @@ What things are called; everything may import it
     estimates       an estimate with its interval, or why there is none
     frames          tables of a result as pandas frames
     clock           how long hours, days, weeks and months are, and which time zones there are
+    local_hours     the same hour days or weeks before, by a zone's clock
     text            numbers, moments and names in plain words
     suggested       commands that messages suggest, as they can be pasted
     stopping        how a command ends when it is interrupted

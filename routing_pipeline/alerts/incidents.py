@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from routing_pipeline.clock import SECONDS_PER_HOUR
+
 SAME_INCIDENT_H = 6
 """Alarming hours at most this far apart belong to one incident."""
 GROWN = 1.5
@@ -49,6 +51,21 @@ class Memory(_Cursor):
         if has_grown:
             changed |= {"told_size": size, "told": known.told + 1}
         return Memory(seen=hour, incident=known.model_copy(update=changed)), has_grown
+
+
+def not_ahead(cursor: str | None, now_s: float) -> tuple[str | None, str | None]:
+    """The cursor without what it remembers of hours that have not been yet, and in words that there was such; None where there was not.
+
+    They come of a clock that ran ahead. A sensor that believed them would say nothing until these hours have passed.
+    """
+    memory, present = remembered(cursor), int(now_s // SECONDS_PER_HOUR)
+    if memory.seen is None or memory.seen <= present:
+        return cursor, None
+    incident = memory.incident
+    if incident is not None and incident.last_alarm > present:
+        incident = None
+    said = f"the last check ended {memory.seen - present} hours ahead of the clock, so what it knew of them was dropped"
+    return Memory(incident=incident).model_dump_json(), said
 
 
 def remembered(cursor: str | None) -> Memory:

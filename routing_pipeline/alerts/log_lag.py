@@ -56,7 +56,8 @@ def new_logs(unread: Sequence[UnreadObjects], cursor: str | None, now_s: float) 
     digest = key_of(unread=sorted(each.digest for each in unread if each.count))
     if digest == asked.digest:
         wait_s = AGAIN_AFTER_S * 2.0 ** min(asked.times - 1, MAX_DOUBLINGS)
-        if now_s < asked.asked_s + wait_s:
+        # Asked later than now, the clock ran ahead then: waiting for that moment could take for ever.
+        if asked.asked_s <= now_s < asked.asked_s + wait_s:
             return NewLogsDecision(reason=f"a run was started for these {count:,} new objects", cursor=asked.model_dump_json())
         times = asked.times + 1
     else:

@@ -13,7 +13,7 @@ from routing_pipeline.alerts import decisions
 from routing_pipeline.alerts.attribution import cause_from_sums
 from routing_pipeline.alerts.decisions import AlertDecision
 from routing_pipeline.alerts.examination import Sensor
-from routing_pipeline.alerts.incidents import remembered
+from routing_pipeline.alerts.incidents import not_ahead, remembered
 from routing_pipeline.alerts.log_lag import UnreadObjects
 from routing_pipeline.alerts.missing_traffic import WATCHED
 from routing_pipeline.alerts.series import HourlySums, Measured, series_from_sums
@@ -69,14 +69,17 @@ def tick(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cur
     Raises:
         PipelineError, OSError: the lake cannot be read; that is no hour without requests, and the cursor stays as it was.
     """
-    decision = _decided(sensor, home, engine, parameters, cursor, now_s)
+    kept, ahead = not_ahead(cursor, now_s)
+    decision = _decided(sensor, home, engine, parameters, kept, now_s)
+    if ahead is not None and decision.kind != "alert":
+        decision = decision.model_copy(update={"reason": f"{ahead}; {decision.reason}"})
     save_state(home, sensor, state_of(decision.cursor, now_s))
     return decision
 
 
 def _decided(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters, cursor: str | None, now_s: float) -> AlertDecision:
     thresholds = parameters.alerts
-    hours = _hours(sensor, home, parameters)
+    hours = _hours(sensor, home, parameters, now_s)
     if hours is None:
         return AlertDecision(kind="no data", reason=decisions.NO_REQUEST, cursor=cursor or "{}")
     judged = remembered(cursor).seen
@@ -99,7 +102,7 @@ def _decided(sensor: Sensor, home: Home, engine: Engine, parameters: Parameters,
     return _with_cause(decision, sums, thresholds)
 
 
-def _hours(sensor: Sensor, home: Home, parameters: Parameters) -> _Hours | None:
+def _hours(sensor: Sensor, home: Home, parameters: Parameters, now_s: float) -> _Hours | None:
     lake, thresholds = Lake(home), parameters.alerts
     newest_s, watermark = lake.newest_s(), lake_watermark_s(home)
     if newest_s is None or watermark is None:
@@ -107,7 +110,8 @@ def _hours(sensor: Sensor, home: Home, parameters: Parameters) -> _Hours | None:
     hold_back_s = thresholds.hold_back_minutes * 60
     if sensor == "quality_drop":
         hold_back_s = max(hold_back_s, thresholds.score_hold_back_hours * SECONDS_PER_HOUR)
-    until = complete_until(watermark, hold_back_s)
+    # A clock that ran ahead when logs were read makes no hour complete that has not been.
+    until = complete_until(min(watermark, now_s), hold_back_s)
     end = min(until, int(newest_s // SECONDS_PER_HOUR) + 1)
     first = end - (thresholds.baseline_weeks + NOISE_WEEKS) * HOURS_PER_WEEK
     # A feed that has been dead for months needs no table of its empty hours.

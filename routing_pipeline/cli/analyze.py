@@ -228,8 +228,12 @@ def report(
     """Write the report of an earlier run again, or list the reports. It comes out byte for byte, from what the run kept."""
     if out is None and not listed:
         raise UnusableInputError("name a folder with --out, or see with --list what there is")
+    if listed and (run is not None or out is not None):
+        raise UnusableInputError(
+            f"--list shows every report and writes none; leave out {'--out' if run is None else run[:60]}, or leave out --list"
+        )
     opened, record = open_record(home, config)
-    if out is None or listed:
+    if out is None:
         from routing_pipeline.rules.past_reports import lines, past_reports
 
         found = past_reports(opened.runs, record)

@@ -134,6 +134,10 @@ def forget(
     if len(given) != 1:
         raise UnusableInputError("give exactly one of --user, --team, --object, --before")
     ((what, value),) = given
+    if what == "before":
+        from routing_pipeline.ingest.erasure import check_moment
+
+        check_moment(value)
     opened = open_home(home)
     if is_asked(yes=yes or dry_run):
         agree("Forget this for good?", [_told(_forget(opened, what, value, dry_run=True))], yes=False)

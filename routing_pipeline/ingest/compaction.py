@@ -44,6 +44,12 @@ class MaintenanceResult(Result):
     seconds: float = quantity("Wall time", "s")
 
 
+_NOTHING = MaintenanceResult(
+    days_compacted=0, files_before=0, files_after=0, rows=0, snapshots_expired=0, files_removed=0, bytes_freed=0, seconds=0.0
+)
+"""Of a home that was never written to: no lock is made for it."""
+
+
 def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[str, int, int], None] | None = None) -> MaintenanceResult:
     """Join small files day by day, then drop snapshots that were superseded more than `kept_days` ago.
 
@@ -54,6 +60,8 @@ def maintain(home: Home, *, kept_days: float = KEPT_DAYS, progress: Callable[[st
     """
     began = time.monotonic()
     report = progress or (lambda *_: None)
+    if home.is_untouched:
+        return _NOTHING
     with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
         lake = Lake(home)
         lake.recover()

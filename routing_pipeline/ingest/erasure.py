@@ -129,6 +129,10 @@ def forget(
     began = time.monotonic()
     now = time.time() if now_s is None else now_s
     report = progress or (lambda *_: None)
+    if what == "before":
+        check_moment(value)
+    if home.is_untouched:
+        return _nothing(dry_run=dry_run)
     with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
         lake = Lake(home)
         lake.recover()
@@ -177,6 +181,12 @@ def forget(
             is_dry_run=dry_run,
             seconds=time.monotonic() - began,
         )
+
+
+def _nothing(*, dry_run: bool) -> ForgetResult:
+    """Of a home that was never written to: no lock is made for it."""
+    counts = dict.fromkeys(("attempts", "objects", "quarantined", "scores", "snapshots", "files"), 0)
+    return ForgetResult(**counts, matches=False, is_dry_run=dry_run, seconds=0.0)
 
 
 def leave_out_forgotten(connection: Any, lake: Lake, remembered: list[str], now_s: float) -> list[str]:
@@ -266,6 +276,11 @@ def _named(connection: Any, lake: Lake, what: What, value: str) -> str:
     if what == "object":
         return _address(connection, lake, value)
     return value
+
+
+def check_moment(value: str) -> None:
+    """Raises UnusableInputError for what is no moment: told before anything begins."""
+    _moment(value)
 
 
 def _moment(value: str) -> str:

@@ -151,6 +151,7 @@ def _parquet_chunks(path: Path, columns: Columns) -> Iterator[Any]:
         if (complaint := columns.complaint) is not None:
             raise RefusedObjectError(complaint)
         present = [name for name in _NAMES if name in names]
+        _refuse_nested(file.schema_arrow, present)
         line = 1
         for batch in file.iter_batches(columns=present, batch_size=_CHUNK_ROWS):
             nothing = pa.nulls(batch.num_rows, pa.string())
@@ -160,6 +161,16 @@ def _parquet_chunks(path: Path, columns: Columns) -> Iterator[Any]:
             line += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         raise RefusedObjectError("Parquet file that cannot be read; write it again") from error
+
+
+def _refuse_nested(schema: Any, present: list[str]) -> None:
+    """Raises RefusedObjectError for columns that hold more than one value in a row."""
+    import pyarrow.types as kinds
+
+    nested = [f"`{name}`" for name in present if kinds.is_nested(schema.field(name).type)]
+    if nested:
+        which = f"column {nested[0]} holds lists or structs" if len(nested) == 1 else f"columns {', '.join(nested)} hold lists or structs"
+        raise RefusedObjectError(f"{which}, and a score has one plain value in each; write one row for each score")
 
 
 def _parquet_rows(file: Any, columns: Columns) -> Iterator[_Row]:

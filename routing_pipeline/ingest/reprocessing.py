@@ -52,13 +52,15 @@ def mark_for_reading_again(home: Home, *, day: str | None = None, prefix: str | 
     if (day is None) == (prefix is None):
         raise UnusableInputError("give either --day or --prefix")
     days = () if day is None else (_day(day),)
-    home.create()
+    unmatched = UnusableInputError(f"nothing that was read matches --{'prefix' if day is None else 'day'} {prefix or day}")
+    if home.create().is_untouched:
+        raise unmatched
     with home.writing():
         lake = Lake(home)
         lake.recover()
         matching = _matching(home, lake, days, prefix)
         if not matching:
-            raise UnusableInputError(f"nothing that was read matches --{'prefix' if day is None else 'day'} {prefix or day}")
+            raise unmatched
         return _marked(home, lake, matching)
 
 

@@ -22,7 +22,7 @@ from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.stopping import whole
 from routing_pipeline.storage.bucket import COPIES, warehouse_at
 from routing_pipeline.storage.files import FolderStorage, Storage
-from routing_pipeline.storage.locks import Coordination, InFolder, InPostgres
+from routing_pipeline.storage.locks import LAKE_LOCK, Coordination, InFolder, InPostgres
 from routing_pipeline.storage.results import ResultStore
 from routing_pipeline.storage.runs import RunStore
 
@@ -112,6 +112,11 @@ class Home:
     def runs(self) -> RunStore:
         """What each run published; goes with the results when these are cleared."""
         return RunStore(self.files.below("results/runs"))
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nobody has ever written to its lake, nor is about to; of a catalog that others share, that is not asked."""
+        return not self.catalog and not self.lake.exists() and not (self.root / LAKE_LOCK).exists()
 
     def found(self) -> Home:
         """The same home, `create`d in so far as it is there; where there is a warehouse, the folder may begin empty.

@@ -24,6 +24,8 @@ from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.extras import check_installed
 from routing_pipeline.storage.files import write_whole
 
+LAKE_LOCK = "lake.lock"
+"""Made by the first who writes to the lake of a folder, and left there: taken away, two could hold it at once."""
 LOCK = 0x726F7574_696E67
 """Number of the advisory lock in the catalog's database: 'routing'."""
 ASK_AGAIN_S = 0.3
@@ -105,7 +107,7 @@ class InFolder:
     def lock(self, on_wait: Callable[[], None]) -> Iterator[None]:
         """A lock of the system's, which it takes back when the process dies."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lake.lock").open("w") as file:
+        with (self.root / LAKE_LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

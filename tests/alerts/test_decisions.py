@@ -300,6 +300,14 @@ def test_unread_objects_are_asked_for_once_and_again_after_a_growing_wait() -> N
     assert new_logs([], first.cursor, 2_000.0).run_key is None
 
 
+def test_unread_objects_are_asked_for_though_the_clock_ran_ahead_when_they_were_asked_for_last() -> None:
+    unread = [UnreadObjects(count=1, digest="k")]
+    ahead = new_logs(unread, None, 9e9)
+    again = new_logs(unread, ahead.cursor, 1_000.0)
+    assert again.run_key not in {None, ahead.run_key}
+    assert new_logs(unread, again.cursor, 1_060.0).run_key is None
+
+
 def rows_of(hours: list[tuple[int, str, float, int, int]]) -> ibis.Table:
     """One attempt each: hour, team, cost, prompt tokens, cached tokens."""
     return ibis.memtable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 from pathlib import Path
@@ -173,3 +174,32 @@ def test_a_home_without_rows_is_refused_and_stays_as_it_was(
         main()
     assert (ended.value.code, "the lake is empty; ingest logs first" in capsys.readouterr().err) == (2, True)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["home", "rules.json"]
+
+
+@pytest.mark.parametrize(("more", "named"), [(["weekly-1"], "weekly-1"), (["--out", "again"], "--out")])
+def test_a_list_of_reports_refuses_what_it_would_not_look_at(
+    more: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    with pytest.raises(UnusableInputError, match=f"--list shows every report and writes none; leave out {named}"):
+        app(args=["report", *more, "--list", "--home", "home"], standalone_mode=False)
+
+
+def test_a_moment_that_is_none_is_refused_before_anything_starts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
+    with pytest.raises(UnusableInputError, match="--before tomorow: give a date or a time in ISO 8601"):
+        app(args=["forget", "--before", "tomorow", "--home", str(tmp_path / "home")], standalone_mode=False)
+    assert "starting" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["forget", "--team", "growth"], ["forget", "--before", "2026-10-01", "--dry-run"], ["compact"], ["reprocess", "--day", "2026-11-24"]],
+)
+def test_a_home_that_was_never_written_to_stays_empty(words: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with contextlib.suppress(UnusableInputError):
+        app(args=[*words, "--home", str(home)], standalone_mode=False)
+    assert list(home.iterdir()) == []

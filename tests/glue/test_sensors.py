@@ -229,6 +229,23 @@ def test_a_source_that_cannot_be_listed_is_a_skip_that_says_why(tmp_path: Path) 
     assert "could not be listed" in str(result.skip_reason)
 
 
+@pytest.mark.parametrize("name", ["cost_spike", "latency_spike", "quality_drop"])
+def test_a_sensor_whose_last_check_lies_ahead_of_the_clock_says_so_and_goes_on(name: str, tmp_path: Path) -> None:
+    ahead = HOURS.last + 2_000
+    cursor = json.dumps({"seen": ahead, "incident": {"began": ahead - 1, "last_alarm": ahead, "told_size": 0.5, "told": 1}})
+    quiet = tick(name, lake_of(tmp_path, attempts(usual())), cursor)
+    assert "hours ahead of the clock, so what it knew of them was dropped; " in str(quiet.skip_reason)
+    assert json.loads(str(quiet.cursor))["seen"] <= HOURS.last
+    assert json.loads(str(quiet.cursor))["incident"] is None
+
+
+def test_an_incident_is_told_though_the_last_check_lies_ahead_of_the_clock(tmp_path: Path) -> None:
+    home = lake_of(tmp_path, attempts(usual(), dear))
+    found = tick("cost_spike", home, json.dumps({"seen": HOURS.last + 2_000}))
+    assert len(found.run_requests or []) == 1
+    assert "no new complete hour" in str(tick("cost_spike", home, found.cursor).skip_reason)
+
+
 def test_a_channel_that_fails_stops_no_run(tmp_path: Path) -> None:
     home = lake_of(tmp_path, attempts(usual(), dear), '[notifications]\nurls = ["json://127.0.0.1:9/", "nonsense", "env:NOT_SET"]\n')
     assert len(tick("cost_spike", home).run_requests or []) == 1

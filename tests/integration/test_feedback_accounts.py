@@ -444,3 +444,19 @@ def test_a_request_that_comes_back_by_another_object_keeps_the_scores_it_is_give
     ingest_logs(full.home, str(full.logs), now_s=NOW_S)
     found = full.give([score(3), score(4)])
     assert (found.records, found.matched, found.unmatched) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": [0.5, 0.7]}, "column `value` holds lists or structs, and a score has one plain value in each"),
+        ({"name": {"of": "judge"}, "value": [0.5]}, "columns `name`, `value` hold lists or structs"),
+    ],
+)
+def test_a_parquet_file_with_a_list_or_a_struct_where_a_value_belongs_names_the_column(
+    full: Place, changed: dict[str, object], said: str
+) -> None:
+    full.scores.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([score(number) | changed for number in range(3)]), full.scores / "s.parquet")
+    with pytest.raises(UnusableInputError, match=said):
+        full.read().check_readable()

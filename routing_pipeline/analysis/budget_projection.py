@@ -14,7 +14,7 @@ time reversed, gaps in them from the days of the same weekday.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from pydantic import Field
 
 from routing_pipeline.analysis.daily_spend import NO_COST, date_of, day_of
 from routing_pipeline.clock import DAYS_PER_BUDGET_MONTH, SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
+from routing_pipeline.errors import nearest
 from routing_pipeline.estimates import LEVEL, Estimate, Known, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.stats.inference import Floats
@@ -35,6 +36,7 @@ from routing_pipeline.window.coverage import Uncovered, uncovered
 from routing_pipeline.window.scope import NEARLY_ALL
 
 BudgetVerdict = Literal["within budget", "over budget", "cannot tell"]
+BudgetOf = Literal["team", "tier"]
 UsedIs = Literal["spend so far", "rate"]
 
 HISTORY_DAYS = 182
@@ -112,6 +114,15 @@ class TierProjection(Result):
     quarter: PeriodProjection
 
 
+class UnknownBudget(Result):
+    """A budget of a team or tier that no request names: it is held against nothing."""
+
+    kind: BudgetOf
+    of: LogName = Field(description="As configured")
+    budget_usd_per_month: float = quantity("As configured", "USD/month")
+    nearest: LogName | None = Field(default=None, description="The name in the logs that is most like it; null where none is")
+
+
 class BudgetProjection(Result):
     """Month and quarter in which the logs end."""
 
@@ -122,6 +133,9 @@ class BudgetProjection(Result):
         description="By spend, at most 50, and every team with a budget; teams do not add up where requests name none"
     )
     tiers: tuple[TierProjection, ...] = Field(default=(), description="Tiers of models that have a budget, by name")
+    unknown_budgets: tuple[UnknownBudget, ...] = Field(
+        default=(), description="Budgets of teams and tiers that no request of these days names, with the name that may have been meant"
+    )
     explanation: str = "The projection continues the weekly cycle and the trend so far; announced changes are not included."
 
     def of(self, team: str | None) -> TeamProjection | BudgetProjection | None:
@@ -143,6 +157,8 @@ class SpendHistory:
     """Between the first day and `end_s`."""
     of_tiers: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """The same as `usd`, of the tiers that were asked for."""
+    named: Mapping[BudgetOf, Collection[str]] = field(default_factory=dict)
+    """Every team and tier that a request names, priced or not; without the kinds that nobody asked for, or of which it is not known."""
 
     def covered_days(self, start_s: float, end_s: float) -> float:
         """Days between two moments that the logs cover; what lies before the first day of spend is none of them."""
@@ -150,7 +166,9 @@ class SpendHistory:
         return max(end_s - start_s - math.fsum(each.within(start_s, end_s) for each in self.uncovered), 0.0) / SECONDS_PER_DAY
 
 
-def spend_history(attempts: ibis.Table, end_s: float, oldest_s: float | None, tiers: Collection[str] = ()) -> SpendHistory:
+def spend_history(
+    attempts: ibis.Table, end_s: float, oldest_s: float | None, tiers: Collection[str] = (), teams: Collection[str] = ()
+) -> SpendHistory:
     """What was spent by day before `end_s`, and which time the logs cover.
 
     Args:
@@ -158,12 +176,19 @@ def spend_history(attempts: ibis.Table, end_s: float, oldest_s: float | None, ti
         end_s: up to where the logs reach, seconds since 1970.
         oldest_s: when the first attempt of all in the lake began.
         tiers: those with a budget.
+        teams: those with a budget.
     """
     timed = with_time(attempts)
     timed = timed.filter(timed.started_s < end_s)
     hours = timed.select(hour=hour_of(timed.started_s)).distinct().to_pyarrow()["hour"].to_pylist()
     found = history_of(daily_spend_by_team(attempts, end_s), hours, end_s, oldest_s)
-    return replace(found, of_tiers=_daily_spend_by_tier(timed, tiers)) if tiers else found
+    asked: dict[BudgetOf, Collection[str]] = {"team": teams, "tier": tiers}
+    named = {kind: _names(timed, kind) for kind, of in asked.items() if of}
+    return replace(found, of_tiers=_daily_spend_by_tier(timed, tiers) if tiers else {}, named=named)
+
+
+def _names(attempts: ibis.Table, kind: BudgetOf) -> frozenset[str]:
+    return frozenset(attempts.filter(attempts[kind].notnull()).select(kind).distinct().to_pyarrow()[kind].to_pylist())
 
 
 def history_of(usd: Mapping[str | None, Mapping[int, float]], hours: Collection[int], end_s: float, oldest_s: float | None) -> SpendHistory:
@@ -223,7 +248,19 @@ def budget_projection(history: SpendHistory, end_s: float, parameters: Parameter
         quarter=quarter,
         teams=tuple(teams),
         tiers=tuple(tiers),
+        unknown_budgets=(
+            *_unknown("team", parameters.budgets_by_team, history),
+            *_unknown("tier", parameters.budgets_by_tier, history),
+        ),
     )
+
+
+def _unknown(kind: BudgetOf, budgets: Mapping[str, float], history: SpendHistory) -> Iterator[UnknownBudget]:
+    names = history.named.get(kind)
+    for of, budget in sorted(budgets.items()) if names is not None else ():
+        if of not in names:
+            near = nearest(of, names)
+            yield UnknownBudget(kind=kind, of=LogName(of), budget_usd_per_month=budget, nearest=None if near is None else LogName(near))
 
 
 def _periods(end_s: float) -> tuple[tuple[str, date, date, int], ...]:

@@ -27,4 +27,4 @@ def lake_history(home: Home, engine: Engine, scope: AnalysisScope) -> SpendHisto
     attempts = logged_once(with_all_columns(engine.read_parquet(history_files(home, scope))), held=engine.held)
     ends = Lake(home).ends_s()
     paid, oldest_s = priced(attempts, Catalog(scope.parameters.models)), None if ends is None else ends[0]
-    return spend_history(paid, scope.end_s, oldest_s, scope.parameters.budgets_by_tier)
+    return spend_history(paid, scope.end_s, oldest_s, scope.parameters.budgets_by_tier, scope.parameters.budgets_by_team)

@@ -137,7 +137,7 @@ def forget(
     if what == "before":
         from routing_pipeline.ingest.erasure import check_moment
 
-        check_moment(value)
+        check_moment(what, value)
     opened = open_home(home)
     if is_asked(yes=yes or dry_run):
         agree("Forget this for good?", [_told(_forget(opened, what, value, dry_run=True))], yes=False)

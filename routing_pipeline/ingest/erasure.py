@@ -129,8 +129,7 @@ def forget(
     began = time.monotonic()
     now = time.time() if now_s is None else now_s
     report = progress or (lambda *_: None)
-    if what == "before":
-        check_moment(value)
+    check_moment(what, value)
     if home.is_untouched:
         return _nothing(dry_run=dry_run)
     with home.writing(on_wait=lambda: report("waiting for another writer", 0, 1)):
@@ -162,13 +161,7 @@ def forget(
                 raise
         reports = len(home.runs.all()) if is_pending else 0
         if is_pending and not dry_run:
-            snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
-            for shared in ("windows", "days", "report"):
-                home.files.delete_below(shared)
-            home.results.clear()
-            for copies in (home.scratch, home.sums):
-                shutil.rmtree(copies, ignore_errors=True)
-            home.files.delete([PENDING])
+            snapshots, files = _forget_copies(home, lake)
         return ForgetResult(
             attempts=sum(leaving.rows.values()),
             objects=len(leaving.rows),
@@ -181,6 +174,18 @@ def forget(
             is_dry_run=dry_run,
             seconds=time.monotonic() - began,
         )
+
+
+def _forget_copies(home: Home, lake: Lake) -> tuple[int, int]:
+    """Delete all that may still name what left the lake; gives older snapshots and files."""
+    snapshots, files = lake.drop_history(float("inf"), unused_since_s=float("inf"))
+    for shared in ("windows", "days", "report"):
+        home.files.delete_below(shared)
+    home.results.clear()
+    for copies in (home.scratch, home.sums):
+        shutil.rmtree(copies, ignore_errors=True)
+    home.files.delete([PENDING])
+    return snapshots, files
 
 
 def _nothing(*, dry_run: bool) -> ForgetResult:
@@ -278,9 +283,10 @@ def _named(connection: Any, lake: Lake, what: What, value: str) -> str:
     return value
 
 
-def check_moment(value: str) -> None:
-    """Raises UnusableInputError for what is no moment: told before anything begins."""
-    _moment(value)
+def check_moment(what: str, value: str) -> None:
+    """Raises UnusableInputError where a moment is to be given and is none: told before anything begins."""
+    if what == "before":
+        _moment(value)
 
 
 def _moment(value: str) -> str:

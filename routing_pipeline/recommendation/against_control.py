@@ -63,10 +63,10 @@ class Arms:
         """Of one rule of one rule set; empty without a control."""
         return self._compared((self.sums["set"] == place) & (self.sums["rule"] == at), None, 1.0)
 
-    def of_rule_set(self, place: int, promise: RuleSet, all_requests: int) -> tuple[AgainstControl, ...]:
-        """Of all its rules; empty without a control."""
+    def of_rule_set(self, place: int, promise: RuleSet, meanwhile: float) -> tuple[AgainstControl, ...]:
+        """Of all its rules, `meanwhile` that many final requests of any kind were logged; empty without a control."""
         of = self.sums["set"] == place
-        share = float(self.sums["n"][of].sum()) / max(all_requests, 1)
+        share = float(self.sums["n"][of].sum()) / max(meanwhile, 1.0)
         return self._compared(of, promise, min(share, 1.0))
 
     def _compared(self, of: np.ndarray, promise: RuleSet | None, share: float) -> tuple[AgainstControl, ...]:

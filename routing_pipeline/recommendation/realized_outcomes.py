@@ -9,7 +9,8 @@ A gateway that follows our rules logs `<rule set id>/<rule id>` as the rule that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import ibis
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from routing_pipeline.clock import SECONDS_PER_DAY
+from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.units import SESSION, with_sessions
 from routing_pipeline.recommendation.against_control import AgainstControl, Arms, Design, PromiseVerdict, arms_of, verdict_on
@@ -28,6 +29,7 @@ from routing_pipeline.rules.model import Rule, RuleSet, logged_rule_id
 from routing_pipeline.rules.rollout_record import TakenStep
 from routing_pipeline.stats.inference import Floats, clustered_mean, independent_sum, weighted_sum
 from routing_pipeline.text import LogName
+from routing_pipeline.window.kinds_of_call import is_chat
 from routing_pipeline.window.scope import CLUSTERS, AnalysisScope
 
 LEVELS = 5
@@ -109,15 +111,20 @@ def realized_outcomes(requests: ibis.Table, scope: AnalysisScope, promises: Sequ
         promises: rule sets of earlier windows, any order; those without rules promise nothing. Published ones come first
             where there are many. One that nobody published is held as well, if the logs carry its rules.
     """
-    return outcomes_among(requests, scope.requests, promises)
+    final = requests.filter(requests.is_final, is_chat(requests))
+    hours = final.group_by(hour=hour_of(final.started_s)).agg(n=final.count()).to_pyarrow().to_pylist()
+    return outcomes_among(requests, scope.requests, {row["hour"]: float(row["n"]) for row in hours}, promises)
 
 
-def outcomes_among(requests: ibis.Table, all_requests: int, promises: Sequence[Promise]) -> RealizedOutcomes:
-    """The same from rows that hold at least the requests that the rules decided, of `all_requests` final requests in the window."""
+def outcomes_among(requests: ibis.Table, all_requests: int, by_hour: Mapping[int, float], promises: Sequence[Promise]) -> RealizedOutcomes:
+    """The same from rows that hold at least the requests that the rules decided, of `all_requests` final requests in the window.
+
+    `by_hour` has these by hour since 1970: what a rule set changes is held against the requests of the hours in which it decided any.
+    """
     found = sorted((each for each in promises if each[0].rules), key=_newest, reverse=True)
     states = {rule_set.rule_set_id: status for rule_set, status in found}
     known = sorted(found, key=lambda each: each[1].state not in FOLLOWED)[:MAX_RULE_SETS]
-    return _held_all(requests, all_requests, [rule_set for rule_set, _ in sorted(known, key=_newest, reverse=True)], states)
+    return _held_all(requests, all_requests, by_hour, [rule_set for rule_set, _ in sorted(known, key=_newest, reverse=True)], states)
 
 
 def unreadable(why: str) -> RealizedOutcomes:
@@ -129,14 +136,16 @@ def _newest(promise: Promise) -> str:
     return promise[0].rule_set_id
 
 
-def _held_all(requests: ibis.Table, all_requests: int, known: Sequence[RuleSet], states: dict[str, RuleSetStatus]) -> RealizedOutcomes:
+def _held_all(
+    requests: ibis.Table, all_requests: int, by_hour: Mapping[int, float], known: Sequence[RuleSet], states: dict[str, RuleSetStatus]
+) -> RealizedOutcomes:
     if not known:
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to compare with the outcome."
         )
     counted, arms = _decided(requests, known), arms_of(requests, known)
     found = [
-        _held(each, place, counted, all_requests, states[each.rule_set_id], arms)
+        _held(each, place, counted, all_requests, by_hour, states[each.rule_set_id], arms)
         for place, each in enumerate(known)
         if (counted["set"] == place).any()
     ]
@@ -203,7 +212,13 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
 
 
 def _held(
-    promise: RuleSet, place: int, counted: dict[str, Floats], all_requests: int, status: RuleSetStatus, arms: Arms
+    promise: RuleSet,
+    place: int,
+    counted: dict[str, Floats],
+    all_requests: int,
+    by_hour: Mapping[int, float],
+    status: RuleSetStatus,
+    arms: Arms,
 ) -> RealizedRuleSet:
     of = counted["set"] == place
     counted = _by_requests_of_the_promise(promise, of, counted)
@@ -227,7 +242,10 @@ def _held(
         _promise_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(counted, of, name)) for name in OUTCOMES
     )
     total = sum(shares)
-    randomised = arms.of_rule_set(place, promise, all_requests)
+    first_s, last_s = float(counted["first_s"][of].min()), float(counted["last_s"][of].max())
+    # Requests from before it was published would make its rules look rarer, and what was promised of each larger than it is.
+    meanwhile = math.fsum(n for hour, n in by_hour.items() if first_s // SECONDS_PER_HOUR <= hour <= last_s // SECONDS_PER_HOUR)
+    randomised = arms.of_rule_set(place, promise, meanwhile)
     weaker = " (before and after, which is weaker)" if randomised else ""
     missed = [_in_words(f"rule {rule.rule_id}", each) + weaker for rule in rules for each in rule.outcomes if each.verdict == "missed"]
     return RealizedRuleSet(
@@ -237,7 +255,7 @@ def _held(
         steps=status.steps,
         requests=round(total),
         share=min(total / max(all_requests, 1), 1.0),
-        days=float(counted["last_s"][of].max() - counted["first_s"][of].min()) / SECONDS_PER_DAY,
+        days=(last_s - first_s) / SECONDS_PER_DAY,
         outcomes=together,
         rules=tuple(sorted(rules, key=lambda each: (-each.requests, each.rule_id))),
         design="randomised" if randomised else "before and after",

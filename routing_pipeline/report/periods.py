@@ -9,11 +9,11 @@ pace is arithmetic and not an estimate; an interval around it would be that of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from routing_pipeline import text
-from routing_pipeline.analysis.budget_projection import PeriodProjection
+from routing_pipeline.analysis.budget_projection import PeriodProjection, UnknownBudget
 from routing_pipeline.clock import DAYS_PER_MONTH
 from routing_pipeline.estimates import Estimate, Measured, Unidentifiable
 from routing_pipeline.window.scope import AnalysisScope
@@ -99,6 +99,18 @@ def budget_use(month: PeriodProjection) -> str | None:
     if month.chance_over_budget is not None:
         sentence += f" The chance to exceed it is {text.chance(month.chance_over_budget)}."
     return f"{sentence} {_VERDICTS[month.verdict or 'cannot tell']}"
+
+
+def _in_quotes(name: str) -> str:
+    return f"'{text.name(name)}'"
+
+
+def unknown_budget(budget: UnknownBudget, named: Callable[[str], str] = _in_quotes) -> str:
+    """That a budget's name is in no request, so that nothing is held against it, and which name may have been meant."""
+    carries = "names the team" if budget.kind == "team" else "was answered by a model of tier"
+    near = "." if budget.nearest is None else f"; did you mean {named(budget.nearest)}?"
+    per_month = text.usd(budget.budget_usd_per_month)
+    return f"No request {carries} {named(budget.of)}, so nothing is held against its budget of {per_month} a month{near}"
 
 
 _VERDICTS = {

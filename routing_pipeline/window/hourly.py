@@ -31,6 +31,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import ibis
 import numpy as np
@@ -125,6 +126,10 @@ LATENCY_COUNTS = pa.schema([*_REQUEST_KEY, ("step", pa.int64()), ("requests", _F
 """Final requests by latency from the first attempt's start: `step` s holds exp(LATENCY_STEP s) up to exp(LATENCY_STEP (s + 1)) ms."""
 
 
+TIER_SPEND = pa.schema([("hour", pa.int64()), ("tier", pa.string()), ("cost_usd", _FLOAT)])
+"""What the models of each tier cost, at the prices of ATTEMPT_SUMS; a null tier: in no catalog."""
+
+
 def series_of(cells: pa.Schema) -> pa.Schema:
     """The columns of series: one row per hour, `kind` (KINDS) and names of that kind; the other names are null."""
     sums = [field for field in cells if field.name not in {"hour", *CELL}]
@@ -143,6 +148,8 @@ class Kept:
     """The Parquet files that hold the cells."""
     pending: int
     """Data files that are missing from it, or whose scores are those of an earlier state of the feedback."""
+    tiers: ibis.Table | None = None
+    """TIER_SPEND, of attempts."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,9 @@ class SumsStore:
         overrides = {name: each.model_dump(mode="json") for name, each in self.catalog.overrides.items()}
         self._prices = key_of(catalog=self.catalog.version, models=overrides)
         # Prices are those of whoever asks, and two may ask by turns; scores and days go on.
-        self._attempts = RollUp(self._root / "attempts", _by_file(ATTEMPT_SUMS), _files_at_once, is_one_version=False)
+        self._attempts = RollUp(
+            self._root / "attempts", {"tiers": TIER_SPEND} | _by_file(ATTEMPT_SUMS), _files_at_once, is_one_version=False
+        )
         self._scores = RollUp(self._root / "scores", _by_file(SCORE_SUMS), _files_at_once, is_one_version=True)
         self._days = RollUp(self._root / "days", _BY_DAY, _days_at_once, is_one_version=True)
 
@@ -269,7 +278,7 @@ class SumsStore:
 
         def sums(step: Sequence[Unit]) -> dict[str, ibis.Table]:
             attempts = priced(self._tagged([by_name[unit.name] for unit in step]), self.catalog)
-            return self._of_files(attempt_sums(attempts, "unit"), ATTEMPT_SUMS, "attempts")
+            return self._of_files(attempt_sums(attempts, "unit", "tier"), ATTEMPT_SUMS, "attempts", more={"tiers": TIER_SPEND})
 
         return self._read(self._attempts.keep([Unit(name, self._prices) for name in by_name], sums, at_most))
 
@@ -324,7 +333,9 @@ class SumsStore:
         cells, series = (tuple(found.files[table].values()) for table in ("cells", "series"))
         if not cells:
             return Kept(None, None, (), found.pending)
-        return Kept(self.engine.read_parquet(cells), self.engine.read_parquet(series), cells, found.pending)
+        tiers = tuple(found.files.get("tiers", {}).values())
+        read = self.engine.read_parquet
+        return Kept(read(cells), read(series), cells, found.pending, tiers=read(tiers) if tiers else None)
 
     def _tagged(self, files: Sequence[str]) -> ibis.Table:
         """Attempts of several data files, each with its place among them as `unit`."""
@@ -335,10 +346,13 @@ class SumsStore:
         attempts = ibis.union(*tables) if len(tables) > 1 else tables[0]
         return logged_once(attempts, "unit", held=self.engine.held)
 
-    def _of_files(self, sums: ibis.Table, schema: pa.Schema, weight: str) -> dict[str, ibis.Table]:
+    def _of_files(
+        self, sums: ibis.Table, schema: pa.Schema, weight: str, *, more: Mapping[str, pa.Schema] = MappingProxyType({})
+    ) -> dict[str, ibis.Table]:
+        """Cells and series, and `more` tables of what the sums are kept apart by beside these."""
         held = with_few_names(self.engine, sums, NAMES, weight)
         series = ibis.union(*(_of_kind(held, schema, kind, names) for kind, names in KINDS.items()))
-        return {"series": series, "cells": _rolled_up(held, schema)}
+        return {"series": series, "cells": _rolled_up(held, schema)} | {name: _rolled_up(held, each) for name, each in more.items()}
 
     def _of_days(self, days: Sequence[int], files: Sequence[str]) -> dict[str, ibis.Table]:
         """Days that follow each other, newest first, all at once: putting the query together takes longer than a small day's rows."""

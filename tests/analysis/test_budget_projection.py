@@ -204,3 +204,27 @@ def test_the_history_knows_which_time_the_logs_cover() -> None:
         ibis.memtable(rows), datetime(2026, 9, 6, tzinfo=UTC).timestamp(), datetime(2026, 9, 1, 0, 30, tzinfo=UTC).timestamp()
     )
     assert found.covered_days(at(date(2026, 9, 1)), at(date(2026, 9, 6))) == pytest.approx(3.0 - 0.5 / 24)
+
+
+def test_a_budget_whose_name_no_request_carries_is_told_with_the_nearest_name() -> None:
+    moments = [datetime(2026, 9, day, 12) for day in (1, 1, 2)]
+    rows = pa.table(
+        {
+            "started_at": pa.array(moments, pa.timestamp("us")),
+            "team": ["search", "unpriced", None],
+            "tier": ["premium", "economy", None],
+            "cost_usd": pa.array([1.0, None, 4.0], pa.float64()),
+        }
+    )
+    asked = Parameters(
+        budgets_by_team={"serach": 3.0, "search": 1.0, "unpriced": 1.0, "zebra": 2.0}, budgets_by_tier={"premum": 5.0, "economy": 1.0}
+    )
+    end_s = datetime(2026, 9, 3, tzinfo=UTC).timestamp()
+    history = spend_history(ibis.memtable(rows), end_s, None, asked.budgets_by_tier, asked.budgets_by_team)
+    told = [(each.kind, each.of, each.budget_usd_per_month, each.nearest) for each in project(history, end_s, asked).unknown_budgets]
+    assert told == [("team", "serach", 3.0, "search"), ("team", "zebra", 2.0, None), ("tier", "premum", 5.0, "premium")]
+
+
+def test_where_it_is_not_known_who_sends_requests_no_budget_is_called_unknown() -> None:
+    asked = Parameters(budgets_by_team={"serach": 3.0}, budgets_by_tier={"premum": 5.0})
+    assert budget_projection({None: {20_000: 1.0}}, 20_001 * DAY_S, asked).unknown_budgets == ()

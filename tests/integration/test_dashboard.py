@@ -109,7 +109,7 @@ class Place:
         self.logs, self.scores, self.home = root / "logs", root / "scores", Home(root / "home").create()
         self.logs.mkdir()
         self.scores.mkdir()
-        self.parameters = parameters or Parameters(budget=50_000, budgets_by_team={"search": 10_000})
+        self.parameters = parameters or Parameters(budget=50_000, budgets_by_team={"search": 10_000, "serach": 50}, budgets_by_tier={"premium": 40_000, "premum": 5})
 
     def ingest(self, rows: Iterable[dict[str, Any]]) -> None:
         name = f"{len(list(self.logs.iterdir()))}.jsonl"
@@ -292,7 +292,8 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
         expected = decisions.cost_spike(sums, place.parameters.alerts, None, snapshot.until)
         ends = Lake(place.home).ends_s()
         assert ends is not None
-        spend = spend_history(paid, snapshot.newest_s + 1e-6, ends[0])
+        asked = place.parameters
+        spend = spend_history(paid, snapshot.newest_s + 1e-6, ends[0], asked.budgets_by_tier, asked.budgets_by_team)
         scope = place.scope(engine, datetime.fromtimestamp(snapshot.until * HOUR_S, UTC), "7d")
         outcomes = realized_outcomes(rows_at(engine, scope.requests_uri), scope, record_of(place.home).promised())
     assert expected.kind == "alert"
@@ -308,6 +309,11 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
     assert isinstance(projected.month.total_usd, Estimate)
     assert isinstance(snapshot.projection.month.total_usd, Estimate)
     assert snapshot.projection.month.total_usd.estimate == pytest.approx(projected.month.total_usd.estimate)
+    (tier,), (analysed_tier,) = snapshot.projection.tiers, projected.tiers
+    assert (tier.tier, tier.month.verdict) == ("premium", analysed_tier.month.verdict)
+    assert tier.month.observed_usd == pytest.approx(analysed_tier.month.observed_usd)
+    assert snapshot.projection.unknown_budgets == projected.unknown_budgets
+    assert [(each.of, each.nearest) for each in projected.unknown_budgets] == [("serach", "search"), ("premum", "premium")]
     (kept,), (mine,) = outcomes.rule_sets, snapshot.outcomes.rule_sets
     assert (mine.rule_set_id, mine.requests) == (FOLLOWED, kept.requests)
     assert mine.share == pytest.approx(kept.share)
@@ -349,6 +355,14 @@ def test_the_page_is_accessible_and_fits(chromium: Browser, page_of: tuple[str, 
     with browser.opened(chromium, page_of[0], size=size, scheme=scheme) as opened:
         assert browser.violations(opened.page) == []
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_the_page_shows_budgets_by_tier_and_budgets_whose_name_nobody_carries(page_of: tuple[str, Follower]) -> None:
+    page = requests.get(page_of[0], timeout=60).text
+    assert 'Models of tier <span class="who">premium</span>: ' in page
+    assert "No request names the team &#39;serach&#39;, so nothing is held against its budget of $50.00 a month" in page
+    assert "did you mean &#39;search&#39;?" in page
+    assert "answered by a model of tier &#39;premum&#39;" in page
 
 
 def test_filters_narrow_the_figures_without_a_reload_and_stay_in_the_address(chromium: Browser, page_of: tuple[str, Follower]) -> None:

@@ -257,3 +257,19 @@ def test_harm_by_the_rules_themselves_is_a_promise_missed_and_control_counts_as_
     assert "against the control of the same days" in found.missed[0]
     assert found.requests == sum(each is not None and not each.endswith("/control") for each in rows["routing_rule_id"].to_pylist())
     assert all(rule.against_control for rule in found.rules)
+
+
+@pytest.mark.parametrize("began", [0.0, 0.7])
+def test_a_change_is_held_against_the_time_in_which_the_rules_decided_and_not_the_whole_window(began: float) -> None:
+    """Rules that came late in the window are no rarer for that, and were not promised to save more of each request."""
+    rows = with_control("2026-11-01T00:00:00Z-abcd", harm=0.0)
+    started = rows["started_s"].to_numpy()
+    is_live = started >= started.min() + began * (started.max() - started.min())
+    ids = [each if live else None for each, live in zip(rows["routing_rule_id"].to_pylist(), is_live, strict=True)]
+    rows = rows.set_column(rows.column_names.index("routing_rule_id"), "routing_rule_id", pa.array(ids, pa.string()))
+    found = held(rows, promised_change(-0.05)).rule_sets[0]
+    quality = next(each for each in found.against_control if each.outcome == "quality")
+    decided = sum(each is not None for each in ids) / is_live.sum()
+    assert isinstance(quality.promised, Estimate)
+    assert quality.promised.estimate == pytest.approx(-0.05 * 0.99 / decided, rel=0.05)
+    assert found.share == pytest.approx(found.requests / rows.num_rows)

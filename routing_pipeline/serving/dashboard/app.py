@@ -355,6 +355,7 @@ def _context(
         "per_day": None if spend is None or spend.now is None else spend.now * 24,
         "month_gone": None if snapshot is None or snapshot.projection is None else _gone(snapshot),
         "budget_use": periods.budget_use,
+        "unknown_budget": periods.unknown_budget,
         "dagster_url": dagster_url,
         "query": urlencode({"timeframe": asked.timeframe} | _chosen(choices)),
         "has_rows": can_be_told(asked),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -23,7 +25,7 @@ from routing_pipeline.alerts.examination import reported_alerts
 from routing_pipeline.alerts.missing_traffic import WATCHED
 from routing_pipeline.alerts.series import HourlySums, Measured, series_from_sums
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, last_polled
-from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, SpendHistory, budget_projection, history_of
+from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, BudgetOf, SpendHistory, budget_projection, history_of
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_DAY, SECONDS_PER_HOUR
 from routing_pipeline.errors import PipelineError
@@ -33,6 +35,7 @@ from routing_pipeline.gateways.rollout_settings import RolloutSettings
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.recommendation.realized_outcomes import MAX_RULE_SETS, Promise, RealizedOutcomes, outcomes_among
+from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.model import logged_rule_id
 from routing_pipeline.rules.record import RuleSetRecord, record_of
 from routing_pipeline.rules.rollout_record import FOLDER as ROLLED_OUT
@@ -45,6 +48,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.results import key_of
 from routing_pipeline.window.conform import LOOK_AROUND_S, conform
 from routing_pipeline.window.engine import Engine, open_engine
+from routing_pipeline.window.few_names import OTHERS
 from routing_pipeline.window.hourly import DaysKept, Feedback, Kept, SumsStore, sums_folder
 from routing_pipeline.window.kinds_of_call import chat_of
 from routing_pipeline.window.scope import Window
@@ -204,7 +208,7 @@ class Follower:
         if snapshot is None or attempts.series is None or scores.series is None:
             return
         ends = lake.ends_s()
-        spend = self._history(attempts.series, snapshot.newest_s + 1e-6, None if ends is None else ends[0])
+        spend = self._history(attempts, snapshot.newest_s + 1e-6, None if ends is None else ends[0])
         try:
             known = self.record.promised()
         except PipelineError as error:
@@ -295,10 +299,12 @@ class Follower:
         if [each.alert.run_key for each in alerts] != [each.alert.run_key for each in snapshot.alerts]:
             self.snapshot = replace(snapshot, serial=next(self._serial), alerts=alerts)
 
-    def _history(self, attempts: ibis.Table, end_s: float, oldest_s: float | None) -> SpendHistory:
+    def _history(self, kept: Kept, end_s: float, oldest_s: float | None) -> SpendHistory:
         """As `budget_projection.spend_history`, from kept sums."""
-        newest = attempts.hour.max().execute()
-        recent = attempts.filter(attempts.kind == "team", attempts.hour >= int(newest) - HISTORY_DAYS * 24)
+        attempts = kept.series
+        assert attempts is not None  # noqa: S101  (asked where there are sums alone)
+        first = int(attempts.hour.max().execute()) - HISTORY_DAYS * 24
+        recent = attempts.filter(attempts.kind == "team", attempts.hour >= first)
         by_day = recent.mutate(day=(recent.hour / 24).floor().cast("int64"))
         rows = by_day.group_by("team", "day").agg(usd=by_day.cost_usd.sum()).order_by("day", "team").to_pyarrow().to_pylist()
         spend: dict[str | None, dict[int, float]] = {None: {}}
@@ -307,7 +313,15 @@ class Follower:
                 days = spend.setdefault(team, {})
                 days[row["day"]] = days.get(row["day"], 0.0) + row["usd"]
         hours = recent.select("hour").distinct().to_pyarrow()["hour"].to_pylist()
-        return history_of(spend, hours, end_s, oldest_s)
+        teams = {team for team in spend if team is not None}
+        # Where rare names are put together, one that is not seen may be among them.
+        named: dict[BudgetOf, Collection[str]] = {} if OTHERS in teams else {"team": teams}
+        of_tiers: dict[str, dict[int, float]] = {}
+        if self.parameters.budgets_by_tier and kept.tiers is not None:
+            of_tiers = _spend_of_tiers(kept.tiers.filter(kept.tiers.hour >= first))
+            named["tier"] = set(of_tiers)
+        asked = {tier: days for tier, days in of_tiers.items() if tier in self.parameters.budgets_by_tier and any(days.values())}
+        return replace(history_of(spend, hours, end_s, oldest_s), of_tiers=asked, named=named)
 
     def _outcomes(
         self, engine: Engine, lake: Lake, attempts: ibis.Table, snapshot: Snapshot, known: tuple[Promise, ...]
@@ -317,9 +331,10 @@ class Follower:
         Only attempts of such requests are read in full; before any is seen, nothing is.
         """
         ids = {
-            logged_rule_id(rule_set.rule_set_id, rule.id)
+            f"{logged_rule_id(rule_set.rule_set_id, rule.id)}{arm}"
             for rule_set in sorted((each[0] for each in known), key=lambda each: each.rule_set_id, reverse=True)[:MAX_RULE_SETS]
             for rule in rule_set.rules
+            for arm in ("", f"/{CONTROL}")
         }
         end_s = float(snapshot.until * SECONDS_PER_HOUR)
         window = Window(end_s - ROLL_OUT_DAYS * SECONDS_PER_DAY, end_s)
@@ -345,4 +360,15 @@ class Follower:
         days = [path for day, path in snapshot.requests.items() if (day + 1) * 24 > first]
         counted = engine.read_parquet(days)
         counted = chat_of(counted).filter(lambda t: (t.hour >= first) & (t.hour < snapshot.until))
-        return outcomes_among(conformed, round(counted.requests.sum().fill_null(0.0).execute()), known)
+        rows_by_hour = counted.group_by("hour").agg(n=counted.requests.sum()).to_pyarrow().to_pylist()
+        by_hour = {row["hour"]: float(row["n"] or 0.0) for row in rows_by_hour}
+        return outcomes_among(conformed, round(math.fsum(by_hour.values())), by_hour, known)
+
+
+def _spend_of_tiers(spend: ibis.Table) -> dict[str, dict[int, float]]:
+    """USD by tier and day since 1970, of every tier that a model in the logs belongs to."""
+    by_day = spend.filter(spend.tier.notnull()).mutate(day=(spend.hour / 24).floor().cast("int64"))
+    found: dict[str, dict[int, float]] = {}
+    for row in by_day.group_by("tier", "day").agg(usd=by_day.cost_usd.sum()).order_by("tier", "day").to_pyarrow().to_pylist():
+        found.setdefault(row["tier"], {})[row["day"]] = row["usd"]
+    return found

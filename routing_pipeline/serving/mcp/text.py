@@ -138,12 +138,16 @@ def _costs(result: RoutingCosts) -> Lines:
                 "" if result.budget_projection is None else f", from {text.counted(result.budget_projection.history_days, 'day')} of spend"
             )
             yield f"{period.period}: {measured(period.observed_usd, text.usd)} so far; by its end{days}: {measured(period.total_usd, text.usd)}"
-    for budget in result.budgets[:SHOWN]:
+    unknown = () if result.budget_projection is None else result.budget_projection.unknown_budgets
+    for each in unknown[:SHOWN]:
+        yield periods.unknown_budget(each, _name)
+    known = {kind: {each.of for each in unknown if each.kind == kind} for kind in ("team", "tier")}
+    for budget in [each for each in result.budgets if each.of not in known["team"]][:SHOWN]:
         whose = "The whole budget" if budget.of is None else f"Budget of {_name(budget.of)}"
         projected = None if result.budget_projection is None else result.budget_projection.of(budget.of)
         used = None if projected is None else periods.budget_use(projected.month)
         yield f"{whose}: {used or f'{measured(budget.used, text.percent)}; month: {budget.verdict}'}"
-    for tier in result.tier_budgets[:SHOWN]:
+    for tier in [each for each in result.tier_budgets if each.of not in known["tier"]][:SHOWN]:
         stands = "" if tier.breached is None else f", {'above' if tier.breached else 'within'} its share"
         found = None if result.budget_projection is None or tier.of is None else result.budget_projection.of_tier(tier.of)
         used = None if found is None else periods.budget_use(found.month)

@@ -109,7 +109,9 @@ class Place:
         self.logs, self.scores, self.home = root / "logs", root / "scores", Home(root / "home").create()
         self.logs.mkdir()
         self.scores.mkdir()
-        self.parameters = parameters or Parameters(budget=50_000, budgets_by_team={"search": 10_000, "serach": 50}, budgets_by_tier={"premium": 40_000, "premum": 5})
+        self.parameters = parameters or Parameters(
+            budget=50_000, budgets_by_team={"search": 10_000, "serach": 50}, budgets_by_tier={"premium": 40_000, "premum": 5}
+        )
 
     def ingest(self, rows: Iterable[dict[str, Any]]) -> None:
         name = f"{len(list(self.logs.iterdir()))}.jsonl"

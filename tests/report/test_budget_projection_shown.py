@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection, TeamProjection
+from routing_pipeline.analysis.budget_projection import BudgetProjection, PeriodProjection, TeamProjection, UnknownBudget
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.report.html import report_html
 from routing_pipeline.report.markdown import report_markdown
@@ -49,3 +49,17 @@ def test_a_report_of_an_earlier_version_has_no_such_section(full_of: Callable[[s
     told = full_of("x").model_copy(update={"budget_projection": None})
     assert "days of spend" not in report_markdown(told).replace("explanation", "")
     assert "Month and quarter, from" not in report_html(told)
+
+
+def test_a_budget_that_nothing_is_held_against_says_so_with_the_name_that_may_be_meant(full_of: Callable[[str], Report]) -> None:
+    unknown = (
+        UnknownBudget(kind="team", of="serach", budget_usd_per_month=50.0, nearest="search"),
+        UnknownBudget(kind="tier", of=HOSTILE, budget_usd_per_month=5.0),
+    )
+    projection = BudgetProjection(history_days=90, month=period("2026-11"), quarter=period("2026-Q4"), teams=(), unknown_budgets=unknown)
+    told = full_of("x").model_copy(update={"budget_projection": projection})
+    for text in (report_markdown(told), re.sub(r"</?(span|small|code)[^>]*>", "", report_html(told))):
+        assert "No request names the team " in text
+        assert "so nothing is held against its budget of $50.00 a month; did you mean " in text
+        assert "No request was answered by a model of tier " in text
+        assert "<script>alert" not in text

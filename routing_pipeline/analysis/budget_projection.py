@@ -257,7 +257,9 @@ def budget_projection(history: SpendHistory, end_s: float, parameters: Parameter
 
 def _unknown(kind: BudgetOf, budgets: Mapping[str, float], history: SpendHistory) -> Iterator[UnknownBudget]:
     names = history.named.get(kind)
-    for of, budget in sorted(budgets.items()) if names is not None else ():
+    if names is None:
+        return
+    for of, budget in sorted(budgets.items()):
         if of not in names:
             near = nearest(of, names)
             yield UnknownBudget(kind=kind, of=LogName(of), budget_usd_per_month=budget, nearest=None if near is None else LogName(near))

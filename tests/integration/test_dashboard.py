@@ -110,7 +110,7 @@ class Place:
         self.logs.mkdir()
         self.scores.mkdir()
         self.parameters = parameters or Parameters(
-            budget=50_000, budgets_by_team={"search": 10_000, "serach": 50}, budgets_by_tier={"premium": 40_000, "premum": 5}
+            budget=50_000, budgets_by_team={"search": 10_000, "serach": 50}, budgets_by_tier={"standard": 40_000, "standrad": 5}
         )
 
     def ingest(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -312,10 +312,10 @@ def test_alerts_projection_and_outcomes_are_those_of_sensors_and_analyses(place:
     assert isinstance(snapshot.projection.month.total_usd, Estimate)
     assert snapshot.projection.month.total_usd.estimate == pytest.approx(projected.month.total_usd.estimate)
     (tier,), (analysed_tier,) = snapshot.projection.tiers, projected.tiers
-    assert (tier.tier, tier.month.verdict) == ("premium", analysed_tier.month.verdict)
+    assert (tier.tier, tier.month.verdict) == ("standard", analysed_tier.month.verdict)
     assert tier.month.observed_usd == pytest.approx(analysed_tier.month.observed_usd)
     assert snapshot.projection.unknown_budgets == projected.unknown_budgets
-    assert [(each.of, each.nearest) for each in projected.unknown_budgets] == [("serach", "search"), ("premum", "premium")]
+    assert [(each.of, each.nearest) for each in projected.unknown_budgets] == [("serach", "search"), ("standrad", "standard")]
     (kept,), (mine,) = outcomes.rule_sets, snapshot.outcomes.rule_sets
     assert (mine.rule_set_id, mine.requests) == (FOLLOWED, kept.requests)
     assert mine.share == pytest.approx(kept.share)
@@ -361,10 +361,10 @@ def test_the_page_is_accessible_and_fits(chromium: Browser, page_of: tuple[str, 
 
 def test_the_page_shows_budgets_by_tier_and_budgets_whose_name_nobody_carries(page_of: tuple[str, Follower]) -> None:
     page = requests.get(page_of[0], timeout=60).text
-    assert 'Models of tier <span class="who">premium</span>: ' in page
+    assert 'Models of tier <span class="who">standard</span>: ' in page
     assert "No request names the team &#39;serach&#39;, so nothing is held against its budget of $50.00 a month" in page
     assert "did you mean &#39;search&#39;?" in page
-    assert "answered by a model of tier &#39;premum&#39;" in page
+    assert "answered by a model of tier &#39;standrad&#39;" in page
 
 
 def test_filters_narrow_the_figures_without_a_reload_and_stay_in_the_address(chromium: Browser, page_of: tuple[str, Follower]) -> None:

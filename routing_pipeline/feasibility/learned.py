@@ -77,22 +77,42 @@ def is_of(error_type: ibis.expr.types.StringValue, parts: tuple[str, ...]) -> ib
 def lessons_of(attempts: ibis.Table) -> Lessons:
     """By model and need; one aggregate over attempts, none where no need is there as a column.
 
-    A failure whose class is not logged counts as a refusal: it may have been one.
+    A failure whose class is not logged counts as a refusal: it may have been one. One whose class names another need, or the prompt's length,
+    is none of this need. A request that was refused may have been so for another of its needs: what a model refuses by itself is found first, and
+    the others are judged by requests without it, where these tell.
     """
     there = [need for need in NEEDS if column_of(need) in attempts.columns]
     if not there:
         return {}
-    has_class = "error_type" in attempts.columns
-    refused = attempts.status == "failure"
-    if has_class:
-        refused = refused & (attempts.error_type.isnull() | is_of(attempts.error_type, REFUSING_CLASSES))
-    sums: dict[str, Any] = {}
-    for need in there:
-        needing = attempts[column_of(need)].fill_null(False)
-        sums[f"{need}_answered"] = (needing & (attempts.status == "success")).sum().fill_null(0)
-        sums[f"{need}_refused"] = (needing & refused).sum().fill_null(0)
-    rows = attempts.group_by("model").agg(**sums).to_pyarrow().to_pylist()
-    return {(row["model"], need): Lesson(int(row[f"{need}_answered"]), int(row[f"{need}_refused"])) for row in rows for need in there}
+    failed = attempts.status == "failure"
+    named: dict[Need, Any] = dict.fromkeys(there, ibis.literal(False))
+    without_reason = failed
+    if "error_type" in attempts.columns:
+        named = {need: failed & is_of(attempts.error_type, NEED_CLASSES[need]) for need in there}
+        is_named = is_of(attempts.error_type, (*CONTEXT_CLASSES, *(part for parts in NEED_CLASSES.values() for part in parts)))
+        without_reason = failed & ~is_named & (attempts.error_type.isnull() | is_of(attempts.error_type, REFUSING_CLASSES))
+    counted = attempts.group_by(model=attempts.model, **{need: attempts[column_of(need)].fill_null(False) for need in there}).agg(
+        answered=(attempts.status == "success").sum().fill_null(0),
+        without_reason=without_reason.sum().fill_null(0),
+        **{f"named_{need}": refused.sum().fill_null(0) for need, refused in named.items()},
+    )
+    by_model: dict[str, list[dict[str, Any]]] = {}
+    for row in counted.to_pyarrow().to_pylist():
+        by_model.setdefault(row["model"], []).append(row)
+    return {(model, need): lesson for model, rows in by_model.items() for need, lesson in _lessons(rows, there).items()}
+
+
+def _lessons(rows: list[dict[str, Any]], there: Collection[Need]) -> dict[Need, Lesson]:
+    """Of one model, from its attempts by what they need."""
+
+    def lesson(need: Need, without: Collection[Need]) -> Lesson:
+        of = [row for row in rows if row[need] and not any(row[other] for other in without if other != need)]
+        return Lesson(sum(int(row["answered"]) for row in of), sum(int(row["without_reason"]) + int(row[f"named_{need}"]) for row in of))
+
+    by_all = {need: lesson(need, ()) for need in there}
+    refused = [need for need, each in by_all.items() if each.able is False]
+    apart = {need: lesson(need, refused) for need in there}
+    return {need: by_all[need] if apart[need].able is None else apart[need] for need in there}
 
 
 MIN_SPECIFIC = 3

@@ -48,6 +48,53 @@ def test_only_attempts_with_the_need_count_and_only_refusals_among_failures() ->
     assert lessons_of(rows) == {("m", "image"): Lesson(successes=1, refusals=2)}
 
 
+def with_needs(rows: list[tuple[int, str, str | None, bool, bool]]) -> ibis.Table:
+    """Attempts of one model: how many, status, class of the error, whether they carry an image and tools."""
+    times, status, error, image, tools = ([row[column] for row in rows for _ in range(row[0])] for column in range(5))
+    return ibis.memtable(
+        pa.table(
+            {
+                "model": ["m"] * len(times),
+                "status": status,
+                "error_type": pa.array(error, pa.string()),
+                "has_image": pa.array(image, pa.bool_()),
+                "has_tools": pa.array(tools, pa.bool_()),
+            }
+        )
+    )
+
+
+def test_what_was_refused_for_an_image_says_nothing_of_the_tools_that_came_with_it() -> None:
+    found = lessons_of(with_needs([(400, "success", None, False, True), (40, "failure", "BadRequestError", True, True)]))
+    assert found["m", "image"].able is False
+    assert found["m", "tools"] == Lesson(successes=400)
+    # Even where most requests with tools carried an image.
+    found = lessons_of(
+        with_needs([(35, "success", None, False, True), (400, "failure", None, True, True), (20, "failure", None, True, False)])
+    )
+    assert [found["m", need].able for need in ("image", "tools")] == [False, True]
+
+
+def test_needs_that_only_ever_come_together_are_refused_together() -> None:
+    found = lessons_of(with_needs([(500, "success", None, False, False), (40, "failure", "BadRequestError", True, True)]))
+    assert [found["m", need].able for need in ("image", "tools")] == [False, False]
+
+
+def test_an_error_that_names_another_need_or_the_length_of_a_prompt_refuses_no_tools() -> None:
+    found = lessons_of(
+        with_needs(
+            [
+                (100, "success", None, False, True),
+                (5, "failure", "ImageNotSupported", True, True),
+                (5, "failure", "ContextWindowExceededError", False, True),
+                (2, "failure", "ToolUseUnsupported", True, True),
+            ]
+        )
+    )
+    assert found["m", "tools"] == Lesson(successes=100, refusals=2)
+    assert found["m", "image"] == Lesson(refusals=5)
+
+
 def test_errors_show_who_refuses_what_a_task_needs() -> None:
     fine = [("good", "success", None, None)] * 100 + [("bad", "success", None, None)] * 100
     assert shown_by_errors(attempts(fine)).refusing({}, ()) == {}

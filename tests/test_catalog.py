@@ -8,7 +8,7 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from routing_pipeline.catalog import Catalog
+from routing_pipeline.catalog import Catalog, family_of
 from routing_pipeline.lake.side_tables import arrow_schema
 from routing_pipeline.schema import REQUEST_LOG, column_names
 from routing_pipeline.window.conform import with_time
@@ -80,3 +80,23 @@ def test_a_provider_is_known_whatever_kind_of_call_stands_behind_its_name(model:
 
 def test_what_is_served_for_nothing_is_not_priced_as_the_paid_model() -> None:
     assert listed(model="deepseek/deepseek-chat:free", provider="openrouter", prompt_tokens=1_000, completion_tokens=100) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5"),
+        ("azure/gpt-4o-2024-08-06", "gpt-4o"),
+        ("gpt-4-1106-preview", "gpt-4"),
+        ("gemini-2.5-flash-preview-09-2025", "gemini-2.5-flash"),
+        ("gemini-2.0-flash-001", "gemini-2.0-flash"),
+        ("mistral-large-2411", "mistral-large"),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+        ("deepseek-v3", "deepseek-v3"),
+        ("in-house-v2", "in-house-v2"),
+        ("gpt-5-mini", "gpt-5-mini"),
+        ("llama-3-70b", "llama-3-70b"),
+    ],
+)
+def test_the_model_behind_a_name_is_without_its_place_and_version(name: str, model: str) -> None:
+    assert family_of(name) == model

@@ -21,6 +21,7 @@ from routing_pipeline.ingest.formats.openinference import OPENINFERENCE
 from routing_pipeline.ingest.formats.openrouter import OPENROUTER
 from routing_pipeline.ingest.formats.otlp import OTLP, OTLP_SCORES
 from routing_pipeline.ingest.formats.portkey import PORTKEY
+from routing_pipeline.ingest.formats.vllm_sr import VLLM_SR
 
 FORMATS: tuple[LogFormat, ...] = (
     CANONICAL,
@@ -35,6 +36,7 @@ FORMATS: tuple[LogFormat, ...] = (
     HELICONE,
     ENVOY_AI_GATEWAY,
     KONG,
+    VLLM_SR,
 )
 SCORE_FORMATS: tuple[ScoreFormat, ...] = (OTLP_SCORES, LANGFUSE_SCORES, LANGFUSE_API_SCORES)
 

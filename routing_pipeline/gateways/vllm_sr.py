@@ -1,7 +1,7 @@
 """vLLM Semantic Router: decisions over signals, configuration version v0.3.
 
 Belongs here: signals of metadata and of length, decisions, and reading them back. Does not belong here: its own signals (domain, keyword,
-embedding, complexity), which no log of ours holds.
+embedding, complexity), by which rules do not go; its records (`ingest/formats/vllm_sr`).
 
 Of its schema (0.4.0, held by `vllm-sr config validate`): metadata is compared as text, so that no range of complexity can be said; a length is a
 range of whole tokens with both ends in it; a higher number goes first; a decision names models and cannot say "as asked for". Nothing says that

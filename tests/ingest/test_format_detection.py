@@ -24,6 +24,7 @@ from tests.ingest.formats import (
     test_openrouter as openrouter,
     test_otlp as otlp,
     test_portkey as portkey,
+    test_vllm_sr as vllm_sr,
 )
 from tests.ingest.reading import json_lines, read_logs
 
@@ -39,6 +40,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "openrouter": {"data": openrouter.BASE},
     "helicone": helicone.BASE,
     "envoy_ai_gateway": envoy_ai_gateway.BASE,
+    "vllm_sr": vllm_sr.BASE,
     "kong": kong.BASE | {"started_at": kong.START_MS, "request": {"id": "k"}},
 }
 

@@ -22,9 +22,7 @@ def test_two_draws_agree_with_the_closed_form_for_whole_numbers() -> None:
     """P(Beta(a, b) > Beta(c, d)) = sum over i < a of B(c + i, d + b) / ((b + i) B(1 + i, b) B(c, d)), for whole a."""
 
     def closed(a: int, b: int, c: int, d: int) -> float:
-        return math.fsum(
-            math.exp(betaln(c + i, b + d) - math.log(b + i) - betaln(1 + i, b) - betaln(c, d)) for i in range(a)
-        )
+        return math.fsum(math.exp(betaln(c + i, b + d) - math.log(b + i) - betaln(1 + i, b) - betaln(c, d)) for i in range(a))
 
     for a, b, c, d in ((2, 2, 2, 2), (3, 2, 40, 9), (1, 1, 5, 1), (120, 30, 80, 25), (2, 2, 500, 500), (1, 60, 60, 1)):
         assert chance_of(0, [Candidate(a, b), Candidate(c, d)]) == pytest.approx(closed(a, b, c, d), rel=2e-6, abs=1e-12)

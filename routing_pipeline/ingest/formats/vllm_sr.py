@@ -23,7 +23,7 @@ from typing import Any
 
 from routing_pipeline.ingest.formats.column_map import column_map, elapsed_ms, if_priced, status_of, time_of
 from routing_pipeline.ingest.formats.tokens import number, wholes
-from routing_pipeline.ingest.formats.vllm_sr_draws import object_of, propensity
+from routing_pipeline.ingest.formats.vllm_sr_draws import number_of, object_of, propensity, word_of
 
 _TAKEN = (
     *("id", "timestamp", "request_id", "session_id", "conversation_id", "decision", "decision_tier", "category"),
@@ -49,8 +49,8 @@ def records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     told = {
         "domain": domains[0] if len(domains) == 1 else None,
         "complexity": _level(_texts(signals.get("complexity"))),
-        "selection_method": _text(document.get("selection_method")) or _text(route.get("selection_method")),
-        "reason": _text(protection.get("reason")) or _text(adaptation.get("reason")),
+        "selection_method": word_of(document.get("selection_method")) or word_of(route.get("selection_method")),
+        "reason": word_of(protection.get("reason")) or word_of(adaptation.get("reason")),
         "has_tools": "true" if _names_tools(document) else None,
         "is_moved": "true" if _is_moved(document.get("selected_model"), adaptation, protection) else None,
         "propensity": None if chance is None else repr(chance),
@@ -61,10 +61,6 @@ def records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         record.pop("actual_cost", None)
         record |= _cost_of_attempts(object_of(route.get("looper")), attempts)
     yield record | {name: each for name, each in told.items() if each}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _texts(value: Any) -> list[str]:
@@ -90,16 +86,22 @@ def _is_moved(model: Any, *learned: Mapping[str, Any]) -> bool:
 
 def _cost_of_attempts(looper: Mapping[str, Any], attempts: list[Any]) -> dict[str, Any]:
     """What all attempts of a looper cost together; nothing where one is missing, or not in US dollars."""
-    costs = [object_of(each).get("actual_cost") for each in attempts]
-    if looper.get("attempts_truncated") or any(object_of(each).get("currency") != "USD" for each in attempts):
+    costs = [number_of(each.get("actual_cost")) for each in map(object_of, attempts) if each.get("currency") == "USD"]
+    known = [each for each in costs if each is not None and each >= 0]
+    if looper.get("attempts_truncated") or len(known) < len(attempts):
         return {}
-    if not all(isinstance(each, (int, float)) and not isinstance(each, bool) and each >= 0 for each in costs):
-        return {}
-    return {"actual_cost": math.fsum(costs), "currency": "USD"}
+    return {"actual_cost": math.fsum(known), "currency": "USD"}
 
 
 _STARTED, _ENDED = time_of('"timestamp"', "timestamp"), time_of('"ended_at"', "ended_at")
-_CODE = "nullif(nullif(response_status, ''), '0')"
+
+
+def _unless_zero(name: str) -> str:
+    """A field, unless it is 0 or empty, by which the router says that nothing came."""
+    return f"CASE WHEN TRY_CAST({name} AS DOUBLE) IS DISTINCT FROM 0 THEN nullif({name}, '') END"
+
+
+_CODE = f"({_unless_zero('response_status')})"
 _STATE = "coalesce(nullif(lifecycle_state, ''), 'unknown')"
 _IS_HIT = "coalesce(TRY_CAST(from_cache AS BOOLEAN), false)"
 _IS_LOOPED = "coalesce(TRY_CAST(is_looped AS BOOLEAN), false)"
@@ -138,23 +140,24 @@ _COLUMNS = column_map(
         "attempt_id": "id",
         "request_id": "request_id",
         "session_id": "coalesce(nullif(session_id, ''), conversation_id)",
-        "latency_ms": f"""CASE WHEN coalesce(duration_ms, '') NOT IN ('', '0') THEN duration_ms
-            WHEN ended_at <> '' THEN greatest({elapsed_ms(_STARTED, _ENDED)}, 0)::VARCHAR END""",
+        "latency_ms": f"""coalesce({_unless_zero("duration_ms")},
+            CASE WHEN ended_at <> '' THEN greatest({elapsed_ms(_STARTED, _ENDED)}, 0)::VARCHAR END)""",
         "model": _MODEL,
         "provider_model": _MODEL,
         "task_type": "coalesce(nullif(category, ''), domain)",
         "complexity": "complexity",
         "prompt_tokens": _of_one_model(f"coalesce(({_PROMPT})::VARCHAR, prompt_tokens)"),
         "completion_tokens": _of_one_model(f"coalesce(({_COMPLETION})::VARCHAR, completion_tokens)"),
-        "cached_tokens": _of_one_model("nullif(cached_prompt_tokens, '0')"),
-        "cache_write_tokens": _of_one_model("nullif(cache_write_tokens, '0')"),
+        "cached_tokens": _of_one_model(_unless_zero("cached_prompt_tokens")),
+        "cache_write_tokens": _of_one_model(_unless_zero("cache_write_tokens")),
         "cost_usd": if_priced(
             f"(CASE WHEN {_IS_USD} THEN actual_cost END)",
             tokens="coalesce(TRY_CAST(total_tokens AS DOUBLE), TRY_CAST(prompt_tokens AS DOUBLE), 0)",
             is_hit=_IS_HIT,
         ),
         "status": _STATUS,
-        "error_type": f"CASE WHEN {_STATUS} <> 'success' THEN coalesce(nullif(terminal_reason, ''), {_CODE}) END",
+        "error_type": f"""CASE WHEN {_STATUS} = 'success' THEN NULL WHEN TRY_CAST({_CODE} AS INTEGER) >= 400 THEN {_CODE}
+            ELSE coalesce(nullif(terminal_reason, ''), {_CODE}) END""",
         # The router writes it only where it is so.
         "is_cache_hit": _IS_HIT,
         "has_tools": "has_tools",
@@ -162,7 +165,7 @@ _COLUMNS = column_map(
         # A decision of ours names one model; where learning replaced it, the arm is not what served.
         "rule_arm": f"CASE WHEN {_IS_OURS} AND NOT {_IS_MOVED} THEN selected_model END",
         "routing_reason": "nullif(concat_ws(': ', nullif(selection_method, ''), nullif(reason, '')), '')",
-        "router_tier": f"CASE WHEN NOT {_IS_OURS} THEN nullif(decision_tier, '0') END",
+        "router_tier": f"CASE WHEN NOT {_IS_OURS} THEN {_unless_zero('decision_tier')} END",
         "router_score": f"CASE WHEN NOT {_IS_OURS} AND TRY_CAST(confidence_score_available AS BOOLEAN) THEN confidence_score END",
         "propensity": "propensity",
     },

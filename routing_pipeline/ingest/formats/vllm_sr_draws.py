@@ -40,6 +40,7 @@ MARGINS = {"decision": 0.0, "tier": 0.03, "global": 0.08}
 """By candidate set: how much more than the base model its replacement must have."""
 _ADDED = {"cost_penalty": -1, "overuse_penalty": -1, "reliability_penalty": -1, "latency_adjustment": 1, "cache_adjustment": 1}
 _DRAWN = frozenset({"sampled_win", "base_best"})
+_IDLE = frozenset({"observe", "bypass"})
 _OPEN = frozenset({"previous_model", "session_context"})
 """Signals without which protection passes on whatever was proposed."""
 _KEPT = 4096
@@ -58,16 +59,32 @@ def object_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def word_of(value: Any) -> str:
+    """A text; empty for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number; None for anything else, text included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def propensity(document: Mapping[str, Any]) -> float | None:
     """The probability with which the model of a record was chosen, given the base selector's choice; None where it is not known, or chance had no say."""
-    learning, model = object_of(document.get("learning")), document.get("selected_model")
-    if not isinstance(model, str) or not model or not _passes(object_of(learning.get("protection")), model):
+    learning, model = object_of(document.get("learning")), word_of(document.get("selected_model"))
+    adaptation, protection = object_of(learning.get("adaptation")), object_of(learning.get("protection"))
+    if not model or not _passes(protection, model):
         return None
-    adaptation = object_of(learning.get("adaptation"))
-    if adaptation and adaptation.get("mode") == "apply":
+    if adaptation and word_of(adaptation.get("mode")) == "apply":
         found = _of_sampling(adaptation, model)
-    elif not adaptation or adaptation.get("mode") in {"observe", "bypass"}:
-        found = _of_even_draw(document, object_of(learning.get("protection")), model)
+    elif not adaptation or word_of(adaptation.get("mode")) in _IDLE:
+        found = _of_even_draw(document, protection, model)
     else:
         found = None
     return found if found is not None and 0.0 < found < 1.0 else None
@@ -75,7 +92,7 @@ def propensity(document: Mapping[str, Any]) -> float | None:
 
 def _passes(protection: Mapping[str, Any], model: str) -> bool:
     """Whether protection passed on what was proposed, and would have passed on anything else."""
-    if not protection or protection.get("mode") in {"observe", "bypass"}:
+    if not protection or word_of(protection.get("mode")) in _IDLE:
         return True
     if protection.get("mode") != "apply":
         return False
@@ -92,11 +109,11 @@ def _passes(protection: Mapping[str, Any], model: str) -> bool:
 
 
 def _of_sampling(adaptation: Mapping[str, Any], model: str) -> float | None:
-    base, margin = adaptation.get("base_model"), MARGINS.get(str(adaptation.get("candidate_set")))
+    base, margin = word_of(adaptation.get("base_model")), MARGINS.get(str(adaptation.get("candidate_set")))
     if (
         adaptation.get("strategy") != "routing_sampling"
         or object_of(adaptation.get("sampling")).get("used") is not True
-        or adaptation.get("reason") not in _DRAWN
+        or word_of(adaptation.get("reason")) not in _DRAWN
         or adaptation.get("proposal_model") != model
         or margin is None
     ):
@@ -108,18 +125,18 @@ def _of_sampling(adaptation: Mapping[str, Any], model: str) -> float | None:
     names = sorted(scores)
     found = [_numbers(object_of(scores[name]), object_of(counted[name]), present, margin, is_base=name == base) for name in names]
     known = tuple(each for each in found if each is not None)
-    if len(known) < len(found) or not _is_rule_followed(scores, known, names, str(base), model):
+    if len(known) < len(found) or not _is_rule_followed(scores, known, names, base, model):
         return None
-    return _chance(names.index(model), known, names.index(str(base)))
+    return _chance(names.index(model), known, names.index(base))
 
 
 def _numbers(
     score: Mapping[str, Any], estimate: Mapping[str, Any], base: Mapping[str, Any], margin: float, *, is_base: bool
 ) -> Numbers | None:
     """What was drawn from and added for one candidate; None where the record's numbers do not fit each other."""
-    mean, drawn, total = (_number(score.get(name)) for name in ("posterior_mean", "predicted_quality", "score"))
-    outcomes = _number(estimate.get("sample_count", 0))
-    parts = {name: _number(score.get(name, 0)) for name in _ADDED}
+    mean, drawn, total = (number_of(score.get(name)) for name in ("posterior_mean", "predicted_quality", "score"))
+    outcomes = number_of(estimate.get("sample_count", 0))
+    parts = {name: number_of(score.get(name, 0)) for name in _ADDED}
     if mean is None or drawn is None or total is None or outcomes is None or None in parts.values():
         return None
     if estimate.get("evidence_scope") != "decision" or outcomes < 0 or outcomes != int(outcomes) or not 0 < mean < 1:
@@ -139,7 +156,7 @@ def _numbers(
         fits = 1.0 - ROUNDED * weight <= alpha <= 3.0 + ROUNDED * weight
     else:
         fits = abs(alpha - round(alpha)) <= ROUNDED * weight + 1e-9 and 2 <= round(alpha) <= told + 2
-    extra = max((parts["cost_penalty"] or 0.0) - (_number(base.get("cost_penalty", 0)) or 0.0), 0.0)
+    extra = max((parts["cost_penalty"] or 0.0) - (number_of(base.get("cost_penalty", 0)) or 0.0), 0.0)
     return (alpha, weight - alpha, round(added, 6), round(margin + extra, 6)) if fits else None
 
 
@@ -153,7 +170,7 @@ def _share(penalty: float, most: float, outcomes: float) -> float | None:
 
 def _is_rule_followed(scores: Mapping[str, Any], known: tuple[Numbers, ...], names: list[str], base: str, model: str) -> bool:
     """Whether the recorded draws lead to the recorded proposal, but for ties that rounding made: else another rule decided."""
-    drawn = {name: _number(object_of(scores[name]).get("score")) or 0.0 for name in names}
+    drawn = {name: number_of(object_of(scores[name]).get("score")) or 0.0 for name in names}
     highest = max(drawn.values())
     best = [name for name in names if drawn[name] >= highest - 2 * ROUNDED]
     asked = {name: drawn[base] + known[names.index(name)][3] for name in best}
@@ -163,12 +180,13 @@ def _is_rule_followed(scores: Mapping[str, Any], known: tuple[Numbers, ...], nam
 
 
 def _of_even_draw(document: Mapping[str, Any], protection: Mapping[str, Any], model: str) -> float | None:
-    method = document.get("selection_method") or object_of(document.get("route_diagnostics")).get("selection_method")
+    route = object_of(document.get("route_diagnostics"))
+    methods = (document.get("selection_method"), route.get("selection_method"), protection.get("base_method"))
     scores = object_of(protection.get("base_scores"))
-    if "random" not in {method, protection.get("base_method")} or protection.get("base_selected_model") != model or model not in scores:
+    if "random" not in methods or protection.get("base_selected_model") != model or model not in scores:
         return None
     even = 1.0 / len(scores)
-    return even if all(abs((_number(each) or 0.0) - even) < ROUNDED for each in scores.values()) else None
+    return even if all(abs((number_of(each) or 0.0) - even) < ROUNDED for each in scores.values()) else None
 
 
 @lru_cache(maxsize=_KEPT)
@@ -177,13 +195,3 @@ def _chance(chosen: int, candidates: tuple[Numbers, ...], present: int) -> float
     from routing_pipeline.stats.highest_draw import Candidate, chance_of
 
     return chance_of(chosen, [Candidate(*each) for each in candidates], present)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None

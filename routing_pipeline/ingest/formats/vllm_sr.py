@@ -27,7 +27,16 @@ from routing_pipeline.ingest.formats.vllm_sr_draws import number_of, object_of, 
 
 _TAKEN = (
     *("id", "timestamp", "request_id", "session_id", "conversation_id", "decision", "decision_tier", "category"),
-    *("original_model", "selected_model", "response_status", "lifecycle_state", "ended_at", "duration_ms", "terminal_reason"),
+    *(
+        "original_model",
+        "selected_model",
+        "reasoning_mode",
+        "response_status",
+        "lifecycle_state",
+        "ended_at",
+        "duration_ms",
+        "terminal_reason",
+    ),
     *("from_cache", "prompt_tokens", "cached_prompt_tokens", "cache_write_tokens", "completion_tokens", "total_tokens"),
     *("actual_cost", "currency", "confidence_score", "confidence_score_available"),
 )
@@ -161,6 +170,8 @@ _COLUMNS = column_map(
         # The router writes it only where it is so.
         "is_cache_hit": _IS_HIT,
         "has_tools": "has_tools",
+        # Some versions write the effort, others whether there is any.
+        "reasoning_effort": "CASE WHEN lower(reasoning_mode) NOT IN ('on', 'off') THEN lower(reasoning_mode) END",
         "routing_rule_id": f"CASE WHEN {_IS_OURS} THEN regexp_extract(decision, '{_OURS}', 1) ELSE decision END",
         # A decision of ours names one model; where learning replaced it, the arm is not what served.
         "rule_arm": f"CASE WHEN {_IS_OURS} AND NOT {_IS_MOVED} THEN selected_model END",

@@ -114,7 +114,7 @@ def test_nothing_that_was_said_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_page_of_the_interface_one_record_and_dumps_of_the_stores_read_alike(tmp_path: Path) -> None:
-    page = {"object": "list", "count": 2, "total": 5, "limit": 2, "offset": 0, "has_more": True, "next_offset": 2}
+    page = {"object": "router_replay.list", "count": 2, "total": 5, "limit": 2, "offset": 0, "has_more": True, "next_offset": 2}
     both = [BASE, BASE | {"id": "b"}]
     (tmp_path / "page.json").write_text(json.dumps(page | {"data": both}, indent=1))
     (tmp_path / "lines.jsonl").write_bytes(json_lines(both))
@@ -132,6 +132,16 @@ def test_a_page_of_the_interface_one_record_and_dumps_of_the_stores_read_alike(t
         assert (found.result.formats, found.result.ingested, found.refused) == (("vllm_sr",), 2, []), each
         rows.append([{name: value for name, value in row.items() if name not in {"source_object", "ingested_at"}} for row in found.rows])
     assert all(each == rows[0] for each in rows)
+
+
+def test_a_record_of_an_early_version_reads_as_far_as_it_goes(tmp_path: Path) -> None:
+    early = {"id": "e", "timestamp": "2026-01-15T10:30:45Z", "request_id": "r", "decision": "math_route", "category": "mathematics"}
+    early |= {"original_model": "auto", "selected_model": "gpt-oss-120b", "reasoning_mode": "high", "signals": {"domain": ["mathematics"]}}
+    page = {"object": "router_replay.list", "count": 1, "data": [early | {"response_status": 200, "from_cache": False, "streaming": False}]}
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    row = read_logs(tmp_path / "page.json", tmp_path / "home").row
+    assert (row["attempt_id"], row["model"], row["status"], row["routing_rule_id"]) == ("e", "gpt-oss-120b", "success", "math_route")
+    assert (row["reasoning_effort"], row["latency_ms"], row["cost_usd"], row["prompt_tokens"]) == ("high", None, None, None)
 
 
 def test_a_store_that_keeps_its_method_among_the_diagnostics_says_it_too(read: Any) -> None:
@@ -484,7 +494,7 @@ def test_a_clock_in_seconds_reads_as_one_in_words(read: Any) -> None:
 
 
 def test_of_a_page_that_breaks_off_the_records_before_the_break_are_read(tmp_path: Path) -> None:
-    text = json.dumps({"object": "list", "count": 2, "data": [BASE, BASE | {"id": "b"}]}, indent=1)
+    text = json.dumps({"object": "router_replay.list", "count": 2, "data": [BASE, BASE | {"id": "b"}]}, indent=1)
     (tmp_path / "page.json").write_text(text[: text.rindex('"baseline_model"')])
     found = read_logs(tmp_path / "page.json", tmp_path / "home")
     assert (len(found.rows), len(found.refused)) == (1, 1)

@@ -22,6 +22,8 @@ from routing_pipeline.stats.inference import Floats
 NODES = 641
 REACH = 12.0
 """Standard deviations to either side of the middle (of the logit) that are looked at; beyond lies less than a millionth of any draw."""
+LEAST = 1e-13
+"""Nodes of less than this part of the highest density are not worth their rivals' integrals."""
 
 
 @dataclass(frozen=True)
@@ -67,4 +69,5 @@ def _nodes(candidate: Candidate) -> tuple[Floats, Floats]:
     # log x and log(1 - x) from the logit, without loss near 0 and 1.
     log_density = -candidate.alpha * np.logaddexp(0.0, -logit) - candidate.beta * np.logaddexp(0.0, logit)
     weights = np.exp(log_density - log_density.max())
-    return 1.0 / (1.0 + np.exp(-logit)), weights / weights.sum()
+    kept = weights > LEAST
+    return 1.0 / (1.0 + np.exp(-logit[kept])), weights[kept] / weights[kept].sum()

@@ -134,7 +134,8 @@ def _numbers(
     score: Mapping[str, Any], estimate: Mapping[str, Any], base: Mapping[str, Any], margin: float, *, is_base: bool
 ) -> Numbers | None:
     """What was drawn from and added for one candidate; None where the record's numbers do not fit each other."""
-    mean, drawn, total = (number_of(score.get(name)) for name in ("posterior_mean", "predicted_quality", "score"))
+    # Go leaves out what is 0; a mean never is.
+    mean, drawn, total = (number_of(score.get(name, 0)) for name in ("posterior_mean", "predicted_quality", "score"))
     outcomes = number_of(estimate.get("sample_count", 0))
     parts = {name: number_of(score.get(name, 0)) for name in _ADDED}
     if mean is None or drawn is None or total is None or outcomes is None or None in parts.values():
@@ -172,7 +173,7 @@ def _is_rule_followed(scores: Mapping[str, Any], known: tuple[Numbers, ...], nam
     """Whether the recorded draws lead to the recorded proposal, but for ties that rounding made: else another rule decided."""
     drawn = {name: number_of(object_of(scores[name]).get("score")) or 0.0 for name in names}
     highest = max(drawn.values())
-    best = [name for name in names if drawn[name] >= highest - 2 * ROUNDED]
+    best = [name for name in names if drawn[name] >= highest - 2 * ROUNDED - 1e-9]
     asked = {name: drawn[base] + known[names.index(name)][3] for name in best}
     if model != base:
         return model in best and drawn[model] >= asked[model] - SUMMED

@@ -395,6 +395,19 @@ def test_what_was_not_decided_by_draws_has_no_propensity(change: dict[str, Any])
     assert propensity(record | {"learning": {"adaptation": each | change}}) is None
 
 
+def test_a_score_that_rounds_to_nothing_is_left_out_and_still_counts() -> None:
+    each = Router(OUTCOMES, COSTS, "small", "decision").adaptation()
+    score = each["scores"]["new"]
+    # As if it had cost so much that nothing is left.
+    level = {"cost_penalty": round(score["cost_penalty"] + score["score"], 4)}
+    scores = each["scores"] | {"new": {name: value for name, value in (score | level).items() if name != "score"}}
+    assert each["proposal_model"] == "middle"
+    before, after = propensity(chosen(each)), propensity(chosen(each | {"scores": scores}))
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
 def test_one_candidate_is_no_chance() -> None:
     assert propensity(chosen(Router({"small": (3, 1, 0, 0)}, COSTS, "small", "decision").adaptation())) is None
 

@@ -19,7 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from routing_pipeline.gateways.exported import read_yaml
+from routing_pipeline.gateways.planned import plan_of
+from routing_pipeline.gateways.table import GATEWAYS
 from routing_pipeline.ingest.formats.vllm_sr import records
+from routing_pipeline.parameters import Parameters
+from routing_pipeline.rules.model import logged_rule_id
+from routing_pipeline.rules.reading import read_given_rules
 from tests.ingest.reading import Read, json_lines, read_logs
 
 BASE: dict[str, Any] = {
@@ -260,6 +266,19 @@ def test_a_decision_of_ours_says_rule_set_rule_and_arm(read: Any) -> None:
     assert rows.column("rule_arm") == ["qwen3-32b", "qwen3-32b", None, None]
     assert rows.column("routing_reason") == ["multi_factor", "multi_factor", "multi_factor: posterior_win", "multi_factor"]
     assert rows.column("router_score") == [None, None, None, 0.83]
+
+
+def test_every_decision_that_an_export_writes_gives_back_the_rule_and_the_arm_that_were_exported(read: Any) -> None:
+    rules = [
+        {"when": {"task_type": ["code"]}, "route": [{"model": "qwen3-8b", "weight": 0.3}, {"model": "gpt-4o", "weight": 0.7}]},
+        {"when": {"task_type": ["law"]}, "route": "qwen3-32b"},
+    ]
+    plan = plan_of(read_given_rules(rules, Parameters()), 1.0)
+    written = read_yaml(GATEWAYS["vllm-sr"].write(plan, None, "gpt-4o").files["config.yaml"], "the export")["routing"]["decisions"]
+    rows = read(*(BASE | {"decision": each["name"], "selected_model": each["modelRefs"][0]["model"]} for each in written))
+    wanted = [(logged_rule_id(plan.rule_set_id, rule.id), str(each.model)) for rule in plan.rules for each in rule.route]
+    assert list(zip(rows.column("routing_rule_id"), rows.column("rule_arm"), strict=True)) == wanted
+    assert len(wanted) == 3
 
 
 def test_tools_are_told_by_their_definitions_or_names(read: Any) -> None:

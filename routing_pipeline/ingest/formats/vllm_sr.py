@@ -2,13 +2,13 @@
 
 Written after the router's struct `routerreplay/store.Record` and what fills it, of the versions from 0.3 to autumn 2026.
 
-Traps: a record is written when the model was chosen and completed later, so that one in progress is no attempt yet; `false`, 0 and empty texts are left
-out by Go, and 0 as a status means that none came; `timestamp` is when the model was chosen, after the router's own work, so `duration_ms`
-holds none of that, and the time to the first token is nowhere; a response is complete only by `lifecycle_state`, because a client
-may go away after the header with its 200; older versions have no such state. `cached_prompt_tokens` and `cache_write_tokens` are 0 for providers
-that report none. A cost comes with its currency. A looper asks several models for one answer: its tokens are the sum over all of them, and belong to no one model's price;
-each attempt then has its cost. `confidence_score` was a constant before `confidence_score_available`.
-`category` is what the domain classifier says, `original_model` what the client wrote, often the name of the router itself.
+Traps: a record is written when the model was chosen and completed later, so that one in progress is no attempt yet; `false`, 0 and empty
+texts are left out by Go, and 0 as a status means that none came; `timestamp` is when the model was chosen, after the router's own work, so
+`duration_ms` holds none of that, and the time to the first token is nowhere; a response is complete only by `lifecycle_state`, because a
+client may go away after the header with its 200, and older versions have no such state; `cached_prompt_tokens` and `cache_write_tokens` are
+0 for providers that report none; a cost comes with its currency; a looper asks several models for one answer, and its tokens are the sum
+over all of them, which no one model's price is for, while each attempt has its cost; `confidence_score` was a constant before there was
+`confidence_score_available`; `category` is what the domain classifier says, `original_model` what the client wrote, often the router's name.
 
 Bodies, prompts, answers and the steps of tools are never read; of tools only whether there are any, which the list of records leaves out.
 Whom the request was for, who served it and what it asks for in images, audio or format is not in a record.
@@ -26,17 +26,8 @@ from routing_pipeline.ingest.formats.tokens import number, wholes
 from routing_pipeline.ingest.formats.vllm_sr_draws import number_of, object_of, propensity, word_of
 
 _TAKEN = (
-    *("id", "timestamp", "request_id", "session_id", "conversation_id", "decision", "decision_tier", "category"),
-    *(
-        "original_model",
-        "selected_model",
-        "reasoning_mode",
-        "response_status",
-        "lifecycle_state",
-        "ended_at",
-        "duration_ms",
-        "terminal_reason",
-    ),
+    *("id", "timestamp", "request_id", "session_id", "conversation_id", "decision", "decision_tier", "category", "reasoning_mode"),
+    *("original_model", "selected_model", "response_status", "lifecycle_state", "ended_at", "duration_ms", "terminal_reason"),
     *("from_cache", "prompt_tokens", "cached_prompt_tokens", "cache_write_tokens", "completion_tokens", "total_tokens"),
     *("actual_cost", "currency", "confidence_score", "confidence_score_available"),
 )

@@ -11,8 +11,8 @@ what it costs more. q and w are 0.5 and 2 unless the configuration gives a quali
 A record says of each candidate the mean of what was drawn from, the draw and all that was added, rounded to four places, but not how
 many outcomes the mean rests on; without it (0.81 of 16, or of 1600) there is no probability. Newer versions estimate success beside it
 (`success_estimates`), and there they count the outcomes of each candidate. The overprovisioned and failed ones among them follow from
-their penalties, the rest are the good and the underpowered. So the probability is known exactly where
-every candidate has such a count out of the decision's own evidence, which is what was drawn from too. Whatever does not add up is left unknown.
+their penalties, the rest are the good and the underpowered. So the probability is known where every candidate has such a count out of the
+decision's own evidence, which is what was drawn from too. Whatever does not add up is left unknown.
 
 It is known only where nothing overrides the draw afterwards: protection must be off, observing, without an identity, or without a model
 that the session had before. A candidate that was never tried wins without a draw (`cold_start`). LinUCB draws nothing, and linear

@@ -15,7 +15,7 @@ their penalties, the rest are the good and the underpowered. So the probability 
 decision's own evidence, which is what was drawn from too. Whatever does not add up is left unknown.
 
 It is known only where nothing overrides the draw afterwards: protection must be off, observing, without an identity, or without a model
-that the session had before. A candidate that was never tried wins without a draw (`cold_start`). LinUCB draws nothing, and linear
+that the session had before. A candidate that was never tried goes before all others (`cold_start`). LinUCB draws nothing, and linear
 Thompson sampling does not record its variance.
 
 `random` draws evenly; how many candidates there were only protection's `base_scores` say.

@@ -42,6 +42,9 @@ UsedIs = Literal["spend so far", "rate"]
 HISTORY_DAYS = 182
 MIN_DAYS = 14
 """Days of spend below which there is no weekly cycle to speak of."""
+DAYS_PER_WEEK = 7
+OPEN_WEEKS = 8
+"""Of each weekday, the latest days that tell whether anything is spent on it: whoever comes and goes is not always there."""
 DRAWS = 4_000
 WALK_RATIOS: tuple[float, ...] = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SLOPE_SD = 0.003
@@ -310,21 +313,54 @@ def _projected(
     history: SpendHistory, spent: Mapping[int, float], end_s: float, budget: float | None
 ) -> tuple[PeriodProjection, PeriodProjection]:
     month, quarter = _periods(end_s)
-    start, usd, complete = _complete_days(history, spent, end_s)
-    drawn = _drawn(start, usd, day_of(quarter[1]), day_of(quarter[2])) if np.count_nonzero(usd > 0) >= MIN_DAYS else None
+    start, usd, _ = _complete_days(history, spent, end_s)
+    drawn = _untold(usd) or _drawn(start, usd, day_of(quarter[1]), day_of(quarter[2]))
     return (
-        _period(month, history, spent, complete, drawn, end_s, budget),
-        _period(quarter, history, spent, complete, drawn, end_s, budget),
+        _period(month, history, spent, drawn, end_s, budget),
+        _period(quarter, history, spent, drawn, end_s, budget),
     )
+
+
+def _begun(usd: Floats) -> tuple[int, bool]:
+    """From which day on these days tell of later ones, and whether those before it are known to be others.
+
+    Whoever began after the logs did, or again after MIN_DAYS silent days, says nothing by what was before: often a first try.
+    """
+    spent = np.flatnonzero(usd > 0)
+    if not len(spent):
+        return 0, False
+    silent = np.concatenate([[0], np.cumsum(usd == 0)])
+    between = silent[spent[1:]] - silent[spent[:-1]]
+    again = np.flatnonzero(between >= MIN_DAYS)
+    if len(again):
+        return int(spent[again[-1] + 1]), True
+    return int(spent[0]), bool(silent[spent[0]] >= DAYS_PER_WEEK)
+
+
+def _untold(usd: Floats) -> Unidentifiable | None:
+    """Why these days do not tell of others; None where they do."""
+    begun, is_later = _begun(usd)
+    spent, ever = (int(np.count_nonzero(days > 0)) for days in (usd[begun:], usd))
+    if spent < MIN_DAYS:
+        since = f" after {MIN_DAYS} or more silent ones" if is_later and spent < ever else ""
+        return Unidentifiable(unidentifiable=f"it needs {MIN_DAYS} complete days with spend{since}, and the logs have {spent}")
+    silent = int(np.count_nonzero(usd[np.flatnonzero(usd > 0)[-1] :] == 0))
+    if silent >= MIN_DAYS:
+        return Unidentifiable(unidentifiable=f"nothing was spent on the last {silent} complete days; whether it goes on is not known")
+    return None
 
 
 def _drawn(start: int, usd: Floats, begin: int, end: int) -> _Drawn:
     """Draws of every day of [begin, end), those in `usd` from its days of the same weekday."""
     rng = np.random.default_rng(0)  # the same logs, the same answer
+    begun, is_later = _begun(usd)
+    start, usd = start + begun, usd[begun:]
     weekday = (np.arange(start, start + len(usd)) + 3) % 7
     ahead = simulated_days(usd, weekday, max(end - (start + len(usd)), 0), rng)
-    # Time reversed is the same model: what came before the logs is projected backwards.
-    back = simulated_days(usd[::-1], weekday[::-1], start - begin, rng, step=-1)[:, ::-1] if start > begin else np.zeros((DRAWS, 0))
+    back = np.zeros((DRAWS, max(start - begin, 0)))
+    if start > begin and not is_later:
+        # Time reversed is the same model: what came before the logs is projected backwards.
+        back = simulated_days(usd[::-1], weekday[::-1], start - begin, rng, step=-1)[:, ::-1]
     between = np.zeros((DRAWS, len(usd)))
     for place in np.flatnonzero(np.isnan(usd)):
         alike = usd[(weekday == weekday[place]) & np.isfinite(usd)]
@@ -336,8 +372,7 @@ def _period(
     period: tuple[str, date, date, int],
     history: SpendHistory,
     spent: Mapping[int, float],
-    complete: int,
-    drawn: _Drawn | None,
+    drawn: _Drawn | Unidentifiable,
     end_s: float,
     budget: float | None,
 ) -> PeriodProjection:
@@ -351,11 +386,11 @@ def _period(
     chance = None
     if spent:
         missing_so_far, missing = _missing(history, day_of(begin), day_of(end), end_s)
-        totals = None if drawn is None else known + _filled(drawn, missing)
-        why = Unidentifiable(unidentifiable=f"it needs {MIN_DAYS} complete days with spend, and the logs have {complete}")
-        so_far = _exactly(known) if not missing_so_far else why if drawn is None else _interval(known + _filled(drawn, missing_so_far))
-        total = why if totals is None else _interval(totals)
-        chance = None if limit is None or totals is None else float((totals > limit).mean())
+        so_far, total = (_spend(known, drawn, lacking) for lacking in (missing_so_far, missing))
+        if limit is not None and not missing:
+            chance = float(known > limit)
+        elif limit is not None and isinstance(drawn, _Drawn):
+            chance = float((known + _filled(drawn, missing) > limit).mean())
     found = PeriodProjection(
         period=name,
         start=begin,
@@ -385,6 +420,13 @@ def _missing(history: SpendHistory, begin: int, end: int, end_s: float) -> tuple
         if lacking > 0:
             so_far[day] = lacking
     return so_far, in_all
+
+
+def _spend(known: float, drawn: _Drawn | Unidentifiable, missing: Mapping[int, float]) -> Measured:
+    """What is known and what is missing together; nothing has to be drawn where nothing is missing."""
+    if not missing:
+        return _exactly(known)
+    return drawn if isinstance(drawn, Unidentifiable) else _interval(known + _filled(drawn, missing))
 
 
 def _filled(drawn: _Drawn, missing: Mapping[int, float]) -> Floats:
@@ -430,18 +472,14 @@ def simulated_days(history: Floats, weekday: NDArray[np.int64], days: int, rng: 
     """Draws of the `days` that follow `history`, DRAWS x days, USD.
 
     Args:
-        history: USD of consecutive days, the last one adjacent to those drawn, nan where the logs do not cover them; a day without
-            spend where its weekday has some counts as not observed, a weekday that never has any stays at 0.
+        history: USD of consecutive days, the last one adjacent to those drawn, nan where the logs do not cover them; days without
+            spend say nothing of its level, and come again as often as they were among the last OPEN_WEEKS of their weekday.
         weekday: of each of them, 0..6.
         days: how many to draw.
         rng: source of the draws.
         step: 1 forward, -1 where time runs backwards.
     """
-    seen = np.isfinite(history)
-    by_weekday = [history[seen & (weekday == each)] for each in range(7)]
-    is_open = np.array([bool((usd > 0).mean() > 0.5) if len(usd) else True for usd in by_weekday])
     log_usd = np.where(history > 0, np.log(np.maximum(history, 1e-12)), np.nan)
-    log_usd[~is_open[weekday]] = np.nan
     scale = _rough_noise(log_usd, weekday)
     filtered = [_filtered(log_usd, weekday, ratio, scale) for ratio in WALK_RATIOS]
     likelihood = np.array([each[0] for each in filtered])
@@ -459,8 +497,26 @@ def simulated_days(history: Floats, weekday: NDArray[np.int64], days: int, rng: 
         level = state[:, :1] + state[:, 1:2] * np.arange(1, days + 1) + walk
         # Noise of the days ahead is resampled: days as odd as the oddest so far will come again.
         noise = sd * rng.choice(innovations, (len(rows), days))
-        drawn[rows] = np.exp(level + state[:, 2 + ahead] + noise) * is_open[ahead]
-    return drawn
+        drawn[rows] = np.exp(level + state[:, 2 + ahead] + noise)
+    return drawn * _open_days(history, weekday, ahead, rng)
+
+
+def _open_days(history: Floats, weekday: NDArray[np.int64], ahead: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Whether anything is spent on each day ahead, DRAWS x days: always or never where it was so of late, else by the share of such days.
+
+    How large that share is is drawn as well (Jeffreys): a few weeks do not tell it.
+    """
+    is_open = np.ones((DRAWS, len(ahead)), dtype=bool)
+    for day in range(DAYS_PER_WEEK):
+        seen = history[(weekday == day) & np.isfinite(history)][-OPEN_WEEKS:]
+        spent = np.count_nonzero(seen > 0)
+        places = np.flatnonzero(ahead == day)
+        if len(seen) and spent == 0:
+            is_open[:, places] = False
+        elif spent < len(seen) and len(places):
+            share = rng.beta(spent + 0.5, len(seen) - spent + 0.5, (DRAWS, 1))
+            is_open[:, places] = rng.random((DRAWS, len(places))) < share
+    return is_open
 
 
 def _rough_noise(log_usd: Floats, weekday: NDArray[np.int64]) -> float:

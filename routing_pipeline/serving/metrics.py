@@ -308,6 +308,12 @@ def _projected(projection: BudgetProjection) -> Iterator[Metric]:
         yield _simple(f"{period}_over_budget_probability", f"Chance that the {period} exceeds its budget", found.chance_over_budget)
     yield from _projected_by("team", "a team", [(each.team, each.month) for each in projection.teams])
     yield from _projected_by("tier", "the models of a tier", [(each.tier, each.month) for each in projection.tiers])
+    unknown = _gauge(
+        "unknown_budget_usd", "Budget per month of a team or tier that no request names: nothing is held against it", ("kind", "name")
+    )
+    for budget in projection.unknown_budgets:
+        unknown.add_metric([budget.kind, label(budget.of)], budget.budget_usd_per_month)
+    yield unknown
 
 
 def _projected_by(by: str, whose: str, months: Sequence[tuple[str, PeriodProjection]]) -> Iterator[Metric]:

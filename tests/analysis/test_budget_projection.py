@@ -12,6 +12,7 @@ import pytest
 from routing_pipeline.analysis.budget_projection import (
     BudgetProjection,
     SpendHistory,
+    TeamProjection,
     budget_projection as project,
     daily_spend_by_team,
     history_of,
@@ -228,3 +229,56 @@ def test_a_budget_whose_name_no_request_carries_is_told_with_the_nearest_name() 
 def test_where_it_is_not_known_who_sends_requests_no_budget_is_called_unknown() -> None:
     asked = Parameters(budgets_by_team={"serach": 3.0}, budgets_by_tier={"premum": 5.0})
     assert budget_projection({None: {20_000: 1.0}}, 20_001 * DAY_S, asked).unknown_budgets == ()
+
+
+def of_team(team: dict[int, float], end: date, budget: float) -> TeamProjection:
+    """A team's projection beside half a year of spend of all."""
+    whole = spend(date(2026, 4, 1), end)
+    asked = Parameters(budgets_by_team={"a": budget})
+    (found,) = project(history_of({None: whole, "a": team}, hours_of(whole), at(end), None), at(end), asked).teams
+    return found
+
+
+def test_a_team_that_began_weeks_ago_in_logs_of_months_goes_on() -> None:
+    found = of_team(spend(date(2026, 9, 1), date(2026, 9, 21), weekend=100.0), date(2026, 9, 21), 2_500.0)
+    for period in (found.month, found.quarter):
+        assert isinstance(period.total_usd, Estimate)
+        assert period.total_usd.low < 3_000.0 < period.total_usd.high, "nothing before it began, as much as now until the end"
+    assert found.month.verdict == "over budget"
+
+
+def test_a_first_try_long_before_a_team_began_tells_nothing_of_it() -> None:
+    team = {day_of(date(2026, 5, 4)): 0.01} | spend(date(2026, 9, 1), date(2026, 9, 21), weekend=100.0)
+    total = of_team(team, date(2026, 9, 21), 5_000.0).month.total_usd
+    assert isinstance(total, Estimate)
+    assert total.low < 3_000.0 < total.high < 3_500.0
+    few = {day_of(date(2026, 5, 4)): 0.01} | spend(date(2026, 9, 14), date(2026, 9, 21))
+    assert "14 complete days with spend after 14 or more silent ones, and the logs have 7" in str(
+        of_team(few, date(2026, 9, 21), 1.0).month.total_usd
+    )
+
+
+def test_a_team_that_comes_and_goes_is_projected_as_often_as_it_comes() -> None:
+    team = {day: usd for day, usd in spend(date(2026, 4, 1), date(2026, 9, 16), weekend=100.0).items() if day % 3 == 0}
+    total = of_team(team, date(2026, 9, 16), 5_000.0).month.total_usd
+    assert isinstance(total, Estimate)
+    assert total.low < 1_000.0 < total.high
+    assert total.high < 2_000.0
+
+
+def test_a_team_that_has_stopped_is_not_taken_to_go_on() -> None:
+    month = of_team(spend(date(2026, 4, 1), date(2026, 8, 10)), date(2026, 9, 21), 100.0).month
+    assert month.verdict == "cannot tell"
+    assert "nothing was spent on the last 42 complete days" in str(month.total_usd)
+
+
+def test_how_many_days_are_lacking_is_told_of_the_team_and_not_of_all_logs() -> None:
+    month = of_team({day_of(date(2026, 9, 20)): 50.0}, date(2026, 9, 21), 100.0).month
+    assert "it needs 14 complete days with spend, and the logs have 1" in str(month.total_usd)
+
+
+def test_a_month_that_the_logs_hold_whole_is_exact_on_however_few_days_something_was_spent() -> None:
+    month = of_team(spend(date(2026, 9, 24), date(2026, 10, 1)), date(2026, 10, 1), 100.0).month
+    assert isinstance(month.total_usd, Estimate)
+    assert month.total_usd.low == month.total_usd.high == pytest.approx(month.observed_usd)
+    assert (month.verdict, month.chance_over_budget) == ("over budget", 1.0)

@@ -359,6 +359,21 @@ def test_the_page_is_accessible_and_fits(chromium: Browser, page_of: tuple[str, 
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
+def test_a_team_whose_requests_nobody_priced_has_no_budget_that_is_used_by_nothing(tmp_path: Path) -> None:
+    place, draw = Place(tmp_path, Parameters(budgets_by_team={"search": 10, "support": 10})), random.Random(4)  # noqa: S311
+    rows = [request(number, last() - 24 * (number // 50), draw) | {"team": "support"} for number in range(250)]
+    place.ingest(
+        [*rows[:200], *(each | {"team": "search", "model": "mine", "provider_model": "mine", "cost_usd": None} for each in rows[200:])]
+    )
+    follower = Follower(place.home, place.parameters)
+    follower.refresh()
+    assert follower.snapshot is not None
+    projection = follower.snapshot.projection
+    assert projection is not None
+    assert [each.team for each in projection.teams] == ["support"], "0 % used would be said of a spend that nobody knows"
+    assert projection.unknown_budgets == (), "both teams are known by name"
+
+
 def test_the_page_shows_budgets_by_tier_and_budgets_whose_name_nobody_carries(page_of: tuple[str, Follower]) -> None:
     page = requests.get(page_of[0], timeout=60).text
     assert 'Models of tier <span class="who">standard</span>: ' in page

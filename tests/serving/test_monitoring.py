@@ -140,7 +140,7 @@ def test_what_is_measured_is_on_the_dashboard_or_left_out_on_purpose(known: Know
         "lake_objects",
     }
     details |= {"incident_began_timestamp_seconds", "month_over_budget_probability", "rule_set_quality_change_ratio"}
-    details |= {"window_covered_seconds", "month_budget_used_ratio"}
+    details |= {"window_covered_seconds", "month_budget_used_ratio", "unknown_budget_usd"}
     details |= {"operation_requests", "operation_success_ratio", "operation_spend_usd"}
     assert {name for name in left if not name.startswith(("quarter_", "team_month_", "tier_month_"))} == details
 

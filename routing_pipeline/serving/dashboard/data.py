@@ -303,17 +303,19 @@ class Follower:
         """As `budget_projection.spend_history`, from kept sums."""
         attempts = kept.series
         assert attempts is not None  # noqa: S101  (asked where there are sums alone)
-        first = int(attempts.hour.max().execute()) - HISTORY_DAYS * 24
+        first = (int(attempts.hour.max().execute()) // 24 - HISTORY_DAYS) * 24
         recent = attempts.filter(attempts.kind == "team", attempts.hour >= first)
         by_day = recent.mutate(day=(recent.hour / 24).floor().cast("int64"))
         rows = by_day.group_by("team", "day").agg(usd=by_day.cost_usd.sum()).order_by("day", "team").to_pyarrow().to_pylist()
         spend: dict[str | None, dict[int, float]] = {None: {}}
         for row in rows:
+            if not row["usd"]:
+                continue  # kept sums hold 0 for what nobody priced, which is not known to be free
             for team in {row["team"], None}:
                 days = spend.setdefault(team, {})
                 days[row["day"]] = days.get(row["day"], 0.0) + row["usd"]
         hours = recent.select("hour").distinct().to_pyarrow()["hour"].to_pylist()
-        teams = {team for team in spend if team is not None}
+        teams = {row["team"] for row in rows if row["team"] is not None}
         # Where rare names are put together, one that is not seen may be among them.
         named: dict[BudgetOf, Collection[str]] = {} if OTHERS in teams else {"team": teams}
         of_tiers: dict[str, dict[int, float]] = {}

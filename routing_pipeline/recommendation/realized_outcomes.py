@@ -23,6 +23,7 @@ from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.units import SESSION, with_sessions
 from routing_pipeline.recommendation.against_control import AgainstControl, Arms, Design, PromiseVerdict, arms_of, verdict_on
+from routing_pipeline.recommendation.strange_requests import Strangers, strangers_among
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.lifecycle import RuleSetStatus, State
 from routing_pipeline.rules.model import Rule, RuleSet, logged_rule_id
@@ -143,16 +144,19 @@ def _held_all(
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to compare with the outcome."
         )
-    counted, arms = _decided(requests, known), arms_of(requests, known)
+    counted, arms, strangers = _decided(requests, known), arms_of(requests, known), strangers_among(requests, known)
     found = [
-        _held(each, place, counted, all_requests, by_hour, states[each.rule_set_id], arms)
+        _held(each, place, counted, all_requests, by_hour, states[each.rule_set_id], arms, strangers)
         for place, each in enumerate(known)
         if (counted["set"] == place).any()
     ]
     ids = {each.rule_set_id for each in found}
     waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids and states[each.rule_set_id].state in FOLLOWED)
     return RealizedOutcomes(
-        rule_sets=tuple(found), waiting=waiting, notices=_notices(found, waiting), verdict=_verdict(found, known, waiting)
+        rule_sets=tuple(found),
+        waiting=waiting,
+        notices=(*_notices(found, waiting), *strangers.notices([states[each.rule_set_id] for each in known])),
+        verdict=_verdict(found, known, waiting),
     )
 
 
@@ -219,6 +223,7 @@ def _held(
     by_hour: Mapping[int, float],
     status: RuleSetStatus,
     arms: Arms,
+    strangers: Strangers,
 ) -> RealizedRuleSet:
     of = counted["set"] == place
     counted = _by_requests_of_the_promise(promise, of, counted)
@@ -243,8 +248,14 @@ def _held(
     )
     total = sum(shares)
     first_s, last_s = float(counted["first_s"][of].min()), float(counted["last_s"][of].max())
-    # Requests from before it was published would make its rules look rarer, and what was promised of each larger than it is.
-    meanwhile = math.fsum(n for hour, n in by_hour.items() if first_s // SECONDS_PER_HOUR <= hour <= last_s // SECONDS_PER_HOUR)
+    # Requests from before it was published, or while it was taken back, would make its rules look rarer, and what was promised of each
+    # larger than it is.
+    silent = strangers.silent(status)
+    meanwhile = math.fsum(
+        n
+        for hour, n in by_hour.items()
+        if first_s // SECONDS_PER_HOUR <= hour <= last_s // SECONDS_PER_HOUR and not any(each.holds(hour) for each in silent)
+    )
     randomised = arms.of_rule_set(place, promise, meanwhile)
     weaker = " (before and after, which is weaker)" if randomised else ""
     missed = [_in_words(f"rule {rule.rule_id}", each) + weaker for rule in rules for each in rule.outcomes if each.verdict == "missed"]

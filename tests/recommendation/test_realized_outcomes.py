@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import ibis
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.recommendation.realized_outcomes import RealizedOutcomes, realized_outcomes
-from routing_pipeline.rules.lifecycle import State, status_without_record
+from routing_pipeline.rules.lifecycle import Decision, RuleSetStatus, State, status_without_record
 from routing_pipeline.rules.model import (
     Change,
     Constraints,
@@ -273,3 +274,77 @@ def test_a_change_is_held_against_the_time_in_which_the_rules_decided_and_not_th
     assert isinstance(quality.promised, Estimate)
     assert quality.promised.estimate == pytest.approx(-0.05 * 0.99 / decided, rel=0.05)
     assert found.share == pytest.approx(found.requests / rows.num_rows)
+
+
+def decided_at(moves: list[tuple[Literal["publish", "roll_back"], float]]) -> RuleSetStatus:
+    """Decisions about the promise, each so many days after the hour in which the window starts."""
+    start = datetime.fromtimestamp(worlds.START_S // 3600 * 3600, UTC)
+    history = tuple(
+        Decision(
+            number=place,
+            move=move,
+            rule_set_id="2026-11-01T00:00:00Z-abcd",
+            by="Ada",
+            at=start + timedelta(days=day),
+            seal="x",
+            before_sha256=None,
+        )
+        for place, (move, day) in enumerate(moves, 1)
+    )
+    return status_without_record(promise(), "published", "", None).model_copy(update={"history": history})
+
+
+def outcomes_of(rows: pa.Table, promised: RuleSet, status: RuleSetStatus) -> RealizedOutcomes:
+    return realized_outcomes(ibis.memtable(rows), worlds.scope_of(rows), [(promised, status)])
+
+
+def without_rules(rows: pa.Table, start_day: float, end_day: float) -> pa.Table:
+    """The same, no request of these days carrying a rule."""
+    at = (rows["started_s"].to_numpy() - worlds.START_S) / 86_400
+    ids = [None if start_day <= day < end_day else each for day, each in zip(at, rows["routing_rule_id"].to_pylist(), strict=True)]
+    return rows.set_column(rows.column_names.index("routing_rule_id"), "routing_rule_id", pa.array(ids, pa.string()))
+
+
+def test_requests_that_name_a_rule_which_the_rule_set_does_not_have_are_told_and_counted_for_none() -> None:
+    rows = window("2026-11-01T00:00:00Z-abcd")
+    ids = rows["routing_rule_id"].to_pylist()
+    wrong = [place for place, each in enumerate(ids) if each.endswith("/r1")][:12]
+    for place in wrong:
+        ids[place] = "2026-11-01T00:00:00Z-abcd/r9" + ("/control" if place == wrong[0] else "")
+    mistaken = rows.set_column(rows.column_names.index("routing_rule_id"), "routing_rule_id", pa.array(ids))
+    found = held(mistaken, promise())
+    told = [each for each in found.notices if "'r9'" in each]
+    assert len(told) == 1
+    assert "12 requests name the rule 'r9', which rule set 2026-11-01T00:00:00Z-abcd does not have" in told[0]
+    assert found.rule_sets[0].requests == held(rows, promise()).rule_sets[0].requests - 12
+    assert not any("r9" in each for each in held(rows, promise()).notices)
+
+
+def test_requests_from_before_a_rule_set_was_published_and_while_it_was_taken_back_are_told() -> None:
+    rows = without_rules(window("2026-11-01T00:00:00Z-abcd"), 4, 5)
+    hours = rows["started_s"].to_numpy() // 3600 - worlds.START_S // 3600
+    carried = np.array([str(each).startswith("2026-11-01") for each in rows["routing_rule_id"].to_pylist()])
+    found = outcomes_of(rows, promise(), decided_at([("publish", 1), ("roll_back", 2), ("publish", 3), ("roll_back", 6)]))
+    before, between, after = (int((carried & (hours >= start) & (hours < end)).sum()) for start, end in ((0, 23), (49, 71), (145, 169)))
+    told = " ".join(found.notices)
+    assert f"{before:,} requests were decided by 2026-11-01T00:00:00Z-abcd before it was published" in told
+    assert f"{between:,} requests were decided by 2026-11-01T00:00:00Z-abcd while it was taken back" in told
+    assert f"{after:,} requests were decided by 2026-11-01T00:00:00Z-abcd after it was taken back" in told
+    quiet = outcomes_of(rows, promise(), decided_at([("publish", -1), ("roll_back", 4), ("publish", 5)]))
+    assert not any("taken back" in each or "before it was" in each for each in quiet.notices)
+
+
+def test_days_on_which_a_rule_set_was_taken_back_do_not_make_its_promise_larger() -> None:
+    made = promised_change(0.0)
+    change = made.expected.change.model_copy(update={"cost_usd": RelativeChange(relative=about(-0.1, 0.001))})
+    made = made.model_copy(update={"expected": made.expected.model_copy(update={"change": change})})
+    rows = with_control(made.rule_set_id, harm=0.0)
+    moves = decided_at([("publish", -1), ("roll_back", 2), ("publish", 5)])
+
+    def promised(rows: pa.Table) -> float:
+        (found,) = outcomes_of(rows, made, moves).rule_sets
+        cost = next(each for each in found.against_control if each.outcome == "cost_usd")
+        assert isinstance(cost.promised, Estimate)
+        return cost.promised.estimate
+
+    assert promised(without_rules(rows, 2, 5)) == pytest.approx(promised(rows), rel=0.05)

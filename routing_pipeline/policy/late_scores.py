@@ -64,7 +64,8 @@ def tail_of(hour: Floats, n: Floats, scored: Floats) -> LateScores | None:
     """From answers and scored answers by hour since 1970.
 
     Stretches of growing age are held against the older hours, whose own spread between blocks of hours is the yardstick (a binomial with
-    overdispersion). The tail reaches to the oldest stretch that is scored less, as long as none between says otherwise.
+    overdispersion). The tail reaches to the oldest stretch that is scored less, as long as none between is scored as usual; few scores,
+    which cannot tell, do not end it.
     """
     age = hour.max() - hour
     span = float(age.max()) + 1.0
@@ -82,18 +83,19 @@ def tail_of(hour: Floats, n: Floats, scored: Floats) -> LateScores | None:
         off = (seen[has] - usual * of[has]) ** 2 / (of[has] * usual * (1.0 - usual))
         # The median, since a day on which the judge was down is no usual spread.
         spread = max(float(np.median(off)) / 0.455, 1.0) if has.any() else 1.0
-    reached = 0
+    reached, expected, seen_now = 0, 0.0, 0.0
     for young, old in itertools.pairwise(AGES_H):
         if old > oldest:
             break
         own = (age >= young) & (age < old)
-        expected, seen_now = float(n[own].sum()) * usual, float(scored[own].sum())
-        if expected < LEAST_EXPECTED:
-            continue
+        own_expected, own_seen = float(n[own].sum()) * usual, float(scored[own].sum())
+        # A stretch with too few scores to expect says nothing by itself: it is held together with those after it.
+        expected, seen_now = expected + own_expected, seen_now + own_seen
         error = math.sqrt(max(expected * (1.0 - usual), 1.0) * spread)
-        if seen_now >= FEWER * expected or seen_now >= expected - BELOW * error:
+        if expected >= LEAST_EXPECTED and seen_now < FEWER * expected and seen_now < expected - BELOW * error:
+            reached, expected, seen_now = old, 0.0, 0.0
+        elif own_expected >= LEAST_EXPECTED and own_seen >= FEWER * own_expected:
             break
-        reached = old
     if reached == 0:
         return None
     tail = age < reached

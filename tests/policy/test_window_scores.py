@@ -36,7 +36,19 @@ def test_the_last_hours_are_told_apart_when_their_scores_are_still_coming_in() -
         assert found.late < 0.25 < found.usual
 
 
+def test_the_last_hours_are_told_apart_where_few_answers_are_scored_at_all() -> None:
+    age = HOURS.max() - HOURS
+    reach = []
+    for seed in range(20):
+        # Six scores an hour, a day late in the mean: no two hours tell by themselves.
+        found = tail_of(HOURS, *hourly(seed, 0.1 * (1 - np.exp(-(age + 0.5) / 24)), n=60))
+        reach.append(0.0 if found is None else HOURS.max() + 1 - found.from_s / 3600)
+    assert min(reach) > 0
+    assert np.median(reach) >= 24, "after a day more than a third of the scores are missing"
+
+
 def test_a_window_that_is_scored_evenly_has_no_tail() -> None:
+    assert sum(tail_of(HOURS, *hourly(seed, 0.1, n=60)) is not None for seed in range(100)) <= 3
     assert sum(tail_of(HOURS, *hourly(seed, 0.3)) is not None for seed in range(100)) <= 3
 
 

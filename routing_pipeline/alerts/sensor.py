@@ -18,6 +18,7 @@ from routing_pipeline.alerts.log_lag import UnreadObjects
 from routing_pipeline.alerts.missing_traffic import WATCHED
 from routing_pipeline.alerts.series import HourlySums, Measured, series_from_sums
 from routing_pipeline.alerts.state import save_state, state_of
+from routing_pipeline.alerts.unscored_hours import still_coming_in
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, note_poll
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import HOURS_PER_WEEK, SECONDS_PER_HOUR
@@ -145,6 +146,8 @@ def _with_cause(decision: AlertDecision, sums: _WindowSums, thresholds: AlertThr
     if decision.run_key is None:
         return decision
     cause = cause_from_sums(sums.of(decision.measured), decision, thresholds.baseline_weeks, thresholds.timezone)
+    if decision.measured == "quality":
+        cause += still_coming_in(decision, sums.series("quality"), sums.series("latency"))
     return decision.model_copy(update={"due_to": cause})
 
 

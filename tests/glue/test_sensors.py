@@ -14,9 +14,11 @@ import pytest
 from assets import automation, sensors
 from assets.resources import HomeResource
 from routing_pipeline.alerts.decisions import AlertDecision
+from routing_pipeline.alerts.sensor import tick as alert_tick
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
 from tests.hours import HOUR_S, Hours
 
 HOURS = Hours()
@@ -63,6 +65,11 @@ def slow(hour: int, row: dict[str, Any]) -> None:
 def bad(hour: int, row: dict[str, Any]) -> None:
     if hour == HOURS.last:
         row["quality_score"] -= 0.4
+
+
+def bad_news_first(hour: int, row: dict[str, Any]) -> None:
+    if hour == HOURS.last:
+        row["quality_score"] = row["quality_score"] - 0.4 if row["attempt_id"].endswith(("0", "3", "6")) else None
 
 
 def failing(hour: int, row: dict[str, Any]) -> None:
@@ -120,6 +127,15 @@ def test_an_incident_starts_one_analysis_over_a_day_with_its_reason_in_the_tags(
     again = tick(name, home, first.cursor)
     assert again.run_requests == []
     assert "no new complete hour" in str(again.skip_reason)
+
+
+def test_an_alert_about_quality_says_that_scores_of_its_hours_are_still_coming_in(tmp_path: Path) -> None:
+    lake_of(tmp_path, attempts(usual(), bad_news_first))
+    home = Home(tmp_path / "home")
+    with open_engine() as engine:
+        told = alert_tick("quality_drop", home, engine, Parameters(), None, (HOURS.last + 2) * HOUR_S)
+    assert (told.kind, told.measured) == ("alert", "quality")
+    assert "% of the answers of these hours are scored so far, usually 100 %" in told.due_to[-1]
 
 
 @pytest.mark.parametrize("name", ["cost_spike", "latency_spike", "quality_drop", "silent_feed"])

@@ -24,6 +24,7 @@ from routing_pipeline.alerts.attribution import cause_from_sums
 from routing_pipeline.alerts.examination import reported_alerts
 from routing_pipeline.alerts.missing_traffic import WATCHED
 from routing_pipeline.alerts.series import HourlySums, Measured, series_from_sums
+from routing_pipeline.alerts.unscored_hours import still_coming_in
 from routing_pipeline.alerts.watermark import complete_until, lake_watermark_s, last_polled
 from routing_pipeline.analysis.budget_projection import HISTORY_DAYS, BudgetOf, SpendHistory, budget_projection, history_of
 from routing_pipeline.catalog import Catalog
@@ -277,9 +278,11 @@ class Follower:
 
     def _with_cause(self, alert: decisions.AlertDecision, attempts: ibis.Table, scores: ibis.Table) -> decisions.AlertDecision:
         sums = scores if alert.measured == "quality" else attempts
-        return alert.model_copy(
-            update={"due_to": cause_from_sums(sums, alert, self.parameters.alerts.baseline_weeks, self.parameters.alerts.timezone)}
-        )
+        cause = cause_from_sums(sums, alert, self.parameters.alerts.baseline_weeks, self.parameters.alerts.timezone)
+        if alert.measured == "quality":
+            end = int((alert.end_s or 0.0) // SECONDS_PER_HOUR)
+            cause += still_coming_in(alert, self._series(scores, "quality", end), self._series(attempts, "latency", end))
+        return alert.model_copy(update={"due_to": cause})
 
     def _silent(self, until: int) -> tuple[LiveAlert, ...]:
         self._silence_at = time.monotonic()

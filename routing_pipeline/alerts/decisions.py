@@ -239,13 +239,16 @@ def _alert(sensor: str, measured: str, alarm: _Alarm, memory: Memory) -> AlertDe
 
 
 def _quiet(detections: Mapping[str, tuple[HourlySums, Detection]], hour: int, memory: Memory) -> AlertDecision:
-    said = []
-    for name, (_, found) in detections.items():
+    said, untold = [], []
+    for name, (sums, found) in detections.items():
         at = (0, 0, hour - found.first_hour)
         if 0 <= at[2] < found.now.shape[2] and found.is_tested[at]:
             said.append(_said(name, float(found.now[at]), float(found.usual[at]), WHOLE, 1, hour))
+        elif (began := _began(sums)) is not None and 0 <= hour - began <= MIN_DAYS_OF_BASELINE * HOURS_PER_DAY:
+            # Scores of another source than before are such: while the other measures are compared, this one is not watched.
+            untold.append(f"{name} is known only since {iso(began)}, too little for a comparison")
     if said:
-        return AlertDecision(kind="quiet", reason="; ".join(said), cursor=memory.model_dump_json())
+        return AlertDecision(kind="quiet", reason="; ".join([*said, *untold]), cursor=memory.model_dump_json())
     first = min(found.first_hour for _, found in detections.values())
     reason = (
         "less than three days of history, too little for a comparison"
@@ -253,6 +256,12 @@ def _quiet(detections: Mapping[str, tuple[HourlySums, Detection]], hour: int, me
         else f"too few requests in the hour {iso(hour)} to compare"
     )
     return AlertDecision(kind="no baseline", reason=reason, cursor=memory.model_dump_json())
+
+
+def _began(sums: HourlySums) -> int | None:
+    """The first hour of which something is known of all traffic."""
+    known = np.flatnonzero(sums.count[0] > 0)
+    return sums.first_hour + int(known[0]) if len(known) else None
 
 
 def _said(measured: str, now: float, usual: float, series: Series, window: int, hour: int) -> str:

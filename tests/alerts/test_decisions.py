@@ -222,6 +222,17 @@ def test_a_fall_of_quality_and_a_rise_of_failures_alarm_and_scores_are_not_neede
     assert quality_drop(None, None, THRESHOLDS, None, NOON + 1).kind == "no data"
 
 
+def test_a_measure_that_is_known_since_yesterday_is_told_to_be_unwatched_while_others_are_compared() -> None:
+    # As where trusted scores of a new source take the place of those that came before.
+    scores, fine = shares(0.9, 0.7), shares(0.01, 0.01)
+    known = np.arange(scores.hours) >= scores.hours - 24
+    young = HourlySums(scores.first_hour, SERIES, scores.count * known, scores.total * known, scores.squares * known)
+    decision = quality_drop(young, fine, THRESHOLDS, None, NOON + 1)
+    assert decision.run_key is None
+    assert "failed attempts in the hour" in decision.reason
+    assert "quality is known only since 2026-03-29T13:00Z, too little for a comparison" in decision.reason
+
+
 def quiet(*, team: str = "ab", since: int, until: int = NOON, office: bool = False) -> HourlySums:
     open_at = lambda hour: not office or ((hour + 72) % 168 < 120 and 9 <= hour % 24 < 18)  # noqa: E731
     return spend(until, lambda hour, of, _: 0.0 if (hour >= since and of in team) or not open_at(hour) else 1.0)

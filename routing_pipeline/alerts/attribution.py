@@ -31,6 +31,8 @@ CACHED_COSTS = 0.1
 """A token read from the provider's cache, in uncached ones; what it really costs beyond that shows as price."""
 NOTABLE = 0.1
 """Factors with less of the change are not named."""
+STANDS_OUT = 1.5
+"""Who has less than so many times its part of the calls of an excess may have it because all changed alike, as when a judge became stricter."""
 
 
 class Share(Result):
@@ -43,6 +45,12 @@ class Share(Result):
     usual: float | None = Field(default=None, description="The same of the same hours before, in the mean of the weeks; null without any")
     calls: float = quantity("Its observations in the window", "calls", default=0.0)
     usual_calls: float = quantity("Its observations in the same hours before, in the mean of the weeks", "calls", default=0.0)
+    calls_share: float = quantity("Of all observations in the window", "0..1", default=0.0)
+
+    @property
+    def beside(self) -> str:
+        """Its part of the calls in words, where that may be all that the excess has to do with it; else empty."""
+        return "" if self.share >= STANDS_OUT * self.calls_share else f"with {100 * self.calls_share:.0f} % of the calls"
 
 
 class Attribution(Result):
@@ -62,7 +70,11 @@ class Attribution(Result):
             said.append(f"{sign}${abs(self.change):,.2f} compared with the same hours before, by " + ", ".join(notable))
         if self.shares:
             said.append(
-                "most from " + ", ".join(f"{each.dimension} {named(each.value)} ({100 * each.share:.0f} %)" for each in self.shares)
+                "most from "
+                + ", ".join(
+                    f"{each.dimension} {named(each.value)} ({', '.join(filter(None, (f'{100 * each.share:.0f} %', each.beside)))})"
+                    for each in self.shares
+                )
             )
         return tuple(said)
 
@@ -189,6 +201,7 @@ def _most(dimension: str, values: Mapping[tuple[str, ...], tuple[_Cell, _Cell]],
         usual=old.value if is_sum else old.value / old.calls if old.calls else None,
         calls=new.calls,
         usual_calls=old.calls,
+        calls_share=min(_over(new.calls, sum(cell.calls for cell in news)), 1.0),
     )
 
 

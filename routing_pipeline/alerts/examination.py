@@ -444,6 +444,8 @@ def _why(found: Incident, attribution: Attribution | None) -> list[str]:
 
 def _whose(share: Share, measured: str) -> str:
     sentence = f"{100 * share.share:.0f} % of the excess comes from {OF[share.dimension]} {named(share.value)}"
+    if share.beside:
+        sentence += f", {share.beside}"
     if share.now is None:
         return f"{sentence}: {share.calls:,.0f} calls, usually {share.usual_calls:,.0f}."
     usual = "nothing" if share.usual is None else shown(measured, share.usual)

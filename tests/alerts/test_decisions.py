@@ -391,6 +391,16 @@ def test_slowness_is_that_of_a_team_that_was_not_there_before_and_not_of_the_few
     assert share.now == pytest.approx(np.log(6_000.0))
 
 
+def test_who_is_named_only_because_most_calls_are_his_is_told_with_his_part_of_the_calls() -> None:
+    before = [(NOON - HOURS_PER_WEEK, team, 1_000.0) for team in "aab" for _ in range(20)]
+    alike = [(NOON, team, 3_000.0) for team in "aab" for _ in range(20)]
+    one = [(NOON, team, 3_000.0 if team == "b" else 1_000.0) for team in "aab" for _ in range(20)]
+    for now, said in ((alike, "team 'a' (67 %, with 67 % of the calls)"), (one, "team 'b' (100 %)")):
+        found = attribution(log_latencies(slow_rows(before + now)), NOON * SECONDS_PER_HOUR, (NOON + 1) * SECONDS_PER_HOUR, 4, is_sum=False)
+        assert found is not None
+        assert said in found.sentences()[-1]
+
+
 def test_slowness_of_a_team_itself_and_of_a_slow_team_that_grew_are_both_found() -> None:
     before = [(NOON - HOURS_PER_WEEK, team, 1_000.0 if team == "a" else 4_000.0) for team in "ab" for _ in range(50)]
     itself = [(NOON, "a", 3_000.0)] * 50 + [(NOON, "b", 4_000.0)] * 50

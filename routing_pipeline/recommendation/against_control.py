@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable
+from routing_pipeline.recommendation.counted_sessions import COUNTS_FOR, THEN, counted, requests_then, with_counts
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.model import RuleSet, logged_rule_id
 from routing_pipeline.stats.inference import Floats, clustered_mean, independent_sum
@@ -39,8 +40,12 @@ class AgainstControl(Result):
     """One outcome of requests that rules decided, less that of requests that chance left without them."""
 
     outcome: Outcome
-    control: Measured = Field(description="Per request of the control, weighted to the days of the canary")
-    difference: Measured = Field(description="Canary less control, per request")
+    control: Measured = Field(
+        description="Per request of the control, weighted to the days of the canary; of rules per session, per request of the time before"
+    )
+    difference: Measured = Field(
+        description="Canary less control, per request; sessions count alike in both, whatever number of requests they take"
+    )
     promised: Measured = Field(description="The same as rules.json promised it; not known of single rules")
     verdict: PromiseVerdict = Field(description="`missed`: worse than promised by more than chance; `better`: the other way round")
     told: str = Field(description="In words")
@@ -66,7 +71,8 @@ class Arms:
     def of_rule_set(self, place: int, promise: RuleSet, meanwhile: float) -> tuple[AgainstControl, ...]:
         """Of all its rules, `meanwhile` that many final requests of any kind were logged; empty without a control."""
         of = self.sums["set"] == place
-        share = float(self.sums["n"][of].sum()) / max(meanwhile, 1.0)
+        now, then = (float(self.sums[name][of].sum()) for name in ("n", "n_then"))
+        share = then / max(meanwhile - now + then, 1.0)
         return self._compared(of, promise, min(share, 1.0))
 
     def _compared(self, of: np.ndarray, promise: RuleSet | None, share: float) -> tuple[AgainstControl, ...]:
@@ -107,22 +113,25 @@ class Arms:
 def arms_of(requests: ibis.Table, known: Sequence[RuleSet]) -> Arms:
     """Both arms of these rule sets; rules that change nothing have none."""
     ids = [
-        (f"{logged_rule_id(each.rule_set_id, rule.id)}{ending}", place, at, arm)
+        (f"{logged_rule_id(each.rule_set_id, rule.id)}{ending}", place, at, arm, requests_then(rule))
         for place, each in enumerate(known)
         for at, rule in enumerate(each.rules)
         if rule.route != "unchanged"
         for arm, ending in enumerate(("", f"/{CONTROL}"))
     ]
-    names, kinds = ("logged_id", "set", "rule", "control"), (pa.string(), pa.int64(), pa.int64(), pa.int64())
+    names, kinds = ("logged_id", "set", "rule", "control", THEN), (pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.float64())
     lookup = ibis.memtable(
         pa.table({name: pa.array([each[at] for each in ids], kind) for at, (name, kind) in enumerate(zip(names, kinds, strict=True))})
     )
     rows = requests.filter(requests.is_final).inner_join(lookup, requests.routing_rule_id == lookup.logged_id)
     if "rule_arm" in rows.columns:
         rows = rows.mutate(control=ibis.ifelse((rows.rule_arm == CONTROL).fill_null(False), ibis.literal(1, "int64"), rows.control))
+    rows = with_counts(rows, ("set", "rule", "control"))
     grouped = rows.group_by("set", "rule", "control", "cluster", day=(rows.started_s / 86_400).floor().cast("int64")).agg(
         n=rows.count().cast("float64"),
-        **{f"n_{outcome}": rows[column].count().cast("float64") for outcome, column in COLUMNS.items()},
+        n_then=rows[COUNTS_FOR].sum(),
+        n_quality=rows.quality.count().cast("float64"),
+        **{f"n_{outcome}": counted(rows, column) for outcome, column in COLUMNS.items() if outcome != "quality"},
         **{f"t_{outcome}": rows[column].sum().fill_null(0.0) for outcome, column in COLUMNS.items()},
     )
     table = grouped.order_by("set", "rule", "control", "cluster", "day").to_pyarrow()

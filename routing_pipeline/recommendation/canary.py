@@ -20,8 +20,10 @@ from pydantic import Field
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.search import MAX_COMPLETION_DROP
+from routing_pipeline.policy.units import SESSION
 from routing_pipeline.recommendation.against_control import promised_difference
 from routing_pipeline.recommendation.applied_limits import quality_floor
+from routing_pipeline.recommendation.counted_sessions import THEN, counted, requests_then, with_counts
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.model import RuleSet, logged_rule_id
 from routing_pipeline.stats.inference import standard_error
@@ -42,6 +44,8 @@ Standing = Literal["crossed", "cleared", "open", "cannot tell"]
 
 FALLING: frozenset[Watched] = frozenset(("quality", "completion"))
 """Harm is below their limit; of the others it is above."""
+SUMMED: frozenset[Watched] = frozenset(("cost_usd", "latency_ms"))
+"""Of rules per session, what a session takes as a whole."""
 ALPHA: Mapping[Watched, float] = {"quality": 0.025, "completion": 0.015, "cost_usd": 0.005, "latency_ms": 0.005}
 """Chance of a false alarm over the whole roll-out, by what is watched: 5 % in all."""
 ALPHA_GO_ON = 0.05
@@ -161,29 +165,36 @@ def margin_of(tolerance: float, share: float) -> float:
 
 def _moments(requests: ibis.Table, rule_set: RuleSet, steps: Sequence[Step]) -> list[dict[str, float]]:
     """Sums over the sessions of each arm, step and day: a few rows."""
-    ids = pa.table({"logged_id": pa.array(deciding_rules(rule_set), pa.string())})
-    lookup = ibis.memtable(ids)
+    then = {logged_rule_id(rule_set.rule_set_id, rule.id): requests_then(rule) for rule in rule_set.rules}
+    ids = deciding_rules(rule_set)
+    lookup = ibis.memtable(
+        pa.table(
+            {
+                "logged_id": pa.array(ids, pa.string()),
+                THEN: pa.array([then[each.removesuffix(f"/{CONTROL}")] for each in ids], pa.float64()),
+            }
+        )
+    )
     rows = requests.filter(requests.is_final).inner_join(lookup, requests.routing_rule_id == lookup.logged_id)
     is_control = rows.logged_id.endswith(f"/{CONTROL}") | (rows.rule_arm == CONTROL).fill_null(False)
     step = sum(((rows.started_s >= each.start_s).cast("int64") for each in steps[1:]), ibis.literal(0, "int64"))
     rows = rows.filter(rows.started_s >= steps[0].start_s).mutate(
         is_canary=~is_control,
         step=step,
-        unit=ibis.coalesce(rows.session_id, rows.request_id),
+        rule=rows.logged_id.replace(f"/{CONTROL}", ""),
         ended_well=(rows.status == "success").cast("float64"),
     )
-    values = {
-        "quality": rows.quality,
-        "completion": rows.ended_well,
-        "cost_usd": rows.request_cost_usd,
-        "latency_ms": rows.request_latency_ms,
-    }
+    values = {"quality": "quality", "completion": "ended_well", "cost_usd": "request_cost_usd", "latency_ms": "request_latency_ms"}
+    rows = with_counts(rows, ("is_canary", "rule"))
     # A session counts whole, on the day on which it began in its step.
-    sessions = rows.group_by("step", "is_canary", "unit").agg(
+    sessions = rows.group_by("step", "is_canary", SESSION).agg(
         day=(rows.started_s.min() / SECONDS_PER_DAY).floor().cast("int64"),
         last_s=rows.started_s.max(),
-        **{f"n_{name}": value.count().cast("float64") for name, value in values.items()},
-        **{f"t_{name}": value.sum().fill_null(0.0) for name, value in values.items()},
+        **{
+            f"n_{name}": counted(rows, column) if name in SUMMED else rows[column].count().cast("float64")
+            for name, column in values.items()
+        },
+        **{f"t_{name}": rows[column].sum().fill_null(0.0) for name, column in values.items()},
     )
     sums: dict[str, ibis.Value] = {}
     for name in values:

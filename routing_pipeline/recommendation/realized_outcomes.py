@@ -21,8 +21,8 @@ from pydantic import Field
 
 from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
-from routing_pipeline.policy.units import SESSION, with_sessions
 from routing_pipeline.recommendation.against_control import AgainstControl, Arms, Design, PromiseVerdict, arms_of, verdict_on
+from routing_pipeline.recommendation.counted_sessions import THEN, counted, requests_then, with_counts
 from routing_pipeline.recommendation.strange_requests import Strangers, strangers_among
 from routing_pipeline.rules.deciding import CONTROL
 from routing_pipeline.rules.lifecycle import RuleSetStatus, State
@@ -144,11 +144,11 @@ def _held_all(
         return RealizedOutcomes(
             rule_sets=(), waiting=(), verdict="No rules were proposed before, so there is no promise to compare with the outcome."
         )
-    counted, arms, strangers = _decided(requests, known), arms_of(requests, known), strangers_among(requests, known)
+    sums, arms, strangers = _decided(requests, known), arms_of(requests, known), strangers_among(requests, known)
     found = [
-        _held(each, place, counted, all_requests, by_hour, states[each.rule_set_id], arms, strangers)
+        _held(each, place, sums, all_requests, by_hour, states[each.rule_set_id], arms, strangers)
         for place, each in enumerate(known)
-        if (counted["set"] == place).any()
+        if (sums["set"] == place).any()
     ]
     ids = {each.rule_set_id for each in found}
     waiting = tuple(each.rule_set_id for each in known if each.rule_set_id not in ids and states[each.rule_set_id].state in FOLLOWED)
@@ -169,6 +169,7 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
                 "logged_id": pa.array([each[0] for each in ids], pa.string()),
                 "set": pa.array([each[1] for each in ids], pa.int64()),
                 "rule": pa.array([each[2] for each in ids], pa.int64()),
+                THEN: pa.array([requests_then(known[place].rules[at]) for _, place, at in ids], pa.float64()),
             }
         )
     )
@@ -180,19 +181,17 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
         ibis.literal(-1, "int64"),
         (rows.complexity * LEVELS).floor().cast("int64"),
     )
-    rows = with_sessions(rows.mutate(band=band))
-    rows = rows.mutate(part_of_session=1.0 / rows.count().over(ibis.window(group_by=[SESSION, "set", "rule"])))
+    rows = with_counts(rows.mutate(band=band), ("set", "rule"))
     grouped = (
         rows.group_by("set", "rule", "cluster", "task_type", "band")
         .agg(
             n=rows.count().cast("float64"),
-            sessions=rows.part_of_session.sum(),
             success=(rows.status == "success").cast("float64").sum(),
             labelled=rows.quality.notnull().cast("float64").sum(),
             quality=rows.quality.sum().fill_null(0.0),
-            n_cost=rows.request_cost_usd.notnull().cast("float64").sum(),
+            n_cost=counted(rows, "request_cost_usd"),
             cost=rows.request_cost_usd.sum().fill_null(0.0),
-            n_latency=rows.request_latency_ms.notnull().cast("float64").sum(),
+            n_latency=counted(rows, "request_latency_ms"),
             latency=rows.request_latency_ms.sum().fill_null(0.0),
             first_s=rows.started_s.min(),
             last_s=rows.started_s.max(),
@@ -218,36 +217,35 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
 def _held(
     promise: RuleSet,
     place: int,
-    counted: dict[str, Floats],
+    sums: dict[str, Floats],
     all_requests: int,
     by_hour: Mapping[int, float],
     status: RuleSetStatus,
     arms: Arms,
     strangers: Strangers,
 ) -> RealizedRuleSet:
-    of = counted["set"] == place
-    counted = _by_requests_of_the_promise(promise, of, counted)
+    of = sums["set"] == place
     parts = []
     for at, rule in enumerate(promise.rules):
-        mine = of & (counted["rule"] == at)
+        mine = of & (sums["rule"] == at)
         if mine.any():
             parts.append((rule, mine))
-    shares = [float(counted["n"][mine].sum()) for _, mine in parts]
+    shares = [float(sums["n"][mine].sum()) for _, mine in parts]
     rules = tuple(
         RealizedRule(
             rule_id=rule.id,
             requests=round(n),
-            labelled=round(float(counted["labelled"][mine].sum())),
-            outcomes=tuple(_promise_kept(name, getattr(rule.expected, name), _measured(counted, mine, name)) for name in OUTCOMES),
+            labelled=round(float(sums["labelled"][mine].sum())),
+            outcomes=tuple(_promise_kept(name, getattr(rule.expected, name), _measured(sums, mine, name)) for name in OUTCOMES),
             against_control=arms.of_rule(place, promise.rules.index(rule)),
         )
         for (rule, mine), n in zip(parts, shares, strict=True)
     )
     together = tuple(
-        _promise_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(counted, of, name)) for name in OUTCOMES
+        _promise_kept(name, _weighted([rule for rule, _ in parts], shares, name), _measured(sums, of, name)) for name in OUTCOMES
     )
     total = sum(shares)
-    first_s, last_s = float(counted["first_s"][of].min()), float(counted["last_s"][of].max())
+    first_s, last_s = float(sums["first_s"][of].min()), float(sums["last_s"][of].max())
     # Requests from before it was published, or while it was taken back, would make its rules look rarer, and what was promised of each
     # larger than it is.
     silent = strangers.silent(status)
@@ -275,32 +273,20 @@ def _held(
     )
 
 
-def _by_requests_of_the_promise(promise: RuleSet, of: NDArray[np.bool_], counted: dict[str, Floats]) -> dict[str, Floats]:
-    """Costs and times of rules per session are promised per request of the time before: each session counts for as many as it held then."""
-    per_request = dict(counted)
-    for at, rule in enumerate(promise.rules):
-        if rule.per == "session" and rule.evidence.sessions:
-            mine = of & (counted["rule"] == at)
-            then = rule.evidence.requests / rule.evidence.sessions * counted["sessions"] / np.maximum(counted["n"], 1.0)
-            for name in ("n_cost", "n_latency"):
-                per_request[name] = np.where(mine, per_request[name] * then, per_request[name])
-    return per_request
-
-
-def _measured(counted: dict[str, Floats], of: NDArray[np.bool_], name: str) -> Measured:
+def _measured(sums: dict[str, Floats], of: NDArray[np.bool_], name: str) -> Measured:
     """Mean per request with an interval clustered by session; quality by strata, each weighted by its successes."""
-    cluster = counted["cluster"][of].astype(np.int64)
+    cluster = sums["cluster"][of].astype(np.int64)
 
     def by_cluster(values: Floats) -> Floats:
         return np.bincount(cluster, values, minlength=CLUSTERS).astype(np.float64)
 
     if name != "quality":
         column = "cost" if name == "cost_usd" else "latency"
-        return clustered_mean(by_cluster(counted[column][of]), by_cluster(counted[f"n_{column}"][of]))
-    stratum = counted["stratum"][of].astype(np.int64)
-    success, labelled = (np.bincount(stratum, counted[each][of]) for each in ("success", "labelled"))
+        return clustered_mean(by_cluster(sums[column][of]), by_cluster(sums[f"n_{column}"][of]))
+    stratum = sums["stratum"][of].astype(np.int64)
+    success, labelled = (np.bincount(stratum, sums[each][of]) for each in ("success", "labelled"))
     weight = np.where(labelled > 0, success / np.maximum(labelled, 1.0), 0.0)[stratum]
-    return clustered_mean(by_cluster(weight * counted["quality"][of]), by_cluster(weight * counted["labelled"][of]))
+    return clustered_mean(by_cluster(weight * sums["quality"][of]), by_cluster(weight * sums["labelled"][of]))
 
 
 def _weighted(rules: Sequence[Rule], shares: Sequence[float], name: str) -> Measured:

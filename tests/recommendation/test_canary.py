@@ -88,6 +88,35 @@ def test_the_margin_is_that_of_decided_requests_whatever_else_is_logged(hand_mad
     assert among.of("quality").difference.estimate == pytest.approx(alone.of("quality").difference.estimate)
 
 
+def of_sessions(rule_set: RuleSet, requests: int, sessions: int) -> RuleSet:
+    """The same with its first rule deciding sessions, of so many requests in so many sessions."""
+    first = rule_set.rules[0]
+    evidence = first.evidence.model_copy(update={"requests": requests, "sessions": sessions})
+    return rule_set.model_copy(update={"rules": (first.model_copy(update={"per": "session", "evidence": evidence}), *rule_set.rules[1:])})
+
+
+def test_sessions_that_take_more_and_cheaper_calls_are_held_to_what_they_cost_as_a_whole(hand_made: Callable, rule_set: RuleSet) -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        row
+        | {"at_s": float(row["at_s"]) + call, "cost_usd": (0.06 if is_canary else 0.1) * float(rng.lognormal(0, 0.1)), "latency_ms": 500.0}
+        for row in rows_of(rule_set, share=0.3, n=1_500)
+        for is_canary in [row["rule_arm"] != "control"]
+        for call in range(4 if is_canary else 2)
+    ]
+    by_request, by_session = (looked(hand_made, each, rows) for each in (rule_set, of_sessions(rule_set, 3_000, 1_500)))
+    cheaper, dearer = (each.of("cost_usd").difference for each in (by_request, by_session))
+    assert isinstance(cheaper, Estimate)
+    assert isinstance(dearer, Estimate)
+    # 4 calls at 0.06 in place of 2 at 0.10: of a session that held two requests, 0.12 for each.
+    assert cheaper.estimate == pytest.approx(-0.04, abs=0.002)
+    assert dearer.estimate == pytest.approx(0.02, abs=0.002)
+    assert by_session.of("cost_usd").control == pytest.approx(0.1, abs=0.002)
+    assert by_session.of("latency_ms").difference.estimate == pytest.approx(500.0, abs=5)
+    assert {"cost_usd", "latency_ms"} <= {each.watched for each in by_session.crossed}
+    assert by_session.of("quality").control == pytest.approx(by_request.of("quality").control)
+
+
 def test_a_handful_of_sessions_cannot_tell(hand_made: Callable, rule_set: RuleSet) -> None:
     found = looked(hand_made, rule_set, rows_of(rule_set, share=0.1, n=60))
     assert {each.standing for each in found.guardrails} == {"cannot tell"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -348,3 +349,36 @@ def test_days_on_which_a_rule_set_was_taken_back_do_not_make_its_promise_larger(
         return cost.promised.estimate
 
     assert promised(without_rules(rows, 2, 5)) == pytest.approx(promised(rows), rel=0.05)
+
+
+def test_rules_per_session_that_take_more_and_cheaper_calls_have_made_sessions_dearer(hand_made: Callable[..., ibis.Table]) -> None:
+    made = promise()
+    of_session = made.rules[0].evidence.model_copy(update={"requests": 2_000, "sessions": 1_000})
+    rule = made.rules[0].model_copy(update={"per": "session", "evidence": of_session})
+    made = promised_change(0.0).model_copy(update={"rules": (rule,)})
+    change = made.expected.change.model_copy(update={"cost_usd": RelativeChange(relative=about(-0.3, 0.05))})
+    baseline = made.expected.baseline.model_copy(update={"cost_usd": about(0.1, 0.001)})
+    made = made.model_copy(update={"expected": made.expected.model_copy(update={"change": change, "baseline": baseline})})
+    rng = np.random.default_rng(3)
+    name = logged_rule_id(made.rule_set_id, rule.id)
+    rows = [
+        {
+            "at_s": 3_600.0 * (session % 160) + call,
+            "session_id": f"s{session}",
+            "cluster": session * 7 % 256,
+            "routing_rule_id": f"{name}/control" if is_control else name,
+            "cost_usd": (0.1 if is_control else 0.06) * float(rng.lognormal(0, 0.1)),
+        }
+        for session in range(1_200)
+        for is_control in [session % 2 == 0]
+        for call in range(2 if is_control else 4)
+    ]
+    (found,) = held(hand_made(rows).to_pyarrow(), made).rule_sets
+    cost = next(each for each in found.against_control if each.outcome == "cost_usd")
+    # 4 calls at 0.06 in place of 2 at 0.10: of a session that held two requests, 0.12 for each and not 0.06.
+    assert isinstance(cost.difference, Estimate)
+    assert cost.difference.estimate == pytest.approx(0.02, abs=0.002)
+    assert cost.promised.estimate == pytest.approx(-0.03, rel=0.01)
+    assert (found.design, cost.verdict) == ("randomised", "missed")
+    measured = next(each for each in found.outcomes if each.outcome == "cost_usd").measured
+    assert measured.estimate == pytest.approx(0.12, abs=0.002)

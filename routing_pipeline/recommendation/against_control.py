@@ -113,7 +113,7 @@ class Arms:
 def arms_of(requests: ibis.Table, known: Sequence[RuleSet]) -> Arms:
     """Both arms of these rule sets; rules that change nothing have none."""
     ids = [
-        (f"{logged_rule_id(each.rule_set_id, rule.id)}{ending}", place, at, arm, requests_then(rule))
+        (f"{logged_rule_id(each.rule_set_id, rule.id)}{ending}", place, at, arm, requests_then(rule, each))
         for place, each in enumerate(known)
         for at, rule in enumerate(each.rules)
         if rule.route != "unchanged"

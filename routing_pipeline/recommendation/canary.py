@@ -165,7 +165,7 @@ def margin_of(tolerance: float, share: float) -> float:
 
 def _moments(requests: ibis.Table, rule_set: RuleSet, steps: Sequence[Step]) -> list[dict[str, float]]:
     """Sums over the sessions of each arm, step and day: a few rows."""
-    then = {logged_rule_id(rule_set.rule_set_id, rule.id): requests_then(rule) for rule in rule_set.rules}
+    then = {logged_rule_id(rule_set.rule_set_id, rule.id): requests_then(rule, rule_set) for rule in rule_set.rules}
     ids = deciding_rules(rule_set)
     lookup = ibis.memtable(
         pa.table(

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import ibis
 
+from routing_pipeline.estimates import Estimate
 from routing_pipeline.policy.units import SESSION, with_sessions
-from routing_pipeline.rules.model import Rule
+from routing_pipeline.rules.model import Rule, RuleSet
 
 THEN = "requests_then"
 """Column: `requests_then` of the rule that decided; null where each request is decided by itself."""
@@ -22,11 +23,19 @@ COUNTS_FOR = "counts_for"
 """Column: for how many requests a row counts in means of costs and times."""
 
 
-def requests_then(rule: Rule) -> float | None:
-    """Requests of one of the rule's sessions in the window of its promise, 1 where nobody counted them; None of a rule per request."""
+def requests_then(rule: Rule, rule_set: RuleSet) -> float | None:
+    """Requests of one of the rule's sessions in the window of its promise, of any session where its own were not counted; None of a rule per request."""
     if rule.per != "session":
         return None
-    return rule.evidence.requests / rule.evidence.sessions if rule.evidence.sessions else 1.0
+    if rule.evidence.sessions:
+        return rule.evidence.requests / rule.evidence.sessions
+    return requests_of_any(rule_set)
+
+
+def requests_of_any(rule_set: RuleSet) -> float | None:
+    """Requests of a session in the window of the promise, whichever rule decides it; None where the promise is per call only."""
+    of_all = rule_set.expected.per_session
+    return of_all.baseline.requests.estimate if of_all is not None and isinstance(of_all.baseline.requests, Estimate) else None
 
 
 def with_counts(rows: ibis.Table, by: Sequence[str]) -> ibis.Table:

@@ -18,6 +18,7 @@ from routing_pipeline.policy import proof
 from routing_pipeline.policy.proof import Evaluated, Verdict
 from routing_pipeline.policy.search import Learned
 from routing_pipeline.recommendation.applied_limits import constraints_of, quality_floor
+from routing_pipeline.recommendation.counted_sessions import requests_of_any
 from routing_pipeline.recommendation.half_choices import HalfChoice, told_by_half
 from routing_pipeline.recommendation.joint_intervals import JointIntervals
 from routing_pipeline.recommendation.moved_traffic import moved_shares, strength_of_task, tipping_point
@@ -149,6 +150,12 @@ def _rule_set(
         warnings=warnings,
     )
     criteria = of_the_set(
-        quality_floor(found), question.limits, outcome, today, has_cost=question.has_cost, slow_above_ms=question.slow_above_ms
+        quality_floor(found),
+        question.limits,
+        outcome,
+        today,
+        has_cost=question.has_cost,
+        slow_above_ms=question.slow_above_ms,
+        session=requests_of_any(found) if any(rule.per == "session" for rule in rules) else None,
     )
     return found.model_copy(update={"validation_criteria": criteria})

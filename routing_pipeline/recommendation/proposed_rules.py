@@ -106,6 +106,7 @@ def _rule(
     already = sent / max(rules_.units_of(cube, places), 1.0)
     expected = intervals.outcomes(then)
     per = question.evidence.per_of(block.condition.task_type)
+    requests, sessions = rules_.requests_of(cube, places), _sessions_of(question, places) if per == "session" else None
     return Rule(
         id=f"r{priority}",
         priority=priority,
@@ -115,8 +116,8 @@ def _rule(
         fallbacks=rules_.fallbacks(cube, block),
         rationale=_rationale(question, block, share, already, intervals, then, now),
         evidence=RuleEvidence(
-            requests=round(rules_.requests_of(cube, places)),
-            sessions=_sessions_of(question, places) if per == "session" else None,
+            requests=round(requests),
+            sessions=sessions,
             labelled=round(float(cube.all.labelled[places].sum())),
             effective_sample_size=min(float(cube.all.effective[places, arm].sum()) for arm in block.arms),
             min_propensity=float(cube.all.min_propensity[np.ix_(places, block.arms)].min()),
@@ -125,7 +126,9 @@ def _rule(
         expected=expected,
         effort="Low" if already >= 0.05 else "Medium",
         risk=risk_of_rule(question.evidence.grade, impact, tolerance).level,
-        validation_criteria=of_a_rule(expected, impact.baseline, (then.success.value, now.success.value), tolerance),
+        validation_criteria=of_a_rule(
+            expected, impact.baseline, (then.success.value, now.success.value), tolerance, requests / sessions if sessions else None
+        ),
     )
 
 

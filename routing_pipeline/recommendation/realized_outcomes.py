@@ -169,7 +169,7 @@ def _decided(requests: ibis.Table, known: Sequence[RuleSet]) -> dict[str, Floats
                 "logged_id": pa.array([each[0] for each in ids], pa.string()),
                 "set": pa.array([each[1] for each in ids], pa.int64()),
                 "rule": pa.array([each[2] for each in ids], pa.int64()),
-                THEN: pa.array([requests_then(known[place].rules[at]) for _, place, at in ids], pa.float64()),
+                THEN: pa.array([requests_then(known[place].rules[at], known[place]) for _, place, at in ids], pa.float64()),
             }
         )
     )

@@ -161,6 +161,8 @@ def _evaluated_rule(
 ) -> Rule:
     new_models = 0 if part.served > 0 or rule.route == "unchanged" else 1
     expected = cannot_tell("no request that the rule decides for was replayed") if found is None else found.expected.proposed
+    calls = None if evidence.sessions is None or rule.per != "session" else evidence.sessions.calls
+    session = calls.estimate if isinstance(calls, Estimate) else None
     success = () if found is None else (found.success_today, *([found.success.estimate] if isinstance(found.success, Estimate) else []))
     return rule.model_copy(
         update={
@@ -174,7 +176,7 @@ def _evaluated_rule(
             "expected": expected,
             "effort": effort_of(rules=1, new_models=new_models)[0],
             "risk": risk_of_rule(evidence.grade, impact, tolerance).level,
-            "validation_criteria": of_a_rule(expected, impact.baseline, success, tolerance),
+            "validation_criteria": of_a_rule(expected, impact.baseline, success, tolerance, session),
         }
     )
 

@@ -24,7 +24,14 @@ SMALL_USD = 0.0005
 
 
 def of_the_set(
-    floor: QualityFloor | None, limits: Limits, then: Evaluated, now: Evaluated, *, has_cost: bool, slow_above_ms: float | None
+    floor: QualityFloor | None,
+    limits: Limits,
+    then: Evaluated,
+    now: Evaluated,
+    *,
+    has_cost: bool,
+    slow_above_ms: float | None,
+    session: float | None = None,
 ) -> tuple[str, ...]:
     """Criteria over all requests of the canary.
 
@@ -35,6 +42,8 @@ def of_the_set(
         now: outcomes today.
         has_cost: whether cost is known for enough requests.
         slow_above_ms: from where a request counts as slow.
+        session: requests of one today, where rules decide for sessions: how many it takes then is part of what it costs. None where
+            each request is decided by itself.
     """
     found = []
     if floor is not None:
@@ -44,18 +53,21 @@ def of_the_set(
         )
     found.append(f"Completion over all requests stays at or above {100 * _down(max(now.success.value - MAX_COMPLETION_DROP, 0.0)):.1f} %.")
     if has_cost:
+        cost, each = ("Cost per request", 1.0) if session is None else ("Cost per session", session)
         if limits.max_cost is not None:
-            found.append(f"Cost per request stays at or below ${limits.max_cost:.6g}.")
+            found.append(f"{cost} stays at or below ${each * limits.max_cost:.6g}.")
         if limits.keeps_cost:
-            found.append(f"Cost per request does not rise above today's {_usd(now.cost.value)}.")
+            found.append(f"{cost} does not rise above today's {_usd(each * now.cost.value)}.")
         elif then.cost.value < now.cost.value:
-            found.append(f"Cost per request falls below today's {_usd(now.cost.value)} (expected {_usd(then.cost.value)}).")
+            found.append(f"{cost} falls below today's {_usd(each * now.cost.value)} (expected {_usd(each * then.cost.value)}).")
     if limits.max_slow is not None and slow_above_ms is not None:
         found.append(f"At most {text.whole_percent(limits.max_slow)} of all requests take longer than {slow_above_ms / 1000:.1f} s.")
     return tuple(found)
 
 
-def of_a_rule(expected: Outcomes, baseline: Outcomes, success: Sequence[float], tolerance: float) -> tuple[str, ...]:
+def of_a_rule(
+    expected: Outcomes, baseline: Outcomes, success: Sequence[float], tolerance: float, session: float | None = None
+) -> tuple[str, ...]:
     """Criteria on the requests that one rule decides.
 
     Args:
@@ -63,6 +75,7 @@ def of_a_rule(expected: Outcomes, baseline: Outcomes, success: Sequence[float], 
         baseline: outcomes of the same requests today.
         success: share of its requests that end well, under the rule and today; empty where neither can be told.
         tolerance: fall of quality that is acceptable where none can be told beforehand, 0..1.
+        session: as for `of_the_set`, of the sessions that it decides.
     """
     found, now = [], baseline.quality
     if isinstance(expected.quality, Estimate) and isinstance(now, Estimate):
@@ -80,12 +93,12 @@ def of_a_rule(expected: Outcomes, baseline: Outcomes, success: Sequence[float], 
     cost, today = expected.cost_usd, baseline.cost_usd
     if isinstance(cost, Unidentifiable) or isinstance(today, Unidentifiable):
         return tuple(found)
-    if cost.estimate < today.estimate:
-        found.append(f"Cost per request falls below today's {_usd(today.estimate)} (expected {_usd(cost.estimate)}).")
+    what, each = ("Cost per request", 1.0) if session is None else ("Cost per session", session)
+    then, now_usd = each * cost.estimate, each * today.estimate
+    if then < now_usd:
+        found.append(f"{what} falls below today's {_usd(now_usd)} (expected {_usd(then)}).")
     else:
-        found.append(
-            f"Cost per request stays at or below {_usd(_up(cost.high))} (expected {_usd(cost.estimate)}, today {_usd(today.estimate)})."
-        )
+        found.append(f"{what} stays at or below {_usd(_up(each * cost.high))} (expected {_usd(then)}, today {_usd(now_usd)}).")
     return tuple(found)
 
 

@@ -85,7 +85,7 @@ def lessons_of(attempts: ibis.Table) -> Lessons:
     if not there:
         return {}
     failed = attempts.status == "failure"
-    named: dict[Need, Any] = dict.fromkeys(there, ibis.literal(False))
+    named: dict[Need, Any] = dict.fromkeys(there, failed & ibis.literal(False))
     without_reason = failed
     if "error_type" in attempts.columns:
         named = {need: failed & is_of(attempts.error_type, NEED_CLASSES[need]) for need in there}

@@ -9,6 +9,7 @@ not be started, failed or was never opened, nothing is there, and what is needed
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import subprocess
@@ -114,4 +115,7 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    from routing_pipeline.__main__ import LOOKED_FOR_CYCLES
+
+    gc.set_threshold(*LOOKED_FOR_CYCLES)
     guarded(_serve)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INGESTION = ("request_log", "feedback")
 """Assets that read logs."""
-EVALUATES_THE_GATE = ("routing_pipeline.data_quality.row_checks", "great_expectations")
+EVALUATES_THE_GATE = ("routing_pipeline.data_quality.row_checks", "routing_pipeline.data_quality.evaluator")
 ANSWERS_AHEAD = ("routing_pipeline.operations.ahead", "ibis.backends.duckdb")
 """What takes long to import: the second process does so while logs are read."""
 

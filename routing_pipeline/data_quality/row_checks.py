@@ -10,7 +10,6 @@ alone. The rows are views on files of ours; no value from a log becomes part of 
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +52,6 @@ from routing_pipeline.window.scope import Window
 
 if TYPE_CHECKING:
     import duckdb
-
-# Great Expectations reads it when it is imported: no analytics over the network.
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 DIALECT = "routing_duckdb"
 COLUMNS, DAYS, WINDOW = "lake_columns", "lake_days", "lake_window"
@@ -210,9 +205,8 @@ def _evaluated(rules: Sequence[Expectation], view: str, window: Window, frame: A
     """One suite over one view, or its frame on Spark: Great Expectations bundles its counts into few statements, or jobs."""
     if not rules:
         return {}
-    # It takes three to six seconds to load.
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    # It takes seconds to load.
+    from routing_pipeline.data_quality.evaluator import ProgressBarsConfig, gx
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -235,8 +229,7 @@ def _evaluated(rules: Sequence[Expectation], view: str, window: Window, frame: A
 
 def _translated(rule: Expectation, window: Window) -> list[Any]:
     """The rule as expectations of Great Expectations, one per column."""
-    # Its names are exported at run time only.
-    gxe: Any = import_module("great_expectations.expectations")
+    from routing_pipeline.data_quality.evaluator import expectations as gxe, row_conditions
 
     def part(kind: Any, column: str, **settings: Any) -> Any:
         return kind(column=column, meta={"rule": rule.name, "column": column}, **settings)
@@ -258,7 +251,6 @@ def _translated(rule: Expectation, window: Window) -> list[Any]:
             last = (window.end_s // SECONDS_PER_DAY + 1) * SECONDS_PER_DAY + margin_s
             return [part(gxe.ExpectColumnValuesToBeBetween, column, min_value=_moment(first), max_value=_moment(last), strict_max=True)]
         case Filled(column, share, of):
-            row_conditions: Any = import_module("great_expectations.expectations.row_conditions")
             rows = {} if of is None else {"row_condition": row_conditions.Column("status") == of}
             return [part(gxe.ExpectColumnValuesToNotBeNull, column, mostly=share, **rows)]
     return []

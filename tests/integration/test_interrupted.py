@@ -40,7 +40,7 @@ TERMINATED = "routing-pipeline: terminated; nothing is lost, run the same comman
 # child's id, and how it ended.
 FORKING = """
 import json, os, sys
-import assets.definitions, assets.running, great_expectations, routing_pipeline.report.files
+import assets.definitions, assets.running, routing_pipeline.data_quality.evaluator, routing_pipeline.report.files
 from routing_pipeline.__main__ import main
 
 for line in sys.stdin:

@@ -53,7 +53,7 @@ maintain_lake = dg.define_asset_job(
 )
 
 
-LOADED_LATE = ("ibis.backends.duckdb", "pyiceberg.catalog.sql", "great_expectations", "scipy.stats", "altair", "vl_convert")
+LOADED_LATE = ("ibis.backends.duckdb", "pyiceberg.catalog.sql", "routing_pipeline.data_quality.evaluator", "altair", "vl_convert")
 """What steps import when they first need it: seconds, which a process that is forked for one step would pay each time."""
 
 

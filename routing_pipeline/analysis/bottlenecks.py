@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 import ibis
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -22,6 +21,7 @@ from routing_pipeline.analysis.latency_spikes import LatencySpikes, latency_spik
 from routing_pipeline.analysis.model_minutes import model_minutes
 from routing_pipeline.clock import SECONDS_PER_HOUR, hour_of
 from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.stats.counted_tests import binomial_tail
 from routing_pipeline.stats.inference import FALSE_DISCOVERY_RATE, Floats, false_discovery_adjusted, proportion_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
@@ -177,7 +177,7 @@ def _delays(timed: ibis.Table, key: str, bound: float) -> list[dict[str, Any]]:
 
 def _judged(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Fields of each line; whether a share of slow decisions above that of the window could be chance."""
-    adjusted = false_discovery_adjusted([float(scipy.stats.binom.sf(row["slow"] - 1, row["n"], SLOWEST_SHARE)) for row in rows])
+    adjusted = false_discovery_adjusted([binomial_tail(row["slow"], row["n"], SLOWEST_SHARE) for row in rows])
     return [
         (
             row,

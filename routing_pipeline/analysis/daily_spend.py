@@ -15,12 +15,12 @@ from typing import Literal
 
 import ibis
 import numpy as np
-import scipy
 from pydantic import Field
 
 from routing_pipeline import text
 from routing_pipeline.clock import SECONDS_PER_DAY, hour_of
-from routing_pipeline.estimates import LEVEL, Estimate, Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.estimates import Known, Measured, Result, Unidentifiable, quantity
+from routing_pipeline.stats.robust_slope import theil_sen
 from routing_pipeline.window.kinds_of_call import is_chat
 from routing_pipeline.window.scope import NEARLY_ALL, AnalysisScope
 
@@ -145,8 +145,7 @@ def _slope(days: Sequence[DayCost]) -> tuple[Measured, Measured]:
         )
         return why, why
     cost = np.array([day.cost_usd for day in days])
-    found = scipy.stats.theilslopes(cost, [day.day.toordinal() for day in days], LEVEL)
-    slope = Estimate(estimate=float(found.slope), low=float(found.low_slope), high=float(found.high_slope))
+    slope = theil_sen(cost.tolist(), [day.day.toordinal() for day in days])
     median = float(np.median(cost))
     if median <= 0:
         return slope, Unidentifiable(unidentifiable="the median day costs nothing; a relative slope has no meaning")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ibis
-import scipy
 from pydantic import Field
 
 from routing_pipeline.analysis.choices import fold_rare
 from routing_pipeline.analysis.quality_over_time import step_of
 from routing_pipeline.estimates import Measured, Result, Unidentifiable, quantity
+from routing_pipeline.stats.counted_tests import hypergeometric_tail
 from routing_pipeline.stats.inference import FALSE_DISCOVERY_RATE, false_discovery_adjusted, proportion_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
@@ -160,7 +160,7 @@ def _add(to: _Calls, more: _Calls, sign: int) -> None:
 def _more_often(pair: _Calls, other: _Calls, kind: FailureKind) -> float:
     """One-sided p-value of Fisher's exact test that the pair's rate is not above the other's."""
     (n, k), (others, affected) = pair.thinned(kind), other.thinned(kind)
-    return float(scipy.stats.hypergeom.sf(k - 1, n + others, k + affected, n))
+    return hypergeometric_tail(k, n + others, k + affected, n)
 
 
 def _rate(calls: _Calls, kind: FailureKind) -> float:

@@ -5,15 +5,17 @@ Does not belong here: drift of outcomes (`quality_over_time`, `cost_change`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
-import scipy
 from pydantic import Field
+from scipy.special import rel_entr
 
 from routing_pipeline.analysis.request_cells import Row, complexity_band, grouped, length_band, sum_of
 from routing_pipeline.estimates import Known, Result, Unidentifiable, quantity
+from routing_pipeline.stats.counted_tests import contingency_p
 from routing_pipeline.stats.inference import Floats, false_discovery_adjusted
 from routing_pipeline.text import LogName
 
@@ -88,7 +90,7 @@ def _chi_square_p(mix: Mapping[str, tuple[int, int]]) -> Known:
     pooled = pooled[pooled.sum(axis=1) > 0]
     if len(pooled) < 2:
         return Unidentifiable(unidentifiable="all requests are of one category; there is no mix to drift")
-    return float(scipy.stats.chi2_contingency(pooled, correction=False).pvalue)
+    return contingency_p(pooled)
 
 
 def _drift_of(dimension: DriftDimension, mix: Mapping[str, tuple[int, int]], p_value: Known) -> MixDrift:
@@ -116,7 +118,7 @@ def _drift_of(dimension: DriftDimension, mix: Mapping[str, tuple[int, int]], p_v
 def _jensen_shannon(one: Floats, other: Floats) -> float:
     """Mean Kullback-Leibler divergence from the middle of both, to base 2 (Lin 1991)."""
     middle = (one + other) / 2
-    return float((scipy.stats.entropy(one, middle, base=2) + scipy.stats.entropy(other, middle, base=2)) / 2)
+    return float((rel_entr(one, middle) + rel_entr(other, middle)).sum() / (2 * math.log(2)))
 
 
 def _drift_verdict(index: float, p_value: Known) -> DriftVerdict:

@@ -10,7 +10,6 @@ import math
 from typing import ClassVar
 
 import ibis
-import scipy
 from pydantic import Field
 
 from routing_pipeline.analysis.choices import LISTED, choice, fold_rare, segment_place
@@ -19,6 +18,7 @@ from routing_pipeline.analysis.quality_over_time import NO_QUALITY, Degradation,
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy.evidence_model import ArmEvidence, RoutingEvidence, SegmentEvidence
 from routing_pipeline.rules.model import Grade
+from routing_pipeline.stats.counted_tests import hypergeometric_tail
 from routing_pipeline.stats.inference import FALSE_DISCOVERY_RATE, difference, false_discovery_adjusted, p_value, proportion_interval
 from routing_pipeline.text import LogName
 from routing_pipeline.window.scope import AnalysisScope
@@ -144,7 +144,7 @@ def _low_quality(
     n, below = sum(row["n"] for row in counted), sum(row["below"] for row in counted)
     kinds = [row for row in counted if row[by] is not None]
     # Hypergeometric: this many low answers or more, were low answers spread over all segments alike.
-    tails = [float(scipy.stats.hypergeom.sf(row["below"] - 1, n, below, row["n"])) for row in kinds]
+    tails = [hypergeometric_tail(row["below"], n, below, row["n"]) for row in kinds]
     found = []
     for row, p in zip(kinds, false_discovery_adjusted(tails), strict=True):
         segment = segments[row[by]] if segments else None

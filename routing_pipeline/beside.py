@@ -15,7 +15,7 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -32,12 +32,13 @@ _open: ContextVar[_Second | None] = ContextVar("second_process", default=None)
 class _Second:
     """The process from its owner's side: what was handed over and has not come back, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Sequence[str]) -> None:
         # No module of the folder that a command is called in comes before the installed ones.
         command = (sys.executable, "-P", "-m", "routing_pipeline.beside")
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
         self._asked, self._done = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         self._begun: deque[str] = deque()
+        self._meanwhile = list(meanwhile)
 
     def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> None:
         work = pickle.dumps((name, function, arguments))
@@ -47,6 +48,9 @@ class _Second:
             self._begun.append(name)
 
     def settle(self, name: str) -> None:
+        if name in self._begun:
+            while self._meanwhile:
+                import_module(self._meanwhile.pop())
         while name in self._begun:
             try:
                 # Names alone come back: of our own process, which answers one after the other.
@@ -67,12 +71,15 @@ def is_of_a_command() -> None:
 
 
 @contextmanager
-def second_process(*modules: str) -> Iterator[None]:
-    """Open it, where there is a core for it, for as long as the block lasts; it begins with importing these."""
+def second_process(*modules: str, meanwhile: Sequence[str] = ()) -> Iterator[None]:
+    """Open it, where there is a core for it, for as long as the block lasts; it begins with importing these.
+
+    `meanwhile`: what the command itself needs later, imported when it first waits for the other one.
+    """
     if not _is_command or (os.cpu_count() or 1) < LEAST_CORES:
         yield
         return
-    second = _Second()
+    second = _Second(meanwhile)
     for module in modules:
         second.begin(module, import_module, module)
     token = _open.set(second)

@@ -29,6 +29,8 @@ INGESTION = ("request_log", "feedback")
 EVALUATES_THE_GATE = ("routing_pipeline.data_quality.row_checks", "routing_pipeline.data_quality.evaluator")
 ANSWERS_AHEAD = ("routing_pipeline.operations.ahead", "ibis.backends.duckdb")
 """What takes long to import: the second process does so while logs are read."""
+DRAWS_THE_REPORT = ("vl_convert", "altair")
+"""What takes long as well, and is needed last: the command does so while it waits for the second process."""
 
 
 def ingestion(
@@ -155,7 +157,7 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         # processes a run may have is given no more.
         modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
         is_one = asked.engine != "duckdb" or os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")
-        with nullcontext() if is_one else second_process(*modules):
+        with nullcontext() if is_one else second_process(*modules, meanwhile=DRAWS_THE_REPORT):
             from assets.running import run_job
 
             used = resources(home, asked.config, asked.engine)

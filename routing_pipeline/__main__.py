@@ -8,12 +8,8 @@ import gc
 import os
 import sys
 
-from routing_pipeline.beside import is_of_a_command
+from routing_pipeline.beside import LOOKED_FOR_CYCLES, is_of_a_command
 from routing_pipeline.stopping import heed
-
-LOOKED_FOR_CYCLES: tuple[int, int, int] = (50_000, 20, 100)
-"""After how many new objects Python looks for cycles among them. Queries are made of hundreds of thousands of small objects without
-cycles: looked through after every 700, as is Python's habit, they take a fifth more time."""
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import ibis
 import pyarrow.parquet as pq
 import pytest
 
-from routing_pipeline.__main__ import LOOKED_FOR_CYCLES
+from routing_pipeline.beside import LOOKED_FOR_CYCLES
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.demo import traffic as demo_traffic
 from routing_pipeline.parameters import Parameters

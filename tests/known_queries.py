@@ -13,7 +13,7 @@ import pytest
 
 from routing_pipeline.storage.home import Home
 from routing_pipeline.window import compiled_before
-from routing_pipeline.window.engine import QUERIES
+from routing_pipeline.window.compiled_before import QUERIES
 
 
 class KnownQueries(dict[str, str]):

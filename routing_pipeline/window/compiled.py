@@ -31,7 +31,7 @@ from ibis.backends.duckdb import Backend
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from ibis.common.graph import Graph, Node
 
-from routing_pipeline.window import compiled_before
+from routing_pipeline.window import compiled_before, first_queries
 
 QUERIES_KEPT = 2_000
 """Compiled queries that a process remembers; each is some kilobytes."""
@@ -101,7 +101,9 @@ class CompilingOnce(Backend):  # type: ignore[misc]  # Ibis is not typed
             return str(super().compile(expr))
         found = _queries.get(shaped.key)
         if found is None:
-            found = None if self.kept_in is None else compiled_before.find(self.kept_in, shaped.key)
+            found = first_queries.find(compiled_before.name_of(shaped.key))
+            if found is None and self.kept_in is not None:
+                found = compiled_before.find(self.kept_in, shaped.key)
             if found is None:
                 places = {name: place for place, name in enumerate(shaped.tables)}
                 with _marked(shaped.numbers):

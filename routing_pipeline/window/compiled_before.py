@@ -20,13 +20,15 @@ from pathlib import Path
 from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.storage.code_keys import code_key
 
+QUERIES = "queries"
+"""Folder beside what DuckDB spills, for the SQL of queries that were asked before."""
 USED_AGAIN_S = SECONDS_PER_DAY
 """How old a file's last use may be before another one is noted."""
 
 
 def find(folder: Path, key: str) -> str | None:
     """The SQL kept under a key; None when there is none that is whole."""
-    path = folder / _name(key)
+    path = folder / name_of(key)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         digest, _, query = path.read_text(encoding="utf-8").partition("\n")
         if digest == _digest(query):
@@ -39,7 +41,7 @@ def find(folder: Path, key: str) -> str | None:
 def keep(folder: Path, key: str, query: str) -> None:
     """Keep it, where that can be done: a full disk is nothing that a query should end by. Nobody waits for the disk: what is not whole is not believed."""
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        path, content = folder / _name(key), f"{_digest(query)}\n{query}".encode()
+        path, content = folder / name_of(key), f"{_digest(query)}\n{query}".encode()
         try:
             path.write_bytes(content)
         except FileNotFoundError:
@@ -47,7 +49,8 @@ def keep(folder: Path, key: str, query: str) -> None:
             path.write_bytes(content)
 
 
-def _name(key: str) -> str:
+def name_of(key: str) -> str:
+    """The name of a shape's file: by which code and which versions it was compiled, and its key."""
     return f"{_compiler()}-{key}.sql"
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.stopping import tidying
 from routing_pipeline.storage.bucket import COPIES, local_copy
+from routing_pipeline.window import compiled_before
 from routing_pipeline.window.spark import LOG, evaluated_once, kept_rows, session_of
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills, in each process."""
 
-QUERIES = "queries"
-"""Folder beside what DuckDB spills, for the SQL of queries that were asked before."""
 
 _LOCAL = re.compile(r"local\[(\*|[1-9][0-9]{0,3})\]")
 """Spark in this process: `local[2]`, or `local[*]` for as many threads as there are processors."""
@@ -306,7 +305,7 @@ def _open_duckdb(memory_limit: str, threads: int | None, spill_to: Path | None) 
 
     with bounded(memory_limit, threads, spill_to) as settings:
         backend: Any = CompilingOnce().connect(":memory:", **settings)
-        backend.kept_in = None if spill_to is None else spill_to.parent / QUERIES
+        backend.kept_in = None if spill_to is None else spill_to.parent / compiled_before.QUERIES
         backend.con.sql("SET enable_progress_bar = false")
         try:
             yield Engine("duckdb", backend, None if spill_to is None else spill_to.parent / COPIES)

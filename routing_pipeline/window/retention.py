@@ -16,7 +16,7 @@ from routing_pipeline.storage.bucket import SHARED_AGAIN_S, BucketStorage
 from routing_pipeline.storage.files import FolderStorage
 from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.retention import Limits, unused
-from routing_pipeline.window.engine import QUERIES
+from routing_pipeline.window.compiled_before import QUERIES
 from routing_pipeline.window.rows import WindowRows
 
 WINDOWS_KEPT = 8

@@ -148,6 +148,40 @@ def _by_cluster(rows: ibis.Table, keys: Sequence[str], solved_from: float) -> ib
         chat=is_chat(rows) & rows.is_final,
         scored=scored,
     )
+    # A request of one attempt that names no session is a unit by itself: most rows of many logs, and nothing to be put together.
+    is_alone = (rows.session_id.isnull() & rows.is_final & (rows.attempts == 1)).fill_null(False)
+    parts = ibis.union(_one_by_one(rows.filter(is_alone), keys), _put_together(rows.filter(~is_alone), keys))
+    is_priced = parts.unpriced == 0
+    parts = parts.mutate(of_session=parts.is_session & is_priced, of_task=(parts.chats > 0) & is_priced & parts.scored_at.notnull())
+    return parts.group_by(*keys, "cluster").agg(
+        cost=parts.cost.sum(),
+        requests=parts.requests.sum(),
+        request_cost=parts.request_cost.sum(),
+        sessions=parts.of_session.sum(),
+        session_cost=parts.cost.sum(where=parts.of_session),
+        scored=parts.of_task.sum(),
+        scored_cost=parts.cost.sum(where=parts.of_task),
+        solved=(parts.of_task & (parts.scored_at % 2 == 0)).sum(),
+    )
+
+
+def _one_by_one(rows: ibis.Table, keys: Sequence[str]) -> ibis.Table:
+    """Rows that are units, as parts of units."""
+    return rows.select(
+        *keys,
+        "cluster",
+        "is_session",
+        cost=rows.cost_usd.fill_null(0.0),
+        requests=(rows.chat & rows.request_cost_usd.notnull()).cast("int64"),
+        request_cost=ibis.ifelse(rows.chat, rows.request_cost_usd, 0.0).fill_null(0.0),
+        unpriced=rows.is_unpriced.cast("int64"),
+        chats=rows.chat.cast("int64"),
+        scored_at=rows.scored,
+    )
+
+
+def _put_together(rows: ibis.Table, keys: Sequence[str]) -> ibis.Table:
+    """Parts of units by group; what is missing, scored and asked of the whole unit stands on each of them."""
     parts = rows.group_by("unit", "is_session", "cluster", *keys).agg(
         cost=rows.cost_usd.sum().fill_null(0.0),
         unpriced=rows.is_unpriced.sum(),
@@ -158,23 +192,17 @@ def _by_cluster(rows: ibis.Table, keys: Sequence[str], solved_from: float) -> ib
     )
     # Without groups a unit has one part, which is the whole.
     whole = ibis.window(group_by=["unit", "is_session"])
-    unpriced, scored_at, chats = (
-        (parts.unpriced.sum().over(whole), parts.scored_at.max().over(whole), parts.chats.sum().over(whole))
-        if keys
-        else (parts.unpriced, parts.scored_at, parts.chats)
-    )
-    parts = parts.mutate(is_priced=unpriced == 0, scored_at=scored_at, is_task=chats > 0)
-    of_session = parts.is_session & parts.is_priced
-    of_task = parts.is_task & parts.is_priced & parts.scored_at.notnull()
-    return parts.group_by(*keys, "cluster").agg(
-        cost=parts.cost.sum(),
-        requests=parts.requests.sum(),
-        request_cost=parts.request_cost.sum(),
-        sessions=of_session.sum(),
-        session_cost=parts.cost.sum(where=of_session),
-        scored=of_task.sum(),
-        scored_cost=parts.cost.sum(where=of_task),
-        solved=(of_task & (parts.scored_at % 2 == 0)).sum(),
+    said = ("cost", "requests", "request_cost")
+    if not keys:
+        return parts.select("cluster", "is_session", *said, "unpriced", "chats", "scored_at")
+    return parts.select(
+        *keys,
+        "cluster",
+        "is_session",
+        *said,
+        unpriced=parts.unpriced.sum().over(whole),
+        chats=parts.chats.sum().over(whole),
+        scored_at=parts.scored_at.max().over(whole),
     )
 
 

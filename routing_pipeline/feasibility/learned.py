@@ -84,22 +84,30 @@ def lessons_of(attempts: ibis.Table) -> Lessons:
     there = [need for need in NEEDS if column_of(need) in attempts.columns]
     if not there:
         return {}
-    failed = attempts.status == "failure"
-    named: dict[Need, Any] = dict.fromkeys(there, failed & ibis.literal(False))
-    without_reason = failed
-    if "error_type" in attempts.columns:
-        named = {need: failed & is_of(attempts.error_type, NEED_CLASSES[need]) for need in there}
-        is_named = is_of(attempts.error_type, (*CONTEXT_CLASSES, *(part for parts in NEED_CLASSES.values() for part in parts)))
-        without_reason = failed & ~is_named & (attempts.error_type.isnull() | is_of(attempts.error_type, REFUSING_CLASSES))
-    counted = attempts.group_by(model=attempts.model, **{need: attempts[column_of(need)].fill_null(False) for need in there}).agg(
-        answered=(attempts.status == "success").sum().fill_null(0),
-        without_reason=without_reason.sum().fill_null(0),
-        **{f"named_{need}": refused.sum().fill_null(0) for need, refused in named.items()},
+    alike = _alike(attempts, ("model",), there)
+    named_for: dict[Need, Any] = {need: is_of(alike.error_type, NEED_CLASSES[need]) for need in there}
+    is_named = is_of(alike.error_type, (*CONTEXT_CLASSES, *(part for parts in NEED_CLASSES.values() for part in parts)))
+    without_reason = ~is_named & (alike.error_type.isnull() | is_of(alike.error_type, REFUSING_CLASSES))
+    counted = alike.group_by(model=alike.model, **{need: alike[column_of(need)] for need in there}).agg(
+        answered=alike.answered.sum(),
+        without_reason=alike.failed.sum(where=without_reason).fill_null(0),
+        **{f"named_{need}": alike.failed.sum(where=is_named_so).fill_null(0) for need, is_named_so in named_for.items()},
     )
     by_model: dict[str, list[dict[str, Any]]] = {}
     for row in counted.to_pyarrow().to_pylist():
         by_model.setdefault(row["model"], []).append(row)
     return {(model, need): lesson for model, rows in by_model.items() for need, lesson in _lessons(rows, there).items()}
+
+
+def _alike(attempts: ibis.Table, by: Collection[str], needs: Collection[Need]) -> ibis.Table:
+    """Attempts counted by all that is asked of them here: a text is then looked through once for each error class, and not for each attempt."""
+    asked = {column_of(need): attempts[column_of(need)].fill_null(False) for need in needs}
+    error_type = attempts.error_type if "error_type" in attempts.columns else ibis.null("string")
+    return attempts.group_by(*by, **asked, error_type=error_type).agg(
+        n=attempts.count(),
+        answered=(attempts.status == "success").sum().fill_null(0),
+        failed=(attempts.status == "failure").sum().fill_null(0),
+    )
 
 
 def _lessons(rows: list[dict[str, Any]], there: Collection[Need]) -> dict[Need, Lesson]:
@@ -224,20 +232,20 @@ def shown_by_errors(attempts: ibis.Table) -> ShownByErrors:
     """One aggregate over attempts; nothing where error classes are not there."""
     if "error_type" not in attempts.columns:
         return ShownByErrors({})
-    failed = attempts.status == "failure"
+    there = [need for need in NEEDS if column_of(need) in attempts.columns]
+    alike = _alike(attempts, ("task_type", "model"), there)
     sums: dict[str, Any] = {}
     told = ibis.literal(False)
     for place, parts in enumerate(_SPECIFIC.values()):
         # The first need that a class names counts.
-        names_it = is_of(attempts.error_type, parts)
-        sums[f"n_{place}"] = (failed & names_it & ~told).sum().fill_null(0)
+        names_it = is_of(alike.error_type, parts)
+        sums[f"n_{place}"] = alike.failed.sum(where=names_it & ~told).fill_null(0)
         told = told | names_it
-    for need in NEEDS:
-        if column_of(need) in attempts.columns:
-            # A need that the log tells of explains a refusal.
-            told = told | attempts[column_of(need)].fill_null(False)
-    sums["refused"] = (failed & is_of(attempts.error_type, REFUSING_CLASSES) & ~told).sum().fill_null(0)
-    rows = attempts.group_by("task_type", "model").agg(attempts=attempts.count(), **sums).to_pyarrow().to_pylist()
+    for need in there:
+        # A need that the log tells of explains a refusal.
+        told = told | alike[column_of(need)]
+    sums["refused"] = alike.failed.sum(where=is_of(alike.error_type, REFUSING_CLASSES) & ~told).fill_null(0)
+    rows = alike.group_by("task_type", "model").agg(attempts=alike.n.sum(), **sums).to_pyarrow().to_pylist()
     return ShownByErrors(
         {
             (row["task_type"], row["model"]): Refusals(

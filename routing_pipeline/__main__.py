@@ -33,8 +33,8 @@ def main() -> None:
 def _leave(exit_codes: list[int]) -> None:
     """End here, where the exit code is known: Python would take a query apart object by object first, for seconds."""
     if exit_codes:
-        # What cannot be written, Python's own end tells.
-        with contextlib.suppress(OSError, ValueError):
+        # What cannot be written, or is written nowhere, is left to Python's own end.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(exit_codes[0])

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills, in each process."""
 
-
 _LOCAL = re.compile(r"local\[(\*|[1-9][0-9]{0,3})\]")
 """Spark in this process: `local[2]`, or `local[*]` for as many threads as there are processors."""
 _ADDRESS = re.compile(r"(?:[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")

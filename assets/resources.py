@@ -23,7 +23,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, one_database, open_engine
 from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.scope import AnalysisScope
-from routing_pipeline.window.spark import LOG, ingests_on_workers, one_application, spark_settings
+from routing_pipeline.window.spark import LOG, ingests_on_workers, one_application, settings_for
 
 SUMMED_HERE_BYTES = 1 << 30
 """Lakes of less, some 40 million requests, are summed up by DuckDB: a cluster takes longer to be told of that many small files."""
@@ -46,7 +46,7 @@ class HomeResource(dg.ConfigurableResource[Any]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["HomeResource"]:  # noqa: ARG002 (Dagster's name)
         """For as long as a run lasts in one process, so that its steps share one DuckDB, and one Spark application where they use any."""
-        with one_database(), one_application(lambda: spark_settings(self.config_file())):
+        with one_database(), one_application(lambda: settings_for(self.config_file(), Lake(self.open()).row_count())):
             yield self
 
     def open(self) -> Home:

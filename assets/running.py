@@ -17,6 +17,7 @@ import dagster as dg
 from assets.unfinished import close, held
 from assets.waiting import IMPATIENT
 from routing_pipeline.errors import DataQualityError, PipelineError
+from routing_pipeline.lake.table import Lake
 from routing_pipeline.operations.own_rules import own_rules
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.recommendation.replayed_rules import replayed
@@ -27,7 +28,7 @@ from routing_pipeline.storage.home import Home
 from routing_pipeline.window.engine import open_engine
 from routing_pipeline.window.rows import rows_at
 from routing_pipeline.window.scope import AnalysisScope
-from routing_pipeline.window.spark import one_application, spark_settings
+from routing_pipeline.window.spark import one_application, settings_for
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -115,7 +116,7 @@ def simulated(
         PipelineError: as run_job.
     """
     config = Path(resources["config"]) if resources.get("config") else None
-    with one_application(lambda: spark_settings(config)):
+    with one_application(lambda: settings_for(config, Lake(home).row_count())):
         return _simulated(home, rule_set, resources, scope, progress)
 
 

@@ -23,7 +23,7 @@ from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.stopping import tidying
 from routing_pipeline.storage.bucket import COPIES, local_copy
 from routing_pipeline.window import compiled_before
-from routing_pipeline.window.spark import LOG, evaluated_once, kept_rows, session_of
+from routing_pipeline.window.spark import LOG, evaluated_once, opened_rows, session_of, viewed_rows
 
 if TYPE_CHECKING:
     import ibis
@@ -68,16 +68,12 @@ class Engine:
         files = [local_copy(str(path), self.copies) for path in paths]
         if self.name == "duckdb":
             return self._opened(files)
-        spark: Any = self.backend
-        frame = spark._session.read.option("mergeSchema", "true").parquet(*files)
-        name = f"parquet_{_digest(*files)}"
-        frame.createOrReplaceTempView(name)
-        return spark.table(name)
+        return opened_rows(self.backend, files, f"parquet_{_digest(*files)}", _written(files))
 
     def _opened(self, files: Sequence[str]) -> ibis.Table:
         """By one name in every engine, so that what was compiled over it can be used again; looked into once while it stays as it is."""
         name = f"parquet_{_digest(*files)}"
-        written = tuple((status.st_mtime_ns, status.st_size) for status in map(os.stat, files))
+        written = _written(files)
         before = self.opened.get(name)
         if before is not None and before[0] == written:
             return before[1]
@@ -97,7 +93,7 @@ class Engine:
         return filled(self.backend, table, name)
 
     def named(self, table: ibis.Table, key: str) -> ibis.Table:
-        """The same rows under a name: DuckDB evaluates them whenever they are read, Spark once in a run.
+        """The same rows under a name, evaluated whenever they are read.
 
         Whatever reads them is compiled without what they are made of. `key` says that: equal keys over tables of equal names mean
         equal expressions. The tables that are read count as well, as one address of a bucket is another table in an engine that
@@ -106,7 +102,7 @@ class Engine:
         key = _digest(key, *sorted(_tables_read(table)))
         name = f"named_{key}"
         if self.name != "duckdb":
-            return kept_rows(self.backend, table, name)
+            return viewed_rows(self.backend, table, name)
         if name not in self.views:
             duckdb: Any = self.backend
             duckdb.con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {duckdb.compile(table)}')
@@ -180,6 +176,11 @@ def held_rows(table: ibis.Table) -> Iterator[ibis.Table]:
     finally:
         # Dropped by hand: Ibis leaves the name out of what it sends.
         backend.raw_sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def _written(files: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """When each of them was written and how long it is: what is read by a name is read anew where that has changed."""
+    return tuple((status.st_mtime_ns, status.st_size) for status in map(os.stat, files))
 
 
 def _tables_read(table: ibis.Table) -> set[str]:

@@ -1,6 +1,6 @@
 """The one Spark session of a process: started when it is first needed, with the settings of `[spark]`, its words in a log.
 
-Belongs here: starting and ending the application, what it may be set to, rows that it keeps for all who read them. Does not belong
+Belongs here: starting and ending the application, what it may be set to, views that all who read them share. Does not belong
 here: what is asked of it (`engine`), any query.
 
 Each start of an application takes executors from the cluster and seconds from the run. So whoever runs many steps in one process says
@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,18 @@ SETTINGS: Mapping[str, str] = {
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
     "spark.sql.shuffle.partitions": "8",
+    # Plans are written out as text for pages that nobody serves, and their code is kept for the next query that looks alike.
+    "spark.sql.maxPlanStringLength": "2000",
+    "spark.sql.ui.explainMode": "simple",
+    "spark.sql.codegen.cache.maxEntries": "2000",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
 """What `[spark]` may change."""
+_QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+OF_FEW_ROWS: Mapping[str, str] = {"spark.driver.extraJavaOptions": _QUICK_JAVA, "spark.executor.extraJavaOptions": _QUICK_JAVA}
+"""What it may change as well, where a lake holds at most FEW_ROWS: each query ends before Java has compiled its code to the utmost."""
+FEW_ROWS = 1_500_000
+"""Measured on two cores: 200,000 took 128 s so and 167 s as Java comes, a million 213 and 231; the lines meet at 1.7 million."""
 INGEST = "spark.ingest"
 """The one setting of ours: whether its workers read the logs too."""
 PYTHON = "spark.pyspark.python"
@@ -61,6 +71,17 @@ def spark_settings(config: Path | None) -> dict[str, str]:
     if found.pop(INGEST, "false") not in {"true", "false"}:
         raise UnusableInputError("[spark] ingest: give true or false")
     return found
+
+
+def settings_for(config: Path | None, rows: int) -> dict[str, str]:
+    """`spark_settings` of an application that reads a lake of so many attempts: OF_FEW_ROWS beside them where it holds few.
+
+    Raises:
+        UnusableInputError: as `spark_settings`.
+    """
+    # What workers are about to read is in no lake yet.
+    has_few = rows <= FEW_ROWS and not ingests_on_workers(config)
+    return {**(OF_FEW_ROWS if has_few else {}), **spark_settings(config)}
 
 
 def ingests_on_workers(config: Path | None) -> bool:
@@ -87,12 +108,14 @@ WORKER_WITHIN_S = 180.0
 
 @dataclass
 class Application:
-    """What runs now: the session, how many use it, the rows that are kept in it by name."""
+    """What runs now: the session, how many use it, the views that were made in it."""
 
     users: int = 0
     settings: Callable[[], Mapping[str, str]] | None = None
     session: Any = None
-    kept: dict[str, Any] = field(default_factory=dict)
+    viewed: set[str] = field(default_factory=set)
+    opened: dict[str, Any] = field(default_factory=dict)
+    """When the files of each view were written."""
     lock: RLock = field(default_factory=RLock)
 
 
@@ -104,7 +127,7 @@ def one_application(settings: Callable[[], Mapping[str, str]] | None = None) -> 
     """Let all engines that are opened meanwhile share one application, which starts with the first. Costs nothing where none is.
 
     Args:
-        settings: gives them as `spark_settings` does, asked when the application starts; they hold until it ends. The first who says so decides.
+        settings: gives them as `settings_for` does, asked when the application starts; they hold until it ends. The first who says so decides.
     """
     with _NOW.lock:
         _NOW.users += 1
@@ -139,15 +162,35 @@ def session_of(master: str, log: Path | None) -> Iterator[Any]:
         yield session
 
 
-def kept_rows(backend: Any, table: ibis.Table, name: str) -> ibis.Table:
-    """A table under a name, evaluated once on the workers when it is first read, in memory or on their disks, until the application ends.
+def opened_rows(backend: Any, files: Sequence[str], name: str, written: Any) -> ibis.Table:
+    """Parquet files, or folders of them, as one view; found again by its name while `written` says that they are what they were.
 
-    Equal names mean equal tables: what is there already is not asked for again.
+    To look into them is a job of the workers each time, as long as many a query.
     """
     with _NOW.lock:
-        if name not in _NOW.kept:
-            _NOW.kept[name] = evaluated_once(backend, table, name)
-    return backend.table(name)
+        if _NOW.opened.get(name) != written:
+            if name in _NOW.opened:
+                # Views over it may have columns that it has no longer.
+                _NOW.viewed.clear()
+            backend._session.read.option("mergeSchema", "true").parquet(*files).createOrReplaceTempView(name)
+            _NOW.opened[name] = written
+    found: ibis.Table = backend.table(name)
+    return found
+
+
+def viewed_rows(backend: Any, table: ibis.Table, name: str) -> ibis.Table:
+    """A table under a name, for as long as the application lasts; whoever reads some of its columns reads these alone.
+
+    Equal names mean equal tables: what is there already is not asked for again. It is not kept by the workers: rows of a window are
+    columns in files already, and to put all of them into a worker's memory takes longer than all that is read of them.
+    """
+    with _NOW.lock:
+        if name not in _NOW.viewed:
+            backend._run_pre_execute_hooks(table)
+            backend._session.sql(backend.compile(table)).createOrReplaceTempView(name)
+            _NOW.viewed.add(name)
+    found: ibis.Table = backend.table(name)
+    return found
 
 
 def evaluated_once(backend: Any, table: ibis.Table, name: str) -> Any:
@@ -210,6 +253,7 @@ def _wait_for_a_worker(context: Any, master: str) -> None:
 
 def _end() -> None:
     session, _NOW.session, _NOW.settings = _NOW.session, None, None
-    _NOW.kept.clear()
+    _NOW.viewed.clear()
+    _NOW.opened.clear()
     if session is not None:
         session.stop()

@@ -10,7 +10,7 @@ import pytest
 from routing_pipeline.errors import ServiceUnavailableError, UnusableInputError
 from routing_pipeline.parameters import Parameters, read_parameters
 from routing_pipeline.window import spark
-from routing_pipeline.window.spark import ingests_on_workers, one_application, spark_settings
+from routing_pipeline.window.spark import FEW_ROWS, OF_FEW_ROWS, ingests_on_workers, one_application, settings_for, spark_settings
 
 
 def written(folder: Path, lines: str) -> Path:
@@ -46,6 +46,15 @@ def test_workers_read_logs_where_the_configuration_says_so_and_spark_is_not_told
     config = written(tmp_path, "ingest = true")
     assert ingests_on_workers(config)
     assert spark_settings(config) == {}
+
+
+def test_java_compiles_quickly_where_there_are_few_rows_unless_the_configuration_says_otherwise(tmp_path: Path) -> None:
+    config = written(tmp_path, 'executor.extraJavaOptions = "-XX:+UseZGC"')
+    assert settings_for(None, FEW_ROWS) == OF_FEW_ROWS
+    assert settings_for(None, FEW_ROWS + 1) == {}
+    assert settings_for(config, 0) == OF_FEW_ROWS | {"spark.executor.extraJavaOptions": "-XX:+UseZGC"}
+    # Rows that workers are about to read are in no lake yet.
+    assert settings_for(written(tmp_path, "ingest = true"), 0) == {}
 
 
 class Cluster:

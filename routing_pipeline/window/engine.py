@@ -66,14 +66,10 @@ class Engine:
         if not paths:
             raise UnusableInputError("nothing to read: the window holds no data file")
         files = [local_copy(str(path), self.copies) for path in paths]
-        if self.name == "duckdb":
-            return self._opened(files)
-        return opened_rows(self.backend, files, f"parquet_{_digest(*files)}", _written(files))
-
-    def _opened(self, files: Sequence[str]) -> ibis.Table:
-        """By one name in every engine, so that what was compiled over it can be used again; looked into once while it stays as it is."""
-        name = f"parquet_{_digest(*files)}"
-        written = _written(files)
+        # By one name in every engine, so that what was compiled over it can be used again; looked into once while it stays as it is.
+        name, written = f"parquet_{_digest(*files)}", tuple((status.st_mtime_ns, status.st_size) for status in map(os.stat, files))
+        if self.name != "duckdb":
+            return opened_rows(self.backend, files, name, written)
         before = self.opened.get(name)
         if before is not None and before[0] == written:
             return before[1]
@@ -176,11 +172,6 @@ def held_rows(table: ibis.Table) -> Iterator[ibis.Table]:
     finally:
         # Dropped by hand: Ibis leaves the name out of what it sends.
         backend.raw_sql(f"DROP TABLE IF EXISTS {name}")
-
-
-def _written(files: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """When each of them was written and how long it is: what is read by a name is read anew where that has changed."""
-    return tuple((status.st_mtime_ns, status.st_size) for status in map(os.stat, files))
 
 
 def _tables_read(table: ibis.Table) -> set[str]:

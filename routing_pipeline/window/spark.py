@@ -48,7 +48,8 @@ _QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 OF_FEW_ROWS: Mapping[str, str] = {"spark.driver.extraJavaOptions": _QUICK_JAVA, "spark.executor.extraJavaOptions": _QUICK_JAVA}
 """What it may change as well, where a lake holds at most FEW_ROWS: each query ends before Java has compiled its code to the utmost."""
 FEW_ROWS = 1_500_000
-"""Measured on two cores: 200,000 took 128 s so and 167 s as Java comes, a million 213 and 231; the lines meet at 1.7 million."""
+"""By `benchmarks/on_cluster.py` on two cores: 200,000 took 128 s so and 167 s with executors as Java comes, a million 213 and 231; the straight
+lines through these meet at 1.7 million."""
 INGEST = "spark.ingest"
 """The one setting of ours: whether its workers read the logs too."""
 PYTHON = "spark.pyspark.python"
@@ -114,8 +115,8 @@ class Application:
     settings: Callable[[], Mapping[str, str]] | None = None
     session: Any = None
     viewed: set[str] = field(default_factory=set)
-    opened: dict[str, Any] = field(default_factory=dict)
-    """When the files of each view were written."""
+    opened: dict[str, object] = field(default_factory=dict)
+    """Of each view over files, when these were written and how long they are."""
     lock: RLock = field(default_factory=RLock)
 
 
@@ -162,7 +163,7 @@ def session_of(master: str, log: Path | None) -> Iterator[Any]:
         yield session
 
 
-def opened_rows(backend: Any, files: Sequence[str], name: str, written: Any) -> ibis.Table:
+def opened_rows(backend: Any, files: Sequence[str], name: str, written: object) -> ibis.Table:
     """Parquet files, or folders of them, as one view; found again by its name while `written` says that they are what they were.
 
     To look into them is a job of the workers each time, as long as many a query.

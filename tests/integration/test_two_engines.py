@@ -253,6 +253,15 @@ def test_writing_twice_replaces_what_lies_there(sides: Sides, tmp_path: Path) ->
         assert side.engine.read_parquet([path]).count().to_pyarrow().as_py() == 2
 
 
+def test_what_was_written_anew_is_read_anew_also_under_its_name(sides: Sides, tmp_path: Path) -> None:
+    for side in (sides.duckdb, sides.spark):
+        path, requests = tmp_path / side.engine.name, rows_at(side.engine, side.scope.requests_uri)
+        for columns in (("attempt_id", "model"), ("attempt_id", "team")):
+            side.engine.write_parquet(requests.select(*columns).order_by("attempt_id").limit(2), path)
+            named = side.engine.named(side.engine.read_parquet([path]), "read twice")
+            assert tuple(named.to_pyarrow().column_names) == columns
+
+
 class DyingOnce:
     """Workers each of which dies when it has done its first share, before it can say so."""
 

@@ -63,7 +63,7 @@ def words_of(operation: Operation, operations: Operations = OPERATIONS) -> dict[
 
 
 def priority(operation: Operation, operations: Operations) -> int:
-    """What a second process finds comes last, and what rests on it: two for neither evidence nor rules, one for evidence alone."""
+    """What is found beside the run comes last, and what rests on it: two for neither evidence nor rules, one for evidence alone."""
     under, met = list(operation.rests_on), {operation.name}
     while under:
         name = under.pop()

@@ -15,7 +15,7 @@ Delivery
     serving         faces that are only read: metrics, two MCP servers, the live page
     report          results to Markdown, HTML and JSON; computes nothing
     operations      every question on one home, from the store where the same was asked before
-    beside          a second process, for what a command need not wait for
+    beside          a second process or thread, for what a command need not wait for
 
 Evidence, analyses, recommendations
     gateways        a rule set as a gateway's own configuration, and back

@@ -1,9 +1,12 @@
-"""A second process beside a command's own, for what is not waited for at once: Python computes on one core at a time.
+"""A second process or thread beside a command's own, for what is not waited for at once.
 
-Belongs here: the process, handing it work, waiting for that. Does not belong here: what it does (`operations.ahead`).
+Belongs here: both, handing them work, waiting for that. Does not belong here: what they do (`operations.ahead`).
 
-Nothing may depend on it: work leaves what it finds in the home's store, where whoever needs it looks first. Where the process could
-not be started, failed or was never opened, nothing is there, and what is needed is computed as if there had been no second process.
+Python computes on one core at a time, so what this machine computes takes a process. What a cluster computes takes a thread: it waits,
+and shares the one application that a process has.
+
+Nothing may depend on it: work leaves what it finds in the home's store, where whoever needs it looks first. Where neither could
+be started, failed or was ever opened, nothing is there, and what is needed is computed as if there had been only the command.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
+from queue import SimpleQueue
 from typing import IO, Any, cast
 
 from routing_pipeline.stopping import PATIENCE_S, TIDYING_S, guarded, tidying
@@ -29,10 +35,10 @@ LOOKED_FOR_CYCLES = (50_000, 20, 100)
 cycles: looked through after every 700, as is Python's habit, they take a fifth more time."""
 
 _is_command = False
-_open: ContextVar[_Second | None] = ContextVar("second_process", default=None)
+_open: ContextVar[_Process | _Thread | None] = ContextVar("second", default=None)
 
 
-class _Second:
+class _Process:
     """The process from its owner's side: what was handed over and has not come back, in order."""
 
     def __init__(self, meanwhile: Sequence[str]) -> None:
@@ -67,8 +73,38 @@ class _Second:
             self._process.wait(PATIENCE_S + TIDYING_S)
 
 
+class _Thread:
+    """The thread from its owner's side. It ends with the process, whatever it does then: what it writes withstands that."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[tuple[Callable[[], object], threading.Event] | None] = SimpleQueue()
+        self._begun: dict[str, threading.Event] = {}
+        self._is_over = False
+        threading.Thread(target=self._serve, name="beside", daemon=True).start()
+
+    def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> None:
+        self._begun[name] = threading.Event()
+        self._asked.put((partial(function, *arguments), self._begun[name]))
+
+    def settle(self, name: str) -> None:
+        if name in self._begun:
+            self._begun.pop(name).wait()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._asked.put(None)
+
+    def _serve(self) -> None:
+        while (asked := self._asked.get()) is not None and not self._is_over:
+            work, is_done = asked
+            # The owner tells what fails: it does the same once more.
+            with contextlib.suppress(Exception):
+                work()
+            is_done.set()
+
+
 def is_of_a_command() -> None:
-    """This process is one command's from start to end: others, which call as a library, are given no second one."""
+    """This process is one command's from start to end: others, which call as a library, are given neither."""
     global _is_command
     _is_command = True
 
@@ -79,23 +115,42 @@ def second_process(*modules: str, meanwhile: Sequence[str] = ()) -> Iterator[Non
 
     `meanwhile`: what the command itself needs later, imported when it first waits for the other one.
     """
-    if not _is_command or (os.cpu_count() or 1) < LEAST_CORES:
+    if not _may_open():
         yield
         return
-    second = _Second(meanwhile)
+    second = _Process(meanwhile)
     for module in modules:
         second.begin(module, import_module, module)
+    with tidying(second.end), _opened(second):
+        yield
+
+
+@contextmanager
+def second_thread() -> Iterator[None]:
+    """Open it, where `second_process` would open a process, for as long as the block lasts."""
+    if not _may_open():
+        yield
+        return
+    with _opened(_Thread()):
+        yield
+
+
+def _may_open() -> bool:
+    return _is_command and (os.cpu_count() or 1) >= LEAST_CORES
+
+
+@contextmanager
+def _opened(second: _Process | _Thread) -> Iterator[None]:
     token = _open.set(second)
     try:
-        with tidying(second.end):
-            yield
+        yield
     finally:
         _open.reset(token)
         second.end()
 
 
 def begin(name: str, function: Callable[..., object], *arguments: Any) -> None:
-    """Let it be done after what was begun before; function and arguments must be ones that another process can be told of."""
+    """Let it be done after what was begun before, unless nothing is open; function and arguments must be ones that another process can be told of."""
     second = _open.get()
     if second is not None:
         second.begin(name, function, *arguments)

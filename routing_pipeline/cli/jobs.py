@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from routing_pipeline.beside import second_process
+from routing_pipeline.beside import second_process, second_thread
 from routing_pipeline.cli.inputs import check_format, home_at, uri_of
 from routing_pipeline.cli.progress import shown
 from routing_pipeline.errors import PipelineError, UnusableInputError
@@ -156,8 +156,9 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         # Where logs are read the gate has new rows to look at, and what evaluates it can be imported meanwhile. Who says how many
         # processes a run may have is given no more.
         modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
-        is_one = asked.engine != "duckdb" or os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS")
-        with nullcontext() if is_one else second_process(*modules, meanwhile=DRAWS_THE_REPORT):
+        is_one = bool(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS"))
+        of_duckdb = asked.engine == "duckdb"
+        with nullcontext() if is_one else second_process(*modules, meanwhile=DRAWS_THE_REPORT) if of_duckdb else second_thread():
             from assets.running import run_job
 
             used = resources(home, asked.config, asked.engine)

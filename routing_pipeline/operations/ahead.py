@@ -1,6 +1,6 @@
-"""What a run needs in a moment, found ahead in a second process: the checks, the evidence, the rules.
+"""What a run needs in a moment, found ahead in a second process or thread: the checks, the evidence, the rules.
 
-Belongs here: which answers are begun, for whom. Does not belong here: the process (`beside`), answering (`analyst`).
+Belongs here: which answers are begun, for whom. Does not belong here: where (`beside`), answering (`analyst`).
 
 They take half of a run and stand on each other. Meanwhile the run itself does what rests on none of them.
 """
@@ -23,7 +23,7 @@ MOST_ATTEMPTS = 5_000_000
 
 def begin(analyst: Analyst, scope: AnalysisScope) -> None:
     """Begin with all of them, each under its name; who needs one asks `beside.settle` first."""
-    if scope.engine != "duckdb" or scope.attempts > MOST_ATTEMPTS:
+    if scope.attempts > MOST_ATTEMPTS:
         return
     for severity in CHECKS:
         beside.begin(severity, _check, severity, analyst.home, scope)

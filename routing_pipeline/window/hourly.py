@@ -10,6 +10,7 @@ sums are then not read. Scores come late: sums of scores are those of a data fil
 Whether an attempt is final, and how long its request took, depends on attempts in other data files of the same day and of the
 days around. So sums of requests are made of each day and the data files of those three days: an ingestion makes the days anew
 that it touches, and no others. They are computed by `conform_days` itself, so that they cannot disagree with an analysis of the same hours.
+Where the lake lies does not matter (`content_of`), so that a home that was moved keeps its sums:
 
     sums/<version>/attempts/<data file>-<prices>.{series,cells}.parquet              ATTEMPT_SUMS
     sums/<version>/scores/<data file>-<state>.{series,cells}.parquet                 SCORE_SUMS
@@ -24,7 +25,6 @@ nearly as many as requests.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import shutil
 import uuid
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR, hour_of
+from routing_pipeline.lake.file_names import content_of
 from routing_pipeline.schema import TRUSTED
 from routing_pipeline.storage.code_keys import code_key
 from routing_pipeline.storage.home import Home
@@ -274,7 +275,7 @@ class SumsStore:
             files: as `Lake.attempt_files` gives them.
             at_most: make so many steps, of FILES_AT_ONCE files each; none with 0, all with None.
         """
-        by_name = {_name(file): file for file in files}
+        by_name = {content_of([file]): file for file in files}
 
         def sums(step: Sequence[Unit]) -> dict[str, ibis.Table]:
             attempts = priced(self._tagged([by_name[unit.name] for unit in step]), self.catalog)
@@ -292,7 +293,7 @@ class SumsStore:
             cells = None if kept.cells is None else kept.cells.select(*SCORE_SUMS.names)
             series = None if kept.series is None else kept.series.select(*series_of(SCORE_SUMS).names)
             return Kept(cells, series, kept.parts, kept.pending)
-        by_name = {_name(file): file for file in files}
+        by_name = {content_of([file]): file for file in files}
 
         def sums(step: Sequence[Unit]) -> dict[str, ibis.Table]:
             attempts = self._tagged([by_name[unit.name] for unit in step])
@@ -311,7 +312,7 @@ class SumsStore:
         for day, file in files_by_day:
             by_day.setdefault(day, []).append(file)
         around = {day: [file for each in (day - 1, day, day + 1) for file in by_day.get(each, ())] for day in by_day}
-        units = [Unit(str(day), key_of(files=sorted(around[day]), prices=self._prices)) for day in sorted(by_day)]
+        units = [Unit(str(day), key_of(files=content_of(around[day]), prices=self._prices)) for day in sorted(by_day)]
 
         def sums(step: Sequence[Unit]) -> dict[str, ibis.Table]:
             days = [int(unit.name) for unit in step]
@@ -326,7 +327,7 @@ class SumsStore:
         for version in self._every.iterdir() if self._every.is_dir() else ():
             if version != self._root:
                 shutil.rmtree(version, ignore_errors=True)
-        files, days = {_name(file) for _, file in files_by_day}, {str(day) for day, _ in files_by_day}
+        files, days = {content_of([file]) for _, file in files_by_day}, {str(day) for day, _ in files_by_day}
         return self._attempts.prune(files) + self._scores.prune(files) + self._days.prune(days)
 
     def _read(self, found: RolledUp) -> Kept:
@@ -443,8 +444,3 @@ def quantile_ms(step: NDArray[np.int64], requests: NDArray[np.float64], q: float
     below = np.cumsum(requests[order])
     place = int(np.searchsorted(below, q * below[-1], side="left"))
     return math.exp((float(step[order][min(place, len(order) - 1)]) + 0.5) * LATENCY_STEP)
-
-
-def _name(file: str) -> str:
-    """What the sums of a data file are called: 32 hexadecimal digits; paths of data files are never used twice."""
-    return hashlib.md5(file.encode(), usedforsecurity=False).hexdigest()

@@ -14,6 +14,8 @@ from routing_pipeline.ingest.erasure import forget
 from routing_pipeline.ingest.ingestion import ingest_logs
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.storage.home import Home
+from routing_pipeline.window.engine import open_engine
+from routing_pipeline.window.hourly import SumsStore
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,21 @@ def test_a_home_that_was_moved_is_read_written_and_tidied_where_it_is(home: Home
     if is_copied:
         assert sorted(path.relative_to(home.root) for path in home.root.rglob("*") if path.is_file()) == files
         assert Lake(home).totals() == before
+
+
+def test_sums_by_hour_stand_in_a_home_that_was_moved(home: Home, tmp_path: Path) -> None:
+    def pending(of: Home, at_most: int | None) -> tuple[int, int]:
+        lake = Lake(of)
+        with open_engine() as engine:
+            store = SumsStore(of, engine)
+            files_by_day = lake.files_by_day()
+            return store.attempts(lake.all_files(), at_most=at_most).pending, store.days(files_by_day, at_most=at_most).pending
+
+    assert min(pending(home, 0)) > 0
+    assert pending(home, None) == (0, 0)
+    moved = Home(tmp_path / "elsewhere")
+    shutil.move(home.root, moved.root)
+    assert pending(moved, 0) == (0, 0)
 
 
 def test_forgetting_can_be_tried_before(home: Home) -> None:

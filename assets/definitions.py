@@ -10,7 +10,6 @@ from assets import automation, deciding, delivery, ingest, operations, rollout, 
 from assets.code_references import with_code_references
 from assets.resources import HomeResource, ResultsIOManager
 from checks import delivery as delivery_checks, ingest as ingest_checks, scope as scope_checks
-from routing_pipeline.window.engine import MEMORY_LIMIT
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
@@ -34,7 +33,7 @@ def resources_from_environment() -> dict[str, Any]:
         config=from_environment("config", ""),
         engine=from_environment("engine", "duckdb"),
         publish=from_environment("publish", ""),
-        memory_limit=from_environment("memory_limit", MEMORY_LIMIT),
+        memory_limit=from_environment("memory_limit", ""),
     )
     return {"home": home, "io_manager": ResultsIOManager(**place)}
 

@@ -20,7 +20,7 @@ from routing_pipeline.parameters import read_parameters
 from routing_pipeline.report.charts.drawing import Chart, kept
 from routing_pipeline.rules.record import Publishing, RuleSetRecord, read_publishing, record_of
 from routing_pipeline.storage.home import Home
-from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, one_database, open_engine
+from routing_pipeline.window.engine import Engine, one_database, open_engine
 from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.scope import AnalysisScope
 from routing_pipeline.window.spark import LOG, ingests_on_workers, one_application, settings_for
@@ -41,7 +41,7 @@ class HomeResource(dg.ConfigurableResource[Any]):
     catalog: str = ""
     publish: str = ""
     # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
-    memory_limit: str = MEMORY_LIMIT
+    memory_limit: str = ""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["HomeResource"]:  # noqa: ARG002 (Dagster's name)

@@ -47,7 +47,7 @@ from routing_pipeline.data_quality.expectations import (
 )
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.schema import ADDED_LATER, CHAT, DUCKDB_TYPE, REQUEST_LOG
-from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, bounded
+from routing_pipeline.window.engine import Engine, bounded
 from routing_pipeline.window.scope import Window
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def validate(
     files: Sequence[str],
     window: Window,
     *,
-    memory_limit: str = MEMORY_LIMIT,
+    memory_limit: str = "",
     spill_to: Path | None = None,
     engine: Engine | None = None,
 ) -> tuple[CheckResult, ...]:
@@ -119,7 +119,7 @@ def validate(
         suite: expectations of any severity.
         files: Parquet files in schema.REQUEST_LOG.
         window: half-open, seconds since 1970.
-        memory_limit: what DuckDB may hold before it spills, as of every engine.
+        memory_limit: what DuckDB may hold before it spills; empty: as of every engine.
         spill_to: where it spills to; None: where the process runs.
         engine: Spark, open, where its workers are to count; the columns, and where a breach came from, DuckDB tells all the same.
 

@@ -33,9 +33,10 @@ from routing_pipeline.ingest.quarantine import (
 )
 from routing_pipeline.ingest.staging.stager import SLICE_BYTES, Batch
 from routing_pipeline.schema import DUCKDB_TYPE, REQUEST_LOG
+from routing_pipeline.storage.memory_limit import megabytes, memory_limit
 
-MEMORY_LIMIT = "1GB"
 MAX_THREADS = 8
+MB_PER_THREAD = 125.0
 """Each thread holds buffers for the longest line; more of them would not fit into the memory."""
 
 COMPRESSION_LEVEL = 1
@@ -87,16 +88,17 @@ class Outcome:
     span_us: tuple[int, int] | None = None
 
 
-def connect(spill_to: Path, *, memory: str = MEMORY_LIMIT, threads: int | None = None) -> Any:
-    """An embedded DuckDB that reaches for no network and stays within its memory; `threads` as many as there are cores unless given."""
+def connect(spill_to: Path, *, memory: str = "", threads: int | None = None) -> Any:
+    """An embedded DuckDB that reaches for no network and stays within its memory (`storage.memory_limit` unless given); as many `threads` as cores unless given."""
     import duckdb
 
     spill_to.mkdir(parents=True, exist_ok=True)
+    memory = memory or memory_limit()
     return duckdb.connect(
         ":memory:",
         config={
             "memory_limit": memory,
-            "threads": threads or min(os.cpu_count() or 1, MAX_THREADS),
+            "threads": threads or max(min(os.cpu_count() or 1, MAX_THREADS, int(megabytes(memory) / MB_PER_THREAD)), 1),
             "temp_directory": str(spill_to),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -27,7 +27,7 @@ from routing_pipeline.parameters import Parameters
 from routing_pipeline.recommendation.routing_rules import RoutingRules, as_chosen
 from routing_pipeline.storage.home import Home
 from routing_pipeline.storage.results import key_of
-from routing_pipeline.window.engine import MEMORY_LIMIT, Engine, open_engine
+from routing_pipeline.window.engine import Engine, open_engine
 from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.scope import AnalysisScope
 
@@ -38,9 +38,7 @@ Progress = Callable[[str], None]
 class Analyst:
     """Answers about one home. May be asked from several threads: what is not stored yet is computed by one at a time."""
 
-    def __init__(
-        self, home: Home, engine_name: str = "duckdb", memory_limit: str = MEMORY_LIMIT, operations: Operations = OPERATIONS
-    ) -> None:
+    def __init__(self, home: Home, engine_name: str = "duckdb", memory_limit: str = "", operations: Operations = OPERATIONS) -> None:
         home.check_engine(engine_name)
         self.home, self.engine_name, self.memory_limit, self.operations = home, engine_name, memory_limit, operations
         self._computing = threading.RLock()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.stopping import tidying
 from routing_pipeline.storage.bucket import COPIES, local_copy
+from routing_pipeline.storage.memory_limit import memory_limit as set_limit
 from routing_pipeline.window import compiled_before
 from routing_pipeline.window.spark import LOG, evaluated_once, opened_rows, session_of, viewed_rows
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import ibis
     from ibis.backends import BaseBackend
 
-
-MEMORY_LIMIT = "1GB"
-"""What DuckDB may hold before it spills, in each process."""
 
 _LOCAL = re.compile(r"local\[(\*|[1-9][0-9]{0,3})\]")
 """Spark in this process: `local[2]`, or `local[*]` for as many threads as there are processors."""
@@ -199,14 +197,16 @@ def _is_address(master: str) -> bool:
 
 
 def open_engine(
-    name: str = "duckdb", *, memory_limit: str = MEMORY_LIMIT, threads: int | None = None, spill_to: Path | None = None
+    name: str = "duckdb", *, memory_limit: str = "", threads: int | None = None, spill_to: Path | None = None
 ) -> AbstractContextManager[Engine]:
     """Open `duckdb` (in memory, spilling to `spill_to`), `spark://HOST:PORT`, or `local[N]`, which share one application (`spark`).
+
+    memory_limit: what DuckDB may hold before it spills; empty: as `storage.memory_limit` says.
 
     Copies of files of a bucket lie beside `spill_to`. Spark reads none: its workers have no part in the copies.
 
     Raises:
-        UnusableInputError: the engine's name is not one of these, or its package is not installed.
+        UnusableInputError: the engine's name is not one of these, its package is not installed, or the limit is no size.
         ServiceUnavailableError: the Spark master does not answer.
     """
     if name == "duckdb":
@@ -218,7 +218,7 @@ def open_engine(
 @contextmanager
 def bounded(memory_limit: str, threads: int | None, spill_to: Path | None) -> Iterator[dict[str, Any]]:
     """What a DuckDB is opened with, so that it spills before it holds more than it may; what it spilled is gone at the end."""
-    settings: dict[str, Any] = {"memory_limit": memory_limit, "preserve_insertion_order": False}
+    settings: dict[str, Any] = {"memory_limit": memory_limit or set_limit(), "preserve_insertion_order": False}
     if threads is not None:
         settings["threads"] = threads
     # A folder of its own: DuckDB's names for what it spills are the same in every process.

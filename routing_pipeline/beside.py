@@ -98,7 +98,7 @@ class _Thread:
         while (asked := self._asked.get()) is not None and not self._is_over:
             work, is_done = asked
             # The owner tells what fails: it does the same once more.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 work()
             is_done.set()
 

@@ -48,8 +48,8 @@ _QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 OF_FEW_ROWS: Mapping[str, str] = {"spark.driver.extraJavaOptions": _QUICK_JAVA, "spark.executor.extraJavaOptions": _QUICK_JAVA}
 """What it may change as well, where a lake holds at most FEW_ROWS: each query ends before Java has compiled its code to the utmost."""
 FEW_ROWS = 1_500_000
-"""By `benchmarks/on_cluster.py` on two cores: 200,000 took 128 s so and 167 s with executors as Java comes, a million 213 and 231; the straight
-lines through these meet at 1.7 million."""
+"""By `benchmarks/on_cluster.py` on two cores, one thread asking: 200,000 took 128 s so and 167 s with executors as Java comes, a million 213 and 231;
+the straight lines through these meet at 1.7 million."""
 INGEST = "spark.ingest"
 """The one setting of ours: whether its workers read the logs too."""
 PYTHON = "spark.pyspark.python"

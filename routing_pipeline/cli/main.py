@@ -22,7 +22,8 @@ from routing_pipeline.cli.inputs import home_path, shared_place
 from routing_pipeline.cli.options import AsJson, Root, command
 from routing_pipeline.cli.output import show
 from routing_pipeline.errors import PipelineError, UnusableInputError, complaint
-from routing_pipeline.stopping import guarded
+from routing_pipeline.stopping import RUN_AGAIN, guarded
+from routing_pipeline.storage.memory_limit import OUT_OF_MEMORY, VARIABLE, memory_limit
 
 app = typer.Typer(
     name="routing-pipeline",
@@ -97,6 +98,10 @@ def _pasteable(message: str) -> str:
 
 
 def _internal(error: Exception, *, debug: bool) -> NoReturn:
+    # In what a run tells of a step it stands among other words.
+    if OUT_OF_MEMORY in f"{type(error).__name__}: {error}":
+        more = f"a higher {VARIABLE} (now {memory_limit()}), or fewer steps at once, gives it more"
+        _fail(f"DuckDB came to the end of its memory; {more}; {RUN_AGAIN}", UnusableInputError.exit_code, debug=debug)
     _fail(f"internal error ({type(error).__name__}: {_first_line(error)}); run again with --debug and report it", 1, debug=debug)
 
 

@@ -13,6 +13,8 @@ from routing_pipeline.errors import UnusableInputError
 VARIABLE = "ROUTING_PIPELINE_MEMORY_LIMIT"
 MEMORY_LIMIT = "1GB"
 """Where the variable says nothing."""
+OUT_OF_MEMORY = "OutOfMemoryException"
+"""What DuckDB raises that cannot spill what it needs."""
 LEAST_MB = 500.0
 """With less, DuckDB cannot hold the lines of log that its threads work on."""
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(MB|GB|TB|MiB|GiB|TiB)", re.IGNORECASE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from duckdb import OutOfMemoryException
 
 from routing_pipeline.errors import UnusableInputError
 from routing_pipeline.ingest import batch
@@ -62,3 +64,30 @@ def test_who_says_how_much_gets_that(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert duckdb.con.execute(LIMIT).fetchone() == ("1.0 GiB",)
     with batch.connect(tmp_path, memory="1GiB") as connection:
         assert connection.execute(LIMIT).fetchone() == ("1.0 GiB",)
+
+
+@pytest.mark.parametrize("told_by_a_step", [False, True])
+def test_a_command_that_comes_to_the_end_of_its_memory_says_which_variable_gives_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told_by_a_step: bool
+) -> None:
+    monkeypatch.setenv(VARIABLE, "500MB")
+
+    def ends(**_: object) -> None:
+        try:
+            with open_engine(memory_limit="2MB") as engine:
+                duckdb: Any = engine.backend
+                duckdb.con.execute("SELECT list(range) FROM range(10_000_000)").fetchall()
+        except OutOfMemoryException as error:
+            # As Dagster words what ended a step.
+            raise (RuntimeError(f"{type(error).__module__}.{type(error).__name__}: {error}") if told_by_a_step else error) from None
+
+    # The folder has a function of the module's name.
+    main = import_module("routing_pipeline.cli.main")
+    monkeypatch.setattr(main, "app", ends)
+    monkeypatch.setattr("sys.argv", ["routing-pipeline", "run"])
+    with pytest.raises(SystemExit) as ended:
+        main._command()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"a higher {VARIABLE} (now 500MB)" in said
+    assert said.count("\n") == 1

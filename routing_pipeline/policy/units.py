@@ -151,11 +151,14 @@ def in_order(by: str = SESSION) -> Any:
 
 
 def unit_of_window(requests: ibis.Table) -> WindowUnit:
-    """How the window's requests are decided: two small aggregates over final rows (schema.SCOPED_REQUESTS)."""
+    """How the window's requests are decided: a few small aggregates over final rows (schema.SCOPED_REQUESTS)."""
     final = requests.filter(requests.is_final)
-    n = int(final.count().execute())
-    one = WindowUnit("request", n, n, logged=0.0, switching=0.0, stays=0.0)
-    if "session_id" not in final.columns or "request_id" not in final.columns or not n:
+    may_tell = {"session_id", "request_id"} <= set(final.columns)
+    counts = final.agg(n=final.count(), logged=final.session_id.count() if may_tell else ibis.literal(0)).to_pyarrow().to_pylist()[0]
+    n, logged = int(counts["n"]), int(counts["logged"] or 0)
+    one = WindowUnit("request", n, n, logged=logged / max(n, 1), switching=0.0, stays=0.0)
+    if logged < SESSIONS_LOGGED * n or not n:
+        # Of requests without a session each would be a group by itself, as many as there are rows.
         return one
     rows = with_sessions(final)
     if "cached_tokens" not in rows.columns:

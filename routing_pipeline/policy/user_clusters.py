@@ -48,13 +48,17 @@ def user_effect(final: ibis.Table) -> UserEffect | None:
     counted = scored.agg(n=scored.count(), named=scored.user_hash.count()).to_pyarrow().to_pylist()[0]
     if counted["n"] < LEAST_SCORED or counted["named"] < LOGGED * counted["n"]:
         return None
-    rows = scored.filter(scored.user_hash.notnull())
-    rows = rows.select(
-        "user_hash",
-        session=ibis.coalesce(rows.session_id, rows.request_id),
-        off=rows.quality - rows.quality.mean().over(ibis.window(group_by=["task_type", "routed_model"])),
-    )
-    sessions = rows.group_by("user_hash", "session").agg(off=rows.off.sum(), squares=(rows.off * rows.off).sum(), n=rows.count())
+    rows = scored.filter(scored.user_hash.notnull()).mutate(of=scored.routed_model.fill_null(""))
+    # Joined rather than by a window function, which would hold every row.
+    usual = rows.group_by(usual_task="task_type", usual_of="of").agg(usual=rows.quality.mean())
+    rows = rows.join(usual, [rows.task_type == usual.usual_task, rows.of == usual.usual_of])
+    rows = rows.select("user_hash", "session_id", off=rows.quality - rows.usual)
+    # An answer without a session is one by itself: most of many logs, and nothing to be put together.
+    alone = rows.filter(rows.session_id.isnull())
+    alone = alone.select("user_hash", "off", squares=alone.off * alone.off, n=ibis.literal(1, "int64"))
+    named = rows.filter(rows.session_id.notnull())
+    named = named.group_by("user_hash", "session_id").agg(off=named.off.sum(), squares=(named.off * named.off).sum(), n=named.count())
+    sessions = ibis.union(alone, named.select("user_hash", "off", "squares", "n"))
     square = sessions.off * sessions.off
     users = sessions.group_by("user_hash").agg(
         off=sessions.off.sum(),

@@ -9,7 +9,7 @@ the cells, joined on. For rules that cells can express, the sums are those of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -314,13 +314,11 @@ def decided_rows(requests: ibis.Table, binning: Binning, half: Half | None = Non
         yield rows
 
 
-def replay(
-    rule_set: RuleSet, decided: ibis.Table, cube: ScoreCube, half: Half = "prove", outcomes: Sequence[int] = tuple(range(len(OUTCOMES)))
-) -> Replay:
+def replay(rule_set: RuleSet, decided: ibis.Table, cube: ScoreCube, half: Half = "prove") -> Replay:
     """Score every row of the half that the cube proves on today and under the rules; one pass, a small aggregate.
 
     decided: of `decided_rows`, with that half among them. half: which of the window's halves the cube proves on; the first one for a
-    cube whose halves are swapped (`policy.halves`). outcomes: those that are summed; the others' sums are 0.
+    cube whose halves are swapped (`policy.halves`).
     """
     cells, binning = cube.cells, cube.cells.binning
     rows = _rows(decided, cells, rule_set, half)
@@ -358,8 +356,7 @@ def replay(
         "left": ibis.ifelse(moves & ((rows.own_fit_left > 0) | (rows.cell_is_scored == 0)), share, ibis.literal(0.0)),
         "unscored": ibis.ifelse(moves & (known[QUALITY][0] == 0), share, ibis.literal(0.0)),
     }
-    for outcome in outcomes:
-        name, before, after, (is_known, _) = OUTCOMES[outcome], now[outcome], new[outcome], known[outcome]
+    for name, before, after, (is_known, _) in zip(OUTCOMES, now, new, known, strict=True):
         columns[f"counted_{name}"] = share * is_known * (rows.cell_calls if name in of_calls else ibis.literal(1.0))
         columns[f"now_{name}"] = share * before
         columns[f"then_{name}"] = share * ibis.ifelse(moves, after, before)
@@ -367,7 +364,6 @@ def replay(
     grouped = rows.group_by(keys).agg(**{name: value.sum().fill_null(0.0) for name, value in columns.items()}).to_pyarrow()
     grouped = grouped.sort_by([(key, "ascending") for key in keys])
     column = {name: grouped[name].to_numpy() for name in grouped.column_names}
-    unasked = np.zeros(grouped.num_rows)
     return Replay(
         cluster=column["cluster"].astype(np.int64),
         task=column["cell_task"].astype(np.int64),
@@ -375,7 +371,7 @@ def replay(
         rule=column["decided"].astype(np.int64),
         **{name: column[name].astype(np.float64) for name in ("requests", "moved", "served", "scored", "unseen", "left", "unscored")},
         **{
-            kind: np.stack([column.get(f"{kind}_{name}", unasked) for name in OUTCOMES], axis=1).astype(np.float64)
+            kind: np.stack([column[f"{kind}_{name}"] for name in OUTCOMES], axis=1).astype(np.float64)
             for kind in ("counted", "now", "then")
         },
     )

@@ -6,7 +6,7 @@ replay of rows (`policy.replay`), what is said of it (`simulation`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import ibis
@@ -18,7 +18,7 @@ from routing_pipeline.policy.pairs import Pair
 from routing_pipeline.policy.proof import kept
 from routing_pipeline.policy.replay import UNMOVED, Replay, replay
 from routing_pipeline.policy.rule_blocks import shares_of
-from routing_pipeline.policy.scores import OUTCOMES, PROVE, ScoreCube, Sums
+from routing_pipeline.policy.scores import PROVE, ScoreCube, Sums
 from routing_pipeline.policy.segments import when
 from routing_pipeline.rules.model import Rule, RuleEvidence, RuleSet, WeightedModel, cannot_tell
 
@@ -72,17 +72,12 @@ def of_rules(cube: ScoreCube, rule_set: RuleSet) -> OfCells:
     return OfCells(over, lambda rule: _places_of(cube, rule_set, rule))
 
 
-def replay_pair(
-    rule_set: RuleSet, decided: ibis.Table, halves: Halves, pair: Pair, outcomes: Sequence[int] = tuple(range(len(OUTCOMES)))
-) -> Replay:
-    """Score every row that rules decide about (`policy.replay.decided_rows`) today and under what the half that it is not of has learnt.
-
-    outcomes: those that are summed; the others' sums are 0.
-    """
+def replay_pair(rule_set: RuleSet, decided: ibis.Table, halves: Halves, pair: Pair) -> Replay:
+    """Score every row that rules decide about (`policy.replay.decided_rows`) today and under what the half that it is not of has learnt."""
     parts = []
     for half, cube in enumerate((halves.second, halves.first)):
         under = _under(halves, pair, half, rule_set)
-        found = replay(_written(rule_set, cube, under), decided, cube, half="prove" if half else "learn", outcomes=outcomes)
+        found = replay(_written(rule_set, cube, under), decided, cube, half="prove" if half else "learn")
         weight = np.array([each.weight for each in under] + [0.0])
         rule = np.array([each.rule for each in under] + [UNMOVED], dtype=np.int64)
         then = found.now + weight[found.rule][:, None] * (found.then - found.now)

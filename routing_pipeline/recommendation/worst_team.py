@@ -15,8 +15,9 @@ from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats, sum_by
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.halves import Halves, both_of
+from routing_pipeline.policy.proof import outcomes_of
 from routing_pipeline.policy.replay import UNMOVED, Replay, decided_rows
-from routing_pipeline.policy.scores import ANSWERED, OUTCOMES, QUALITY, Sums
+from routing_pipeline.policy.scores import OUTCOMES, Sums
 from routing_pipeline.policy.task_floors import MIN_SCORED
 from routing_pipeline.recommendation.half_choices import pair_of
 from routing_pipeline.recommendation.offered import RoutingOption
@@ -78,7 +79,7 @@ def _worst(
     pair = pair_of(halves, option.halves, single=single)
     if pair is None:
         return None
-    replayed = replay_pair(option.rule_set, rows, halves, pair, outcomes=(QUALITY, ANSWERED))
+    replayed = replay_pair(option.rule_set, rows, halves, pair)
     found: list[tuple[str, float, float, Statistic]] = []
     for place, team in enumerate(scored):
         of = (replayed.day == place) & (replayed.rule != UNMOVED)
@@ -103,5 +104,5 @@ def _change(replayed: Replay, of: NDArray[np.bool_]) -> Statistic:
         return np.stack([sum_by((replayed.cluster[of],), values[of, outcome], (CLUSTERS,)) for outcome in range(len(OUTCOMES))], axis=1)
 
     counted = summed(replayed.counted)
-    then, now = (Sums(summed(values), counted, np.zeros_like(counted)).quality() for values in (replayed.then, replayed.now))
-    return then - now
+    then, now = (outcomes_of(Sums(summed(values), counted, np.zeros_like(counted))) for values in (replayed.then, replayed.now))
+    return then.quality - now.quality

@@ -24,7 +24,7 @@ from routing_pipeline.stopping import tidying
 from routing_pipeline.storage.bucket import COPIES, local_copy
 from routing_pipeline.storage.memory_limit import memory_limit as set_limit
 from routing_pipeline.window import compiled_before
-from routing_pipeline.window.spark import LOG, evaluated_once, opened_rows, session_of, viewed_rows
+from routing_pipeline.window.spark import LOG, evaluated_once, given_back, opened_rows, session_of, told_when_java_ends, viewed_rows
 
 if TYPE_CHECKING:
     import ibis
@@ -310,10 +310,10 @@ def _open_spark(master: str, spill_to: Path | None) -> Iterator[Engine]:
 
     if spill_to is not None:
         spill_to.parent.mkdir(parents=True, exist_ok=True)
-    with session_of(master, None if spill_to is None else spill_to.parent / LOG) as session:
+    log = None if spill_to is None else spill_to.parent / LOG
+    with session_of(master, log) as session, told_when_java_ends(master, log):
         engine = Engine("spark", ibis.pyspark.connect(session))
         try:
             yield engine
         finally:
-            for frame in engine.persisted:
-                frame.unpersist()
+            given_back(engine.persisted)

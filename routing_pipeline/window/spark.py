@@ -105,6 +105,8 @@ def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
 
 WORKER_WITHIN_S = 180.0
 """How long a run waits for the first worker of a cluster."""
+ENDS_WITHIN_S = 0.5
+"""How long after its connection a Java process is gone itself."""
 
 
 @dataclass
@@ -204,6 +206,48 @@ def evaluated_once(backend: Any, table: ibis.Table, name: str) -> Any:
     return frame
 
 
+@contextmanager
+def told_when_java_ends(master: str, log: Path | None) -> Iterator[None]:
+    """Where Spark's Java process ends within, by the system's hand or for want of memory, that is said.
+
+    Raises:
+        ServiceUnavailableError: it has ended.
+    """
+    try:
+        yield
+    except Exception as error:  # py4j and pyspark raise many kinds of what they can no longer ask
+        if not _has_java_ended():
+            raise
+        told = "nowhere" if log is None else f"in {log}"
+        raise ServiceUnavailableError(f"--engine {master}: Spark's Java process has ended; its words are {told}") from error
+
+
+def _has_java_ended() -> bool:
+    from pyspark import SparkContext
+
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        # The connection is gone a moment before the process is.
+        process.wait(ENDS_WITHIN_S)
+    return process.returncode is not None
+
+
+@contextmanager
+def _unless_java_has_ended() -> Iterator[None]:
+    """What a process held that is gone need not be given back."""
+    with contextlib.suppress(ServiceUnavailableError), told_when_java_ends("", None):
+        yield
+
+
+def given_back(frames: Sequence[Any]) -> None:
+    """Give room again that frames of `evaluated_once` took."""
+    with _unless_java_has_ended():
+        for frame in frames:
+            frame.unpersist()
+
+
 def _begin(master: str, settings: Mapping[str, str], log: Path | None) -> Any:
     check_installed("spark", "--engine spark")
     from pyspark import SparkConf, SparkContext
@@ -257,4 +301,5 @@ def _end() -> None:
     _NOW.viewed.clear()
     _NOW.opened.clear()
     if session is not None:
-        session.stop()
+        with _unless_java_has_ended():
+            session.stop()

@@ -9,6 +9,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +42,7 @@ from routing_pipeline.window.on_workers import SparkWorkers
 from routing_pipeline.window.resolve import resolve_scope
 from routing_pipeline.window.rows import rows_at
 from routing_pipeline.window.scope import AnalysisScope, Window
-from routing_pipeline.window.spark import one_application
+from routing_pipeline.window.spark import LOG, one_application
 from tests.lakes import with_columns
 
 pytestmark = spark_cluster.NEEDS_SPARK
@@ -185,6 +187,32 @@ def test_workers_read_the_logs_and_the_lake_is_the_same(sides: Sides) -> None:
             for lake in (one, other)
         ]
         assert apart[0] == apart[1]
+
+
+ENDS_WITHIN = """
+import sys
+from pathlib import Path
+
+from pyspark import SparkContext
+
+from routing_pipeline.errors import ServiceUnavailableError
+from routing_pipeline.window.engine import open_engine
+
+home = Path(sys.argv[1])
+try:
+    with open_engine("local[1]", spill_to=home / "spill") as engine:
+        rows = engine.backend.sql("SELECT 1 AS one")
+        engine.held(rows).execute()
+        SparkContext._gateway.proc.kill()
+        rows.execute()
+except ServiceUnavailableError as error:
+    print(error)
+"""
+
+
+def test_a_java_process_that_ends_meanwhile_is_told_as_a_service_that_is_gone(cluster: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_WITHIN, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == f"--engine local[1]: Spark's Java process has ended; its words are in {tmp_path / LOG}\n"
 
 
 @pytest.mark.parametrize("window", ["requests_uri", "previous_uri"])

@@ -13,7 +13,7 @@ from checks import delivery as delivery_checks, ingest as ingest_checks, scope a
 
 
 def from_environment(field: str, default: str) -> str | dg.EnvVar:
-    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _MEMORY_LIMIT, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
+    """Deployments set ROUTING_PIPELINE_HOME, _LOGS, _FEEDBACK, _CONFIG, _ENGINE, _WAREHOUSE, _CATALOG, _PUBLISH; a laptop need not."""
     name = f"ROUTING_PIPELINE_{field.upper()}"
     return dg.EnvVar(name) if os.environ.get(name) else default
 
@@ -33,7 +33,6 @@ def resources_from_environment() -> dict[str, Any]:
         config=from_environment("config", ""),
         engine=from_environment("engine", "duckdb"),
         publish=from_environment("publish", ""),
-        memory_limit=from_environment("memory_limit", ""),
     )
     return {"home": home, "io_manager": ResultsIOManager(**place)}
 

@@ -40,7 +40,7 @@ class HomeResource(dg.ConfigurableResource[Any]):
     warehouse: str = ""
     catalog: str = ""
     publish: str = ""
-    # Of DuckDB in each process; times the steps that run at once, it must fit the machine.
+    # Of DuckDB in each process, else as `storage.memory_limit` says; times the steps that run at once, it must fit the machine.
     memory_limit: str = ""
 
     @contextmanager

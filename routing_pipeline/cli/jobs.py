@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +156,14 @@ def optimize(home: Home, asked: Asked, ops: Mapping[str, Any], out: Path, *, lea
         # Where logs are read the gate has new rows to look at, and what evaluates it can be imported meanwhile. Who says how many
         # processes a run may have is given no more.
         modules = (*(EVALUATES_THE_GATE if "request_log" in ops else ()), *ANSWERS_AHEAD)
-        is_one = bool(os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS"))
-        of_duckdb = asked.engine == "duckdb"
-        with nullcontext() if is_one else second_process(*modules, meanwhile=DRAWS_THE_REPORT) if of_duckdb else second_thread():
+        second: AbstractContextManager[None]
+        if os.environ.get("ROUTING_PIPELINE_PARALLEL_STEPS"):
+            second = nullcontext()
+        elif asked.engine == "duckdb":
+            second = second_process(*modules, meanwhile=DRAWS_THE_REPORT)
+        else:
+            second = second_thread()
+        with second:
             from assets.running import run_job
 
             used = resources(home, asked.config, asked.engine)

@@ -6,12 +6,13 @@ Belongs here: a row as a rule meets it. Does not belong here: what a condition s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ibis
 
 from routing_pipeline.policy.units import SESSION, in_order, with_sessions
-from routing_pipeline.rules.model import NEEDS, Rule, RuleSet
+from routing_pipeline.rules.model import NEEDS, Rule
 
 FIELDS: tuple[str, ...] = ("task_type", "complexity", "prompt_tokens", "team", "tier", *NEEDS)
 """What a condition may ask for."""
@@ -26,13 +27,13 @@ def as_logged(rows: ibis.Table) -> ibis.Table:
     )
 
 
-def with_first_fields(rows: ibis.Table, rule_set: RuleSet) -> ibis.Table:
+def with_first_fields(rows: ibis.Table, rules: Sequence[Rule]) -> ibis.Table:
     """Final rows as logged with the fields of their session's first request beside their own, where a rule decides by those.
 
     Rows of sessions, and of logs without sessions, are their own first ones.
     """
     has_sessions = {"session_id", "request_id", "started_s"} <= set(rows.columns) and "calls" not in rows.columns
-    if not has_sessions or all(rule.per == "request" for rule in rule_set.rules):
+    if not has_sessions or all(rule.per == "request" for rule in rules):
         return rows
     rows = with_sessions(rows)
     first = {f"{FIRST}{name}": rows[name].first(include_null=True).over(in_order()) for name in FIELDS if name in rows.columns}

@@ -1,45 +1,35 @@
-"""Any rule set over the request rows of the proving half: doubly robust scores row by row, summed by the engine.
+"""Any rule set over the rows of one half: doubly robust scores of their sums, summed by the engine.
 
-Belongs here: the expression that scores rows under a rule set, and its aggregate by cluster, task, day and rule. Does
-not belong here: the formulas' derivation (`policy.scores`), intervals and verdicts (`recommendation.simulation`).
+Belongs here: the expression that scores sums under a rule set, and its aggregate by cluster, task, day and rule. Does
+not belong here: the formulas' derivation (`policy.scores`), what rows are summed by (`policy.decided_sums`), intervals and
+verdicts (`recommendation.simulation`).
 
-Rules written by hand may cut where cells do not, so rows, and not cells, are matched; the nuisance models are those of
-the cells, joined on. For rules that cells can express, the sums are those of the score cube.
+The nuisance models are those of the cells, joined on. For rules that cells can express, the sums are those of the score cube.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ibis
 import numpy as np
 import pyarrow as pa
 
-from routing_pipeline.policy.binning import FIXED, MISSING, Binning
-from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, Floats, Ints, with_cells
-from routing_pipeline.policy.counting import as_counted
-from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
+from routing_pipeline.policy.binning import Binning
+from routing_pipeline.policy.cells import COST_TODAY, Floats, Ints
+from routing_pipeline.policy.decided_sums import WEIGHTED, DecidedSums, Half
 from routing_pipeline.policy.outcome_model import AS_SENT, FOLDS, FOLDS_PER_HALF
-from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
 from routing_pipeline.policy.pseudo_labels import judge_model
 from routing_pipeline.policy.scores import BY_CALLS, COUNTS, OUTCOMES, QUALITY, ScoreCube, known_share, unreached_means
 from routing_pipeline.policy.segments import segment_map
 from routing_pipeline.policy.support import seen_levels
-from routing_pipeline.policy.units import session_rows
-from routing_pipeline.rules.model import NEEDS, RuleSet
-from routing_pipeline.window.conform import half_of
-from routing_pipeline.window.engine import held_rows
-
-UNMOVED = -1
-Half = Literal["learn", "prove"]
+from routing_pipeline.rules.model import RuleSet
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Sums over rows by (cluster, task, day, rule); arrays of one length. rule is UNMOVED where none decided.
+    """Sums over rows by (cluster, task, day, rule); arrays of one length. rule is `decided_sums.UNMOVED` where none decided.
 
     now and then: (group, outcome) of today's routing and of the rules; counted: (group, outcome), the requests of which the
     outcome is known (`policy.known_parts`). served, scored: requests that today already send to a target of the rule, and how
@@ -61,101 +51,6 @@ class Replay:
     counted: Floats
     now: Floats
     then: Floats
-
-
-def _spread(cells: Cells) -> ibis.Table:
-    """Where requests without a length go: one row per (task, level) and bin, with its share and mean length."""
-    binning = cells.binning
-    rows: dict[str, list[Any]] = {"spread_task": [], "spread_from": [], "to_level": [], "to_length": [], "to_tokens": [], "to_share": []}
-    share = cells.length_share
-    by_level = binning.axis == "prompt_tokens"
-    for task in range(len(binning.tasks)):
-        tokens = binning.bin_tokens[task]
-        for level in range(binning.levels):
-            for length in range(binning.lengths):
-                if share[task, level, length] <= 0:
-                    continue
-                place = level if by_level else length
-                values = (
-                    task,
-                    MISSING if by_level else level,
-                    level,
-                    length,
-                    tokens[place] if place < len(tokens) else 0.0,
-                    share[task, level, length],
-                )
-                for name, value in zip(rows, values, strict=True):
-                    rows[name].append(value)
-    types = {"to_tokens": pa.float64(), "to_share": pa.float64()}
-    return ibis.memtable(pa.table({name: pa.array(values, types.get(name, pa.int64())) for name, values in rows.items()}))
-
-
-_CARRIED: tuple[str, ...] = (
-    "cluster",
-    "day",
-    "task_type",
-    "complexity",
-    "prompt_tokens",
-    "team",
-    "is_hit",
-    "cell_task",
-    "cell_level",
-    "cell_length",
-    "cell_arm",
-    "request_cost_usd",
-    "request_latency_ms",
-    "cell_slow",
-    "cell_success",
-    "cell_calls",
-    "cell_is_scored",
-    "quality",
-    "own_propensity",
-    "share",
-)
-
-
-def _carried(rows: ibis.Table) -> tuple[str, ...]:
-    """The columns that the replay needs, needs and fields of the session's first request among them where they are there."""
-    return (*_CARRIED, *(name for name in rows.columns if name in NEEDS or name in (COST_TODAY, "judge_quality") or name.startswith(FIRST)))
-
-
-def _rows(requests: ibis.Table, cells: Cells, rule_set: RuleSet, half: Half) -> ibis.Table:
-    """Final rows of one half with their cell; requests without a length spread over lengths with shares."""
-    binning = cells.binning
-    rows = with_cells(half_of(requests, half), binning)
-    alone = rows.attempts.fill_null(1) == 1
-    # What failed has no length in the log: where tasks are cut by length, it counts as short here as it does in the cells.
-    tokens = rows.prompt_tokens.cast("float64")
-    is_cut = any(low is not None for low, _ in binning.prompts) and binning.axis != "prompt_tokens"
-    rows = (
-        with_first_fields(as_logged(rows), rule_set)
-        .mutate(
-            prompt_tokens=tokens.fill_null(0.0) if is_cut else tokens,
-            is_hit=rows.is_cache_hit.fill_null(False),
-            cell_level=ibis.ifelse(rows.cell_level == FIXED, ibis.literal(binning.levels, "int64"), rows.cell_level),
-            own_propensity=ibis.ifelse(alone, rows.propensity, ibis.null("float64")),
-            share=ibis.literal(1.0),
-        )
-        .select(*_carried(rows))
-    )
-    column = "cell_level" if binning.axis == "prompt_tokens" else "cell_length"
-    present = rows.filter(rows[column] != MISSING)
-    missing = rows.filter(rows[column] == MISSING)
-    spread = _spread(cells)
-    joined = missing.join(spread, [missing.cell_task == spread.spread_task, missing.cell_level == spread.spread_from])
-    joined = joined.mutate(cell_level=joined.to_level, cell_length=joined.to_length, prompt_tokens=joined.to_tokens, share=joined.to_share)
-    return present.union(joined.select(*_carried(rows)), distinct=False)
-
-
-def _decided(rows: ibis.Table, rule_set: RuleSet) -> ibis.expr.types.IntegerValue:
-    """Place of the first rule that holds, UNMOVED when none does, it changes nothing, or the cache answers."""
-    decided = ibis.literal(UNMOVED, "int64")
-    ordered = sorted(enumerate(rule_set.rules), key=lambda each: each[1].priority, reverse=True)
-    for place, rule in ordered:
-        # Tier asked for is not in the logs; such a rule is judged by its other conditions and reported as untestable.
-        condition = holds(rule, rows, without=("tier",))
-        decided = ibis.ifelse(condition, ibis.literal(UNMOVED if rule.route == "unchanged" else place, "int64"), decided)
-    return ibis.ifelse(rows.is_hit, ibis.literal(UNMOVED, "int64"), decided)
 
 
 def _targets(rule_set: RuleSet, binning: Binning) -> ibis.Table:
@@ -240,36 +135,40 @@ def _join(rows: ibis.Table, fitted: ibis.Table, prefix: str, arm: str) -> ibis.T
     )
 
 
-def _corrections(rows: ibis.Table, prefix: str) -> list[ibis.expr.types.NumericValue]:
-    """Y - mu by outcome, missing outcomes corrected for (policy.scores)."""
+def _corrections(rows: ibis.Table, prefix: str, of: str = "") -> list[ibis.expr.types.NumericValue]:
+    """Sums of Y - mu by outcome, missing outcomes corrected for (policy.scores). of: WEIGHTED for sums by one over the propensity."""
 
     def fit(name: str) -> ibis.expr.types.NumericValue:
         return _fit(rows, prefix, name)
 
-    def corrected(value: ibis.expr.types.NumericValue, name: str, rate: str) -> ibis.expr.types.NumericValue:
-        return ((value - fit(name)) / fit(rate)).fill_null(0.0)
+    def corrected(name: str, rate: str, measured: str = "") -> ibis.expr.types.NumericValue:
+        measured = measured or name
+        return ((rows[f"{of}{measured}"] - rows[f"{of}n_{measured}"] * fit(name)) / fit(rate)).fill_null(0.0)
 
-    timed_slow = ibis.ifelse(rows.request_latency_ms.notnull(), rows.cell_slow, ibis.null("float64"))
-    answered = rows.cell_success * (fit("quality") + corrected(_label(rows), "quality", "labelled"))
+    n, success, calls = rows[f"{of}n"], rows[f"{of}success"], rows[f"{of}calls"]
+    told, labels = _labels(rows, of)
+    answered = success * fit("quality") + ((labels - told * fit("quality")) / fit("labelled")).fill_null(0.0)
     # Where costs are restated for what a rule does to them, today's are still what was logged.
-    cost = rows[COST_TODAY] if prefix == "own" and COST_TODAY in rows.columns else rows.request_cost_usd
+    cost = COST_TODAY if prefix == "own" and COST_TODAY in rows.columns else "cost"
     return [
-        corrected(cost, "cost", "priced"),
-        corrected(rows.request_latency_ms, "latency", "timed"),
-        rows.cell_success - fit("success"),
-        answered - fit("success") * fit("quality"),
-        corrected(timed_slow, "slow", "timed"),
-        rows.cell_success - fit("success"),
-        rows.cell_calls - fit("calls"),
+        corrected("cost", "priced", cost),
+        corrected("latency", "timed"),
+        success - n * fit("success"),
+        answered - n * fit("success") * fit("quality"),
+        corrected("slow", "timed"),
+        success - n * fit("success"),
+        calls - n * fit("calls"),
     ]
 
 
-def _label(rows: ibis.Table) -> ibis.expr.types.NumericValue:
-    """Quality as the cells have it: the score, or the pseudo-label that a judge's score makes (`policy.pseudo_labels`)."""
+def _labels(rows: ibis.Table, of: str) -> tuple[ibis.expr.types.NumericValue, ibis.expr.types.NumericValue]:
+    """Answers with a label, and the sum of labels: scores, or the pseudo-labels that a judge's scores make (`policy.pseudo_labels`)."""
     if "own_fit_judge_offset" not in rows.columns:
-        return rows.quality
-    told = rows.own_fit_judge_offset + rows.own_fit_judge_slope * rows.judge_quality
-    return told + ((rows.quality - told) / rows.own_fit_judge_rate).fill_null(0.0)
+        return rows[f"{of}n_answered"], rows[f"{of}answered"]
+    offset, slope = rows.own_fit_judge_offset, rows.own_fit_judge_slope
+    judged, both = rows[f"{of}n_judged"], rows[f"{of}n_both"]
+    left = rows[f"{of}both_quality"] - offset * both - slope * rows[f"{of}both_judge"]
+    return judged, offset * judged + slope * rows[f"{of}judged"] + (left / rows.own_fit_judge_rate).fill_null(0.0)
 
 
 def _fit(rows: ibis.Table, prefix: str, name: str) -> ibis.expr.types.NumericValue:
@@ -293,71 +192,57 @@ def _known(rows: ibis.Table, outcome: int) -> tuple[ibis.expr.types.NumericValue
     return is_known * rows.cell_is_scored if counts == "quality" else is_known, share
 
 
-@contextmanager
-def decided_rows(requests: ibis.Table, binning: Binning, half: Half | None = None) -> Iterator[ibis.Table]:
-    """What rules decide about, for `replay`: the final requests, or one row a session; sessions are worked out once, however many replays follow.
+def replay(rule_set: RuleSet, sums: DecidedSums, cube: ScoreCube, half: Half = "prove") -> Replay:
+    """Score the rows of the half that the cube proves on, today and under the rules; a small aggregate.
 
-    half: of these alone; None for both.
-    """
-    requests = as_counted(requests, binning.counting)
-    if not binning.caches and not binning.of_sessions:
-        yield requests
-        return
-    wanted = requests if half is None else half_of(requests, half)
-    if binning.caches:
-        sessions = whole_session_rows(wanted, tuple(ModelCache(*each) for each in binning.caches))
-    else:
-        sessions = session_rows(
-            wanted, binning.slow_above_ms, is_scored_one_by_one=binning.is_scored_one_by_one, by_request=binning.by_request
-        )
-    with held_rows(sessions) as rows:
-        yield rows
-
-
-def replay(rule_set: RuleSet, decided: ibis.Table, cube: ScoreCube, half: Half = "prove") -> Replay:
-    """Score every row of the half that the cube proves on today and under the rules; one pass, a small aggregate.
-
-    decided: of `decided_rows`, with that half among them. half: which of the window's halves the cube proves on; the first one for a
-    cube whose halves are swapped (`policy.halves`).
+    Args:
+        rule_set: the rules.
+        sums: of the window's rows, of this rule set among others.
+        cube: scores of the window's cells.
+        half: which of the window's halves the cube proves on; the first one for a cube whose halves are swapped (`policy.halves`).
     """
     cells, binning = cube.cells, cube.cells.binning
-    rows = _rows(decided, cells, rule_set, half)
-    rows = rows.mutate(decided=_decided(rows, rule_set), cell_fold=FOLDS_PER_HALF + rows.cluster % FOLDS_PER_HALF)
+    rows = sums.under(rule_set, half)
+    rows = rows.mutate(cell_fold=FOLDS_PER_HALF + rows.cluster % FOLDS_PER_HALF)
     targets = _targets(rule_set, binning)
     rows = rows.left_join(targets, rows.decided == targets.target_rule)
     named = {target.model for rule in rule_set.rules if rule.route != "unchanged" for target in rule.route}
     arms = np.array([index for index, model in enumerate(binning.models) if model in named], dtype=np.int64)
     rows = _join(rows, _fitted(cube, "own", np.arange(len(binning.models) + 1)), "own", "cell_arm")
     rows = _join(rows, _fitted(cube, "new", arms), "new", "target")
+    by_propensity = cells.weighted is not None and not cells.distrusts_weights
+    # Sums by the propensity hold it already, for the rows that carry one.
     weight = 1.0 / rows.new_fit_propensity
-    if cells.weighted is not None and not cells.distrusts_weights:
-        logged = ibis.ifelse(rows.own_propensity > LOGGED_CLIP, rows.own_propensity, ibis.literal(LOGGED_CLIP))
-        weight = ibis.ifelse(rows.own_propensity.isnull(), weight, 1.0 / logged)
+    weight = ibis.ifelse(rows.is_logged, ibis.literal(1.0), weight) if by_propensity else weight
     moves = rows.target.notnull()
     same = (rows.target == rows.cell_arm).fill_null(False)
-    share = rows.share * rows.target_weight.fill_null(1.0)
+    share = rows.target_weight.fill_null(1.0)
+    n = share * rows.n
+    nothing = ibis.literal(0.0)
     known = [_known(rows, outcome) for outcome in range(len(OUTCOMES))]
     now = [
-        (mean + corrected) * is_known
+        (rows.n * mean + corrected) * is_known
         for mean, corrected, (is_known, _) in zip(_means(rows, "own"), _corrections(rows, "own"), known, strict=True)
     ]
     new = [
-        mean * is_known + ibis.ifelse(same, weight * of * corrected, ibis.literal(0.0))
-        for mean, corrected, (is_known, of) in zip(_means(rows, "new"), _corrections(rows, "new"), known, strict=True)
+        rows.n * mean * is_known + ibis.ifelse(same, weight * of * corrected, nothing)
+        for mean, corrected, (is_known, of) in zip(
+            _means(rows, "new"), _corrections(rows, "new", WEIGHTED if by_propensity else ""), known, strict=True
+        )
     ]
     of_calls = {OUTCOMES[outcome] for outcome in BY_CALLS}
     reachable = rows.new_seen.fill_null(False)
     columns: dict[str, Any] = {
-        "requests": share,
-        "moved": ibis.ifelse(moves & ~same, share, ibis.literal(0.0)),
-        "served": ibis.ifelse(same, rows.share, ibis.literal(0.0)),
-        "scored": ibis.ifelse(same & rows.quality.notnull(), rows.share, ibis.literal(0.0)),
-        "unseen": ibis.ifelse(moves & ~reachable, share, ibis.literal(0.0)),
-        "left": ibis.ifelse(moves & ((rows.own_fit_left > 0) | (rows.cell_is_scored == 0)), share, ibis.literal(0.0)),
-        "unscored": ibis.ifelse(moves & (known[QUALITY][0] == 0), share, ibis.literal(0.0)),
+        "requests": n,
+        "moved": ibis.ifelse(moves & ~same, n, nothing),
+        "served": ibis.ifelse(same, rows.n, nothing),
+        "scored": ibis.ifelse(same, rows.n_quality, nothing),
+        "unseen": ibis.ifelse(moves & ~reachable, n, nothing),
+        "left": ibis.ifelse(moves & ((rows.own_fit_left > 0) | (rows.cell_is_scored == 0)), n, nothing),
+        "unscored": ibis.ifelse(moves & (known[QUALITY][0] == 0), n, nothing),
     }
     for name, before, after, (is_known, _) in zip(OUTCOMES, now, new, known, strict=True):
-        columns[f"counted_{name}"] = share * is_known * (rows.cell_calls if name in of_calls else ibis.literal(1.0))
+        columns[f"counted_{name}"] = share * is_known * (rows.calls if name in of_calls else rows.n)
         columns[f"now_{name}"] = share * before
         columns[f"then_{name}"] = share * ibis.ifelse(moves, after, before)
     keys = ["cluster", "cell_task", "day", "decided"]

@@ -35,7 +35,7 @@ def refuse_infeasible(rule_set: RuleSet, requests: ibis.Table, scope: AnalysisSc
         UnusableInputError: they do not; the message says how many requests, of which rule, and why.
     """
     needs = window_needs(requests, scope.parameters)
-    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set)
+    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set.rules)
     rows = rows.mutate(place=ibis.ifelse(rows.is_cache_hit.fill_null(False), ibis.literal(NO_RULE, "int64"), decided(rows, rule_set)))
     found = [*_unserved(rule_set, rows, needs), *_forbidden(rule_set, rows, needs)]
     if found:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-import ibis
 import numpy as np
 
 from routing_pipeline.policy.cells import Floats, Ints
+from routing_pipeline.policy.decided_sums import UNMOVED, DecidedSums
 from routing_pipeline.policy.halves import Halves, one_hot
 from routing_pipeline.policy.pairs import Pair
 from routing_pipeline.policy.proof import kept
-from routing_pipeline.policy.replay import UNMOVED, Replay, replay
+from routing_pipeline.policy.replay import Replay, replay
 from routing_pipeline.policy.rule_blocks import shares_of
 from routing_pipeline.policy.scores import PROVE, ScoreCube, Sums
 from routing_pipeline.policy.segments import when
@@ -72,12 +72,26 @@ def of_rules(cube: ScoreCube, rule_set: RuleSet) -> OfCells:
     return OfCells(over, lambda rule: _places_of(cube, rule_set, rule))
 
 
-def replay_pair(rule_set: RuleSet, decided: ibis.Table, halves: Halves, pair: Pair) -> Replay:
-    """Score every row that rules decide about (`policy.replay.decided_rows`) today and under what the half that it is not of has learnt."""
+@dataclass(frozen=True)
+class WrittenPair:
+    """What each half of the sessions is scored under, as rules that do not overlap."""
+
+    rule_sets: tuple[RuleSet, RuleSet]
+    parts: tuple[list[_Part], list[_Part]]
+
+
+def written(rule_set: RuleSet, halves: Halves, pair: Pair) -> WrittenPair:
+    """What the other half has learnt, for each of them."""
+    parts = (_under(halves, pair, 0, rule_set), _under(halves, pair, 1, rule_set))
+    return WrittenPair((_written(rule_set, halves.second, parts[0]), _written(rule_set, halves.first, parts[1])), parts)
+
+
+def replay_pair(pair: WrittenPair, sums: DecidedSums, halves: Halves) -> Replay:
+    """Score every row that rules decide about (`policy.decided_sums`) today and under what the half that it is not of has learnt."""
     parts = []
     for half, cube in enumerate((halves.second, halves.first)):
-        under = _under(halves, pair, half, rule_set)
-        found = replay(_written(rule_set, cube, under), decided, cube, half="prove" if half else "learn")
+        under = pair.parts[half]
+        found = replay(pair.rule_sets[half], sums, cube, half="prove" if half else "learn")
         weight = np.array([each.weight for each in under] + [0.0])
         rule = np.array([each.rule for each in under] + [UNMOVED], dtype=np.int64)
         then = found.now + weight[found.rule][:, None] * (found.then - found.now)

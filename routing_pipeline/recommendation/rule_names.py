@@ -78,7 +78,7 @@ def _without_requests(rule_set: RuleSet, rows: ibis.Table, where: str) -> Iterat
     """Rules that decide for nothing: because none of their conditions holds, or because others come first."""
     if not rule_set.rules:
         return
-    rows = with_first_fields(rows, rule_set)
+    rows = with_first_fields(rows, rule_set.rules)
     held = {f"met_{index}": holds(rule, rows) for index, rule in enumerate(rule_set.rules)}
     placed = rows.mutate(place=decided(rows, rule_set), **held)
     counts = placed.agg(

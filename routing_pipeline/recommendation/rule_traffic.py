@@ -85,7 +85,7 @@ def decided(rows: ibis.Table, rule_set: RuleSet) -> ibis.expr.types.IntegerValue
 
 def traffic_of(requests: ibis.Table, rule_set: RuleSet) -> Traffic:
     """One pass over the rows (schema.SCOPED_REQUESTS)."""
-    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set)
+    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set.rules)
     rows = rows.mutate(place=ibis.ifelse(rows.is_cache_hit.fill_null(False), ibis.literal(NO_RULE, "int64"), decided(rows, rule_set)))
     sums = rows.group_by("place", "routed_model").agg(
         requests=rows.count().cast("float64"),
@@ -124,7 +124,7 @@ def sessions_split(requests: ibis.Table, rule_set: RuleSet, by_request: Sequence
     if all(rule.per == "session" for rule in rule_set.rules):
         return 0.0
     requests = requests.filter(~requests.task_type.isin(by_request).fill_null(False)) if by_request else requests
-    rows = with_sessions(with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set))
+    rows = with_sessions(with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set.rules))
     placed = rows.mutate(place=decided(rows, rule_set))
     by_session = placed.group_by(SESSION).agg(n=placed.count(), low=placed.place.min(), high=placed.place.max())
     several = by_session.filter(by_session.n > 1)
@@ -136,7 +136,7 @@ def teams_by_rule(requests: ibis.Table, rule_set: RuleSet) -> dict[str, tuple[st
     """By rule id the teams whose requests the rule decides, most requests first; one pass over the rows."""
     if not rule_set.rules:
         return {}
-    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set)
+    rows = with_first_fields(as_logged(requests.filter(requests.is_final)), rule_set.rules)
     counted = rows.mutate(place=decided(rows, rule_set)).group_by("place", "team").agg(n=lambda table: table.count())
     found = sorted(counted.filter(counted.team.notnull()).to_pyarrow().to_pylist(), key=lambda row: (-row["n"], row["team"]))
     return {rule.id: tuple(row["team"] for row in found if row["place"] == place) for place, rule in enumerate(rule_set.rules)}

@@ -20,10 +20,11 @@ from routing_pipeline.clock import SECONDS_PER_DAY
 from routing_pipeline.estimates import Estimate, Measured, Result, Unidentifiable, quantity
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Ints, sum_by
+from routing_pipeline.policy.decided_sums import UNMOVED, decided_sums
 from routing_pipeline.policy.evidence_model import RoutingEvidence, TodayEvidence
 from routing_pipeline.policy.halves import both_of
 from routing_pipeline.policy.proof import Evaluated, carried, evaluated, kept, margins, outcomes_of
-from routing_pipeline.policy.replay import UNMOVED, Replay, decided_rows, replay
+from routing_pipeline.policy.replay import Replay, replay
 from routing_pipeline.policy.rule_blocks import shares_of
 from routing_pipeline.policy.scores import BOTH, CALLS, COST, OUTCOMES, QUALITY, ScoreCube, Sums
 from routing_pipeline.recommendation.half_choices import HalfChoice
@@ -31,7 +32,7 @@ from routing_pipeline.recommendation.own_rules import held_out
 from routing_pipeline.recommendation.per_session import with_sessions
 from routing_pipeline.recommendation.question import question_of
 from routing_pipeline.recommendation.replay_limits import RARE_TASKS, over_capacity, unsupported_parts
-from routing_pipeline.recommendation.replayed_halves import OfCells, of_pair, of_rules, replay_pair
+from routing_pipeline.recommendation.replayed_halves import OfCells, of_pair, of_rules, replay_pair, written
 from routing_pipeline.recommendation.rule_traffic import sessions_split
 from routing_pipeline.rules.model import Change, Expected, Outcomes, RelativeChange, RuleSet, Unit, cannot_tell
 from routing_pipeline.stats.inference import NOT_NEGATIVE, POINTWISE, RELATIVE, SHARE, Statistic, interval, simultaneous
@@ -146,11 +147,12 @@ def simulate(
     halves = both_of(cube) if learnt else None
     pair = None if halves is None else held_out(halves, learnt, _followed(cube, rule_set), single=scope.parameters.single)
     if halves is None or pair is None:
-        with decided_rows(requests, cube.cells.binning, "prove") as rows:
-            replayed, of_cells = replay(rule_set, rows, cube), of_rules(cube, rule_set)
+        with decided_sums(requests, cube.cells, [rule_set], "prove") as sums:
+            replayed, of_cells = replay(rule_set, sums, cube), of_rules(cube, rule_set)
     else:
-        with decided_rows(requests, cube.cells.binning) as rows:
-            replayed, of_cells = replay_pair(rule_set, rows, halves, pair), of_pair(halves, pair, rule_set)
+        by_half = written(rule_set, halves, pair)
+        with decided_sums(requests, cube.cells, by_half.rule_sets) as sums:
+            replayed, of_cells = replay_pair(by_half, sums, halves), of_pair(halves, pair, rule_set)
     if replayed.requests.sum() == 0:
         return _refused(rule_set, "no session of the window falls into the half that proofs are made on")
     found = _simulation(rule_set, replayed, of_cells, cube, evidence, scope, over_capacity(rule_set, evidence, requests, scope))

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from routing_pipeline.estimates import Unidentifiable
 from routing_pipeline.policy import evidence as evidence_
 from routing_pipeline.policy.cells import Floats, sum_by
+from routing_pipeline.policy.decided_sums import UNMOVED, DecidedSums, decided_sums
 from routing_pipeline.policy.evidence_model import RoutingEvidence
 from routing_pipeline.policy.halves import Halves, both_of
 from routing_pipeline.policy.proof import outcomes_of
-from routing_pipeline.policy.replay import UNMOVED, Replay, decided_rows
+from routing_pipeline.policy.replay import Replay
 from routing_pipeline.policy.scores import OUTCOMES, Sums
 from routing_pipeline.policy.task_floors import MIN_SCORED
 from routing_pipeline.recommendation.half_choices import pair_of
-from routing_pipeline.recommendation.offered import RoutingOption
 from routing_pipeline.recommendation.options import WorstTeam
-from routing_pipeline.recommendation.replayed_halves import replay_pair
+from routing_pipeline.recommendation.replayed_halves import WrittenPair, replay_pair, written
 from routing_pipeline.recommendation.routing_rules import RoutingRules, routing_rules_with_test_count
 from routing_pipeline.stats.inference import Statistic, interval, simultaneous
 from routing_pipeline.storage.locks import Coordination
@@ -57,10 +57,15 @@ def with_worst_teams(rules: RoutingRules, evidence: RoutingEvidence, requests: i
     halves = both_of(evidence_.read_scores(evidence.cells_uri))
     # A replay sums by day; here the place of the team stands for it.
     place = ibis.cases(*((requests.team == team, place) for place, team in enumerate(scored)), else_=len(scored)).cast("int64")
-    with decided_rows(requests.mutate(day=place), halves.first.cells.binning) as rows:
+    told = [pair_of(halves, each.halves, single=scope.parameters.single) for each in rules.options]
+    pairs = [None if pair is None else written(each.rule_set, halves, pair) for each, pair in zip(rules.options, told, strict=True)]
+    rule_sets = [rule_set for each in pairs if each is not None for rule_set in each.rule_sets]
+    if not rule_sets:
+        return rules
+    with decided_sums(requests.mutate(day=place), halves.first.cells, rule_sets) as sums:
         options = tuple(
-            each.model_copy(update={"worst_team": _worst(each, halves, rows, scored, single=scope.parameters.single)})
-            for each in rules.options
+            option if pair is None else option.model_copy(update={"worst_team": _worst(pair, halves, sums, scored)})
+            for option, pair in zip(rules.options, pairs, strict=True)
         )
     return rules.model_copy(update={"options": options})
 
@@ -73,13 +78,8 @@ def _scored_by_team(requests: ibis.Table) -> dict[str, int]:
     return {row["team"]: int(row["scored"]) for row in rows}
 
 
-def _worst(
-    option: RoutingOption, halves: Halves, rows: ibis.Table, scored: dict[str, int], *, single: bool
-) -> WorstTeam | Unidentifiable | None:
-    pair = pair_of(halves, option.halves, single=single)
-    if pair is None:
-        return None
-    replayed = replay_pair(option.rule_set, rows, halves, pair)
+def _worst(pair: WrittenPair, halves: Halves, sums: DecidedSums, scored: dict[str, int]) -> WorstTeam | Unidentifiable:
+    replayed = replay_pair(pair, sums, halves)
     found: list[tuple[str, float, float, Statistic]] = []
     for place, team in enumerate(scored):
         of = (replayed.day == place) & (replayed.rule != UNMOVED)

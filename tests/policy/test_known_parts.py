@@ -14,6 +14,7 @@ import pytest
 from routing_pipeline.estimates import Estimate, Unidentifiable
 from routing_pipeline.policy import cells as cells_, outcome_model, proof, scores
 from routing_pipeline.policy.binning import binning_of
+from routing_pipeline.policy.decided_sums import decided_sums
 from routing_pipeline.policy.evidence import part_in_words, read_scores
 from routing_pipeline.policy.evidence_model import UnknownPart
 from routing_pipeline.policy.halves import one_hot
@@ -138,7 +139,8 @@ def test_a_replay_by_rows_leaves_out_what_the_cells_leave_out(tmp_path: Path) ->
         answer = optimize_routing_rules(evidence, scope)
         assert answer.rule_set.rules
         cube = read_scores(str(evidence.cells_uri))
-        replayed = replay(answer.rule_set, engine.read_parquet([tmp_path / "rows.parquet"]), cube)
+        with decided_sums(engine.read_parquet([tmp_path / "rows.parquet"]), cube.cells, [answer.rule_set], "prove") as sums:
+            replayed = replay(answer.rule_set, sums, cube)
         simulation = simulate(answer.rule_set, evidence, engine.read_parquet([tmp_path / "rows.parquet"]), scope)
     shares = shares_of(cube, answer.rule_set.rules)
     assert shares is not None

@@ -90,7 +90,8 @@ def unit_costs(requests: ibis.Table, previous: ibis.Table, scope: AnalysisScope,
     solved_from = SOLVED_FROM if scope.parameters.quality_threshold is None else scope.parameters.quality_threshold
     rows = with_user_groups(requests.mutate(operation=kind_of(requests)), previous, scope, by)
     for name in by:
-        rows = rows if name == "day" else _few_names(rows, name)
+        # Groups of users are few by their definition, and to count them is to put them together once more.
+        rows = rows if name == "day" or name in DEFINITIONS else _few_names(rows, name)
     rows = rows.mutate(**{f"by_{place}": rows[name].cast("string") for place, name in enumerate(by)})
     keys = tuple(f"by_{place}" for place in range(len(by)))
     sums = _sums(rows, keys, solved_from)
@@ -149,60 +150,46 @@ def _by_cluster(rows: ibis.Table, keys: Sequence[str], solved_from: float) -> ib
         scored=scored,
     )
     # A request of one attempt that names no session is a unit by itself: most rows of many logs, and nothing to be put together.
+    # All in one pass, because rows that are read twice within a query cost as much again.
     is_alone = (rows.session_id.isnull() & rows.is_final & (rows.attempts == 1)).fill_null(False)
-    parts = ibis.union(_one_by_one(rows.filter(is_alone), keys), _put_together(rows.filter(~is_alone), keys))
-    is_priced = parts.unpriced == 0
-    parts = parts.mutate(of_session=parts.is_session & is_priced, of_task=(parts.chats > 0) & is_priced & parts.scored_at.notnull())
+    is_task_alone = is_alone & rows.chat & ~rows.is_unpriced & rows.scored.notnull()
+    rows = rows.mutate(is_alone=is_alone, unit=ibis.ifelse(is_alone, ibis.null("string"), rows.unit), is_task_alone=is_task_alone)
+    parts = _parts(rows, keys)
+    is_priced = ~parts.is_alone & (parts.unpriced == 0)
+    of_task = (parts.chats > 0) & is_priced & parts.scored_at.notnull()
+    parts = parts.mutate(of_session=parts.is_session & is_priced, of_task=of_task, is_solved=of_task & (parts.scored_at % 2 == 0))
     return parts.group_by(*keys, "cluster").agg(
         cost=parts.cost.sum(),
         requests=parts.requests.sum(),
         request_cost=parts.request_cost.sum(),
         sessions=parts.of_session.sum(),
         session_cost=parts.cost.sum(where=parts.of_session),
-        scored=parts.of_task.sum(),
-        scored_cost=parts.cost.sum(where=parts.of_task),
-        solved=(parts.of_task & (parts.scored_at % 2 == 0)).sum(),
+        scored=parts.of_task.sum() + parts.scored_alone.sum(),
+        scored_cost=parts.cost.sum(where=parts.of_task).fill_null(0.0) + parts.scored_alone_cost.sum(),
+        solved=parts.is_solved.sum() + parts.solved_alone.sum(),
     )
 
 
-def _one_by_one(rows: ibis.Table, keys: Sequence[str]) -> ibis.Table:
-    """Rows that are units, as parts of units."""
-    return rows.select(
-        *keys,
-        "cluster",
-        "is_session",
-        cost=rows.cost_usd.fill_null(0.0),
-        requests=(rows.chat & rows.request_cost_usd.notnull()).cast("int64"),
-        request_cost=ibis.ifelse(rows.chat, rows.request_cost_usd, 0.0).fill_null(0.0),
-        unpriced=rows.is_unpriced.cast("int64"),
-        chats=rows.chat.cast("int64"),
-        scored_at=rows.scored,
-    )
-
-
-def _put_together(rows: ibis.Table, keys: Sequence[str]) -> ibis.Table:
-    """Parts of units by group; what is missing, scored and asked of the whole unit stands on each of them."""
-    parts = rows.group_by("unit", "is_session", "cluster", *keys).agg(
+def _parts(rows: ibis.Table, keys: Sequence[str]) -> ibis.Table:
+    """Parts of units by group; what is missing, scored and asked of the whole unit stands on each of them. Units of one row are one part together."""
+    unit = ("unit", "is_alone", "is_session")
+    parts = rows.group_by(*unit, "cluster", *keys).agg(
         cost=rows.cost_usd.sum().fill_null(0.0),
         unpriced=rows.is_unpriced.sum(),
         chats=rows.chat.sum(),
         requests=rows.request_cost_usd.count(where=rows.chat),
         request_cost=rows.request_cost_usd.sum(where=rows.chat).fill_null(0.0),
         scored_at=rows.scored.max(),
+        scored_alone=rows.is_task_alone.sum(),
+        scored_alone_cost=rows.cost_usd.sum(where=rows.is_task_alone).fill_null(0.0),
+        solved_alone=(rows.is_task_alone & (rows.scored % 2 == 0)).sum(),
     )
     # Without groups a unit has one part, which is the whole.
-    whole = ibis.window(group_by=["unit", "is_session"])
-    said = ("cost", "requests", "request_cost")
     if not keys:
-        return parts.select("cluster", "is_session", *said, "unpriced", "chats", "scored_at")
-    return parts.select(
-        *keys,
-        "cluster",
-        "is_session",
-        *said,
-        unpriced=parts.unpriced.sum().over(whole),
-        chats=parts.chats.sum().over(whole),
-        scored_at=parts.scored_at.max().over(whole),
+        return parts
+    whole = ibis.window(group_by=unit)
+    return parts.mutate(
+        unpriced=parts.unpriced.sum().over(whole), chats=parts.chats.sum().over(whole), scored_at=parts.scored_at.max().over(whole)
     )
 
 

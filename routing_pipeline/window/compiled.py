@@ -51,6 +51,9 @@ _NUMBERS_MAY_VARY = (
 _DISTINCTIVE = 5
 """How many characters a number has at least that may vary: shorter ones may also stand where the compiler itself puts them."""
 
+_WORTH_HOLDING = (sge.Group, sge.AggFunc, sge.Window, sge.Distinct, sge.SetOperation, sge.Order)
+"""What a part of a query has that is fewer than the rows it is made of, or took work: computed once, however often it is read."""
+
 # Ibis puts queries within queries together where it finds that simple enough, which takes it longer than all else; DuckDB does so itself.
 ibis.options.sql.fuse_selects = False
 
@@ -62,9 +65,17 @@ class UnknownShapeError(TypeError):
 
 
 class _Marking(DuckDBCompiler):  # type: ignore[misc]  # Ibis is not typed
-    """Writes a mark in place of each number that may vary."""
+    """Writes a mark in place of each number that may vary, and keeps rows out of memory that are quicker read again."""
 
     __slots__ = ()
+
+    def translate(self, op: ops.Node, *, params: Mapping[Any, Any]) -> Any:
+        """As Ibis does. DuckDB holds whatever is read twice, all rows of it, unless it is told not to."""
+        query = super().translate(op, params=params)
+        for part in query.ctes:
+            if part.this.find(*_WORTH_HOLDING) is None:
+                part.set("materialized", False)
+        return query
 
     def visit_Literal(self, op: ops.Literal, **parts: Any) -> Any:  # noqa: N802 - Ibis's
         place = _marks.get().get(op)

@@ -9,6 +9,7 @@ by cluster, day, cell and the rule of each rule set that decides, which conditio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import ibis
 import pyarrow as pa
 
-from routing_pipeline.policy.binning import FIXED, MISSING
+from routing_pipeline.policy.binning import FIXED, MISSING, Binning
 from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, with_cells
 from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
@@ -26,12 +27,12 @@ from routing_pipeline.policy.units import session_rows
 from routing_pipeline.rules.model import NEEDS, Rule, RuleSet
 from routing_pipeline.window.conform import half_of
 from routing_pipeline.window.engine import held_rows
+from routing_pipeline.window.scope import CLUSTERS
 
 UNMOVED = -1
 Half = Literal["learn", "prove"]
 
 
-_KEYS: tuple[str, ...] = ("cluster", "day", "cell_task", "cell_level", "cell_length", "cell_arm", "cell_is_scored", "is_logged")
 WEIGHTED = "weighted_"
 """Before the names of sums in which a row that carries its propensity counts by one over it."""
 
@@ -40,8 +41,8 @@ WEIGHTED = "weighted_"
 class DecidedSums:
     """Sums over rows, each by its share where a request without a length is spread over several.
 
-    table: one row for each of _KEYS and of what each rule set decides. Of one outcome there are the number of rows that have it (`n_cost`) and the
-    sum over them (`cost`); of quality both over answers that succeeded as well (`n_answered`, `answered`), and those of a judge's scores where the
+    table: one row for each day, each of `_keys` and of what each rule set decides. Of one outcome there are the number of rows that have it (`n_cost`) and the
+    sum over them (`cost`); of quality the number, and both over answers that succeeded (`n_answered`, `answered`), as well as those of a judge's scores where the
     cells know them: rows with one (`n_judged`, `judged`), and with both (`n_both`, `both_judge`, `both_quality`).
     columns: of the table, by the conditions of a rule set: place of the first rule that holds, UNMOVED where none does.
     """
@@ -81,8 +82,56 @@ def decided_sums(requests: ibis.Table, cells: Cells, rule_sets: Sequence[RuleSet
             is_logged=rows.own_propensity.notnull(),
             **{columns[conditions]: _decided(rows, rule_set) for conditions, rule_set in by_conditions.items()},
         )
-        with held_rows(rows.group_by(*_KEYS, *columns.values()).agg(**_sums(rows, cells))) as table:
-            yield DecidedSums(table, columns)
+        keys = _keys(cells.binning) | {columns[conditions]: range(UNMOVED, len(conditions)) for conditions in by_conditions}
+        numbers = _numbers(keys)
+        rows = rows.mutate(**{name: _packed(rows, packed) for name, packed in numbers.items()})
+        with held_rows(rows.group_by("day", *numbers).agg(**_sums(rows, cells))) as table:
+            yield DecidedSums(_unpacked(table, numbers), columns)
+
+
+def _keys(binning: Binning) -> dict[str, range]:
+    """What rows are summed by beside their day and what is decided, and the values that there may be."""
+    return {
+        "cluster": range(CLUSTERS),
+        "cell_task": range(len(binning.tasks) + 1),
+        "cell_level": range(binning.levels + 1),
+        "cell_length": range(binning.lengths),
+        "cell_arm": range(len(binning.models) + 1),
+        "cell_is_scored": range(2),
+        "is_logged": range(2),
+    }
+
+
+_EXACT = 2**53
+"""Whole numbers below are exact on every engine, whatever it divides them by."""
+
+
+def _numbers(keys: dict[str, range]) -> dict[str, dict[str, range]]:
+    """Which keys are put into one whole number, by its name: an engine groups by one several times as quickly as by ten."""
+    found: list[dict[str, range]] = [{}]
+    for name, values in keys.items():
+        if math.prod(map(len, found[-1].values())) * len(values) > _EXACT:
+            found.append({})
+        found[-1][name] = values
+    return {f"packed_{place}": packed for place, packed in enumerate(found)}
+
+
+def _packed(rows: ibis.Table, keys: dict[str, range]) -> ibis.expr.types.IntegerValue:
+    number = ibis.literal(0, "int64")
+    for name, values in keys.items():
+        number = number * len(values) + (rows[name].cast("int64") - values.start)
+    return number
+
+
+def _unpacked(table: ibis.Table, numbers: dict[str, dict[str, range]]) -> ibis.Table:
+    """The table with the keys that `_packed` has put together, `is_logged` as what it is."""
+    found = {}
+    for number, keys in numbers.items():
+        below = 1
+        for name, values in reversed(keys.items()):
+            found[name] = (table[number] // below) % len(values) + values.start
+            below *= len(values)
+    return table.mutate(**found | {"is_logged": found["is_logged"] > 0})
 
 
 def _sums(rows: ibis.Table, cells: Cells) -> dict[str, ibis.expr.types.NumericScalar]:
@@ -99,7 +148,7 @@ def _sums(rows: ibis.Table, cells: Cells) -> dict[str, ibis.expr.types.NumericSc
         known(COST_TODAY, rows[COST_TODAY])
     known("latency", rows.request_latency_ms)
     known("slow", slow)
-    known("quality", rows.quality)
+    values["n_quality"] = rows.quality.notnull().cast("float64")
     known("answered", rows.quality, success)
     if cells.binning.has_judge:
         known("judged", rows.judge_quality, success)
@@ -190,7 +239,7 @@ def _carried(rows: ibis.Table) -> tuple[str, ...]:
 
 
 def _rows(requests: ibis.Table, cells: Cells, rules: Sequence[Rule]) -> ibis.Table:
-    """Final rows with their cell; requests without a length spread over lengths with shares."""
+    """Final rows with their cell; requests without a length are spread over lengths, each with its share."""
     binning = cells.binning
     rows = with_cells(requests, binning)
     alone = rows.attempts.fill_null(1) == 1
@@ -209,12 +258,18 @@ def _rows(requests: ibis.Table, cells: Cells, rules: Sequence[Rule]) -> ibis.Tab
         .select(*_carried(rows))
     )
     column = "cell_level" if binning.axis == "prompt_tokens" else "cell_length"
-    present = rows.filter(rows[column] != MISSING)
-    missing = rows.filter(rows[column] == MISSING)
     spread = _spread(cells)
-    joined = missing.join(spread, [missing.cell_task == spread.spread_task, missing.cell_level == spread.spread_from])
-    joined = joined.mutate(cell_level=joined.to_level, cell_length=joined.to_length, prompt_tokens=joined.to_tokens, share=joined.to_share)
-    return present.union(joined.select(*_carried(rows)), distinct=False)
+    # Every row takes part in one join: two kinds of rows, put together afterwards, would be read twice.
+    rows = rows.mutate(spread_of=ibis.ifelse(rows[column] == MISSING, rows.cell_task, ibis.literal(MISSING, "int64")))
+    joined = rows.left_join(spread, [rows.spread_of == spread.spread_task, rows.cell_level == spread.spread_from])
+    is_spread = joined.to_share.notnull()
+    joined = joined.filter(is_spread | (joined[column] != MISSING))
+    return joined.mutate(
+        cell_level=ibis.ifelse(is_spread, joined.to_level, joined.cell_level),
+        cell_length=ibis.ifelse(is_spread, joined.to_length, joined.cell_length),
+        prompt_tokens=ibis.ifelse(is_spread, joined.to_tokens, joined.prompt_tokens),
+        share=joined.to_share.fill_null(1.0),
+    )
 
 
 def _decided(rows: ibis.Table, rule_set: RuleSet) -> ibis.expr.types.IntegerValue:

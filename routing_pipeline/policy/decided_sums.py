@@ -9,7 +9,6 @@ by cluster, day, cell and the rule of each rule set that decides, which conditio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from routing_pipeline.policy.binning import FIXED, MISSING, Binning
 from routing_pipeline.policy.cells import COST_TODAY, LOGGED_CLIP, Cells, with_cells
 from routing_pipeline.policy.counting import as_counted
 from routing_pipeline.policy.decisions import FIRST, as_logged, holds, with_first_fields
+from routing_pipeline.policy.packed_keys import packed_keys, unpacked, with_packed
 from routing_pipeline.policy.prompt_caches import ModelCache, whole_session_rows
 from routing_pipeline.policy.units import session_rows
 from routing_pipeline.rules.model import NEEDS, Rule, RuleSet
@@ -83,10 +83,11 @@ def decided_sums(requests: ibis.Table, cells: Cells, rule_sets: Sequence[RuleSet
             **{columns[conditions]: _decided(rows, rule_set) for conditions, rule_set in by_conditions.items()},
         )
         keys = _keys(cells.binning) | {columns[conditions]: range(UNMOVED, len(conditions)) for conditions in by_conditions}
-        numbers = _numbers(keys)
-        rows = rows.mutate(**{name: _packed(rows, packed) for name, packed in numbers.items()})
-        with held_rows(rows.group_by("day", *numbers).agg(**_sums(rows, cells))) as table:
-            yield DecidedSums(_unpacked(table, numbers), columns)
+        packed = packed_keys(keys)
+        rows = with_packed(rows, packed)
+        with held_rows(rows.group_by("day", *packed).agg(**_sums(rows, cells))) as table:
+            summed = unpacked(table, packed)
+            yield DecidedSums(summed.mutate(is_logged=summed.is_logged > 0), columns)
 
 
 def _keys(binning: Binning) -> dict[str, range]:
@@ -100,38 +101,6 @@ def _keys(binning: Binning) -> dict[str, range]:
         "cell_is_scored": range(2),
         "is_logged": range(2),
     }
-
-
-_EXACT = 2**53
-"""Whole numbers below are exact on every engine, whatever it divides them by."""
-
-
-def _numbers(keys: dict[str, range]) -> dict[str, dict[str, range]]:
-    """Which keys are put into one whole number, by its name: an engine groups by one several times as quickly as by ten."""
-    found: list[dict[str, range]] = [{}]
-    for name, values in keys.items():
-        if math.prod(map(len, found[-1].values())) * len(values) > _EXACT:
-            found.append({})
-        found[-1][name] = values
-    return {f"packed_{place}": packed for place, packed in enumerate(found)}
-
-
-def _packed(rows: ibis.Table, keys: dict[str, range]) -> ibis.expr.types.IntegerValue:
-    number = ibis.literal(0, "int64")
-    for name, values in keys.items():
-        number = number * len(values) + (rows[name].cast("int64") - values.start)
-    return number
-
-
-def _unpacked(table: ibis.Table, numbers: dict[str, dict[str, range]]) -> ibis.Table:
-    """The table with the keys that `_packed` has put together, `is_logged` as what it is."""
-    found = {}
-    for number, keys in numbers.items():
-        below = 1
-        for name, values in reversed(keys.items()):
-            found[name] = (table[number] // below) % len(values) + values.start
-            below *= len(values)
-    return table.mutate(**found | {"is_logged": found["is_logged"] > 0})
 
 
 def _sums(rows: ibis.Table, cells: Cells) -> dict[str, ibis.expr.types.NumericScalar]:

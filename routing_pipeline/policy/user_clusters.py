@@ -42,7 +42,7 @@ class UserEffect:
 
 def user_effect(final: ibis.Table) -> UserEffect | None:
     """From the scores of final requests; None where users or sessions are not logged, or too few are scored."""
-    if not {"user_hash", "session_id", "request_id"} <= set(final.columns):
+    if not {"user_hash", "session_id"} <= set(final.columns):
         return None
     scored = final.filter(final.quality.notnull())
     counted = scored.agg(n=scored.count(), named=scored.user_hash.count()).to_pyarrow().to_pylist()[0]
@@ -53,20 +53,21 @@ def user_effect(final: ibis.Table) -> UserEffect | None:
     usual = rows.group_by(usual_task="task_type", usual_of="of").agg(usual=rows.quality.mean())
     rows = rows.join(usual, [rows.task_type == usual.usual_task, rows.of == usual.usual_of])
     rows = rows.select("user_hash", "session_id", off=rows.quality - rows.usual)
-    # An answer without a session is one by itself: most of many logs, and nothing to be put together.
-    alone = rows.filter(rows.session_id.isnull())
-    alone = alone.select("user_hash", "off", squares=alone.off * alone.off, n=ibis.literal(1, "int64"))
-    named = rows.filter(rows.session_id.notnull())
-    named = named.group_by("user_hash", "session_id").agg(off=named.off.sum(), squares=(named.off * named.off).sum(), n=named.count())
-    sessions = ibis.union(alone, named.select("user_hash", "off", "squares", "n"))
+    square = rows.off * rows.off
+    # An answer without a session is one by itself: most of many logs, and nothing to be put together. All in one pass, sums of both kinds
+    # beside each other, because rows that are read twice within a query cost as much again.
+    sessions = rows.group_by("user_hash", "session_id").agg(
+        off=rows.off.sum(), squares=square.sum(), fourth=(square * square).sum(), n=rows.count()
+    )
+    is_one = sessions.session_id.notnull()
     square = sessions.off * sessions.off
     users = sessions.group_by("user_hash").agg(
         off=sessions.off.sum(),
-        by_session=square.sum(),
-        fourth=(square * square).sum(),
+        by_session=ibis.ifelse(is_one, square, sessions.squares).sum(),
+        fourth=ibis.ifelse(is_one, square * square, sessions.fourth).sum(),
         squares=sessions.squares.sum(),
         n=sessions.n.sum(),
-        pairs=(sessions.n * sessions.n).sum(),
+        pairs=ibis.ifelse(is_one, sessions.n * sessions.n, sessions.n).sum(),
     )
     sums = users.agg(
         users=users.count(),

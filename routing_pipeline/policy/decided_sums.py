@@ -41,9 +41,10 @@ WEIGHTED = "weighted_"
 class DecidedSums:
     """Sums over rows, each by its share where a request without a length is spread over several.
 
-    table: one row for each day, each of `_keys` and of what each rule set decides. Of one outcome there are the number of rows that have it (`n_cost`) and the
-    sum over them (`cost`); of quality the number, and both over answers that succeeded (`n_answered`, `answered`), as well as those of a judge's scores where the
-    cells know them: rows with one (`n_judged`, `judged`), and with both (`n_both`, `both_judge`, `both_quality`).
+    table: one row for each day, each value of `_keys`, and each decision of the rule sets. Of an outcome it has the number of rows that have
+    one (`n_cost`) and the sum over them (`cost`). Of quality it has the number of rows, and both over answers that succeeded (`n_answered`,
+    `answered`). Of a judge's scores, where the cells know them, it has the same over answers with one (`n_judged`, `judged`) and over
+    those with both (`n_both`, `both_judge`, `both_quality`).
     columns: of the table, by the conditions of a rule set: place of the first rule that holds, UNMOVED where none does.
     """
 
@@ -121,9 +122,8 @@ def _sums(rows: ibis.Table, cells: Cells) -> dict[str, ibis.expr.types.NumericSc
     known("answered", rows.quality, success)
     if cells.binning.has_judge:
         known("judged", rows.judge_quality, success)
-        known("both", rows.quality + 0.0 * rows.judge_quality, success)
-        values["both_judge"] = (rows.judge_quality + 0.0 * rows.quality) * success
-        values["both_quality"] = values.pop("both")
+        judge, quality = rows.judge_quality + 0.0 * rows.quality, rows.quality + 0.0 * rows.judge_quality
+        values |= {"n_both": ibis.ifelse(quality.notnull(), success, 0.0), "both_judge": judge * success, "both_quality": quality * success}
     sums = {name: (rows.share * value).sum().fill_null(0.0) for name, value in values.items()}
     if cells.weighted is not None:
         logged = ibis.ifelse(rows.own_propensity > LOGGED_CLIP, rows.own_propensity, ibis.literal(LOGGED_CLIP))

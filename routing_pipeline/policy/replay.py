@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from routing_pipeline.policy.binning import Binning
-from routing_pipeline.policy.cells import COST_TODAY, Floats, Ints
+from routing_pipeline.policy.cells import COST_TODAY, Floats, Ints, sum_by
 from routing_pipeline.policy.decided_sums import WEIGHTED, DecidedSums, Half
 from routing_pipeline.policy.outcome_model import AS_SENT, FOLDS, FOLDS_PER_HALF
 from routing_pipeline.policy.pseudo_labels import judge_model
@@ -108,6 +108,8 @@ def _fitted(cube: ScoreCube, prefix: str, arms: Ints) -> ibis.Table:
         values["judge_offset"] = judge.offset[folds][..., arms] + at
         values["judge_slope"] = judge.slope[folds][:, None, None, None][..., arms] + at
         values["judge_rate"] = judge.rate[1][None, :, :, None][..., arms] + at
+    by_propensity = sum_by((cells.task, cells.level), cells.is_weighted.astype(np.float64), shape[1:3]) > 0
+    values["by_propensity"] = by_propensity[None, :, :, None, None] + np.zeros(shape)
     place = segment_map(cells, cube.segments)[:, :, None, None]
     values["left"] = (cube.known.left["quality"] | cube.known.left["cost"])[place].astype(np.float64) + np.zeros(shape)
     for outcome, kinds in cube.known.kinds.items():
@@ -210,10 +212,11 @@ def replay(rule_set: RuleSet, sums: DecidedSums, cube: ScoreCube, half: Half = "
     arms = np.array([index for index, model in enumerate(binning.models) if model in named], dtype=np.int64)
     rows = _join(rows, _fitted(cube, "own", np.arange(len(binning.models) + 1)), "own", "cell_arm")
     rows = _join(rows, _fitted(cube, "new", arms), "new", "target")
-    by_propensity = cells.weighted is not None and not cells.distrusts_weights
-    # Sums by the propensity hold it already, for the rows that carry one.
-    weight = 1.0 / rows.new_fit_propensity
-    weight = ibis.ifelse(rows.is_logged, ibis.literal(1.0), weight) if by_propensity else weight
+    weighted = [corrected / rows.new_fit_propensity for corrected in _corrections(rows, "new")]
+    if cells.weighted is not None and not cells.distrusts_weights:
+        # As in the cells: where nearly all requests carry their propensity, those that do count by it.
+        is_own = rows.is_logged & (rows.new_fit_by_propensity > 0).fill_null(False)
+        weighted = [ibis.ifelse(is_own, own, each) for own, each in zip(_corrections(rows, "new", WEIGHTED), weighted, strict=True)]
     moves = rows.target.notnull()
     same = (rows.target == rows.cell_arm).fill_null(False)
     share = rows.target_weight.fill_null(1.0)
@@ -225,10 +228,8 @@ def replay(rule_set: RuleSet, sums: DecidedSums, cube: ScoreCube, half: Half = "
         for mean, corrected, (is_known, _) in zip(_means(rows, "own"), _corrections(rows, "own"), known, strict=True)
     ]
     new = [
-        rows.n * mean * is_known + ibis.ifelse(same, weight * of * corrected, nothing)
-        for mean, corrected, (is_known, of) in zip(
-            _means(rows, "new"), _corrections(rows, "new", WEIGHTED if by_propensity else ""), known, strict=True
-        )
+        rows.n * mean * is_known + ibis.ifelse(same, of * corrected, nothing)
+        for mean, corrected, (is_known, of) in zip(_means(rows, "new"), weighted, known, strict=True)
     ]
     of_calls = {OUTCOMES[outcome] for outcome in BY_CALLS}
     reachable = rows.new_seen.fill_null(False)

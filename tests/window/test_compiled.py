@@ -106,6 +106,17 @@ def test_a_number_that_a_query_is_made_by_belongs_to_it(backend: Any, written: A
     assert [backend.compile(each) for each in (one, other)] == [plain.compile(each) for each in (one, other)]
 
 
+def test_rows_that_are_read_twice_are_not_held_and_their_sums_are(backend: Any) -> None:
+    rows = held(backend, "rows").mutate(cents=ibis._.cost_usd * 100)
+    dear, cheap = rows.filter(rows.cents > 150), rows.filter(rows.cents <= 150)
+    assert "AS NOT MATERIALIZED (" in backend.compile(dear.union(cheap))
+    sums = rows.group_by("model").agg(cents=rows.cents.sum())
+    several = sums.filter(sums.cents > 150).union(sums.filter(sums.cents <= 150))
+    assert "NOT MATERIALIZED" not in backend.compile(several)
+    assert dear.union(cheap).count().execute() == 3
+    assert several.count().execute() == 2
+
+
 def test_a_name_that_somebody_chose_belongs_to_the_query(backend: Any) -> None:
     one, two = (table_of(backend, name) for name in ("model", "requests"))
     assert shape(one.op())[0] != shape(two.op())[0]

@@ -86,9 +86,11 @@ def decided_sums(requests: ibis.Table, cells: Cells, rule_sets: Sequence[RuleSet
         keys = _keys(cells.binning) | {columns[conditions]: range(UNMOVED, len(conditions)) for conditions in by_conditions}
         packed = packed_keys(keys)
         rows = with_packed(rows, packed)
-        with held_rows(rows.group_by("day", *packed).agg(**_sums(rows, cells))) as table:
-            summed = unpacked(table, packed)
-            yield DecidedSums(summed.mutate(is_logged=summed.is_logged > 0), columns)
+        # In order, so that whoever sums them adds in the same order: the same question, asked again, has the same answer to the last digit.
+        summed = rows.group_by("day", *packed).agg(**_sums(rows, cells)).order_by("day", *packed)
+        with held_rows(summed) as table:
+            keyed = unpacked(table, packed)
+            yield DecidedSums(keyed.mutate(is_logged=keyed.is_logged > 0), columns)
 
 
 def _keys(binning: Binning) -> dict[str, range]:

@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets.automation import is_automatic, is_of_alert
 from assets.ingest import OWNERS
+from assets.operations import LAST, PRIORITY
 from assets.resources import HomeResource
 from routing_pipeline.data_quality.suite import data_quality
 from routing_pipeline.estimates import Result
@@ -83,6 +84,7 @@ def _opened_from(run_id: str) -> dict[str, Any]:
     **DELIVERY,
     kinds={"jinja", "html"},
     code_version=report_code(),
+    op_tags={PRIORITY: LAST},
     ins={each.name: dg.AssetIn(dagster_type=each.result) for each in OPERATIONS.values() if each.group},
 )
 def optimization_report(

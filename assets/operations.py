@@ -32,6 +32,8 @@ from routing_pipeline.window.scope import AnalysisScope
 
 PRIORITY = "dagster/priority"
 """A tag of Dagster's: of steps that could begin, the one with the highest does."""
+BEFORE_THE_REPORT, LAST = "-1", "-2"
+"""Below all that an analysis consists of: what is found beside the run at its end, and what shows all of it."""
 KINDS = {
     "current_state": {"ibis", "duckdb"},
     "patterns": {"ibis", "duckdb"},

@@ -14,6 +14,7 @@ from assets.automation import is_of_alert
 from routing_pipeline.alerts.sensor import sum_up
 from routing_pipeline.ingest.ingestion import IngestResult, nothing_read
 from routing_pipeline.lake.table import Lake
+from routing_pipeline.operations import ahead
 from routing_pipeline.operations.analyst import Analyst
 from routing_pipeline.operations.table import OPERATIONS, Operations
 from routing_pipeline.parameters import read_parameters
@@ -90,9 +91,13 @@ class HomeResource(dg.ConfigurableResource[Any]):
 
     def sum_up(self) -> None:
         """Sum up by hour what was ingested, for whoever looks at the whole lake within a second."""
-        held = sum(size_bytes for _, _, size_bytes in Lake(self.open()).sizes_by_day())
-        with self._reading_with("duckdb" if held < SUMMED_HERE_BYTES else self.engine) as engine:
-            sum_up(self.open(), engine, read_parameters(self.config_file()))
+        home, parameters = self.open(), read_parameters(self.config_file())
+        lake = Lake(home)
+        is_summed_here = sum(size_bytes for _, _, size_bytes in lake.sizes_by_day()) < SUMMED_HERE_BYTES
+        if is_summed_here and ahead.begin_sums(home, self.memory_limit, parameters, lake.row_count()):
+            return
+        with self._reading_with("duckdb" if is_summed_here else self.engine) as engine:
+            sum_up(home, engine, parameters)
 
     def analyst(self, operations: Operations = OPERATIONS) -> Analyst:
         """Answers from the home's store, where the same was asked before."""

@@ -72,6 +72,7 @@ def analysis_scope(context: dg.AssetExecutionContext, config: ScopeConfig, home:
     else:
         with home.reading() as engine:
             scope = resolve_scope(Lake(opened), parameters, engine=engine, engine_name=home.engine)
+    beside.settle(ahead.SUMS)
     ahead.begin(home.analyst(), scope)
     if state is not None:
         opened.runs.note_state(context.run.run_id, state)

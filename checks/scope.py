@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets import scope
+from assets.operations import BEFORE_THE_REPORT, PRIORITY
 from assets.resources import HomeResource
 from checks import claims
 from routing_pipeline import beside
@@ -27,7 +28,9 @@ def what_must_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterato
     yield from claims.results(checks, scope.analysis_scope)
 
 
-@dg.multi_asset_check(specs=claims.specs(WARNING, scope.analysis_scope), ins={"analysis_scope": dg.AssetIn()})
+@dg.multi_asset_check(
+    specs=claims.specs(WARNING, scope.analysis_scope), ins={"analysis_scope": dg.AssetIn()}, op_tags={PRIORITY: BEFORE_THE_REPORT}
+)
 def what_should_hold(analysis_scope: AnalysisScope, home: HomeResource) -> Iterator[dg.AssetCheckResult]:
     """Completeness, and comparisons with baselines: reported, never in the way."""
     opened = home.open()

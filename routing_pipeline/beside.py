@@ -149,11 +149,12 @@ def _opened(second: _Process | _Thread) -> Iterator[None]:
         second.end()
 
 
-def begin(name: str, function: Callable[..., object], *arguments: Any) -> None:
-    """Let it be done after what was begun before, unless nothing is open; function and arguments must be ones that another process can be told of."""
+def begin(name: str, function: Callable[..., object], *arguments: Any) -> bool:
+    """Let it be done after what was begun before, unless nothing is open, which False says; both must be ones that another process can be told of."""
     second = _open.get()
     if second is not None:
         second.begin(name, function, *arguments)
+    return second is not None
 
 
 def settle(name: str) -> None:

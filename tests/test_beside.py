@@ -25,7 +25,7 @@ Opened = Callable[[], AbstractContextManager[None]]
 @EITHER
 def test_who_calls_as_a_library_gets_neither(tmp_path: Path, opened: Opened) -> None:
     with opened():
-        beside.begin("folder", os.mkdir, str(tmp_path / "made"))
+        assert not beside.begin("folder", os.mkdir, str(tmp_path / "made")), "who begins is told that it will not be done"
         beside.settle("folder")
     assert not (tmp_path / "made").exists()
 
@@ -42,7 +42,7 @@ def test_neither_does_a_machine_with_one_core(tmp_path: Path, of_a_command: None
 @EITHER
 def test_work_is_done_in_the_order_in_which_it_was_begun(tmp_path: Path, of_a_command: None, opened: Opened) -> None:
     with opened():
-        beside.begin("outer", os.mkdir, str(tmp_path / "made"))
+        assert beside.begin("outer", os.mkdir, str(tmp_path / "made"))
         beside.begin("inner", os.mkdir, str(tmp_path / "made" / "within"))
         beside.settle("inner")
         assert (tmp_path / "made" / "within").exists()

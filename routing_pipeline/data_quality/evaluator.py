@@ -1,9 +1,10 @@
-"""Great Expectations as the checks need it, loaded without statistics that none of them uses.
+"""Great Expectations as the checks need it, loaded without statistics and charts that none of them uses.
 
 Belongs here: how it is imported. Does not belong here: what is asked of it (`row_checks`).
 
-It imports `scipy.stats` for one expectation that compares distributions, two fifths of what loading it takes. Here that module is
-bound at once and loaded when somebody looks into it (`importlib.util.LazyLoader`), so that nothing is missing.
+It imports `scipy.stats` for one expectation that compares distributions, two fifths of what loading it takes, and `altair` for its
+picture, a fifth of the rest. Here these modules are bound at once and loaded when somebody looks into them (`importlib.util.LazyLoader`),
+so that nothing is missing.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
 
-LOADED_ON_FIRST_LOOK = "scipy.stats"
+LOADED_ON_FIRST_LOOK = ("scipy.stats", "altair")
 
 # It is read on import: no analytics over the network.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 
 class _OnFirstLook(MetaPathFinder):
-    """Finds that one module, and leaves the loading for later."""
+    """Finds those modules, and leaves the loading for later."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        found = PathFinder.find_spec(fullname, path, target) if fullname == LOADED_ON_FIRST_LOOK else None
+        found = PathFinder.find_spec(fullname, path, target) if fullname in LOADED_ON_FIRST_LOOK else None
         if found is not None and found.loader is not None:
             found.loader = LazyLoader(found.loader)
         return found

@@ -10,7 +10,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from assets import ingest, scope
+from assets import delivery, ingest, scope
+from assets.operations import PRIORITY, from_table
 from assets.resources import HomeResource, ResultsIOManager
 from checks import claims, ingest as ingest_checks, scope as scope_checks
 from routing_pipeline.data_quality.expectations import BLOCKING, FEEDBACK, INGEST, WARNING, CheckItem, DataQuality
@@ -191,3 +192,9 @@ def test_what_a_check_lists_is_shown_as_a_table():
     (shown,) = claims.results([rule.result("failed", "60 models", {"unknown_attempts": 180.0}, items)], scope.analysis_scope)
     assert len(shown.metadata["where"].records) + shown.metadata["where_left_out"].value == 60
     assert shown.metadata["unknown_attempts"].value == 180.0
+
+
+def test_what_should_hold_is_looked_at_beside_the_end_of_a_run_and_before_its_report() -> None:
+    steps = [int(each.op.tags.get(PRIORITY, 0)) for each in from_table]
+    should_hold, report = (int(each.op.tags[PRIORITY]) for each in (scope_checks.what_should_hold, delivery.optimization_report))
+    assert report < should_hold < min(steps)

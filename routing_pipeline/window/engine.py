@@ -146,7 +146,11 @@ class Engine:
 
 def filled(duckdb: Any, table: ibis.Table, name: str) -> ibis.Table:
     """A temporary table of DuckDB with the rows of an expression, which is compiled once as any query is: `create_table` would do so anew."""
+    from routing_pipeline.window.unused_memory import give_back_memory
+
     duckdb._run_pre_execute_hooks(table)
+    # It may take all that DuckDB may hold.
+    give_back_memory()
     # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
     found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)
     duckdb.con.execute(f'INSERT INTO "{name}" {duckdb.compile(table)}')

@@ -38,6 +38,9 @@ def by_hand(*rules: dict[str, Any]) -> RuleSet:
 EVERYTHING = by_hand({"when": {}, "route": MODELS[1]})
 LONG_ONES = by_hand({"when": {"prompt_tokens": {"gte": 700}}, "route": MODELS[2]})
 BETWEEN_LEVELS = by_hand({"when": {"complexity": {"lt": 0.437}}, "route": MODELS[0]}, {"when": {}, "route": MODELS[3]})
+THE_OTHER_RULE_FIRST = by_hand(
+    {"when": {"complexity": {"lt": 0.437}}, "route": MODELS[0], "priority": 2}, {"when": {}, "route": MODELS[3], "priority": 1}
+)
 
 
 def drawn(**world: Any) -> pa.Table:
@@ -56,7 +59,7 @@ def replayed(rows: pa.Table, folder: Path, *rule_sets: RuleSet) -> tuple[ScoreCu
 
 def test_rule_sets_that_are_replayed_together_are_told_as_each_alone(tmp_path: Path) -> None:
     rows = drawn()
-    several = (EVERYTHING, LONG_ONES, BETWEEN_LEVELS)
+    several = (EVERYTHING, LONG_ONES, BETWEEN_LEVELS, THE_OTHER_RULE_FIRST)
     _, together = replayed(rows, tmp_path, *several)
     for rule_set, found in zip(several, together, strict=True):
         _, (alone,) = replayed(rows, tmp_path, rule_set)

@@ -17,9 +17,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from routing_pipeline.window.compiled_before import QUERIES
 
@@ -49,9 +50,9 @@ def write(kept: Iterable[Path], to: Path = FILE) -> int:
 
 
 def _homes(place: Path) -> list[Path]:
-    """Homes in which the commands of a first hour were run: the demo's, and one of logs without any score."""
+    """Homes in which the commands of a first hour were run: the demo's, and two of logs without any score, of which callers say little and much."""
     ours, environment = (sys.executable, "-m", "routing_pipeline"), {**os.environ, "ROUTING_PIPELINE_PARALLEL_STEPS": "1"}
-    demo, plain, out = place / "demo", place / "plain", ("--out", str(place / "report"))
+    demo, out = place / "demo", ("--out", str(place / "report"))
 
     def run(*words: str) -> None:
         subprocess.run([*ours, *words], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
@@ -60,15 +61,38 @@ def _homes(place: Path) -> list[Path]:
     goals = [("analyze", "--goal", goal) for goal in ("cost", "quality", "speed")]
     for words in (*goals, ("analyze", "--timeframe", "24h"), ("ask", "get_routing_costs", "--timeframe", "24h")):
         run(*words, "--home", str(demo), *(out if words[0] == "analyze" else ()))
-    logs = place / "logs"
-    logs.mkdir()
-    (logs / "calls.jsonl").write_text("".join(_lines()), encoding="utf-8")
-    run("run", "--logs", str(logs), "--home", str(plain), *out)
-    return [demo, plain]
+    homes = [demo]
+    for name, told in (("little", lambda _: {}), ("much", _told)):
+        logs, home = place / f"{name}-logs", place / name
+        logs.mkdir()
+        (logs / "calls.jsonl").write_text("".join(_lines(told)), encoding="utf-8")
+        run("run", "--logs", str(logs), "--home", str(home), *out)
+        homes.append(home)
+    return homes
 
 
-def _lines() -> Iterable[str]:
-    """As LiteLLM writes them, without anything that could be a score."""
+def _told(n: int) -> dict[str, Any]:
+    """What callers and the proxy may say besides: session, task, complexity, parts of tokens, retries, the router's own time."""
+    metadata = {
+        "user_api_key_request_route": "/v1/chat/completions",
+        "user_api_key_team_alias": f"team-{n % 4}",
+        "requester_metadata": {"task_type": ("chat", "code", "summary")[n % 3], "complexity": n % 1000 / 1000, "session_id": f"s-{n // 3}"},
+        "usage_object": {
+            "prompt_tokens_details": {"cached_tokens": 64 * (n % 2)},
+            "completion_tokens_details": {"reasoning_tokens": n % 5},
+        },
+    }
+    headers = {"x-litellm-attempted-retries": n % 50 // 49, "x-litellm-attempted-fallbacks": 0}
+    return {
+        "metadata": metadata,
+        "model_id": f"deployment-{n % 3}",
+        "completionStartTime": 1_777_900_000 + n * 200 + 0.3,
+        "hidden_params": {"litellm_overhead_time_ms": 5 + n % 9, "additional_headers": headers},
+    }
+
+
+def _lines(told: Callable[[int], dict[str, Any]]) -> Iterable[str]:
+    """As LiteLLM writes them, without anything that could be a score, and with what else is told of a call."""
     for n in range(3_000):
         start = 1_777_900_000 + n * 200
         call = {
@@ -91,7 +115,7 @@ def _lines() -> Iterable[str]:
             "metadata": {"user_api_key_team_alias": f"team-{n % 4}"},
             "request_tags": [f"task:{n % 5}"],
         }
-        yield json.dumps(call) + "\n"
+        yield json.dumps(call | told(n)) + "\n"
 
 
 def main() -> None:

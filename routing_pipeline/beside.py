@@ -49,12 +49,15 @@ class _Process:
         self._begun: deque[str] = deque()
         self._meanwhile = list(meanwhile)
 
-    def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> None:
+    def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> bool:
         work = pickle.dumps((name, function, arguments))
-        with contextlib.suppress(OSError):
+        try:
             self._asked.write(work)
             self._asked.flush()
-            self._begun.append(name)
+        except OSError:
+            return False
+        self._begun.append(name)
+        return True
 
     def settle(self, name: str) -> None:
         if name in self._begun:
@@ -82,9 +85,10 @@ class _Thread:
         self._is_over = False
         threading.Thread(target=self._serve, name="beside", daemon=True).start()
 
-    def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> None:
+    def begin(self, name: str, function: Callable[..., object], *arguments: Any) -> bool:
         self._begun[name] = threading.Event()
         self._asked.put((partial(function, *arguments), self._begun[name]))
+        return True
 
     def settle(self, name: str) -> None:
         if name in self._begun:
@@ -150,11 +154,9 @@ def _opened(second: _Process | _Thread) -> Iterator[None]:
 
 
 def begin(name: str, function: Callable[..., object], *arguments: Any) -> bool:
-    """Let it be done after what was begun before, unless nothing is open, which False says; both must be ones that another process can be told of."""
+    """Let it be done after what was begun before; False where nothing is open, or what was open is gone. Another process must be able to be told of it."""
     second = _open.get()
-    if second is not None:
-        second.begin(name, function, *arguments)
-    return second is not None
+    return second is not None and second.begin(name, function, *arguments)
 
 
 def settle(name: str) -> None:

@@ -14,6 +14,7 @@ import ibis
 import pyarrow.parquet as pq
 import pytest
 
+from routing_pipeline import beside
 from routing_pipeline.beside import LOOKED_FOR_CYCLES
 from routing_pipeline.catalog import Catalog
 from routing_pipeline.demo import traffic as demo_traffic
@@ -47,6 +48,13 @@ def tables_in_memory(known_queries: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(compiled, "_queries", KnownQueries(known_queries))
         yield
+
+
+@pytest.fixture
+def of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a command's, on a machine of two cores: it may open a second one."""
+    monkeypatch.setattr(beside, "_is_command", True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -11,13 +11,6 @@ import pytest
 
 from routing_pipeline import beside
 
-
-@pytest.fixture
-def of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "_is_command", True)
-    monkeypatch.setattr(beside.os, "cpu_count", lambda: 2)
-
-
 EITHER = pytest.mark.parametrize("opened", [beside.second_process, beside.second_thread])
 Opened = Callable[[], AbstractContextManager[None]]
 
@@ -92,7 +85,7 @@ def test_nobody_waits_for_a_process_that_has_died(tmp_path: Path, of_a_command: 
         beside.begin("after", os.mkdir, str(tmp_path / "made"))
         beside.settle("after")
         beside.settle("dies")
-        beside.begin("later", os.mkdir, str(tmp_path / "made"))
+        assert not beside.begin("later", os.mkdir, str(tmp_path / "made")), "who begins is told that it will not be done"
         beside.settle("later")
     assert not (tmp_path / "made").exists()
 

@@ -31,7 +31,7 @@ def begin_sums(home: Home, memory_limit: str, parameters: Parameters, rows: int)
 
 
 def begin(analyst: Analyst, scope: AnalysisScope) -> None:
-    """Begin with all of them, each under its name; who needs one asks `beside.settle` first."""
+    """Begin with all that rests on a window, each under its name; who needs one asks `beside.settle` first."""
     if scope.attempts > MOST_ATTEMPTS:
         return
     beside.begin("blocking", _check, "blocking", analyst.home, scope)

@@ -149,7 +149,7 @@ def filled(duckdb: Any, table: ibis.Table, name: str) -> ibis.Table:
     from routing_pipeline.window.unused_memory import give_back_memory
 
     duckdb._run_pre_execute_hooks(table)
-    # It may take all that DuckDB may hold.
+    # What is inserted may take all that DuckDB may hold.
     give_back_memory()
     # With the types that Ibis knows: DuckDB takes 0.1 for a decimal.
     found: ibis.Table = duckdb.create_table(name, schema=table.schema(), temp=True)

@@ -6,20 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
 from routing_pipeline import beside
 from routing_pipeline.operations import ahead
 from routing_pipeline.parameters import Parameters
 from routing_pipeline.window.hourly import sums_folder
 from tests.lakes import lake_of
-
-
-@pytest.fixture
-def of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "_is_command", True)
-    monkeypatch.setattr(beside.os, "cpu_count", lambda: 2)
-
 
 ATTEMPTS = pa.Table.from_pylist(
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ if not Path("/proc/self/statm").exists() or not hasattr(ctypes.CDLL(None), "mall
 
 
 def resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def used_and_freed() -> bytearray:

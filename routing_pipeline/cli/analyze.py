@@ -21,7 +21,6 @@ from routing_pipeline.cli.inputs import (
     check_environment,
     check_out,
     make_home,
-    open_answers,
     open_home,
     open_record,
     read_asked,
@@ -275,7 +274,9 @@ def ask(
     request = read_asked(asked, engine)
     detail: dict[str, Any] = {name: given.pop(name) for name in ("detail", "page") if name in given}
     BY_NAME[tool].question(given, request.parameters)
-    answers = open_answers(home, request)
+    from routing_pipeline.serving.mcp.answers import Answers
+
+    answers = Answers(open_home(home), request.parameters, request.engine, lambda: open_record(home, request.config)[1])
     with shown() as progress:
         answer = answers.answer(BY_NAME[tool], {**given, **detail}, lambda what: progress(what, 0, None))
     show(json.dumps(answer.structured, indent=1, ensure_ascii=False), [answer.text], as_json=as_json)

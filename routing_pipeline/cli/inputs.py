@@ -16,7 +16,6 @@ from routing_pipeline.errors import UnusableInputError
 if TYPE_CHECKING:
     from routing_pipeline.parameters import Parameters
     from routing_pipeline.rules.record import RuleSetRecord
-    from routing_pipeline.serving.mcp.answers import Answers
     from routing_pipeline.storage.home import Home
 
 
@@ -137,14 +136,6 @@ def open_record(home: Path | None, config: Path | None) -> tuple[Home, RuleSetRe
     publishing = read_publishing(config, os.environ.get("ROUTING_PIPELINE_PUBLISH", ""))
     opened = open_home(home)
     return opened, record_of(opened, publishing.to)
-
-
-def open_answers(home: Path | None, asked: Asked) -> Answers:
-    """What answers agents from a home that is there."""
-    from routing_pipeline.serving.mcp.answers import Answers
-
-    opened, record = open_record(home, asked.config)
-    return Answers(opened, asked.parameters, asked.engine, record)
 
 
 def shared_place() -> tuple[str, str]:

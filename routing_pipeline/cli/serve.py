@@ -13,7 +13,7 @@ import typer
 
 from routing_pipeline.cli import completion
 from routing_pipeline.cli.help import SERVE
-from routing_pipeline.cli.inputs import open_answers, open_record, read_asked
+from routing_pipeline.cli.inputs import open_record, read_asked
 from routing_pipeline.cli.options import PARAMETERS, EngineName, PublishingConfig, Root, command
 from routing_pipeline.errors import UnusableInputError, did_you_mean
 from routing_pipeline.extras import check_installed
@@ -46,10 +46,14 @@ def mcp(
         from routing_pipeline.serving.auth import address_of
 
         address_of(http)
-    answers = open_answers(home, read_asked(asked, engine))
+    request = read_asked(asked, engine)
+    # A place that makes no sense is refused now, not when the first agent asks.
+    opened, record = open_record(home, request.config)
+    from routing_pipeline.serving.mcp.answers import Answers
     from routing_pipeline.serving.mcp.server import TOKEN_VARIABLE, serve_http, serve_stdio
 
     name = next(each for each in SERVERS if each == server)
+    answers = Answers(opened, request.parameters, request.engine, lambda: record)
     with saying(STOPPED):
         if http is None:
             serve_stdio(name, answers)

@@ -7,8 +7,9 @@ Does not belong here: computing (`computing`, loaded when first needed), the pro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -19,10 +20,6 @@ from routing_pipeline.errors import PipelineError, UnusableInputError
 from routing_pipeline.estimates import Result
 from routing_pipeline.lake.table import Lake
 from routing_pipeline.parameters import Parameters
-from routing_pipeline.rules.delivery import status_of_rules
-from routing_pipeline.rules.in_words import found_as
-from routing_pipeline.rules.lifecycle import STATUS_IN_RULES
-from routing_pipeline.rules.record import RuleSetRecord, is_id, record_of
 from routing_pipeline.serving.mcp.answer import Answer, Progress
 from routing_pipeline.serving.mcp.brief import detailed, read_detail
 from routing_pipeline.serving.mcp.tools import LATEST, Question, Tool
@@ -33,6 +30,7 @@ from routing_pipeline.storage.results import key_of
 from routing_pipeline.storage.runs import StoredRun
 
 if TYPE_CHECKING:
+    from routing_pipeline.rules.record import RuleSetRecord
     from routing_pipeline.serving.mcp.computing import Computing
 
 COMPUTING = "routing_pipeline.serving.mcp.computing"
@@ -44,14 +42,29 @@ NAMES_OF_S = 100 * SECONDS_PER_DAY
 
 
 class Answers:
-    """Answers about one home; `base` is what the server was started with, the arguments of a call win over it."""
+    """Answers about one home; `base` is what the server was started with, the arguments of a call win over it.
+
+    `open_record` gives the record of its rule sets, the home's own without it; it is called when an answer first needs one, and
+    most need none: everything about rules is loaded where it is needed.
+    """
 
     def __init__(
-        self, home: Home, base: Parameters | None = None, engine_name: str = "duckdb", record: RuleSetRecord | None = None
+        self,
+        home: Home,
+        base: Parameters | None = None,
+        engine_name: str = "duckdb",
+        open_record: Callable[[], RuleSetRecord] | None = None,
     ) -> None:
         self.home, self.base, self.engine_name = home, base or Parameters(), engine_name
-        self.record = record or record_of(home)
+        self._open_record = open_record
         self._computer: Computing | None = None
+
+    @cached_property
+    def record(self) -> RuleSetRecord:
+        """What was decided about the rule sets of this home."""
+        from routing_pipeline.rules.record import record_of
+
+        return self._open_record() if self._open_record else record_of(self.home)
 
     def answer(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress | None = None) -> Answer:
         """The answer to one call; whole, unless `detail` or `page` are among the arguments.
@@ -143,6 +156,9 @@ class Answers:
         Raises:
             UnusableInputError: it knows none of that id.
         """
+        from routing_pipeline.rules.in_words import found_as
+        from routing_pipeline.rules.record import is_id
+
         proposal = self.record.proposal(rule_set_id) if is_id(rule_set_id) else None
         if proposal is not None:
             return self._current(self._harmless(proposal.rule_set.model_dump()))
@@ -161,6 +177,9 @@ class Answers:
             UnusableInputError: none of that id was proposed by a run, or approved.
         """
         from routing_pipeline.report.rebuilding import report_of
+        from routing_pipeline.rules.delivery import status_of_rules
+        from routing_pipeline.rules.in_words import found_as
+        from routing_pipeline.rules.record import is_id
 
         if rule_set_id != LATEST and not is_id(rule_set_id):
             raise UnusableInputError(f"give {LATEST}, or the rule_set_id of a report")
@@ -212,6 +231,8 @@ class Answers:
 
     def _current(self, rules: dict[str, Any]) -> dict[str, Any]:
         """With the status that the record gives it; as it is where the record does not know it."""
+        from routing_pipeline.rules.lifecycle import STATUS_IN_RULES
+
         found = rules["rule_set_id"]
         if rules["rules"] and self.record.proposal(found) is not None:
             rules = {**rules, "status": STATUS_IN_RULES[self.record.status(found).state]}
